@@ -1,0 +1,73 @@
+"""Arguments in, exit code out. Each command is a file in `commands/`; what they do stands in `pipeline.py` and below."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import npu_guard
+from npu_guard.errors import NpuGuardError
+from npu_guard.terminal import complain
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the contract's code: 0, 1, 2, 3, 4 or 5."""
+    # Large graphs make a million small objects that all live to the end; collecting garbage in between finds none.
+    gc.set_threshold(1_000_000, 20, 20)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started us; what would go there goes nowhere
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+    try:
+        code = cli.main(args=None if argv is None else list(argv), prog_name="npu-guard", standalone_mode=False)
+    except NpuGuardError as error:
+        complain(str(error))
+        code = error.exit_code
+    except click.exceptions.Abort:
+        complain("interrupted")
+        code = 2
+    except click.ClickException as error:
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "npu-guard"
+        complain(f"{error.format_message()} (see '{path} --help')")
+        code = 2
+    except BrokenPipeError:
+        # The reader has gone, `| head` for example; python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception:
+        for line in traceback.format_exc().splitlines():
+            complain(line)
+        complain("this is a bug in npu-guard, please report it with the lines above")
+        code = 4
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Commands(click.Group):
+    """Commands by file name, imported when they are called: one's dependencies do not slow down another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        folder = Path(__file__).parent / "commands"
+        return sorted(f.stem.replace("_", "-") for f in folder.glob("*.py") if not f.stem.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"npu_guard.commands.{cmd_name.replace('-', '_')}").command
+        return command
+
+
+@click.command(
+    cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(npu_guard.__version__, package_name="npu-guard", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Tell whether ONNX models compile for an NPU, at the exact node and with the exact number.
+
+    Exit codes: 0 clean, 1 findings, 2 usage or configuration error, 3 a model that cannot be read, 4 internal error.
+    """

@@ -1,0 +1,76 @@
+"""Options that several commands have, and the settings that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from npu_guard import config as settings
+from npu_guard import registry
+from npu_guard.errors import UsageError
+
+FORMATS = tuple(registry.members("reports"))
+
+with_profile = click.option(
+    "--profile", metavar="NAME", help="Device: a name from 'npu-guard profiles' or the path of a TOML file."
+)
+with_format = click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the result."
+)
+with_fail_on = click.option(
+    "--fail-on", type=click.Choice(("error", "warning", "never")), help="What makes the exit code 1.  [default: error]"
+)
+with_shapes = click.option(
+    "--input-shape", "shapes", metavar="NAME:1,3,384,640", multiple=True, help="Fix the shape of an input."
+)
+with_calibration = click.option(
+    "--calibration", metavar="FILE.npz|DIR", type=click.Path(path_type=Path), help="Your data, an array for each input."
+)
+with_config = click.option(
+    "--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="Settings instead of the project's."
+)
+
+
+def config_of(
+    config_file: Path | None, *, profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False,
+    select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (),
+) -> settings.Config:  # fmt: skip
+    """The project's settings, then the flags. Raises UsageError."""
+    known = [(r.code, r.name) for r in registry.rules()]
+    file = config_file or settings.find(Path.cwd())
+    config = settings.read(file, known) if file is not None else settings.Config()
+    flags = {"--select": _codes(select), "--ignore": _codes(ignore)}
+    for flag, entries in flags.items():
+        for entry in entries:
+            settings.expect_rule(entry, known, flag)
+    return replace(
+        config,
+        profile=profile or config.profile,
+        select=flags["--select"] or config.select,
+        ignore=(*config.ignore, *flags["--ignore"]),
+        fail_on=fail_on or config.fail_on,
+        allow_undecided=allow_undecided or config.allow_undecided,
+        input_shapes=input_shapes(shapes),
+    )
+
+
+def _codes(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def input_shapes(entries: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name from `NAME:1,3,384,640`. Raises UsageError."""
+    return dict(_input_shape(entry) for entry in entries)
+
+
+def _input_shape(entry: str) -> tuple[str, tuple[int, ...]]:
+    name, _, dims = entry.rpartition(":")
+    try:
+        shape = tuple(int(part) for part in dims.split(",") if part.strip())
+    except ValueError:
+        shape = ()
+    if not name or not shape or min(shape) < 0:
+        raise UsageError(f"--input-shape {entry!r}: write it as NAME:1,3,384,640")
+    return name, shape

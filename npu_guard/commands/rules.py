@@ -1,0 +1,18 @@
+"""`npu-guard rules`: the rules and their manual pages."""
+
+from __future__ import annotations
+
+import click
+
+from npu_guard import manual, registry
+from npu_guard.terminal import show, show_markdown
+
+
+@click.command("rules")
+@click.argument("code", required=False)
+def command(code: str | None) -> None:
+    """List the rules, or show the manual page of one (by code or name)."""
+    if code is None:
+        show(manual.rule_list())
+    else:
+        show_markdown(manual.page(registry.rule(code)))

@@ -1,0 +1,45 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from npu_guard.errors import UsageError
+
+
+def write_atomic(path: Path, content: Iterable[bytes]) -> None:
+    """Replace `path` by the chunks; whatever fails, the old file stays. Raises UsageError where it cannot be written."""
+    temporary = ""
+    target = Path(os.path.realpath(path))  # a link stays one, and what it leads to is replaced
+    try:
+        if target.exists() and not target.is_file():  # /dev/stdout, a named pipe: nothing that could be replaced
+            with target.open("wb") as stream:
+                stream.writelines(content)
+            return
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+        with os.fdopen(handle, "wb") as file:
+            for chunk in content:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _mode(path: Path) -> int:
+    """Permissions of the file that is replaced, else those that the umask leaves to a new one."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask

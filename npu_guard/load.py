@@ -1,0 +1,228 @@
+"""A path becomes a model skeleton: the structure without the weights. Nothing else of the disk is opened.
+
+Model-local functions are inlined here, so that what follows sees one kind of graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from npu_guard import sandbox, wire
+from npu_guard.errors import ModelError
+
+MAX_EXPANDED_NODES = 1_000_000
+"""Nodes after inlining; thirty nested functions of two calls each would make 2^30."""
+MAX_CALL_DEPTH = 128
+MAX_TEXT = 1 << 26
+"""Bytes of a file in ONNX's text format, which is for models written by hand."""
+
+_MAGIC = (
+    (b"PK\x03\x04", "a zip archive; unpack it and name the .onnx file"),
+    (b"\x1f\x8b", "gzip-compressed; unpack it first"),
+    (b"version https://git-lfs", "a Git LFS pointer; run 'git lfs pull' to fetch the model itself"),
+    (b"\x80\x02", "a pickle, as torch.save writes; export the module to ONNX"),
+    (b"\x80\x03", "a pickle, as torch.save writes; export the module to ONNX"),
+    (b"\x80\x04", "a pickle, as torch.save writes; export the module to ONNX"),
+    (b"\x80\x05", "a pickle, as torch.save writes; export the module to ONNX"),
+    (b"\x89HDF", "HDF5, as Keras writes; export the model to ONNX"),
+    (b"<!DOCTYPE", "an HTML page; the download has probably failed"),
+    (b"<html", "an HTML page; the download has probably failed"),
+    (b"{", "JSON; name an .onnx file"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """A parsed model whose large payloads stayed in the file."""
+
+    path: str
+    proto: onnx.ModelProto
+    payloads: Mapping[int, wire.Payload]
+    opset: int
+    """Version of the default operator set."""
+
+
+def load(path: str | Path) -> Skeleton:
+    """Read the skeleton of an ONNX file, binary or in ONNX's text format.
+
+    Raises ModelError with one sentence for anything that is not a whole ONNX model of a known version.
+    """
+    name = str(path)
+    descriptor = _open(path, name)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size == 0:
+            raise ModelError("not-onnx", f"{name}: the file is empty")
+        with _map(descriptor, name) as data:
+            head = data[:256]
+            _refuse_other_formats(head, name)
+            content: bytes
+            payloads: Mapping[int, wire.Payload] = {}
+            if head.lstrip()[:1] == b"<":
+                content = _parse_text(data, name)
+            else:
+                content, payloads = wire.strip(data, name)
+    finally:
+        os.close(descriptor)
+    proto = _parse(content, name)
+    opset = _check_versions(proto, name)
+    if proto.functions:
+        proto = _inline(proto, name)
+    return Skeleton(name, proto, payloads, opset)
+
+
+def sha256(path: str | Path) -> str:
+    """Hash of the whole file, for the machine formats; reads it once, so only they pay for it."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # it was there a moment ago
+        raise ModelError("unreadable", f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _open(path: str | Path, name: str) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise ModelError("missing", f"{name}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelError("unreadable", f"{name}: cannot be opened ({reason})") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ModelError("unreadable", f"{name}: is {what}; name an .onnx file")
+    return descriptor
+
+
+def _map(descriptor: int, name: str) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ModelError("unreadable", f"{name}: cannot be mapped into memory ({error})") from None
+
+
+def _refuse_other_formats(head: bytes, name: str) -> None:
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            raise ModelError("not-onnx", f"{name}: not an ONNX file but {what}")
+    if head[4:8] == b"ORTM":
+        raise ModelError("not-onnx", f"{name}: not an ONNX file but ONNX Runtime's own .ort format; name the .onnx file")
+    if head[4:8] == b"TFL3":
+        raise ModelError("not-onnx", f"{name}: not an ONNX file but TensorFlow Lite; export the model to ONNX")
+
+
+def _parse_text(data: mmap.mmap, name: str) -> bytes:
+    if len(data) > MAX_TEXT:
+        raise ModelError("limit", f"{name}: {len(data)} bytes of ONNX text; the limit is {MAX_TEXT}")
+    text = data[:]
+
+    def parse() -> bytes:
+        parsed: bytes = onnx.parser.parse_model(text.decode()).SerializeToString()
+        return parsed
+
+    result = sandbox.run(parse)
+    if result.status == "ok":
+        return result.data
+    reason = " ".join(result.text.split())[:300] or result.status
+    raise ModelError("not-onnx", f"{name}: not valid ONNX text: {reason}")
+
+
+def _parse(content: bytes, name: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except Exception as error:  # google.protobuf.message.DecodeError; importing it here costs more than it says
+        if "depth" in str(error).lower():
+            raise ModelError("limit", f"{name}: graphs or types are nested deeper than protobuf's 100 messages") from None
+        raise ModelError("not-onnx", f"{name}: not an ONNX file ({error})") from None
+    if not proto.HasField("graph"):
+        raise ModelError("not-onnx", f"{name}: not an ONNX model: it has no graph")
+    return proto
+
+
+def _check_versions(proto: onnx.ModelProto, name: str) -> int:
+    if proto.ir_version < 1:
+        raise ModelError("not-onnx", f"{name}: not an ONNX model: ir_version is {proto.ir_version}")
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            "unsupported-version",
+            f"{name}: IR version {proto.ir_version} is newer than {onnx.IR_VERSION}, the newest that the installed"
+            " onnx package knows; upgrade onnx or export with an older one",
+        )
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if versions.setdefault(domain, entry.version) != entry.version:
+            raise ModelError("invalid", f"{name}: opset_import names the domain {domain!r} with two versions")
+    newest = onnx.defs.onnx_opset_version()
+    opset = versions.get("", 1 if proto.ir_version < 3 else 0)
+    if opset > newest:
+        raise ModelError(
+            "unsupported-version",
+            f"{name}: opset {opset} is newer than {newest}, the newest that the installed onnx package knows;"
+            " upgrade onnx or export with opset_version lower",
+        )
+    if opset < 1 and (not versions or "" in versions):
+        raise ModelError("invalid", f"{name}: opset_import names no valid version of the default operator set")
+    return opset
+
+
+def _inline(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    from onnx import inliner
+
+    _bound_expansion(proto, name)
+    result = sandbox.run(lambda: inliner.inline_local_functions(proto).SerializeToString())
+    if result.status == "ok":
+        return _parse(result.data, name)
+    why = {"error": result.text, "crash": "the inliner crashed", "memory": "they need too much memory"}
+    raise ModelError("invalid", f"{name}: its model-local functions cannot be inlined: {why.get(result.status, 'time ran out')}")
+
+
+def _bound_expansion(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse recursive functions, too deep ones, and those that would expand to too many nodes."""
+    bodies = {(f.domain, f.name, f.overload): _calls(f.node) for f in proto.functions}
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}  # (expanded nodes, call depth)
+    for root in bodies:
+        path: list[tuple[str, str, str]] = [root]
+        while path:
+            here = path[-1]
+            pending = next((c for c in bodies[here] if c in bodies and c not in sizes), None)
+            if pending is not None:
+                if pending in path:
+                    raise ModelError("invalid", f"{name}: model-local function {pending[1]!r} calls itself")
+                path.append(pending)
+                continue
+            path.pop()
+            known = [sizes[c] for c in bodies[here] if c in sizes]
+            own = len(bodies[here]) - len(known)
+            sizes[here] = (own + sum(n for n, _ in known), 1 + max((d for _, d in known), default=0))
+            if sizes[here][1] > MAX_CALL_DEPTH:
+                raise ModelError("limit", f"{name}: model-local functions call each other deeper than {MAX_CALL_DEPTH} levels")
+    calls = _calls(proto.graph.node)
+    total = sum(sizes.get(c, (1, 0))[0] for c in calls)
+    if total > MAX_EXPANDED_NODES:
+        raise ModelError("limit", f"{name}: its functions expand to {total} nodes; the limit is {MAX_EXPANDED_NODES}")
+
+
+def _calls(nodes: object) -> list[tuple[str, str, str]]:
+    """Operators called by these nodes and the graphs inside them."""
+    found = []
+    stack = [nodes]
+    while stack:
+        for node in stack.pop():  # type: ignore[attr-defined]
+            found.append((node.domain, node.op_type, node.overload))
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    stack.append(attribute.g.node)
+                stack.extend(g.node for g in attribute.graphs)
+    return found

@@ -1,0 +1,94 @@
+"""Pages about rules and profiles, made from what the rules and profiles themselves say. Shown and checked in as docs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npu_guard import registry
+from npu_guard.profile import LIMITS, Profile
+from npu_guard.rule import EVERY, Case, Rule
+
+
+def rule_list() -> str:
+    """One line a rule."""
+    found = registry.rules()
+    width = max(len(r.name) for r in found)
+    return "".join(f"{r.code}  {r.name:<{width}}  {r.severity.value:<7}  {r.summary()}\n" for r in found)
+
+
+def page(rule: Rule) -> str:
+    """The manual page of a rule, in Markdown."""
+    lines = [f"# {rule.code} {rule.name}", "", rule.summary(), ""]
+    lines += [f"Severity: {rule.severity.value}. Operators: {', '.join(rule.ops) if rule.ops != (EVERY,) else 'all'}.", ""]
+    for title in ("What it does", "Why it matters", "What to do"):
+        lines += [f"## {title}", "", rule.section(title), ""]
+    if rule.limits:
+        lines += ["## Limits", ""]
+        for key in rule.limits:
+            lines.append(f"- `{key}`: {LIMITS[key][1]}.")
+            lines += [
+                f"  - {p.name}: {show(p.limits[key].value)} ({p.limits[key].source})" for p in _profiles() if key in p.limits
+            ]
+        lines.append("")
+    lines += ["## Examples", ""]
+    for word, cases in (
+        ("Reported", [c for c in rule.bad if c.expect]),
+        ("Fine", rule.good),
+        ("Cannot tell", [c for c in rule.bad if c.undecided]),
+    ):
+        if cases:
+            lines += _example(word, cases[0])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _example(word: str, case: Case) -> list[str]:
+    title = f" ({case.title})" if case.title else ""
+    limits = ", ".join(f"{key} = {show(value)}" for key, value in case.limits.items())
+    graph = "\n".join(line.strip() if index == 0 else f"    {line.strip()}" for index, line in enumerate(case.graph.splitlines()))
+    said = [f"{output}: {measured}" for output, measured in case.expect if measured is not None]
+    head = f"{word}{title}" + (f", with {limits}" if limits else "") + (f"; measured {', '.join(said)}" if said else "")
+    return [f"{head}:", "", "```", graph, "```", ""]
+
+
+def profile_list() -> str:
+    """One line a profile."""
+    found = _profiles()
+    width = max(len(p.name) for p in found)
+    return "".join(f"{p.name:<{width}}  {p.title}: {len(p.limits)} limits, {len(p.operators)} operators\n" for p in found)
+
+
+def profile_page(profile: Profile) -> str:
+    """A profile as a page: every limit and every operator with its source."""
+    lines = [f"# {profile.name}", "", f"{profile.title}. Source: {profile.source}.", ""]
+    lines += [f"{note}\n" for note in profile.notes]
+    lines += ["## Limits", "", "| limit | value | source | note |", "|---|---|---|---|"]
+    lines += [f"| {key} | {show(limit.value)} | {limit.source} | {limit.note} |" for key, limit in sorted(profile.limits.items())]
+    lines += ["", "## Operators", "", "| operators | status | source |", "|---|---|---|"]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, op in profile.operators.items():
+        detail = op.status + (f": {op.reason}" if op.reason else "") + (f", only over {op.only}" if op.only else "")
+        groups.setdefault((detail, op.source), []).append(name)
+    lines += [f"| {', '.join(names)} | {detail} | {source} |" for (detail, source), names in groups.items()]
+    lines += ["", "Operators that are not in the table are reported as not documented."]
+    return "\n".join(lines) + "\n"
+
+
+def show(value: Any) -> str:
+    """A limit's value in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return ", ".join(show(v) for v in value) if not all(isinstance(v, int) for v in value) else _numbers(value)
+    if hasattr(value, "mode"):
+        scales = value.scales if isinstance(value.scales, str) else ", ".join(f"{s:g}" for s in value.scales)
+        transforms = f" ({', '.join(value.transforms)})" if value.transforms else ""
+        return f"{value.mode} x {scales}{transforms}"
+    return str(value)
+
+
+def _numbers(values: Any) -> str:
+    return str(values[0]) if len(values) == 1 else f"({', '.join(map(str, values))})"
+
+
+def _profiles() -> list[Profile]:
+    return [registry.profile(name) for name in registry.profile_files()]

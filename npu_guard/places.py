@@ -1,0 +1,181 @@
+"""Where a node came from: the module path and the line of Python, from what exporters leave in the model."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from npu_guard.graph import Node, Value
+from npu_guard.results import Place, Source
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+_STACK = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"\n]{1,1000})", line (\d{1,9}), in ([^\n]{1,200})')
+_VERBOSE_FRAME = re.compile(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200})$", re.MULTILINE)
+"""A line of the older exporter's doc_string, where it was asked to be verbose."""
+_INSTALLED = re.compile(r"(^|/)(site-packages|dist-packages)/|(^|/)lib/python3\.\d+/|^<", re.IGNORECASE)
+_TORCH = re.compile(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|utils|ao|functional\.py)(/|\.py|$)")
+"""A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
+_CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
+"""Functions of torch between any two modules, for frames that have lost their folders."""
+_DRIVE = re.compile(r"^[A-Za-z]:/")
+_PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MAX_TEXT = 65536
+_MAX_STEPS = 64
+"""Nodes to look at around one that says nothing of its origin."""
+
+_Known = TypeVar("_Known")
+
+
+def place(node: Node) -> Place:
+    """Identity of a node for reports and fingerprints."""
+    return Place(node.label, node.op, node.output.name, scope(node), node.graph.path)
+
+
+def input_place(value: Value) -> Place:
+    """A graph input as a place; ONNX has no operator for it."""
+    return Place(value.name, "graph input", value.name)
+
+
+def scope(node: Node) -> tuple[str, ...]:
+    """Module path such as ("encoder", "layer3", "0").
+
+    From dynamo's metadata, or from the names of the older exporter; where a simplifier has dropped the one and there
+    are none of the other, from the name of the node's parameters, which is their path in the module tree.
+    """
+    recorded = _recorded(node)
+    if recorded is not None:
+        return (node.op_type in _WEIGHTED and _is_norm(node) and _owner(node)) or recorded
+    if node.name.startswith("/"):
+        return _scope_from_name(node.name)
+    return _owner(node) or _surrounding(node, _recorded) or ()
+
+
+def _recorded(node: Node) -> tuple[str, ...] | None:
+    text = node.metadata(_SCOPES)
+    if text is None or len(text) > _MAX_TEXT:
+        return None
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        return None
+    module = names[-2] if len(names) > 1 else ""  # the last entry is the operator itself
+    return tuple(part for part in module.split(".") if part)
+
+
+def _is_norm(node: Node) -> bool:
+    """Whether the metadata are a normalisation's: folded into a convolution it leaves its own. The weight knows whose it is."""
+    return re.search(r"Norm\w*', '[^']*'\]$", (node.metadata(_CLASSES) or "")[-300:]) is not None
+
+
+def _scope_from_name(name: str) -> tuple[str, ...]:
+    """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it."""
+    path: list[str] = []
+    before = ""
+    for part in name.split("/")[1:-1]:
+        own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
+        path += [p for p in own.split(".") if p]
+        before = part
+    return tuple(path)
+
+
+def _owner(node: Node) -> tuple[str, ...]:
+    """The module whose parameters the node reads, `layer1.0.conv1` for `layer1.0.conv1.weight`; () where they are of several."""
+    names = [v.name for v in node.inputs if v is not None and v.initializer is not None]
+    modules = {found.group(1) for name in names if (found := _PARAMETER.match(name)) is not None}
+    return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
+
+
+def source(node: Node, root: Path | None) -> Source | None:
+    """The innermost line of the user's own code in the recorded stack, relative to `root`.
+
+    A node that an exporter or an optimiser put in between has no stack; it gets the line that everything around it has,
+    where that is a single one.
+    """
+    found = _recorded_source(node, root)
+    if found is None and not any(_frames(node)):
+        found = _surrounding(node, lambda other: _recorded_source(other, root))
+    return None if found is None else Source(*found, ".".join(scope(node)))
+
+
+def _recorded_source(node: Node, root: Path | None) -> tuple[str, int, str] | None:
+    outside = None
+    for file, line, function in _frames(node):
+        if _INSTALLED.search(file) or _TORCH.search(file):
+            continue
+        name, inside = _relative(file, root)
+        if inside:
+            return name, line, function
+        if outside is None and ("/" in file or function not in _CALLS):
+            outside = name, line, function
+    return outside
+
+
+def _frames(node: Node) -> Iterator[tuple[str, int, str]]:
+    """(file with forward slashes, line, function), innermost first."""
+    recorded = node.metadata(_STACK)
+    if recorded is not None:
+        found = list(reversed(_FRAME.findall(recorded[:_MAX_TEXT])))
+    else:
+        found = _VERBOSE_FRAME.findall(node.proto.doc_string[:_MAX_TEXT]) if node.proto.doc_string else []
+    for file, line, function in found:
+        yield file.strip().replace("\\", "/"), int(line), function.strip()
+
+
+def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known | None:
+    """What the nearest nodes that know it, on both sides, agree upon."""
+    if not node.graph.model.traced:
+        return None
+    answers: set[_Known] = set()
+    for step in (_producers, _readers):
+        seen, pending, found = {node}, step(node), False
+        while pending:
+            other = pending.pop()
+            if other in seen:
+                continue
+            seen.add(other)
+            if len(seen) > _MAX_STEPS:
+                return None
+            answer = known(other)
+            if answer is None:
+                pending += step(other)
+            else:
+                answers.add(answer)
+                found = True
+        if not found or len(answers) > 1:
+            return None
+    return answers.pop()
+
+
+def _producers(node: Node) -> list[Node]:
+    return [v.producer for v in node.inputs if v is not None and v.producer is not None]
+
+
+def _readers(node: Node) -> list[Node]:
+    return [reader for v in node.outputs if v is not None for reader in v.consumers]
+
+
+@functools.lru_cache(maxsize=4096)
+def _relative(file: str, root: Path | None) -> tuple[str, bool]:
+    """A path that is valid in this checkout, also for a model exported in a checkout elsewhere, and whether it is there."""
+    path = PurePosixPath(file)
+    absolute = path.is_absolute() or _DRIVE.match(file) is not None
+    parts = [part for part in (path.parts[1:] if absolute else path.parts) if part not in ("..", ".")]
+    if root is not None:
+        # The longest end of the path that exists here; a relative path is one already.
+        for start in range(len(parts)) if absolute else range(min(1, len(parts))):
+            candidate = PurePosixPath(*parts[start:])
+            try:
+                if (root / candidate).is_file():
+                    return str(candidate), True
+            except (OSError, ValueError):  # too long, or with a null byte
+                break
+    return str(PurePosixPath(*(parts[-2:] if absolute else parts))) if parts else "unknown", False

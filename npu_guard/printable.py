@@ -1,0 +1,24 @@
+"""Text from files, made safe to show: names are data and must not move a cursor or forge a line."""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    # What CI servers take for commands: `##vso[`, `##[error]`, `##teamcity[` anywhere in a line, `::error` at its start.
+    r"|#(?=#\w*\[)|\A\s*:(?=:)"
+    # Markup, in case the text ends up in a page; Python's own names such as <lambda> are no tags.
+    r"|<(?=[/!?a-zA-Z])(?!(?:lambda|module|locals|genexpr|listcomp)>)"
+)
+
+
+def printable(text: str, limit: int = 400) -> str:
+    r"""Control, direction and invisible characters as escapes (`\x1b`, `\u202e`), cut to `limit` characters."""
+    safe = _UNSAFE.sub(_escape, text[: limit + 1])
+    return safe if len(safe) <= limit else f"{safe[:limit]}…"
+
+
+def _escape(match: re.Match[str]) -> str:
+    before, code = match.group()[:-1], ord(match.group()[-1])
+    return before + (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")

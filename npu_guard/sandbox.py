@@ -1,0 +1,157 @@
+"""Run native code where its death, hang or memory blow-up is a result and not the end of the process.
+
+A forked child of the loaded process costs milliseconds, so this is the normal path and not a fallback.
+Where the system cannot fork (Windows), the call runs in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECONDS = 30
+MEMORY_BYTES = 1 << 30
+"""What a child may take beyond what the parent had mapped already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`status` is `ok` (with `data`), `error` (the call raised; `data` is its message), `memory`, `timeout` or `crash`."""
+
+    status: str
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The message of a call that raised."""
+        return self.data.decode("utf-8", "backslashreplace")
+
+
+def run(call: Callable[[], bytes], seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> Outcome:
+    """The result of `call()` in a child process with limits on time and memory; its output streams are closed."""
+    with Child(call, seconds, memory) as child:
+        return child.result()
+
+
+class Child:
+    """A call that runs beside this process. Leaving the `with` block ends it, whatever it is doing."""
+
+    def __init__(self, call: Callable[[], bytes], seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> None:
+        self._call = call
+        self._pid = self._pipe = -1
+        self._deadline = time.monotonic() + seconds
+        if not hasattr(os, "fork"):  # pragma: no cover - systems without fork
+            return
+        self._pipe, write_end = os.pipe()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by whoever started us
+                stream.flush()
+        with warnings.catch_warnings():
+            # Python warns that other threads' locks may be held; numpy's idle pool is all there is, and the child uses none.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._pid = os.fork()
+        if self._pid == 0:
+            _child(call, self._pipe, write_end, seconds, memory)
+        os.close(write_end)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def result(self) -> Outcome:
+        """Wait for the outcome; once only."""
+        if self._pid < 0:  # pragma: no cover - systems without fork
+            return _attempt(self._call)
+        data, timed_out = _read_all(self._pipe, self._deadline)
+        status = self._end()
+        if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+            return Outcome("timeout", b"")
+        names = {b"o": "ok", b"e": "error", b"m": "memory"}
+        if data[:1] in names and data[-1:] == b".":
+            return Outcome(names[data[:1]], data[1:-1])
+        return Outcome("crash", b"")
+
+    def _end(self) -> int:
+        if self._pid < 0:
+            return 0
+        os.close(self._pipe)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # it has ended, or it has to
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = -1
+        return status
+
+
+def _attempt(call: Callable[[], bytes]) -> Outcome:
+    try:
+        return Outcome("ok", call())
+    except MemoryError:
+        return Outcome("memory", b"")
+    except Exception as error:  # the message is the result; the caller decides what it means
+        if "bad_alloc" in str(error):
+            return Outcome("memory", b"")
+        return Outcome("error", str(error).encode("utf-8", "backslashreplace"))
+
+
+def _child(call: Callable[[], bytes], read_end: int, write_end: int, seconds: float, memory: int) -> None:
+    """Never returns. Writes one status letter, the data, and a full stop that proves it is whole."""
+    code = 1
+    try:
+        faulthandler.disable()  # a crash here is a result and no news
+        os.close(read_end)
+        while write_end < 3:  # where a stream was closed, the pipe has taken its number
+            write_end = os.dup(write_end)
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        _limit(seconds, memory)
+        outcome = _attempt(call)
+        letter = outcome.status[:1].encode()
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(letter)
+            pipe.write(outcome.data)
+            pipe.write(b".")
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _limit(seconds: float, memory: int) -> None:
+    import resource  # not there on Windows, and neither is this child
+
+    whole = int(seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    except OSError:  # no procfs, and there RLIMIT_AS is not enforced either
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + memory
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _read_all(descriptor: int, deadline: float) -> tuple[bytes, bool]:
+    chunks: list[bytes] = []
+    poll = select.poll()  # select() ends at descriptor 1023
+    poll.register(descriptor, select.POLLIN)
+    while True:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return b"".join(chunks), True
+        chunk = os.read(descriptor, 1 << 20)
+        if not chunk:
+            return b"".join(chunks), False
+        chunks.append(chunk)

@@ -1,0 +1,146 @@
+"""What every compiler does before it looks at a graph: constants folded away, operators that do nothing skipped.
+
+No values are computed here, only which tensors are constant and which nodes leave no trace on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+
+from npu_guard.fold import Constants
+from npu_guard.graph import Node, Value
+from npu_guard.results import Dim
+
+_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor",
+     "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift"}
+)  # fmt: skip
+
+
+def is_constant(value: Value | None, static: set[Value]) -> bool:
+    """Whether the graph alone determines the value. An initializer that a caller may override is not constant."""
+    if value is None:
+        return True
+    if value.producer is None:
+        return value.initializer is not None and not value.is_input
+    return value in static
+
+
+def static_values(nodes: Iterable[Node]) -> set[Value]:
+    """Values that follow from initializers and from shapes alone, in one pass over the nodes in order.
+
+    Shape arithmetic on dynamic extents belongs here too: it runs on numbers that the compiler or the host fixes, never
+    on data.
+    """
+    static: set[Value] = set()
+    for node in nodes:
+        if node.op_type in ("Constant", "Shape", "Size") and not node.domain:
+            constant = True
+        elif not node.inputs or node.subgraphs or node.op_type in _RANDOM:
+            constant = False
+        else:
+            constant = True
+            for value in node.inputs:
+                if (
+                    value is not None
+                    and value not in static
+                    and not (value.producer is None and value.initializer is not None and not value.is_input)
+                ):  # is_constant, spelled out: this line runs once for each edge of the graph
+                    constant = False
+                    break
+        if constant:
+            static.update(v for v in node.outputs if v is not None)
+    return static
+
+
+def does_nothing(node: Node, constants: Constants) -> bool:
+    """Whether the node passes its first input on unchanged, at inference and for the known shapes."""
+    if node.domain or node.op_type not in _PASSING or not node.inputs or node.inputs[0] is None:
+        return False
+    x, y = node.inputs[0], node.output
+    if node.op_type == "Identity":
+        return True
+    if node.op_type == "Dropout":
+        return not _training(node, constants)
+    if node.op_type in ("Cast", "CastLike"):
+        return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
+    if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
+        return False
+    if node.op_type == "Transpose":
+        return _keeps_order(x.shape, node.attr("perm"))
+    if node.op_type in ("Resize", "Upsample"):
+        # A crop-and-resize reads a region, so equal extents say nothing there.
+        return bool(node.attr("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize")
+    if node.op_type == "Slice":
+        steps = node.input(4)
+        values = None if steps is None else constants.get(steps)
+        return steps is None or (values is not None and bool((values == 1).all()))
+    if node.op_type == "Pad":
+        given = node.input(1)
+        pads = node.attributes.get("pads") if given is None else constants.get(given)
+        return pads is not None and not any(pads)
+    if node.op_type == "Concat":
+        return len(node.inputs) == 1
+    return True  # Reshape, Expand, Squeeze and the like to the shape that is there
+
+
+_PASSING = frozenset(
+    {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
+     "Upsample", "Concat", "Squeeze", "Unsqueeze"}
+)  # fmt: skip
+
+
+def _training(node: Node, constants: Constants) -> bool:
+    if "is_test" in node.attributes:  # opsets 1 and 6
+        return not node.attributes["is_test"]
+    mode = node.input(2)
+    if mode is None:
+        return False
+    value = constants.get(mode)
+    return value is None or bool(value.any())
+
+
+def _keeps_order(shape: tuple[Dim, ...], perm: tuple[int, ...] | None) -> bool:
+    order = perm if perm is not None else tuple(reversed(range(len(shape))))
+    moved = [axis for axis in order if shape[axis] != 1]
+    return moved == sorted(moved)
+
+
+_FEW = 16
+"""Inputs of a Sum or Max to look at for each of them; a model with thousands would take the square of that."""
+
+
+def only_broadcasts(node: Node) -> bool:
+    """An Expand whose readers would broadcast to the same shape without it: exporter noise."""
+    if node.op_type != "Expand" or node.domain or node.output.is_output:
+        return False
+    x, y = node.inputs[0], node.output
+    if x is None or x.shape is None or not y.consumers:
+        return False
+    for reader in y.consumers:
+        if reader.op_type not in BROADCASTING or reader.domain or len(reader.inputs) > _FEW:
+            return False
+        shapes = [x.shape if v is y else (None if v is None else v.shape) for v in reader.inputs]
+        if reader.output.shape is None or broadcast(shapes) != reader.output.shape:
+            return False
+    return True
+
+
+def broadcast(shapes: Iterable[tuple[Dim, ...] | None]) -> tuple[Dim, ...] | None:
+    """Multidirectional broadcasting of shapes; None where one is unknown or they do not go together."""
+    result: list[Dim] = []
+    for shape in shapes:
+        if shape is None:
+            return None
+        result = [*[1] * (len(shape) - len(result)), *result]
+        offset = len(result) - len(shape)
+        for axis, extent in enumerate(shape):
+            have = result[offset + axis]
+            if have in (1, extent):
+                result[offset + axis] = extent
+            elif extent != 1:
+                return None
+    return tuple(result)

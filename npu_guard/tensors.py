@@ -1,0 +1,137 @@
+"""What a TensorProto in a file must be: dimensions in range, a known type, exactly the data that the dimensions ask for.
+
+Nothing outside the file is opened: of external data only the entries are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+
+from npu_guard.errors import ModelError
+from npu_guard.graph import short, text
+from npu_guard.wire import INLINE, Payload
+
+MAX_DIM = 2**31 - 1
+MAX_RANK = 64
+MAX_ELEMENTS = 2**40
+
+_T = onnx.TensorProto
+BITS: dict[int, int] = {
+    _T.FLOAT: 32, _T.UINT8: 8, _T.INT8: 8, _T.UINT16: 16, _T.INT16: 16, _T.INT32: 32, _T.INT64: 64, _T.BOOL: 8,
+    _T.FLOAT16: 16, _T.DOUBLE: 64, _T.UINT32: 32, _T.UINT64: 64, _T.COMPLEX64: 64, _T.COMPLEX128: 128,
+    _T.BFLOAT16: 16, _T.FLOAT8E4M3FN: 8, _T.FLOAT8E4M3FNUZ: 8, _T.FLOAT8E5M2: 8, _T.FLOAT8E5M2FNUZ: 8,
+    _T.UINT4: 4, _T.INT4: 4, _T.FLOAT4E2M1: 4,
+}  # fmt: skip
+"""Bits of an element; strings and types of later onnx releases are missing."""
+
+# Where elements that are not in raw_data stand, and how many entries an element takes (complex numbers take two).
+_F, _I, _L, _D, _U = "float_data", "int32_data", "int64_data", "double_data", "uint64_data"
+_FIELDS: dict[int, str] = {
+    _T.FLOAT: _F, _T.COMPLEX64: _F, _T.DOUBLE: _D, _T.COMPLEX128: _D, _T.INT64: _L, _T.UINT32: _U, _T.UINT64: _U,
+    _T.STRING: "string_data",
+}  # fmt: skip
+_FIELDS |= dict.fromkeys(
+    (_T.INT32, _T.INT16, _T.INT8, _T.INT4, _T.UINT16, _T.UINT8, _T.UINT4, _T.BOOL, _T.FLOAT16, _T.BFLOAT16, _T.FLOAT8E4M3FN,
+     _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ, _T.FLOAT4E2M1), _I
+)  # fmt: skip
+_MEMORY = frozenset({4, 9, 10})
+"""Fields of TensorProto that hold elements as they lie in memory: float_data, raw_data, double_data."""
+_DATA = (_F, _I, _L, _D, _U, "string_data")
+_OUTSIDE = re.compile(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f]|_ORT_MEM_ADDR_")
+"""External locations that no reader may follow: absolute, upwards, a URL or drive, ONNX Runtime's pointers into memory."""
+
+
+def dims(path: str, where: Callable[[], str], extents: Sequence[int]) -> None:
+    """Raise ModelError where extents are negative or ask for more than any device has."""
+    if len(extents) > MAX_RANK:
+        raise ModelError("limit", f"{path}: {where()} has rank {len(extents)}; the limit is {MAX_RANK}")
+    for extent in extents:
+        if not 0 <= extent <= MAX_DIM:
+            raise ModelError("invalid", f"{path}: {where()} has an axis of extent {extent}, outside 0 to 2^31-1")
+    if math.prod(extents) > MAX_ELEMENTS:
+        raise ModelError("limit", f"{path}: {where()} of shape {list(extents)} has more than 2^40 elements")
+
+
+def tensor(path: str, where: Callable[[], str], proto: onnx.TensorProto, payloads: Mapping[int, Payload]) -> None:
+    """Raise ModelError where the tensor does not hold what its dimensions and type say."""
+    extents = proto.dims[:]
+    dims(path, where, extents)
+    kind = proto.data_type
+    if kind not in _FIELDS:
+        if kind == _T.UNDEFINED or kind not in _T.DataType.values():
+            raise ModelError("invalid", f"{path}: {where()} has the unknown element type {kind}")
+        return
+    want = math.prod(extents)
+    bits = BITS.get(kind)
+    if proto.data_location == _T.EXTERNAL:
+        have = _external(path, where, proto, payloads)
+    elif proto.HasField("raw_data"):
+        have = len(proto.raw_data)
+        if bits is None:
+            raise ModelError("invalid", f"{path}: {where()} holds strings and keeps them in raw_data, which ONNX does not allow")
+    else:
+        _entries(path, where, proto, want, bits)
+        return
+    if have is not None and bits is not None and have != (size := (want * bits + 7) // 8):
+        raise ModelError(
+            "invalid", f"{path}: {where()} of shape {extents} needs {size} bytes of data and has {have}; the file is damaged"
+        )
+
+
+def _entries(path: str, where: Callable[[], str], proto: onnx.TensorProto, want: int, bits: int | None) -> None:
+    """Data in a field of its own instead of raw_data: the right one, and as many entries as elements."""
+    kind = proto.data_type
+    field = _FIELDS[kind]
+    if kind in (_T.COMPLEX64, _T.COMPLEX128):
+        want *= 2
+    elif bits is not None and bits < 8:
+        want = (want * bits + 7) // 8
+    have = len(getattr(proto, field))
+    if have != want:
+        other = next((f" and {len(getattr(proto, f))} in {f}" for f in _DATA if f != field and len(getattr(proto, f))), "")
+        raise ModelError(
+            "invalid", f"{path}: {where()} of shape {proto.dims[:]} needs {want} entries in {field} and has {have}{other}"
+        )
+
+
+def _external(path: str, where: Callable[[], str], proto: onnx.TensorProto, payloads: Mapping[int, Payload]) -> int | None:
+    """Bytes of the data where the file tells. Cut payloads are external to the skeleton only."""
+    entries = {text(e.key): text(e.value) for e in proto.external_data}
+    location = entries.get("location", "")
+    try:
+        offset, length = int(entries.get("offset", "0")), int(entries.get("length", "-1"))
+    except ValueError:
+        raise ModelError("invalid", f"{path}: {where()}: offset and length of external data must be numbers") from None
+    if location == INLINE:
+        if offset not in payloads:
+            raise ModelError("invalid", f"{path}: {where()} keeps its data at {INLINE!r}, a place that only npu-guard uses")
+        return payloads[offset].length if payloads[offset].field in _MEMORY else None
+    if len(entries) != len(proto.external_data):
+        raise ModelError("invalid", f"{path}: {where()} names its external data twice")
+    if not location or _OUTSIDE.search(location):
+        raise ModelError(
+            "invalid", f"{path}: {where()} keeps its data at {short(location)!r}, which is not a file in the model's folder"
+        )
+    if offset < 0 or ("length" in entries and length < 0):
+        raise ModelError("invalid", f"{path}: {where()}: offset and length of external data must not be negative")
+    return length if "length" in entries else None
+
+
+def sparse(path: str, where: Callable[[], str], proto: onnx.SparseTensorProto, payloads: Mapping[int, Payload]) -> None:
+    """Raise ModelError where values and indices of a sparse tensor do not go together."""
+    dims(path, where, proto.dims[:])
+    for part, name in ((proto.values, "values"), (proto.indices, "indices")):
+        tensor(path, lambda name=name: f"{where()} ({name})", part, payloads)  # type: ignore[misc]
+    count = math.prod(proto.values.dims)
+    rows, rank = proto.indices.dims[:], len(proto.dims)
+    if rows not in ([count], [count, rank]) or proto.indices.data_type != _T.INT64:
+        raise ModelError("invalid", f"{path}: {where()} has {count} values and int64 indices of shape {rows}")
+    if proto.indices.data_location != _T.EXTERNAL:
+        found = onnx.numpy_helper.to_array(proto.indices)
+        inside = found < (math.prod(proto.dims) if len(rows) == 1 else proto.dims[:])
+        if not ((found >= 0) & inside).all():
+            raise ModelError("invalid", f"{path}: {where()} of shape {proto.dims[:]} has an index outside")

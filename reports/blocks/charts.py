@@ -1,0 +1,110 @@
+"""Numbers for the charts: MACs of each module by verdict, and live memory over the order of execution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from npu_guard.printable import printable
+from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
+from npu_guard.results import LayerRow, ModelReport
+from npu_guard.summary import si
+
+_BARS = 24
+_COLUMNS = 300
+_ORDER = ("error", "undecided", "warning", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a bar, in percent of the bar's full length."""
+
+    verdict: str
+    start: float
+    length: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar with its label and its value in words."""
+
+    label: str
+    value: str
+    percent: float
+    pieces: Sequence[Piece]
+
+
+def percent(value: float) -> str:
+    """A share in words: small is not nothing, and nearly all is not all."""
+    if value == 0:
+        return "–"
+    return "<0.1 %" if value < 0.05 else ">99.9 %" if 99.95 < value < 100 else f"{value:.1f} %"
+
+
+def module_bars(model: ModelReport, root: Group) -> list[Bar]:
+    """MACs of each module in order of execution; the longest bar is 100."""
+    boxes = [(box, rows_of(box)) for box in frontier(root, _BARS, with_macs=True)[0]]
+    boxes = sorted(boxes, key=lambda entry: sum(row.macs or 0 for row in entry[1]))[-_BARS:]
+    boxes.sort(key=lambda entry: entry[1][0].index)
+    longest = max((sum(row.macs or 0 for row in rows) for _, rows in boxes), default=0)
+    bars = []
+    for box, rows in boxes:
+        macs = sum(row.macs or 0 for row in rows)
+        name = box.path if isinstance(box, Group) else ".".join(box.scope) or box.place.node
+        share = 100 * macs / model.totals.macs if model.totals.macs else 0.0
+        bars.append(Bar(printable(name, 60), si(macs), share, _pieces(rows, longest, macs=True)))
+    return bars
+
+
+def coverage(layers: Sequence[LayerRow]) -> list[tuple[str, Sequence[Piece], list[tuple[str, str]]]]:
+    """The model as two bars, by layers and by MACs: (label, pieces, counts in words by verdict)."""
+    rows = [row for row in layers if row.verdict != "folded" and row.place.op_type != "graph input"]
+    found: list[tuple[str, Sequence[Piece], list[tuple[str, str]]]] = []
+    for label, macs in (("Layers", False), ("MACs", True)):
+        weights = {v: sum((row.macs or 0) if macs else 1 for row in rows if row.verdict == v) for v in VERDICTS}
+        total = sum(weights.values())
+        if total:
+            counts = [(v, percent(100 * weights[v] / total) if macs else f"{weights[v]:,}") for v in _ORDER if weights[v]]
+            found.append((label, _pieces(rows, total, macs=macs), counts))
+    return found
+
+
+def _pieces(rows: Sequence[LayerRow], full: int, *, macs: bool) -> list[Piece]:
+    pieces = []
+    start = 0.0
+    for verdict in _ORDER:
+        weight = sum((row.macs or 0) if macs else 1 for row in rows if row.verdict == verdict)
+        if weight and full:
+            pieces.append(Piece(verdict, round(start, 2), round(100 * weight / full, 2)))
+            start += 100 * weight / full
+    return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Live activations as the outline of an area 1000 wide and 100 high, and its highest point."""
+
+    path: str
+    peak: str
+    node: str
+    at: float
+    module: str
+    count: int
+
+
+def memory(layers: Sequence[LayerRow]) -> Memory | None:
+    """Live memory over the order of execution; of many layers, the highest of each stretch."""
+    rows = [row for row in layers if row.verdict != "folded"]
+    top = max(rows, key=lambda row: row.live_bytes, default=None)
+    if top is None or not top.live_bytes:
+        return None
+    stretch = -(-len(rows) // _COLUMNS)
+    heights = [max(row.live_bytes for row in rows[i : i + stretch]) for i in range(0, len(rows), stretch)]
+    step = 1000 / len(heights)
+    path = "M0 100"
+    for i, height in enumerate(heights):
+        path += f"V{100 - 96 * height / top.live_bytes:.1f}H{(i + 1) * step:.1f}"
+    at = (rows.index(top) // stretch + 0.5) * step
+    return Memory(
+        f"{path}V100Z", si(top.live_bytes), printable(top.place.node, 60), at, printable(".".join(top.scope), 60), len(rows)
+    )

@@ -1,0 +1,132 @@
+"""What the page's script reads: columns instead of records and each text once, so that 10,000 operators stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from npu_guard.paths import in_project, where
+from npu_guard.printable import printable
+from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
+from npu_guard.results import Dim, Finding, LayerRow, ModelReport, Number
+from npu_guard.summary import message, word
+
+_NAME = 160
+_OPEN_BOXES = 32
+
+
+def shown_path(path: str) -> str:
+    """A model's path as a report may show it: never one that tells how somebody's disk is laid out."""
+    return printable(in_project(path))
+
+
+def shape(dims: tuple[Dim, ...] | None) -> str:
+    """A shape, such as 1 x 64 x 48 x 80; a question mark for what is not known."""
+    if dims is None:
+        return "unknown"
+    return "×".join("?" if d is None else printable(str(d), 40) for d in dims) or "scalar"
+
+
+def number(value: Number) -> str:
+    """A measured or allowed value in words."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return printable(value) if isinstance(value, str) else f"{value:,}"
+
+
+class Texts:
+    """Texts by number."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, int] = {}
+        self._given: dict[tuple[str, int], int] = {}
+
+    def __call__(self, text: str, limit: int = _NAME) -> int:
+        """The number of a text, made safe to show."""
+        found = self._given.get((text, limit))
+        if found is None:
+            found = self._given[text, limit] = self.shown.setdefault(printable(text, limit), len(self.shown))
+        return found
+
+
+def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[str, Any]:
+    """One model."""
+    texts = Texts()
+    groups = list(root.below())
+    number_of = {id(group): i for i, group in enumerate(groups)}
+    inside = [(item, number_of.get(id(group), -1)) for group in (root, *groups) for item in group.items]
+    parents = {id(item): parent for item, parent in inside if isinstance(item, Group)}
+    homes = {item.index: parent for item, parent in inside if isinstance(item, LayerRow)}
+    opened = frontier(root, _OPEN_BOXES)[1]
+    return {
+        "path": shown_path(model.path),
+        "macs": model.totals.macs,
+        "groups": [[texts(g.label), parents[id(g)], int(g.part)] for g in groups],
+        "open": [number_of[id(g)] for g in opened],
+        "rows": _rows(model.layers, names, homes, texts),
+        "findings": _findings(model, texts),
+        "texts": list(texts.shown),
+    }
+
+
+def _rows(layers: Sequence[LayerRow], names: dict[int, str], homes: dict[int, int], texts: Texts) -> dict[str, Any]:
+    return {
+        "node": [printable(r.place.node, _NAME) for r in layers],
+        "output": [0 if r.place.output == r.place.node else printable(r.place.output, _NAME) for r in layers],
+        "op": [texts(r.place.op_type) for r in layers],
+        "module": [texts(".".join(r.scope)) for r in layers],
+        "label": [texts(names.get(r.index, "")) for r in layers],
+        "group": [homes.get(r.index, -2) for r in layers],
+        "inputs": [r.inputs for r in layers],
+        "shape": [texts(shape(r.shape)) for r in layers],
+        "dtype": [texts(r.dtype or "unknown") for r in layers],
+        "macs": [r.macs for r in layers],
+        "params": [r.params for r in layers],
+        "bytes": [r.output_bytes for r in layers],
+        "live": [r.live_bytes for r in layers],
+        "waste": [None if r.alignment_waste is None else round(r.alignment_waste * 100, 1) for r in layers],
+        "verdict": [VERDICTS.index(r.verdict) for r in layers],
+        "results": {str(r.index): [printable(name, _NAME) for name in r.results] for r in layers if r.results},
+    }
+
+
+def _findings(model: ModelReport, texts: Texts) -> list[list[Any]]:
+    rows: dict[tuple[tuple[str, ...], str], int] = {}
+    for row in model.layers:
+        rows.setdefault((row.place.graph, row.place.output), row.index)
+    return [_finding(model, f, rows.get((f.place.graph, f.place.output), -1), texts) for f in model.findings]
+
+
+def source_line(model: ModelReport, finding: Finding) -> str:
+    """`net/attention.py:29`, or nothing where no line of Python is known."""
+    return printable(":".join(map(str, where(model, finding)))) if finding.source else ""
+
+
+def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any]:
+    """Rule, kind, row, node, module, message, measured, allowed, limit, source, function, share of MACs, suppressed."""
+    evidence, total = f.evidence, model.totals.macs
+    return [
+        texts(f.rule),
+        texts("suppressed" if f.suppressed is not None else word(f)),
+        row,
+        texts(f"{f.place.op_type} {f.place.node}"),
+        texts(".".join(f.place.scope) or "/".join(f.place.graph)),
+        texts(message(f), 400),
+        texts(number(evidence.measured) if evidence else ""),
+        texts(number(evidence.allowed) if evidence else ""),
+        texts(evidence.limit if evidence else ""),
+        texts(source_line(model, f)),
+        texts(f.source.function if f.source else ""),
+        round(100 * f.macs / total, 2) if total else 0,
+        texts(f.suppressed or "", 400),
+    ]
+
+
+def script_json(data: Any) -> str:
+    """JSON that cannot end the script element it stands in, and that is no surprise to any parser of JavaScript."""
+    text = msgspec.json.encode(data).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,182 @@
+"""JSON, version 1: the contract with other people's tools. Converted on purpose, never a dump of internals."""
+
+from __future__ import annotations
+
+import msgspec
+
+from npu_guard.results import Finding, ModelReport, Number, Report
+from npu_guard.summary import count
+
+VERSION = 1
+HASHES = True
+
+
+class Tool(msgspec.Struct):
+    """Who made the report."""
+
+    name: str
+    version: str
+
+
+class Error(msgspec.Struct):
+    """Why a model could not be read or was refused."""
+
+    kind: str
+    message: str
+
+
+class Summary(msgspec.Struct):
+    """Counts over one model. Suppressed findings count only as `suppressed`; `undecided` ones not in their severity."""
+
+    nodes: int
+    error: int
+    warning: int
+    note: int
+    undecided: int
+    suppressed: int
+    fixable: int
+    params: int
+    macs: int
+    npu_macs_percent: float
+
+
+class Tensor(msgspec.Struct):
+    """The tensor that shows a problem. Unknown extents are null, symbolic ones strings."""
+
+    name: str
+    shape: list[int | str | None] | None
+    dtype: str | None
+
+
+class Evidence(msgspec.Struct):
+    """The limit compared."""
+
+    limit: str
+    measured: int | float | str | list[int]
+    allowed: int | float | str | list[int]
+
+
+class Source(msgspec.Struct):
+    """The line of Python that made the operator, relative to the project's root."""
+
+    file: str
+    line: int
+    function: str
+    module: str
+
+
+class Remedy(msgspec.Struct):
+    """The substitution that `fix` would try."""
+
+    substitution: str
+    exactness: str
+
+
+class FindingV1(msgspec.Struct):
+    """One finding."""
+
+    rule: str
+    name: str
+    severity: str
+    outcome: str
+    node: str
+    op_type: str
+    scope: list[str]
+    message: str
+    tensor: Tensor | None
+    evidence: Evidence | None
+    source: Source | None
+    remedy: Remedy | None
+    fingerprint: str
+    suppressed: bool
+
+
+class Model(msgspec.Struct):
+    """One model against one profile."""
+
+    path: str
+    sha256: str
+    profile: str
+    verdict: str
+    error: Error | None
+    summary: Summary
+    findings: list[FindingV1]
+
+
+class ReportV1(msgspec.Struct):
+    """The whole document."""
+
+    schema_version: int
+    tool: Tool
+    models: list[Model]
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """The report as indented JSON with a final newline."""
+    document = ReportV1(VERSION, Tool("npu-guard", report.version), [_model(m) for m in report.models])
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def schema() -> str:
+    """JSON Schema (2020-12) of the document, as it is shipped."""
+    generated = msgspec.json.schema(ReportV1)
+    generated = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "npu-guard report, version 1", **generated}
+    return msgspec.json.format(msgspec.json.encode(generated, order="sorted"), indent=2).decode() + "\n"
+
+
+def _model(report: ModelReport) -> Model:
+    counts, totals = count(report.findings), report.totals
+    return Model(
+        path=_clean(report.path),
+        sha256=report.sha256,
+        profile=report.profile,
+        verdict=report.verdict.value,
+        error=None if report.error is None else Error(report.error[0], _clean(report.error[1])),
+        summary=Summary(
+            nodes=totals.nodes,
+            error=counts.error,
+            warning=counts.warning,
+            note=counts.note,
+            undecided=counts.undecided,
+            suppressed=counts.suppressed,
+            fixable=counts.fixable,
+            params=totals.params,
+            macs=totals.macs,
+            npu_macs_percent=totals.npu_macs_percent,
+        ),
+        findings=[_finding(f) for f in report.findings],
+    )
+
+
+def _finding(f: Finding) -> FindingV1:
+    return FindingV1(
+        rule=f.rule,
+        name=f.name,
+        severity=f.severity.value,
+        outcome=f.outcome.value,
+        node=_clean(f.place.node),
+        op_type=_clean(f.place.op_type),
+        scope=[_clean(part) for part in f.place.scope],
+        message=_clean(f.message),
+        tensor=None
+        if f.tensor is None
+        else Tensor(_clean(f.tensor.name), None if f.tensor.shape is None else list(f.tensor.shape), f.tensor.dtype),
+        evidence=None
+        if f.evidence is None
+        else Evidence(f.evidence.limit, _number(f.evidence.measured), _number(f.evidence.allowed)),
+        source=None if f.source is None else Source(f.source.file, f.source.line, f.source.function, f.source.module),
+        remedy=None
+        if f.remedy is None or f.remedy.substitution is None
+        else Remedy(f.remedy.substitution, f.remedy.exactness or ""),
+        fingerprint=f.fingerprint,
+        suppressed=f.suppressed is not None,
+    )
+
+
+def _number(value: Number) -> int | float | str | list[int]:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _clean(text: str) -> str:
+    """JSON carries any character but a lone surrogate, which a file name that is not UTF-8 brings along."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from npu_guard.rule import Case, Draft, Rule
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node
+
+
+class DynamicWeights(Rule):
+    """The weights of a convolution are computed, or come in as an input.
+
+    *What it does*
+
+    Looks at the second input of Conv and ConvTranspose. Weights that follow from constants are fine, the compiler folds
+    them. An initializer that is listed as an input of the model as well may be overridden by a caller: undecided.
+
+    *Why it matters*
+
+    The compiler quantizes, reorders and packs the weights beforehand. It cannot do so with what is not there yet.
+
+    *What to do*
+
+    Make the weights constant. A convolution by a computed kernel is a matrix product of activations in other words.
+    """
+
+    code = "NPU601"
+    name = "dynamic-weights"
+    ops = ("Conv", "ConvTranspose")
+    limits = ("conv.constant_weights",)
+    good = (
+        Case(
+            """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
+            <float[8,8,1,1] w, float[8,1,1,1] s> { v = Mul(w, s)  y = Conv(x, v) }""",
+            limits={"conv.constant_weights": True},
+            title="weights that follow from constants",
+        ),
+        Case(
+            """g (float[1,8,4,4] x, float[8] b) => (float[1,8,4,4] y)
+            <float[8,8,1,1] w> { y = Conv(x, w, b) }""",
+            limits={"conv.constant_weights": True},
+            title="a bias is no weight",
+        ),
+        Case(
+            "g (float[1,8,4,4] x, float[8,8,1,1] w) => (float[1,8,4,4] y) { y = Conv(x, w) }",
+            limits={"conv.constant_weights": False},
+            title="on a device that can",
+        ),
+    )
+    bad = (
+        Case(
+            "g (float[1,8,4,4] x, float[8,8,1,1] w) => (float[1,8,4,4] y) { y = Conv(x, w) }",
+            limits={"conv.constant_weights": True},
+            expect=(("y", None),),
+        ),
+        Case(
+            """g (float[1,8,4,4] x, float[8,1,1,1] s) => (y)
+            <float[8,8,1,1] w> { v = Mul(w, s)  y = ConvTranspose(x, v) }""",
+            limits={"conv.constant_weights": True},
+            expect=(("y", None),),
+            title="computed from an input",
+        ),
+        Case(
+            "g (float[1,2,4,4] x, float[2,2,1,1] w = {1.0, 2.0, 3.0, 4.0}) => (float[1,2,4,4] y) { y = Conv(x, w) }",
+            limits={"conv.constant_weights": True},
+            undecided=("y",),
+            title="a caller may override the initializer",
+        ),
+    )
+
+    def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
+        weight = ctx.input(node, 1)
+        if ctx.limit("conv.constant_weights") and not ctx.is_fixed(weight):
+            origin = ctx.analysis.origin(weight)
+            how = "an input of the model" if origin.is_input else "computed at run time"
+            yield Draft(f"the weights {ctx.show(weight)} are {how}", limit="conv.constant_weights", value=weight)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isclose
+from typing import TYPE_CHECKING
+
+from npu_guard.errors import Undecidable
+from npu_guard.rule import Case, Draft, Rule
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node
+    from npu_guard.profile import ResizeForm
+
+_LINEAR = {"mode": "linear", "scales": "integer", "transforms": ["half_pixel", "asymmetric"]}
+_LIMIT = {"resize": [{"mode": "nearest", "scales": [2]}, _LINEAR]}
+_ALLOWED = "nearest x2; linear x integer (half_pixel, asymmetric)"
+
+
+class ResizeMode(Rule):
+    """A Resize uses a mode, a coordinate transformation or a scale that the device lacks.
+
+    *What it does*
+
+    Compares mode, scale and coordinate transformation of Resize and Upsample with the forms in `resize`. The scale is the
+    output's extent over the input's, the same along all axes of space. Resizing batch or channels never fits, nor does
+    antialiasing or cropping.
+
+    *Why it matters*
+
+    The device repeats pixels or blends two rows with fixed weights. Other scales need weights for each pixel.
+
+    *What to do*
+
+    Use nearest at scale 2, once or more, or linear at a whole scale with half-pixel centres. Any fixed whole scale is a
+    transposed convolution with constant weights too.
+    """
+
+    code = "NPU501"
+    name = "resize-mode"
+    ops = ("Resize", "Upsample")
+    limits = ("resize",)
+    substitutions = ("expand-to-broadcast", "resize-to-fixed-conv-transpose")
+    good = (
+        Case("g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize(x, , s) }", _LIMIT, title="nearest, twice"),
+        Case("g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Upsample(x, s) }", _LIMIT, opset=9),
+        Case('g (float[1,8,4,6] x) => (y) <int64[4] s = {1, 8, 12, 18}> { y = Resize<mode = "linear">(x, , , s) }', _LIMIT),
+        Case('g (float[1,8,"H",4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize(x, , s) }', _LIMIT, title="whatever H is"),
+        Case("g (float[1,8,4,4] x) => (y) <float[2] s = {2, 2}> { y = Resize<axes = [-2, -1]>(x, , s) }", _LIMIT),
+    )
+    bad = (
+        Case(
+            """g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}>
+            { y = Resize<mode = "linear", coordinate_transformation_mode = "align_corners">(x, , s) }""",
+            _LIMIT,
+            expect=(("y", "linear x2 align_corners"),),
+            allowed=_ALLOWED,
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 3, 3}> { y = Resize(x, , s) }",
+            _LIMIT,
+            expect=(("y", "nearest x3 half_pixel"),),
+            allowed=_ALLOWED,
+            title="nearest, three times",
+        ),
+        Case(
+            'g (float[1,8,4,4] x) => (y) <int64[4] s = {1, 8, 8, 16}> { y = Resize<mode = "linear">(x, , , s) }',
+            _LIMIT,
+            expect=(("y", "linear x2 x4 half_pixel"),),
+            allowed=_ALLOWED,
+            title="height and width differ",
+        ),
+        Case(
+            'g (float[1,8,4,4] x) => (y) <float[4] s = {1, 2, 2, 2}> { y = Upsample<mode = "linear">(x, s) }',
+            _LIMIT,
+            expect=(("y", "linear x1 x2 x2 x2 asymmetric"),),
+            allowed=_ALLOWED,
+            opset=9,
+            title="channels resized",
+        ),
+        Case(
+            'g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 0.5, 0.5}> { y = Resize<mode = "linear", antialias = 1>(x, , s) }',
+            _LIMIT,
+            expect=(("y", "linear x0.5 half_pixel antialias"),),
+            allowed=_ALLOWED,
+        ),
+        Case(
+            "g (float[1,8,4,4] x, float[4] s) => (y) { y = Resize(x, , s) }",
+            _LIMIT,
+            undecided=("y",),
+            title="a scale that is computed",
+        ),
+    )
+
+    def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
+        forms: Sequence[ResizeForm] = ctx.limit("resize")
+        mode = node.attr("mode", "nearest").removeprefix("bi")  # Upsample of opset 1 says "bilinear"
+        transform = node.attr("coordinate_transformation_mode", "asymmetric")  # what Upsample and opset 10 always do
+        scales = _scales(node, ctx)
+        antialias = node.attr("antialias", 0) != 0
+        space = scales[2:] if all(s == 1 for s in scales[:2]) else ()
+        plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
+        if plain and any(_fits(form, mode, space[0], transform) for form in forms):
+            return
+        shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scales))
+        measured = f"{mode} {shown} {transform}{' antialias' if antialias else ''}"
+        yield Draft(f"resizes by {measured}", limit="resize", measured=measured, allowed="; ".join(map(_words, forms)))
+
+
+def _fits(form: ResizeForm, mode: str, scale: float, transform: str) -> bool:
+    whole = scale >= 1 and scale == int(scale)
+    if mode != form.mode or not (whole if isinstance(form.scales, str) else any(isclose(scale, s) for s in form.scales)):
+        return False
+    # Nearest at a whole scale repeats pixels, whichever way the coordinates are counted.
+    return not form.transforms or transform in form.transforms or (mode == "nearest" and whole)
+
+
+def _words(form: ResizeForm) -> str:
+    scales = " integer" if isinstance(form.scales, str) else " or x".join(f"{s:g}" for s in form.scales)
+    return f"{form.mode} x{scales}" + (f" ({', '.join(form.transforms)})" if form.transforms else "")
+
+
+def _scales(node: Node, ctx: Context) -> tuple[float, ...]:
+    """Scale along each axis: what the node says, or the quotient of extents, which is whole where the node's is rounded."""
+    x, y = ctx.dims(ctx.input(node, 0)), ctx.dims(node.output)
+    stated = _stated(node, ctx, len(x))
+    scales = []
+    for axis, (before, after) in enumerate(zip(x, y, strict=False)):
+        scale = stated.get(axis)
+        if isinstance(before, int) and isinstance(after, int) and before:
+            quotient = after / before
+            scale = quotient if scale is None or isclose(scale, quotient, rel_tol=1e-3) else scale
+        elif scale is None and before is not None and before == after:
+            scale = 1.0
+        if scale is None:
+            raise Undecidable(ctx.why(node.output))
+        scales.append(scale)
+    return tuple(scales)
+
+
+def _stated(node: Node, ctx: Context, rank: int) -> dict[int, float]:
+    """Scales that the node states as constants, by axis."""
+    operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
+    array = None if operand is None else ctx.analysis.constants.get(operand)
+    given = node.attributes.get("scales") if array is None else array.reshape(-1).tolist()
+    axes = node.attributes.get("axes") or range(rank)
+    return {axis % rank: float(s) for axis, s in zip(axes, given or (), strict=False)} if rank else {}

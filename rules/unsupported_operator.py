@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from npu_guard.results import Severity
+from npu_guard.rule import EVERY, Case, Draft, Rule
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node
+
+_COERCED = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+
+
+class UnsupportedOperator(Rule):
+    """The device refuses the operator, or its documents do not mention it.
+
+    *What it does*
+
+    Looks the operator up in the profile's table. One that the profile refuses is an error. One that the table does not
+    mention is a warning: nobody has said that it compiles. Some operators are in the table for the channel axis alone
+    (Softmax, ReduceSum); over other axes they are a warning too. Axes of extent 1 do not count. Before opset 13, Softmax
+    runs over its axis and all that follow.
+
+    *Why it matters*
+
+    The compiler maps each operator onto a unit of the hardware. What has no unit goes to the host, if it compiles at all.
+
+    *What to do*
+
+    Write the function with operators of the profile's table; `npu-guard profiles` prints it.
+    """
+
+    code = "NPU101"
+    name = "unsupported-operator"
+    ops = (EVERY,)
+    substitutions = ("expand-to-broadcast", "tokens-to-maps")
+    good = (
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }",
+            operators={"Relu": "supported"},
+        ),
+        Case(
+            "g (float[1,8,1,1] x) => (float[1,8] y) { y = Flatten(x) }",
+            operators={"Flatten": "judged"},
+            title="a rule of its own decides",
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Softmax<axis = -3>(x) }",
+            operators={"Softmax": "channels"},
+            title="over channels, counted from the end",
+        ),
+        Case(
+            """g (float[1,8,1,1] x) => (float[1,1,1,1] y)
+            <int64[3] axes = {1, 2, 3}> { y = ReduceSum(x, axes) }""",
+            operators={"ReduceSum": "channels"},
+            title="axes of extent 1 do not count",
+        ),
+        Case(
+            "g (float[1,8,1,1] x) => (float[1,8,1,1] y) { y = Softmax(x) }",
+            operators={"Softmax": "channels"},
+            opset=11,
+            title="axis 1 and what follows, which is nothing here",
+        ),
+        Case(
+            "g (float[1,8] x) => (y) { y = Erf(x) }",
+            title="a profile without a table of operators",
+        ),
+    )
+    bad = (
+        Case(
+            "g (float[1,8,4,4] x) => (y) { y = NonZero(x) }",
+            operators={"NonZero": "refused"},
+            expect=(("y", None),),
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Erf(x) }",
+            operators={"Relu": "supported"},
+            expect=(("y", None),),
+            severity=Severity.WARNING,
+            title="not in the table",
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = com.example.Relu(x) }",
+            operators={"Relu": "supported"},
+            expect=(("y", None),),
+            severity=Severity.WARNING,
+            title="of the same name, but not ONNX's",
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Softmax(x) }",
+            operators={"Softmax": "channels"},
+            expect=(("y", None),),
+            severity=Severity.WARNING,
+            title="over width",
+        ),
+        Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Softmax<axis = 1>(x) }",
+            operators={"Softmax": "channels"},
+            expect=(("y", None),),
+            severity=Severity.WARNING,
+            opset=11,
+            title="over channels and space at once, as it was before opset 13",
+        ),
+        Case(
+            'g (float[1,8,"H",4] x) => (y) { y = Softmax<axis = 2>(x) }',
+            operators={"Softmax": "channels"},
+            undecided=("y",),
+            title="H may be 1",
+        ),
+    )
+
+    def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
+        if not ctx.profile.operators:
+            return
+        entry = ctx.profile.operators.get(node.op)
+        if entry is None:
+            yield Draft(f"{node.op} is not documented for this device", severity=Severity.WARNING)
+        elif entry.status == "refused":
+            yield Draft(f"{node.op}: {entry.reason}")
+        elif entry.only == "channels" and (others := _beside_channels(node, ctx)):
+            axes = " and ".join(map(str, others))
+            text = f"{node.op} over axis {axes} is not documented for this device (only over channels)"
+            yield Draft(text, severity=Severity.WARNING)
+
+
+def _beside_channels(node: Node, ctx: Context) -> tuple[int, ...]:
+    """Axes other than that of channels over which the operator runs."""
+    x = ctx.input(node, 0)
+    axes = ctx.axes(node)
+    if node.op in _COERCED and node.graph.model.schema(node).since_version < 13:
+        axes = tuple(range(axes[0], ctx.rank(x)))
+    dims = ctx.dims(x)
+    others = [axis for axis in axes if axis != 1 and dims[axis] != 1]
+    if any(isinstance(dims[axis], int) for axis in others):
+        return tuple(others)
+    for axis in others:
+        ctx.extent(x, axis)  # undecidable: it may be 1
+    return ()
