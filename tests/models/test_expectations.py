@@ -1,0 +1,73 @@
+"""Each sample network gives exactly the findings that an engineer who knows the device expects, in every spelling."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from npu_guard import pipeline, registry, zoo
+from npu_guard.config import Config
+from npu_guard.results import Finding, Verdict
+from npu_guard.system import Expect
+
+PROFILE = "aimotive-aiware"
+NAMES = [entry.name for entry in zoo.entries()]
+SPELLINGS = ("dynamo", "legacy")
+
+
+def findings(path: Path) -> tuple[Finding, ...]:
+    report = pipeline.check_model(str(path), registry.profile(PROFILE), Config())
+    assert report.error is None, report.error
+    assert not report.crashes
+    assert not report.unknown
+    return report.findings
+
+
+def counted(found: tuple[Finding, ...]) -> collections.Counter[object]:
+    return collections.Counter(
+        (f.rule, f.severity.value, f.evidence and f.evidence.measured, f.evidence and f.evidence.allowed) for f in found
+    )
+
+
+def wanted(expected: tuple[Expect, ...]) -> collections.Counter[object]:
+    total: collections.Counter[object] = collections.Counter()
+    for e in expected:
+        total[e.rule, e.severity, e.measured, e.allowed] += e.count
+    return total
+
+
+def in_scope(finding: Finding, scope: str) -> bool:
+    return not scope or ".".join(finding.place.scope) == scope or ".".join(finding.place.scope).startswith(f"{scope}.")
+
+
+@pytest.mark.parametrize("exporter", SPELLINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_findings_are_those_expected(name: str, exporter: str, exported: Callable[[str, str], Path], tmp_path: Path) -> None:
+    import onnxsim
+
+    path = exported(name.replace("-", "_"), exporter)
+    expected = zoo.system(name).EXPECTED[PROFILE]
+    found = findings(path)
+    assert counted(found) == wanted(expected)
+    for e in expected:
+        at_place = [f for f in found if f.rule == e.rule and in_scope(f, e.scope)]
+        assert len(at_place) >= e.count, f"{e} but in that module only {[f.place for f in at_place]}"
+    if exporter == "dynamo":
+        assert all(f.source is not None and f.source.file.startswith("models/") for f in found)
+
+    simplified, _ = onnxsim.simplify(onnx.load(path))
+    short = tmp_path / "simplified.onnx"
+    onnx.save(simplified, short)
+    assert counted(findings(short)) == wanted(expected)
+
+
+def test_recommended_designs_have_no_errors(exported: Callable[[str, str], Path]) -> None:
+    """No false alarm on what the device runs: the recommended blocks and plain trunks up to their classifiers."""
+    clean = ("resnetsan01-attention", "se", "cbam", "axial-conv", "attentive-skip-fusion", "attention-dual-head-decoder")
+    for name in clean:
+        report = pipeline.check_model(str(exported(name.replace("-", "_"), "dynamo")), registry.profile(PROFILE), Config())
+        assert report.verdict is Verdict.PASS, name
