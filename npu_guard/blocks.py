@@ -1,0 +1,182 @@
+"""Prove one replaced block on its own: cut it out, feed it the activations of the real model, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from npu_guard import verify
+from npu_guard.analyze import Analysis
+from npu_guard.cost import elements, size_bytes
+from npu_guard.document import RUNTIME_IR, Document
+from npu_guard.errors import ModelError
+from npu_guard.feeds import Feed
+from npu_guard.graph import Node, Value, short
+from npu_guard.results import Verification
+from npu_guard.runtime import CannotRun, Runtime
+from npu_guard.substitution import EXACT, Array, Builder, Site
+
+CAPTURE_BYTES = 512 << 20
+"""Activations that are held at once while blocks are verified."""
+PROMISE_SLACK = 0.5
+"""dB by which an approximate block may miss what its fit promised: float32 against float64, no more."""
+Edit = tuple[Site, Builder, Mapping[Value, str]]
+"""A site, what its rewrite emitted, and the new name for each replaced value."""
+
+
+def describe(verification: Verification) -> str:
+    """The worst output of a comparison, in words."""
+    worst = max(verification.outputs, key=lambda o: o.max_abs / o.atol if o.atol else o.max_abs)
+    return f"output {short(worst.name)!r} differs by {worst.max_abs:.3g}, the tolerance is {worst.atol:.3g}"
+
+
+def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
+    """Values of activations in the running model. Raises CannotRun."""
+    watched = document.copy()
+    inputs = {i.name for i in watched.proto.graph.input}
+    known = {o.name for o in watched.proto.graph.output}
+    wanted = [v for v in values if v.name not in inputs]
+    for value in wanted:
+        if value.name not in known:
+            watched.proto.graph.output.append(_value_info(value))
+    results = verify.run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
+    return [
+        {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}
+        for feed, result in zip(feeds, results, strict=True)
+    ]
+
+
+def _value_info(value: Value) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(value.name, value.dtype, None if value.shape is None else list(value.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """Compares old and new nodes of each site, alone, on the activations that reach them in the real model."""
+
+    runtime: Runtime
+    document: Document
+    analysis: Analysis
+    feeds: Sequence[Feed]
+    samples: Sequence[Feed]
+    """Inputs for approximate blocks, of the kind that they are fitted on; of others a fit says nothing."""
+    seeds: Sequence[int]
+    kinds: str
+
+    def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
+        """A verification for each site; the model runs once for as many sites as fit into memory."""
+        for feeds, exact in ((self.feeds, True), (self.samples, False)):
+            chosen = [e for e in edits if (e[0].substitution.exactness == EXACT) is exact]
+            yield from replace(self, feeds=feeds)._prove(chosen)
+
+    def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
+        for group in self._by_memory(edits):
+            values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))
+            try:
+                samples = capture(self.runtime, self.document, self.feeds, list(values))
+            except (CannotRun, ModelError) as error:
+                yield from ((site, verify.not_run(str(error), self.seeds)) for site, _, _ in group)
+                continue
+            for entry in group:
+                yield entry[0], self._one(entry, samples)
+
+    def _by_memory(self, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+        """Sites in groups whose activations fit into memory together."""
+        group: list[Edit] = []
+        held = 0
+        for entry in edits:
+            size = len(self.feeds) * sum(size_bytes(v) for v in self._watched(entry[1]))
+            if group and held + size > CAPTURE_BYTES:
+                yield group
+                group, held = [], 0
+            group.append(entry)
+            held += size
+        if group:
+            yield group
+
+    def _watched(self, builder: Builder) -> tuple[Value, ...]:
+        return (*boundary(self.analysis, builder), *builder.site.replaced)
+
+    def _one(self, entry: Edit, samples: Sequence[Mapping[str, Array]]) -> Verification:
+        """What the new nodes give for captured inputs, against the captured outputs of the old ones."""
+        site, builder, outputs = entry
+        inputs = boundary(self.analysis, builder)
+        # Samples of several batches: the analysis has the shapes for one of them only.
+        varying = {v for v in inputs if len({sample[v.name].shape for sample in samples}) > 1}
+        try:
+            new = block_model(self.document, self.analysis, builder, inputs, [outputs[v] for v in site.replaced], varying)
+            after = verify.run_document(self.runtime, new, [{v.name: sample[v.name] for v in inputs} for sample in samples])
+        except (CannotRun, ModelError) as error:
+            return verify.not_run(str(error), self.seeds)
+        names = {v.name: outputs[v] for v in site.replaced}
+        terms = sum(_terms(self.analysis, n) for n in site.nodes) + 8 * len(builder.nodes)
+        exact = site.substitution.exactness == EXACT
+        least = max(site.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
+        return verify.judge(samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least)
+
+
+def _terms(analysis: Analysis, node: Node) -> int:
+    cost = analysis.costs.get(node)
+    out = elements(node.output.shape)
+    return max(1, cost.macs // out) if cost is not None and out else 1
+
+
+def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
+    """Activations that the old or the new nodes read from outside of the block."""
+    made = {v for n in builder.site.nodes for v in n.outputs}
+    found: dict[Value, None] = {}
+    for node in builder.site.nodes:
+        for value in node.inputs:
+            if value is not None and value not in made and not analysis.is_constant(value):
+                found[value] = None
+    own = {o for n in builder.nodes for o in n.output} | {t.name for t in builder.initializers}
+    for proto in builder.nodes:
+        for name in proto.input:
+            outside = analysis.model.graph.values.get(name) if name and name not in own else None
+            if outside is not None and not analysis.is_constant(outside):
+                found[outside] = None
+    return list(found)
+
+
+def block_model(
+    document: Document, analysis: Analysis, builder: Builder, inputs: Sequence[Value], outputs: Sequence[str],
+    varying: Collection[Value] = (),
+) -> Document:  # fmt: skip
+    """A model of its own from the new nodes of a site, with whatever constants of the old model they read.
+
+    Inputs that are `varying` are declared without a shape.
+    """
+    nodes, site = builder.nodes, builder.site
+    graph = onnx.GraphProto(name="block")
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(v.name, v.dtype, None) if v in varying else _value_info(v) for v in inputs
+    )
+    graph.initializer.extend(builder.initializers)
+    own = {o for n in nodes for o in n.output} | {t.name for t in builder.initializers} | {v.name for v in inputs}
+    needed = {name for n in nodes for name in n.input if name and name not in own}
+    constant_nodes: list[Node] = []
+    stack = [analysis.model.graph.values[name] for name in sorted(needed)]
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if value.initializer is not None:
+            graph.initializer.append(value.initializer)
+        elif value.producer is not None:
+            constant_nodes.append(value.producer)
+            stack.extend(v for v in value.producer.inputs if v is not None)
+    order = {n: i for i, n in enumerate(analysis.model.graph.nodes)}
+    graph.node.extend(n.proto for n in sorted(set(constant_nodes), key=order.__getitem__))
+    graph.node.extend(nodes)
+    types = {v.name: v.dtype for v in site.replaced}
+    for name, old in zip(outputs, site.replaced, strict=True):
+        graph.output.append(onnx.helper.make_tensor_value_info(name, types[old.name], None))
+    proto = onnx.ModelProto(ir_version=min(document.proto.ir_version, RUNTIME_IR))
+    proto.graph.CopyFrom(graph)
+    proto.opset_import.extend(document.proto.opset_import)
+    return Document(proto, document.source, document.payloads)

@@ -1,0 +1,99 @@
+"""`npu-guard fix`: a model that fits, and the proof that it computes the same."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+import npu_guard
+from npu_guard import fix_report, pipeline, registry, repair
+from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
+from npu_guard.errors import UsageError
+from npu_guard.profile import suggest
+from npu_guard.results import Report
+from npu_guard.substitute import Progress, silent
+from npu_guard.substitution import EXACT, Substitution
+from npu_guard.terminal import complain, show
+
+
+@click.command("fix")
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=str))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where the fixed model goes; the input is never touched.",
+)
+@with_profile
+@click.option(
+    "--allow", type=click.Choice(("approximate",)), help="Also replace blocks by what only comes close and needs fine-tuning."
+)
+@click.option("--prefer", metavar="NAME", multiple=True, help="Substitution that goes first where several fit.")
+@with_calibration
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
+@click.option(
+    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
+)
+@with_shapes
+@with_config
+def command(
+    model: str, output: Path | None, profile: str | None, allow: str | None, prefer: tuple[str, ...], calibration: Path | None,
+    dry_run: bool, form: str, shapes: tuple[str, ...], config_file: Path | None,
+) -> int:  # fmt: skip
+    """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
+    if output is None and not dry_run:
+        raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
+    if output is not None and Path(model).exists() and output.exists() and output.samefile(model):
+        raise UsageError(f"{output}: is the input itself; name another file")
+    config = config_of(config_file, profile=profile, shapes=shapes)
+    chosen = _substitutions(allow is not None, prefer)
+    device = registry.profile(config.profile)
+    with _progress() as progress:
+        report = repair.fix_model(model, device, config, chosen, calibration=calibration, progress=progress)
+    failed = report.applied and report.verification.verdict not in ("equal", "close")
+    if output is not None and not dry_run and not failed:
+        from npu_guard import store
+
+        store.save(report.document, output)
+    show(fix_report.as_json(report) if form == "json" else fix_report.as_text(report, None if dry_run or failed else output))
+    if failed:
+        why = report.verification.reason or report.verification.verdict
+        complain(f"{model}: the fixed model was not verified ({why}); nothing was written")
+        return 5
+    return pipeline.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on standard error while somebody looks at it, gone when the work is done; nothing into files and pipes."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            # One step alone says nothing of how far it is: a bar that moves to and fro.
+            bar.update(task, description=what, completed=done, total=total if total > 1 else None)
+
+        yield update
+
+
+def _substitutions(approximate: bool, prefer: tuple[str, ...]) -> list[Substitution]:
+    """In the order in which they are tried: preferred ones, then exact ones, then approximate ones."""
+    known = {s.name: s for s in registry.substitutions()}
+    for name in prefer:
+        if name not in known:
+            raise UsageError(f"--prefer: no substitution {name!r}{suggest(name, known)}")
+    allowed = [s for s in known.values() if approximate or s.exactness == EXACT]
+    return sorted(allowed, key=lambda s: (s.name not in prefer, s.exactness != EXACT, s.name))

@@ -1,0 +1,120 @@
+"""What `fix` and `verify` say, as text and as JSON version 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from npu_guard import registry
+from npu_guard.bisect import Bisection
+from npu_guard.printable import printable
+from npu_guard.results import Applied, ModelReport, Outcome, Report, Severity, Verification
+from npu_guard.substitute import FixReport
+
+
+def as_json(report: FixReport) -> str:
+    """The document of `check` for the fixed model, with what was done to it."""
+    render = registry.renderer("json")
+    document = json.loads(render(Report(_version(), (report.after,)), color=False))
+    before = json.loads(render(Report(_version(), (report.before,)), color=False))["models"][0]
+    document["models"][0] |= {
+        "sha256": before["sha256"],
+        "before": before["summary"],
+        "applied": [_applied(a) for a in report.applied],
+        "refused": [{"substitution": r.substitution, "node": r.node, "reason": r.reason} for r in report.refused],
+        "verification": verification_json(report.verification),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+
+
+def _version() -> str:
+    import npu_guard
+
+    return npu_guard.__version__
+
+
+def _applied(a: Applied) -> dict[str, Any]:
+    return {
+        "substitution": a.substitution, "exactness": a.exactness, "rules": list(a.rules), "nodes_before": list(a.nodes_before),
+        "nodes_after": list(a.nodes_after), "verification": verification_json(a.verification),
+        "note": a.note,
+    }  # fmt: skip
+
+
+def verification_json(v: Verification) -> dict[str, Any]:
+    """A verification as the JSON contract has it. Infinite differences (of shapes, say) are null."""
+    return {
+        "verdict": v.verdict, "backend": v.backend, "seeds": list(v.seeds), "inputs": v.inputs, "reason": v.reason,
+        "outputs": [
+            {"name": o.name, "max_abs": _finite(o.max_abs), "max_rel": _finite(o.max_rel), "cosine": o.cosine, "snr_db": o.snr_db,
+             "atol": o.atol, "rtol": o.rtol, "ok": o.ok}
+            for o in v.outputs
+        ],
+    }  # fmt: skip
+
+
+def _finite(number: float) -> float | None:
+    return number if number < float("inf") else None
+
+
+def as_text(report: FixReport, written: Path | None) -> str:
+    """Before and after, what was replaced, what was not and why, and how far the results are apart."""
+    lines = [f"{printable(report.before.path)}  {report.before.profile}", ""]
+    if report.applied:
+        lines.append("Replaced")
+        for a in report.applied:
+            nodes = f"{len(a.nodes_before)} -> {len(a.nodes_after)} nodes"
+            lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {_error(a.verification)}")
+            if a.exactness != "exact":
+                lines.append(f"  {'':<32} approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
+    else:
+        lines.append("Nothing to replace.")
+    if report.refused:
+        lines += ["", "Not replaced"]
+        lines += [f"  {r.substitution:<32} {printable(r.node, 60)}: {printable(r.reason)}" for r in report.refused]
+    lines += ["", f"{'':<22}{'before':>12}{'after':>12}"]
+    lines += [f"  {name:<20}{a:>12}{b:>12}" for name, a, b in _table(report.before, report.after)]
+    if report.applied:
+        lines += ["", f"Whole model: {verification_text(report.verification)}"]
+    if written is not None:
+        lines += [
+            "",
+            f"Wrote {printable(str(written))}. Next: npu-guard verify {printable(report.before.path)} {printable(str(written))}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(before: ModelReport, after: ModelReport) -> list[tuple[str, str, str]]:
+    def count(model: ModelReport, severity: Severity) -> str:
+        return str(sum(f.severity is severity and f.suppressed is None and f.outcome is Outcome.FAIL for f in model.findings))
+
+    rows = [(f"{s.value}s", count(before, s), count(after, s)) for s in (Severity.ERROR, Severity.WARNING)]
+    for name in ("nodes", "macs", "params", "activation_bytes", "peak_bytes"):
+        rows.append((name.replace("_", " "), f"{getattr(before.totals, name):,}", f"{getattr(after.totals, name):,}"))
+    return rows
+
+
+def _error(v: Verification) -> str:
+    if v.verdict == "not_run":
+        return f"not verified ({printable(v.reason, 120)})"
+    worst = min(v.outputs, key=lambda o: o.snr_db)
+    return f"{v.verdict}, error {worst.max_abs:.2g}, {worst.snr_db:.0f} dB"
+
+
+def verification_text(v: Verification) -> str:
+    """One paragraph: the verdict, then a line for each output."""
+    if v.verdict == "not_run":
+        return f"NOT VERIFIED: {printable(v.reason)}"
+    lines = [f"{v.verdict} on {v.inputs} ({v.backend})"]
+    for o in v.outputs:
+        measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, {o.snr_db:.0f} dB{'' if o.ok else '  <- differs'}"
+        lines.append(f"  {printable(o.name, 60)}: tolerance {o.atol:.2g}, needed {o.max_abs:.2g}, {measures}")
+    return "\n".join(lines)
+
+
+def bisection_text(found: Bisection) -> str:
+    """The tensor at which two models part, or why none is named."""
+    if found.name is None:
+        return f"First divergence: not found ({printable(found.reason)})"
+    return f"First divergence: {printable(found.name, 200)}"

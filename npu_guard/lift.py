@@ -1,0 +1,286 @@
+"""Regions of tensors of lower rank, raised to maps [B, C, H, W] by axes of extent 1.
+
+A one-dimensional network gains a row; vectors behind a pool gain a row and a column. Each operator in a region says how it
+looks on maps. What enters or leaves by a Reshape, Squeeze or Unsqueeze of just such axes is joined without it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from npu_guard.context import Context
+from npu_guard.errors import Undecidable
+from npu_guard.graph import Node, Value
+from npu_guard.layout import RUNNING
+from npu_guard.static import BROADCASTING
+from npu_guard.substitution import Array, Builder, Site
+
+UNARY = frozenset(
+    {"Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "Gelu", "Erf", "Sigmoid", "HardSigmoid", "HardSwish", "Mish",
+     "Softplus", "Softsign", "Tanh", "Clip", "Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sign",
+     "Sin", "Cos", "Cast", "Not"}
+)  # fmt: skip
+"""Operators on each element of their first input."""
+_ANY_RANK = UNARY | {"BatchNormalization", "InstanceNormalization", "GroupNormalization", "GlobalAveragePool", "GlobalMaxPool"}
+_ALONG = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"})
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lifting:
+    """Tensors of rank `rank` become maps, which have axes of extent 1 at `axes` in addition."""
+
+    rank: int
+    axes: tuple[int, ...]
+
+    def axis(self, axis: int) -> int:
+        """Where an axis of the tensor is in the map."""
+        return [a for a in range(4) if a not in self.axes][axis % self.rank]
+
+    def missing(self, rank: int) -> tuple[int, ...]:
+        """Axes that a tensor of this rank lacks to be a map, or to be broadcast against one."""
+        if rank >= self.rank:
+            return self.axes[rank - self.rank :]
+        return tuple(a - self.rank + rank for a in self.axes) if rank else ()
+
+    def as_map(self, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """The map's shape, None for what is neither a tensor of the lifting, nor its map, nor between them."""
+        if not self.rank <= len(shape) <= 4:
+            return None
+        full = list(shape)
+        for axis in self.missing(len(shape)):
+            full.insert(axis, 1)
+        return tuple(full) if all(full[a] == 1 for a in self.axes) else None
+
+    def constant(self, array: Array) -> Array:
+        """A constant that is broadcast against tensors, as one that is broadcast against maps."""
+        shape = list(array.shape)
+        for axis in self.missing(array.ndim):
+            shape.insert(axis, 1)
+        return array.reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Nodes that belong together, in order, and values that are needed outside."""
+
+    nodes: tuple[Node, ...]
+    exits: tuple[Value, ...]
+
+
+def numbers(value: Value | None) -> tuple[int, ...] | None:
+    """A shape that is wholly known."""
+    if value is None or value.shape is None:
+        return None
+    known = tuple(d for d in value.shape if isinstance(d, int))
+    return known if len(known) == len(value.shape) else None
+
+
+def passes(node: Node, ctx: Context) -> bool:
+    """Whether the node hands its input on, shape and all."""
+    return node in ctx.analysis.silent and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
+
+
+class Lifter:
+    """Finds the regions of one lifting. `special` has operators that only this lifting knows: when, and how."""
+
+    def __init__(self, lifting: Lifting, special: Mapping[str, tuple[Callable[[Node, Context], bool], Emit]]) -> None:
+        self.lifting = lifting
+        self.special = special
+        self._found: weakref.WeakKeyDictionary[Context, dict[Node, Region]] = weakref.WeakKeyDictionary()
+        self._order: weakref.WeakKeyDictionary[Context, dict[Node, int]] = weakref.WeakKeyDictionary()
+
+    def region(self, seed: Node, ctx: Context) -> Region:
+        """All nodes that tensors of the lifting join to the seed."""
+        found = self._found.setdefault(ctx, {})
+        if seed not in found:
+            nodes, stack = {seed}, [seed]
+            while stack:
+                for other in self._beside(stack.pop(), ctx):
+                    if other not in nodes and self.can(other, ctx):
+                        nodes.add(other)
+                        stack.append(other)
+            if ctx not in self._order:
+                self._order[ctx] = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
+            ordered = tuple(sorted(nodes, key=self._order[ctx].__getitem__))
+            made = [v for n in ordered for v in n.outputs if v is not None]
+            exits = tuple(v for v in made if v.is_output or any(c not in nodes for c in v.consumers))
+            found.update(dict.fromkeys(ordered, Region(ordered, exits)))
+        return found[seed]
+
+    def can(self, node: Node, ctx: Context) -> bool:
+        """Whether the node has a form on maps."""
+        if node.domain or node.graph.parent is not None or not node.inputs or ctx.is_constant(node.output):
+            return False
+        if self.is_view(node) or (node.op_type in _REDUCTIONS and self.ends(node, ctx)):
+            return True
+        if not all(self.holds(v) for v in node.outputs):
+            return False
+        if node.op_type in self.special and self.special[node.op_type][0](node, ctx):
+            return True
+        if node.op_type in _REDUCTIONS:
+            return reduced(node, ctx) is not None and (self.holds(node.inputs[0]) or self.makes(node, ctx))
+        if self.skips(node, ctx) or node.op_type in _ANY_RANK or node.op_type == "Split":
+            return self.holds(node.inputs[0]) and not node.attr("training_mode", 0)
+        if node.op_type in _ALONG:
+            return all(self.holds(v) for v in node.inputs)
+        if node.op_type in ("Slice", "Pad"):
+            stated = sliced(node, ctx) if node.op_type == "Slice" else padded(node, ctx)
+            return self.holds(node.inputs[0]) and stated is not None
+        if node.op_type not in BROADCASTING or "broadcast" in node.attributes:
+            return False
+        small = (v is not None and ctx.is_constant(v) and len(v.shape or ()) < self.lifting.rank for v in node.inputs)
+        return all(v is None or self.holds(v) or fits for v, fits in zip(node.inputs, small, strict=True))
+
+    def holds(self, value: Value | None) -> bool:
+        """Whether the value is a tensor of the lifting."""
+        return value is not None and value.shape is not None and len(value.shape) == self.lifting.rank
+
+    def makes(self, node: Node, ctx: Context) -> bool:
+        """Whether a reduction makes a tensor of the lifting out of a map."""
+        x = node.inputs[0]
+        from_map = x is not None and x.shape is not None and len(x.shape) == 4
+        return from_map and reduced(node, ctx) == self.lifting.axes and not node.attr("keepdims", 1)
+
+    def ends(self, node: Node, ctx: Context) -> bool:
+        """Whether a reduction over all of space drops the axes of a tensor that has just one."""
+        whole = self.lifting.rank == 3 and self.holds(node.inputs[0]) and reduced(node, ctx) == (2,)
+        return whole and not node.attr("keepdims", 1)
+
+    def skips(self, node: Node, ctx: Context) -> bool:
+        """Whether the node hands its input on, at most spread as its readers would by themselves."""
+        spreads = node.op_type == "Expand" and node in ctx.analysis.silent
+        return passes(node, ctx) or (spreads and self.holds(node.inputs[0]) and not ctx.is_constant(node.output))
+
+    def is_view(self, node: Node) -> bool:
+        """Whether the node adds or drops nothing but axes in which tensor and map differ."""
+        before, after = numbers(node.input(0)), numbers(node.output)
+        if before is None or after is None or len(before) == len(after) or node.op_type not in RUNNING:
+            return False
+        return self.lifting.as_map(before) is not None and self.lifting.as_map(before) == self.lifting.as_map(after)
+
+    def rewrite(self, site: Site, build: Builder) -> dict[Value, str]:
+        """Emit the site's region on maps; its facts are the region and the context. The result has a name for each exit."""
+        region, ctx = site.facts
+        raised = Raised(self, ctx, build)
+        for node in region.nodes:
+            raised.add(node)
+        return raised.names(region.exits)
+
+    def _beside(self, node: Node, ctx: Context) -> Iterator[Node]:
+        """Producers and readers of the tensors at a node."""
+        for value in (*node.inputs, *node.outputs):
+            if value is None or value.shape is None or not self.lifting.rank <= len(value.shape) < 4 or ctx.is_constant(value):
+                continue
+            if value.producer is not None:
+                yield value.producer
+            yield from value.consumers
+
+
+def reduced(node: Node, ctx: Context) -> tuple[int, ...] | None:
+    """Axes of a reduction, None where the graph does not tell."""
+    try:
+        return ctx.axes(node)
+    except Undecidable:
+        return None
+
+
+def sliced(node: Node, ctx: Context) -> list[int] | None:
+    """Axes of a Slice where the model states them, as an attribute before opset 10."""
+    operand = node.input(3)
+    stated = node.attributes.get("axes") if operand is None else ctx.analysis.constants.get(operand)
+    return None if stated is None else [int(a) for a in stated]
+
+
+def padded(node: Node, ctx: Context) -> list[tuple[int, int]] | None:
+    """Padding before and behind each axis where the model states it, as an attribute before opset 11."""
+    x, operand, chosen = numbers(node.inputs[0]), node.input(1), node.input(3)
+    stated = node.attributes.get("pads") if operand is None else ctx.analysis.constants.get(operand)
+    axes = range(len(x or ())) if chosen is None else ctx.analysis.constants.get(chosen)
+    if x is None or stated is None or axes is None:
+        return None
+    places = {int(a) % len(x): i for i, a in enumerate(axes)}
+    half = len(stated) // 2
+    return [(int(stated[places[a]]), int(stated[places[a] + half])) if a in places else (0, 0) for a in range(len(x))]
+
+
+class Raised:
+    """A region while it is rewritten: the maps that stand for its tensors."""
+
+    def __init__(self, lifter: Lifter, ctx: Context, build: Builder) -> None:
+        self.lifter = lifter
+        self.ctx = ctx
+        self.build = build
+        self.maps: dict[Value, str] = {}
+        """Names of maps by the tensors that they stand for."""
+
+    def add(self, node: Node) -> None:
+        """Emit the node on maps."""
+        self.build.origin = node
+        self.maps.update((v, name) for v, name in zip(node.outputs, self._emit(node), strict=False) if v is not None)
+
+    def names(self, exits: Sequence[Value]) -> dict[Value, str]:
+        """What takes the place of each exit, with the axes that its readers expect."""
+        made = {output for node in self.build.nodes for output in node.output}
+        result: dict[Value, str] = {}
+        for value in exits:
+            assert value.producer is not None
+            self.build.origin, name = value.producer, self.maps[value]
+            rank = len(value.shape or ())
+            if axes := self.lifter.lifting.missing(rank) if rank >= self.lifter.lifting.rank else tuple(range(rank, 4)):
+                name = self.build.squeeze(name, *axes)
+            elif name not in made or name in result.values():
+                name = self.build.op("Identity", name)  # one map, two names in the model
+            result[value] = name
+        return result
+
+    def map(self, value: Value | None) -> str | None:
+        """Name of the map that stands for an operand."""
+        if value is None or value in self.maps:
+            return None if value is None else self.maps[value]
+        axes = self.lifter.lifting.missing(len(value.shape or ()))
+        if not axes:
+            name = value.name
+        elif self.ctx.is_constant(value):
+            name = self.build.constant(self.lifter.lifting.constant(self.build.weight(value)))
+        else:
+            name = self.build.unsqueeze(value, *axes)
+        self.maps[value] = name
+        return name
+
+    def _emit(self, node: Node) -> Sequence[str]:
+        lifting, build = self.lifter.lifting, self.build
+        if self.lifter.is_view(node) or self.lifter.skips(node, self.ctx):
+            return [self.map(node.inputs[0]) or ""]
+        special = self.lifter.special.get(node.op_type)
+        if special is not None and special[0](node, self.ctx):
+            return special[1](node, self)
+        if node.op_type in _REDUCTIONS:
+            axes = reduced(node, self.ctx) or ()
+            if self.lifter.makes(node, self.ctx):
+                return [build.reduce(node.op_type, node.inputs[0] or "", axes)]
+            found = {lifting.axis(a) for a in axes}
+            return [build.reduce(node.op_type, self.map(node.inputs[0]) or "", sorted(found | ({2} if 3 in found else set())))]
+        if node.op_type in _ANY_RANK:
+            return build.like(node, self.map(node.inputs[0]), *node.inputs[1:])
+        if node.op_type in _ALONG:
+            axis = lifting.axis(node.attr("axis", 0))
+            mapped = len(node.inputs) if node.op_type == "Concat" else 1  # what else a Split has are sizes
+            return build.like(node, *map(self.map, node.inputs[:mapped]), *node.inputs[mapped:], axis=axis)
+        if node.op_type == "Slice":
+            places = [lifting.axis(a) for a in sliced(node, self.ctx) or ()]
+            if len(node.inputs) == 1:
+                return build.like(node, self.map(node.inputs[0]), axes=places)
+            return build.like(node, self.map(node.inputs[0]), *node.inputs[1:3], build.ints(*places), *node.inputs[4:])
+        if node.op_type == "Pad":
+            sides = dict(zip(map(lifting.axis, range(lifting.rank)), padded(node, self.ctx) or (), strict=True))
+            pads = [sides.get(axis, (0, 0))[end] for end in (0, 1) for axis in range(4)]
+            if len(node.inputs) == 1:
+                return build.like(node, self.map(node.inputs[0]), pads=pads)
+            return build.like(node, self.map(node.inputs[0]), build.ints(*pads), *node.inputs[2:3])
+        return build.like(node, *map(self.map, node.inputs))
+
+
+Emit = Callable[[Node, Raised], Sequence[str]]

@@ -1,0 +1,126 @@
+"""The flow of `fix` and `verify` on one page: load -> analyze -> check -> substitute -> verify -> check again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from npu_guard import feeds, load, registry, substitute, verify
+from npu_guard.analyze import Analysis, analyze
+from npu_guard.bisect import Bisection, Side, first_divergence
+from npu_guard.check import Checked, check
+from npu_guard.config import Config
+from npu_guard.config import root as project_root
+from npu_guard.document import Document
+from npu_guard.pipeline import report_of
+from npu_guard.profile import Profile
+from npu_guard.results import Verification
+from npu_guard.runtime import CannotRun, Runtime
+from npu_guard.substitute import FixReport, Progress, silent
+from npu_guard.substitution import EXACT, Substitution
+
+BATCH = 2
+"""Where the batch is open, results are compared for this one too."""
+
+
+def fix_model(
+    path: str, profile: Profile, config: Config, substitutions: Sequence[Substitution], *,
+    calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), check_numbers: bool = True,
+    progress: Progress = silent,
+) -> FixReport:  # fmt: skip
+    """Replace what does not fit and prove it. The file is not touched; the result holds the new document.
+
+    Raises ModelError where the model cannot be read, UsageError where it cannot be fed.
+    """
+    rules, root = registry.rules(), project_root(Path.cwd())
+
+    def checker(analysis: Analysis) -> Checked:
+        return check(analysis, profile, rules, config, root)
+
+    progress("Analysing the model", 0, 1)
+    skeleton = load.load(path)
+    document = Document.of(skeleton)
+    analysis = analyze(skeleton, config.input_shapes)
+    wanted = feeds.specs(analysis.model.graph.inputs)
+    given = feeds.calibration(calibration, wanted) if calibration is not None else []
+    drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
+    kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
+    with Runtime() as runtime:
+        batches = _batches(runtime, document, wanted, config.input_shapes, seeds) if check_numbers else []
+        kinds += f", a batch of {BATCH}" if batches else ""
+        settings = substitute.Settings(
+            substitutions, [*given[: substitute.BLOCK_FEEDS], *drawn[: substitute.BLOCK_FEEDS], *batches], given or drawn, seeds,
+            kinds, config.input_shapes, check_numbers, progress,
+        )  # fmt: skip
+        done = substitute.fix(document, analysis, checker, profile, settings, runtime)
+        if not done.applied:
+            whole = verify.not_run("nothing was replaced")
+        elif not check_numbers:
+            whole = verify.not_run("not asked for")
+        else:
+            progress("Verifying the whole model", 0, 1)
+            exact = all(a.exactness == EXACT for a in done.applied)
+            terms = verify.accumulation(analysis) + verify.accumulation(done.analysis)
+            whole = verify.models(
+                runtime, document, done.document, [*given, *drawn, *batches], terms, exact=exact, seeds=seeds, kinds=kinds
+            )
+    return FixReport(
+        before=report_of(path, profile, config, analysis, checker(analysis), load.sha256(path)),
+        after=report_of(path, profile, config, done.analysis, done.checked, ""),
+        applied=tuple(done.applied),
+        refused=tuple(done.refused),
+        verification=whole,
+        document=done.document,
+    )
+
+
+def _batches(
+    runtime: Runtime, document: Document, wanted: Sequence[feeds.Spec], given: Mapping[str, Sequence[int]], seeds: Sequence[int]
+) -> list[feeds.Feed]:
+    """An input of another batch, where the model leaves the batch open and can run it: what is written has to as well."""
+    dims = {i.name: i.type.tensor_type.shape.dim for i in document.proto.graph.input}
+    opened = {s.name for s in wanted if s.name not in given and s.shape and not dims[s.name][0].HasField("dim_value")}
+    if not opened or not seeds:
+        return []
+    larger = [replace(s, shape=(BATCH, *s.shape[1:])) if s.name in opened else s for s in wanted]
+    drawn = feeds.seeded(larger, seeds[0])[:1]
+    try:
+        verify.run_document(runtime, document, drawn)
+    except CannotRun:
+        return []
+    return drawn
+
+
+def verify_models(
+    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> Verification:  # fmt: skip
+    """Whether two model files compute the same."""
+    return compare_models(before, after, input_shapes, calibration, seeds)[0]
+
+
+def compare_models(
+    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
+    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False,
+) -> tuple[Verification, Bisection | None]:  # fmt: skip
+    """Whether two model files compute the same and, if asked for and they do not, where they part."""
+    skeletons = [load.load(path) for path in (before, after)]
+    documents = [Document.of(s) for s in skeletons]
+    first, second = (analyze(s, input_shapes) for s in skeletons)
+    wanted = feeds.specs(first.model.graph.inputs)
+    if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in feeds.specs(second.model.graph.inputs)]:
+        return verify.not_run("the models have different inputs", seeds), None
+    given = feeds.calibration(calibration, wanted) if calibration is not None else []
+    drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
+    kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
+    terms = verify.accumulation(first) + verify.accumulation(second)
+    with Runtime() as runtime:
+        several = [_batches(runtime, d, wanted, input_shapes, seeds) for d in documents]
+        used = [*given, *drawn, *(several[0] if all(several) else [])]
+        kinds += f", a batch of {BATCH}" if all(several) else ""
+        result = verify.models(runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds)
+        if not bisect or result.verdict != "differs":
+            return result, None
+        sides = (Side(documents[0], first), Side(documents[1], second))
+        return result, first_divergence(runtime, *sides, used)

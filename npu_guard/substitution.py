@@ -1,0 +1,239 @@
+"""What a substitution is: an anchor operator, a match that may refuse with a reason, and a rewrite that emits nodes.
+
+Authors write `match` and `rewrite` only. The driver edits the model, verifies the block and the whole, and rolls back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from npu_guard import fold
+from npu_guard.graph import Node, Value, short
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.document import Document
+
+Array = NDArray[Any]
+HISTORY = "npu_guard.substitution"
+"""Key of a node's metadata: the substitutions that made it what it is, in order."""
+EXACT = "exact"
+APPROXIMATE = "approximate"
+
+
+class Refused(Exception):
+    """A block that is almost the one: the reason, for the reader of the plan."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A block that a substitution can replace. `replaced` are the values that the new nodes have to provide."""
+
+    substitution: Substitution
+    anchor: Node
+    nodes: tuple[Node, ...]
+    replaced: tuple[Value, ...]
+    facts: Any = None
+    """What `match` found out and `rewrite` needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An executable example of a substitution, in ONNX text as in `rule.Case`.
+
+    `ops` are the operators of the result in order; `refused` is (part of) the reason where the block must be refused.
+    `silences` are rules that speak before and must not speak after, under `limits`.
+    """
+
+    graph: str
+    ops: tuple[str, ...] = ()
+    refused: str = ""
+    limits: Mapping[str, Any] | None = None
+    opset: int = 20
+    title: str = ""
+
+
+class Substitution:
+    """Base of all substitutions. The docstring states the algebra; first line is the short description."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[str] = EXACT
+    minimum_snr_db: ClassVar[float] = 0.0
+    """Approximate ones: where a block comes less close than this for any of the samples, it is rolled back."""
+    rules: ClassVar[tuple[str, ...]]
+    """Codes of the rules whose findings it removes."""
+    anchors: ClassVar[tuple[str, ...]]
+    """Operators at which `match` is asked."""
+    limits: ClassVar[Mapping[str, Any]] = {}
+    """Limits that the examples assume."""
+    operators: ClassVar[Mapping[str, str]] = {}
+    """Operators and their status, as in `rule.Case`, that the examples assume."""
+    good: ClassVar[tuple[Example, ...]]
+    bad: ClassVar[tuple[Example, ...]]
+    """Blocks that must be refused, each with its reason."""
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        """The block around an anchor; None where this is another kind of block, Refused where it is nearly one."""
+        raise NotImplementedError
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """Emit the new nodes; the result names what takes the place of each value in `site.replaced`."""
+        raise NotImplementedError
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """A deliberately wrong rewrite that looks right, which the verifier must catch."""
+        raise NotImplementedError
+
+    @classmethod
+    def manual(cls) -> str:
+        """The docstring, without its indentation."""
+        return inspect.cleandoc(cls.__doc__ or "")
+
+
+class Builder:
+    """Emits nodes and constants for one site, with names that are new, deterministic and tell where they come from."""
+
+    def __init__(
+        self, site: Site, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]]
+    ) -> None:
+        self.site = site
+        self.origin = site.anchor
+        """The old node that gives new ones their names and source lines; a rewrite of many nodes moves it along."""
+        self.opset: int = site.anchor.graph.model.opsets.get("", 1)
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.promised_db = -math.inf
+        self.note = ""
+        """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
+        self._document = document
+        self._taken = taken
+        self._capture = capture
+        self._tensors = {t.name: t for t in document.proto.graph.initializer}
+
+    def op(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> str:
+        """A node; the result is the name of its first output. Inputs are values of the model or names from here."""
+        return self.op_many(op_type, *inputs, outputs=outputs, **attributes)[0]
+
+    def op_many(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> list[str]:
+        """A node with several outputs."""
+        name = self._name(op_type.lower())
+        made = [self._unique(f"{name}_out{i}" if outputs > 1 else f"{name}_out") for i in range(outputs)]
+        given = ["" if i is None else i.name if isinstance(i, Value) else i for i in inputs]
+        node = onnx.helper.make_node(op_type, given, made, name=name, **attributes)
+        # Scopes and source lines stay with what replaces a node, so that a later finding still names the Python line.
+        history = [p.value for p in self.origin.proto.metadata_props if p.key == HISTORY]
+        node.metadata_props.extend(p for p in self.origin.proto.metadata_props if p.key != HISTORY)
+        node.metadata_props.add(key=HISTORY, value=", ".join([*history, self.site.substitution.name]))
+        self.nodes.append(node)
+        return made
+
+    def like(self, node: Node, *inputs: str | Value | None, **changed: Any) -> list[str]:
+        """A node of the model again, on other inputs; attributes that are given replace its own, None drops one."""
+        self.origin = node
+        made = self.op_many(node.op_type, *inputs, outputs=len(node.outputs), **changed)
+        self.nodes[-1].attribute.extend(a for a in node.proto.attribute if a.name not in changed)
+        return made
+
+    def reduce(self, op_type: str, x: str | Value, axes: Sequence[int], keepdims: bool = True) -> str:
+        """A reduction, its axes where the model's opset has them."""
+        if self.opset < (13 if op_type == "ReduceSum" else 18):
+            return self.op(op_type, x, axes=list(axes), keepdims=int(keepdims))
+        return self.op(op_type, x, self.ints(*axes), keepdims=int(keepdims))
+
+    def slice(self, x: str | Value, axis: int, start: int, end: int) -> str:
+        """A part of one axis."""
+        if self.opset < 10:
+            return self.op("Slice", x, starts=[start], ends=[end], axes=[axis])
+        return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
+
+    def squeeze(self, x: str | Value, *axes: int) -> str:
+        """The tensor without these axes of extent 1."""
+        return self._units("Squeeze", x, axes)
+
+    def unsqueeze(self, x: str | Value, *axes: int) -> str:
+        """The tensor with axes of extent 1 put in, so that they are at these places of the result."""
+        return self._units("Unsqueeze", x, axes)
+
+    def _units(self, op_type: str, x: str | Value, axes: Sequence[int]) -> str:
+        return self.op(op_type, x, axes=list(axes)) if self.opset < 13 else self.op(op_type, x, self.ints(*axes))
+
+    def constant(self, array: Array, hint: str = "weight") -> str:
+        """An initializer."""
+        name = self._name(hint)
+        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        """An int64 vector: axes, shapes, pads."""
+        return self.constant(np.asarray(values, np.int64), "ints")
+
+    def weight(self, value: Value) -> Array:
+        """Values of a constant tensor, read now. Raises Refused where they cannot be had."""
+        if value.initializer is not None:
+            tensor = self._tensors.get(value.initializer.name)
+            if tensor is None:
+                raise Refused(f"weight {short(value.name)!r} is not a plain initializer")
+            return self._document.array(tensor)
+        node = value.producer
+        if node is None:
+            raise Refused(f"weight {short(value.name)!r} is an input")
+        if node.op_type == "Constant" and not node.domain:
+            tensor = node.attributes.get("value")
+            small = fold.constant_node(node)
+            if small is not None:
+                return small
+            if tensor is None:
+                raise Refused(f"the value of Constant {short(node.label)!r} is not a number")
+            return self._document.array(tensor)
+        results = fold.evaluate(node, [None if i is None else self.weight(i) for i in node.inputs], None)
+        if results is None:
+            raise Refused(f"weight {short(value.name)!r} is computed by {node.op}, which is not evaluated here")
+        return results[node.outputs.index(value)]
+
+    def activations(self, *values: Value) -> list[dict[str, Array]]:
+        """Values of activations in the real model on the calibration data, one dictionary for each sample."""
+        return self._capture(values)
+
+    def promise(self, snr_db: float, note: str) -> None:
+        """How close an approximate block comes for the worst of the samples; less than that in the proof rolls it back."""
+        self.promised_db, self.note = snr_db, note
+
+    def _name(self, hint: str) -> str:
+        return self._unique(f"{self.origin.label}__{self.site.substitution.name}_{hint}")
+
+    def _unique(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+
+def closed(site_nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) -> None:
+    """Refuse a block whose inner values are also needed outside of it."""
+    inside = set(site_nodes)
+    kept = set(replaced)
+    for node in site_nodes:
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        for value in node.outputs:
+            if value is None or value in kept:
+                continue
+            if value.is_output:
+                raise Refused(f"the inner value {short(value.name)!r} is an output of the model")
+            reader = next((r for r in ctx.analysis.readers(value) if r not in inside), None)
+            if reader is not None:
+                raise Refused(f"the inner value {short(value.name)!r} is also read by {reader.op} {short(reader.label)!r}")

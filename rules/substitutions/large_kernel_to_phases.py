@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npu_guard.cost import elements
+from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node, Value
+
+LIMIT = {"conv.kernel_max": 17}
+
+
+class LargeKernelToPhases(Substitution):
+    """A kernel over the limit becomes a sum of dilated kernels, one for each phase.
+
+    The taps t = d*i + p of an axis, for one phase p < d, form a kernel of ceil((k - p) / d) taps with dilation d whose window
+    starts p pixels later: its begin padding is smaller by p. The results of all phases are summed; on two axes the phases
+    combine to d_h x d_w convolutions. Where a padding would become negative, the phase gets a zero tap on that side, which moves
+    the edge back by d, so nothing is ever cropped. A kernel that is dilated by e already has its phases e pixels apart.
+
+    A ConvTranspose writes where a convolution reads: phase p of it lands p pixels later, which is again a begin padding smaller
+    by p. Exact but for the order of summation, also strided, depthwise and grouped.
+    """
+
+    name = "large-kernel-to-phases"
+    rules = ("NPU201",)
+    anchors = ("Conv", "ConvTranspose")
+    limits = LIMIT
+    good = (
+        Example(
+            """g (float[1,3,40,37] x) => (y)
+            <float[4,3,19,19] w, float[4] b> { y = Conv<pads = [9,9,9,9]>(x, w, b) }""",
+            ops=("Conv", "Conv", "Add", "Conv", "Add", "Conv", "Add"),
+        ),
+        Example(
+            """g (float[1,4,45,20] x) => (y)
+            <float[4,1,31,3] w> { y = Conv<group = 4, strides = [2,1], pads = [1,1,0,1]>(x, w) }""",
+            ops=("Conv", "Conv", "Add"),
+            title="depthwise, strided, padded less than a phase",
+        ),
+        Example(
+            """g (float[2,4,80,16] x) => (y)
+            <float[6,2,63,1] w, float[6] b> { y = Conv<group = 2, auto_pad = "SAME_LOWER">(x, w, b) }""",
+            ops=("Conv", "Conv", "Add", "Conv", "Add", "Conv", "Add"),
+            title="63 taps, grouped",
+        ),
+        Example(
+            """g (float[1,4,7,5] x) => (y)
+            <float[4,3,20,18] w, float[3] b>
+            { y = ConvTranspose<strides = [10,9], pads = [5,4,5,5], output_padding = [1,0]>(x, w, b) }""",
+            ops=("ConvTranspose", "ConvTranspose", "Add", "ConvTranspose", "Add", "ConvTranspose", "Add"),
+        ),
+        Example(
+            """g (float[1,4,9,60] x) => (y)
+            <float[4,4,1,18] w> { y = Conv<dilations = [1,3]>(x, w) }""",
+            ops=("Conv", "Conv", "Add"),
+            title="dilated already",
+        ),
+    )
+    bad = (
+        Example(
+            "g (float[1,8,40,40] x, float[8,8,19,19] w) => (y) { y = Conv(x, w) }",
+            refused="its weights are not constant",
+        ),
+        Example(
+            """g (float[1,8,"H",40] x) => (y)
+            <float[8,8,19,19] w> { y = Conv<pads = [9,9,9,9]>(x, w) }""",
+            refused="its shapes are not known",
+        ),
+        Example(
+            """g (float[1,2,300,4] x) => (y)
+            <float[2,2,257,1] w> { y = Conv(x, w) }""",
+            refused="phases, more than 15",
+            title="too long for it to pay",
+        ),
+    )
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        limit = ctx.limit("conv.kernel_max")
+        kernel = ctx.kernel(node)
+        if limit is None or max(kernel, default=0) <= limit:
+            return None
+        if not ctx.is_constant(ctx.input(node, 1)):
+            raise Refused("its weights are not constant")
+        if elements(ctx.input(node, 0).shape) is None or elements(node.output.shape) is None:
+            raise Refused("its shapes are not known; fix them with --input-shape")
+        axes = [_Axis.of(node, ctx.input(node, 0), i) for i in range(len(kernel))]
+        split = tuple(axis.split(limit) for axis in axes)
+        if (phases := int(np.prod(split))) > MAX_PHASES:
+            raise Refused(f"it would take {phases} phases, more than {MAX_PHASES}")
+        return Site(self, node, (node,), (node.output,), split)
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        return self._build(site, build, first=0)
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """Phases in the wrong places: every second one is taken for its neighbour."""
+        return self._build(site, build, first=1)
+
+    def _build(self, site: Site, build: Builder, first: int) -> Mapping[Value, str]:
+        node = site.anchor
+        x, weight_value = node.inputs[0], node.inputs[1]
+        assert x is not None
+        assert weight_value is not None
+        weight = build.weight(weight_value)
+        axes = [_Axis.of(node, x, i) for i in range(weight.ndim - 2)]
+        total: str | None = None
+        for phases in itertools.product(*(range(d) for d in site.facts)):
+            parts = [axis.phase(p, d) for axis, p, d in zip(axes, phases, site.facts, strict=True)]
+            taps = weight
+            for i, part in enumerate(parts):
+                taken = np.take(taps, range((phases[i] + first) % site.facts[i], taps.shape[i + 2], site.facts[i]), i + 2)
+                taps = _padded(taken, i + 2, part.front, part.taps)
+            bias = node.input(2) if total is None else None
+            piece = build.op(
+                node.op_type, x, build.constant(taps.astype(weight.dtype)), *([bias] if bias is not None else []),
+                kernel_shape=[part.taps for part in parts], dilations=[part.dilation for part in parts],
+                strides=[axis.stride for axis in axes], group=node.attr("group", 1),
+                pads=[part.begin for part in parts] + [part.end for part in parts],
+            )  # fmt: skip
+            total = piece if total is None else build.op("Add", total, piece)
+        assert total is not None
+        return {node.output: total}
+
+
+MAX_PHASES = 15
+"""As many convolutions in the place of one; beyond that the model is the wrong one for the device."""
+
+
+def _padded(taps: Array, axis: int, front: int, length: int) -> Array:
+    """Zero taps in front and behind, up to `length`; a wrong phase of a mutant may have one too many."""
+    shape = list(taps.shape)
+    shape[axis] = length
+    result = np.zeros(shape, taps.dtype)
+    space = length - front
+    index: list[slice] = [slice(None)] * taps.ndim
+    index[axis] = slice(front, front + min(taps.shape[axis], space))
+    result[tuple(index)] = np.take(taps, range(min(taps.shape[axis], space)), axis)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """One axis of one phase's kernel: taps with `front` zero taps among them, dilation and paddings."""
+
+    taps: int
+    front: int
+    dilation: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One spatial axis of the original: everything in pixels of the side that the kernel slides over."""
+
+    transposed: bool
+    kernel: int
+    dilation: int
+    stride: int
+    begin: int
+    size: int
+    out: int
+
+    @staticmethod
+    def of(node: Node, x: Value, i: int) -> _Axis:
+        assert x.shape is not None
+        weight = node.inputs[1]
+        assert weight is not None
+        assert weight.shape is not None
+        kernel, size, out = (int(s[i + 2]) for s in (weight.shape, x.shape, node.output.shape))  # type: ignore[index, arg-type]
+        dilation = (node.attr("dilations") or [1] * 9)[i]
+        stride = (node.attr("strides") or [1] * 9)[i]
+        transposed = node.op_type == "ConvTranspose"
+        begin = _begin(node, i, kernel, dilation, stride, size, out)
+        return _Axis(transposed, kernel, dilation, stride, begin, size, out)
+
+    def split(self, limit: int) -> int:
+        """The fewest phases whose kernels, zero taps included, stay within the limit."""
+        if self.kernel <= limit:
+            return 1
+        return next(d for d in itertools.count(2) if d >= self.kernel or max(self.phase(p, d).taps for p in range(d)) <= limit)
+
+    def phase(self, p: int, d: int) -> _Phase:
+        """The kernel of phase p of d, with paddings that give the original's output extent and are not negative."""
+        taps = -(-(self.kernel - p) // d)
+        dilation = d * self.dilation
+        begin = self.begin - p * self.dilation
+        front = 0
+        while begin < 0:
+            front, begin = front + 1, begin + dilation
+        behind = 0
+        while True:
+            reach = (taps + front + behind - 1) * dilation + 1
+            end = self._end(reach, begin)
+            if end >= 0:
+                return _Phase(taps + front + behind, front, dilation, begin, end)
+            behind += 1
+
+    def _end(self, reach: int, begin: int) -> int:
+        if self.transposed:
+            return self.stride * (self.size - 1) + reach - begin - self.out
+        exact = (self.out - 1) * self.stride + reach - self.size - begin
+        # A strided window may leave up to stride - 1 pixels unread, so padding that is short by that much is none.
+        return 0 if -self.stride < exact < 0 else exact
+
+
+def _begin(node: Node, i: int, kernel: int, dilation: int, stride: int, size: int, out: int) -> int:
+    """Begin padding of an axis, with auto_pad worked out from the shapes."""
+    mode = node.attr("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        return int((node.attr("pads") or [0] * 18)[i])
+    if mode == "VALID":
+        return 0
+    reach = (kernel - 1) * dilation + 1
+    total = (out - 1) * stride + reach - size if node.op_type == "Conv" else stride * (size - 1) + reach - out
+    total = max(total, 0)
+    return total // 2 if mode == "SAME_UPPER" else total - total // 2
