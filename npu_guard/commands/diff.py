@@ -1,0 +1,87 @@
+"""`npu-guard diff`: what a change adds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import npu_guard
+from npu_guard import baseline, callable_model, diff, pipeline, registry
+from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
+from npu_guard.errors import UsageError
+from npu_guard.results import ModelReport, Report, Verdict
+from npu_guard.terminal import complain, show
+
+
+@click.command("diff")
+@click.argument("base", metavar="BASE", type=click.Path(path_type=str))
+@click.argument("head", metavar="HEAD", type=click.Path(path_type=str))
+@with_profile
+@with_format
+@with_fail_on
+@click.option("--allow-undecided", is_flag=True, help="Exit with 0 where nothing new failed but a rule could not tell.")
+@with_shapes
+@with_config
+def command(
+    base: str, head: str, profile: str | None, form: str, fail_on: str | None, allow_undecided: bool,
+    shapes: tuple[str, ...], config_file: Path | None,
+) -> int:  # fmt: skip
+    """Compare the findings of two models: new, fixed and unchanged. Only new ones make the exit code 1.
+
+    BASE and HEAD are models, or baselines that 'check --write-baseline' wrote. Findings are matched by their place in the
+    module tree, operator and numbers, so exporting anew, other node names, layers elsewhere and a simplifier change nothing.
+    PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard export --help'.
+    """
+    config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
+    written = [(path, baseline.read(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
+    _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
+    known_sides = dict(written)
+    models = [path for path in (base, head) if path not in known_sides]
+    with callable_model.exported(models, config.input_shapes) as files:
+        report = pipeline.check_models(models, config, hashes=registry.shows_hashes(form), files=files)
+    checked = dict(zip(models, report.models, strict=True))
+    names = {r.code: r.name for r in registry.rules()}
+    sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
+    if any(side.error is not None for side in sides):
+        return _unreadable(sides, report)
+    settings_of_run = Report(npu_guard.__version__, (), config.fail_on, config.allow_undecided)
+    found = diff.compare(sides[0], sides[1], settings_of_run)
+    found = replace(found, head=replace(found.head, verdict=pipeline.verdict(found.head.findings, config.fail_on)))
+    colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    show(diff.render(found, form, color=colour))
+    for side in sides:
+        for crash in side.crashes:
+            complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
+    return max(pipeline.exit_code(found.report), 4 if sides[0].crashes else 0)
+
+
+def _expect_one_profile(written: list[tuple[str, baseline.Baseline]], profile: str, *, given: bool) -> None:
+    """Raise UsageError where the two sides are about different devices; two baselines may be about any."""
+    if len(written) == 2:
+        (one, first), (two, second) = written
+        if first.profile != second.profile:
+            both = f"{one} was written for profile {first.profile!r} and {two} for {second.profile!r}"
+            raise UsageError(f"{both}; compare baselines of one profile")
+        if not given:
+            return
+    for path, found in written:
+        baseline.expect_profile(Path(path), found, profile)
+
+
+def _from(written: baseline.Baseline, path: str, names: dict[str, str], checked: dict[str, ModelReport]) -> ModelReport:
+    """A baseline as one side of the comparison."""
+    other = next(iter(checked.values()), None)
+    entries = written.of(other, 1) if other is not None else written.entries
+    found = tuple(baseline.findings(entries, lambda code: names.get(code, code)))
+    return ModelReport(path, written.profile, Verdict.PASS, findings=found)
+
+
+def _unreadable(sides: list[ModelReport], report: Report) -> int:
+    for side in sides:
+        if side.error is not None:
+            complain(side.error[1])
+    return pipeline.exit_code(report)

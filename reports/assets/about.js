@@ -1,0 +1,62 @@
+"use strict";
+/* What is known of the chosen box, beside the graph. */
+
+class About {
+  constructor(view) {
+    this.view = view;
+    this.model = view.model;
+    this.modules = view.modules;
+    this.element = el("div", { class: "aside", role: "region", "aria-label": "About the chosen box", tabindex: "0" });
+  }
+
+  nothing() {
+    const s = this.modules.sums.get(ROOT);
+    this.element.replaceChildren(el("h3", {}, "The model"), el("p", { class: "muted" }, s.count.toLocaleString("en") + " boxes in " + this.model.data.groups.length.toLocaleString("en") + " modules."),
+      el("p", {}, "Choose a box to see its numbers and findings; a stacked box is a module that opens and closes."),
+      el("p", { class: "muted" }, "Drag or scroll to move, Ctrl and scroll to zoom. With the keyboard: arrow keys, Enter, + − 0."));
+  }
+
+  crumbs(path) {
+    const parts = path.flatMap((g, i) => [i ? " / " : "", el("button", { type: "button", class: "plainlink", on: { click: () => this.view.focusGroup(g) } }, this.modules.label(g))]);
+    return el("div", { class: "crumbs" }, ...parts);
+  }
+
+  facts(pairs) {
+    return el("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  }
+
+  share(macs) {
+    return macs && this.model.data.macs ? si(macs) + " (" + percent((100 * macs) / this.model.data.macs) + ")" : macs === null ? "unknown" : "none";
+  }
+
+  row(i) {
+    const m = this.model, { rows } = m.data, group = rows.group[i], found = m.findingsOf.get(i) || [];
+    const readers = [];
+    rows.inputs.forEach((sources, r) => { if (sources.includes(i)) readers.push(r); });
+    const list = (title, items) => (items.length ? [el("h4", {}, title), el("ul", { class: "plain" }, ...items.slice(0, 12).map((r) => el("li", {}, m.text("op", r) + " ", m.nodeLink(r))),
+      items.length > 12 ? el("li", { class: "muted" }, "and " + (items.length - 12) + " more") : "")] : []);
+    this.element.replaceChildren(this.crumbs(group < 0 ? [] : this.modules.path.get(group)), el("h3", {}, mark(m.kind(i), 15), " " + m.text("op", i)), el("div", { class: "path" }, m.name(i)),
+      ...(m.kind(i) === "folded" ? [el("p", { class: "muted" }, "Folded: nothing of it is left to run on the device, so it is not drawn.")] : []),
+      ...(found.length ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...found.map((f) => el("li", {}, mark(f.kind), " ", m.ruleLink(f.rule), " " + f.message,
+        f.measured ? el("div", { class: "where" }, "measured " + f.measured + ", allowed " + f.allowed) : "", f.source ? el("div", { class: "where source" }, f.source) : "")))] : []),
+      el("h4", {}, "Numbers"),
+      this.facts([["Output", m.text("shape", i)], ["Type", m.text("dtype", i)], ["MACs", this.share(rows.macs[i])], ["Parameters", rows.params[i] ? rows.params[i].toLocaleString("en") : ""],
+        ["Output size", si(rows.bytes[i], "B")], ["Live memory", si(rows.live[i], "B")], ["Alignment padding", rows.waste[i] === null ? "" : percent(rows.waste[i])],
+        ["Tensor", rows.output[i] || ""], ["Module", m.text("module", i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
+      ...list("Reads", rows.inputs[i]), ...list("Read by", readers));
+  }
+
+  group(g) {
+    const s = this.modules.sums.get(g), title = this.modules.title(g), rules = new Map();
+    const { group } = this.model.data.rows;
+    for (const f of this.model.findings) if (f.row >= 0 && f.kind !== "suppressed" && group[f.row] !== -2 && (this.modules.path.get(group[f.row]) || []).includes(g)) rules.set(f.rule, (rules.get(f.rule) || 0) + 1);
+    this.element.replaceChildren(this.crumbs(this.modules.path.get(g).slice(0, -1)), el("h3", {}, mark(this.modules.worst(g), 15), " " + this.modules.short(g)), el("div", { class: "path" }, title),
+      el("p", { class: "muted" }, this.modules.counts(g)),
+      ...(rules.size ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...[...rules].sort().map(([rule, count]) => el("li", {}, this.model.ruleLink(rule), ": " + count)))] : []),
+      el("h4", {}, "Numbers"), this.facts([["Layers", s.count.toLocaleString("en")], ["MACs", this.share(s.macs)], ["Parameters", s.params.toLocaleString("en")]]));
+  }
+
+  missing(name) {
+    this.element.replaceChildren(el("h3", {}, "Not in this model"), el("p", {}, "No node is called ", el("span", { class: "path" }, name), ". It may have been renamed; the table of layers has them all."));
+  }
+}

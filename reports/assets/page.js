@@ -1,0 +1,186 @@
+"use strict";
+/* What the reader does, and the address after #: model, tab, node and rule. A link to any of them can be sent to a colleague. */
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const TABS = ["overview", "findings", "graph", "layers", "device", "rules"];
+const RANK = { error: 3, undecided: 2, warning: 1, note: 0, suppressed: -1 };
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/* One model: its columns, its section of the page, and its tables and graph, made when they are first shown. */
+class Model {
+  constructor(data, index) {
+    this.data = data;
+    this.index = index;
+    this.article = document.getElementById("model-" + index);
+    this.link = DATA.models.length > 1 ? "model=" + (index + 1) + "&" : "";
+    const t = (n) => data.texts[n];
+    this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason]) => ({
+      rule: t(rule), kind: t(kind), row, node: t(node), module: t(module), message: t(message), measured: t(measured), allowed: t(allowed),
+      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason) }));
+    this.findingsOf = new Map();
+    this.findings.forEach((f) => { if (f.row >= 0) this.findingsOf.set(f.row, [...(this.findingsOf.get(f.row) || []), f]); });
+    this.names = new Map();
+    data.rows.node.forEach((name, i) => this.names.set(name, this.names.has(name) ? -1 : i));
+  }
+
+  text(column, i) { return this.data.texts[this.data.rows[column][i]]; }
+  name(i) { return this.data.rows.node[i] || "(no name)"; }
+  kind(i) { return VERDICTS[this.data.rows.verdict[i]]; }
+
+  /* The part of the address that means a node: its name where no other has it, else its number. */
+  key(i) { const name = this.data.rows.node[i]; return name && !name.startsWith("@") && this.names.get(name) === i ? name : "@" + i; }
+  find(key) {
+    if (/^@\d+$/.test(key) && Number(key.slice(1)) < this.data.rows.node.length) return Number(key.slice(1));
+    const named = this.data.rows.node.indexOf(key);
+    return named >= 0 ? named : this.data.rows.output.indexOf(key);
+  }
+  href(i) { return "#" + this.link + "node=" + encodeURIComponent(this.key(i)); }
+  nodeLink(i, words) { return el("a", { href: this.href(i) }, words || this.name(i)); }
+  ruleLink(code) { return el("a", { href: "#" + this.link + "rule=" + encodeURIComponent(code) }, code); }
+
+  open(tab) {
+    if (tab === "findings" && !this.findingTable && $("[data-table=findings]", this.article)) this.findingTable = this.makeFindings();
+    if (tab === "layers" && !this.layerTable && this.data.rows.node.length) this.layerTable = this.makeLayers();
+    if (tab === "graph" && !this.graph && this.data.rows.node.length) this.graph = new GraphView($("[data-graph]", this.article), this);
+  }
+
+  makeFindings() {
+    const all = this.findings;
+    const order = all.map((_, i) => i).sort((a, b) => RANK[all[b].kind] - RANK[all[a].kind] || all[b].share - all[a].share || a - b);
+    const some = (key) => all.some((f) => f[key]);
+    const place = new Map(order.map((i, at) => [i, at]));
+    return new DataTable($("[data-table=findings]", this.article), {
+      name: "findings", what: "findings", caption: "Findings", none: "No findings.", rows: order, placeholder: "node, message, file …", sort: "kind",
+      text: (i) => Object.values(all[i]).join(" "),
+      filters: [
+        { key: "kind", label: "Severity", value: (i) => all[i].kind, order: (a, b) => RANK[b[0]] - RANK[a[0]] },
+        { key: "rule", label: "Rule", value: (i) => all[i].rule },
+        { key: "module", label: "Module", value: (i) => all[i].module }],
+      columns: [
+        { key: "kind", label: "Severity", class: "kind", value: (i) => place.get(i), cell: (i) => [mark(all[i].kind), " " + all[i].kind] },
+        { key: "rule", label: "Rule", class: "kind", value: (i) => all[i].rule, cell: (i) => this.ruleLink(all[i].rule) },
+        { key: "message", label: "Finding", class: "message", value: (i) => all[i].message, cell: (i) => [all[i].message,
+          el("div", { class: "where" }, all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node), all[i].row < 0 ? "" : " " + this.text("shape", all[i].row)),
+          all[i].reason ? el("div", { class: "where" }, "Suppressed: " + all[i].reason) : ""].filter(Boolean) },
+        some("measured") && { key: "measured", label: "Measured", number: true, value: (i) => (all[i].measured === "" ? null : Number(all[i].measured.replace(/,/g, "")) || 0), cell: (i) => all[i].measured },
+        some("allowed") && { key: "allowed", label: "Allowed", number: true, cell: (i) => all[i].allowed },
+        some("module") && { key: "module", label: "Module", class: "module", value: (i) => all[i].module, cell: (i) => all[i].module },
+        some("source") && { key: "source", label: "Source line", class: "source", value: (i) => all[i].source || null, cell: (i) => (all[i].source ? this.sourceButton(all[i]) : "") },
+        some("share") && { key: "share", label: "MACs", number: true, value: (i) => all[i].share, cell: (i) => percent(all[i].share) }],
+    });
+  }
+
+  sourceButton(f) {
+    const show = () => { this.findingTable.set("search", f.source); announce(this.findingTable.caption.textContent); };
+    return el("button", { type: "button", class: "plainlink", title: "Show the findings of this line" + (f.fn ? ", in " + f.fn : ""), on: { click: show } }, f.source);
+  }
+
+  makeLayers() {
+    const { rows } = this.data, count = rows.node.length;
+    const number = (key, label, cell) => ({ key, label, number: true, value: (i) => rows[key][i], cell });
+    return new DataTable($("[data-table=layers]", this.article), {
+      name: "layers", what: "layers", caption: "Layers in order of execution", none: "No layers.", rows: [...Array(count).keys()], placeholder: "node, operator, module …",
+      text: (i) => [rows.node[i], rows.output[i] || "", this.text("op", i), this.text("module", i), this.text("shape", i), this.text("dtype", i)].join(" "),
+      kind: (i) => this.kind(i),
+      filters: [
+        { key: "verdict", label: "Verdict", value: (i) => this.kind(i), more: { device: "on the device" }, test: (i) => this.kind(i) !== "folded" && this.text("op", i) !== "graph input", start: "device" },
+        { key: "op", label: "Operator", value: (i) => this.text("op", i) },
+        { key: "module", label: "Module", value: (i) => this.text("module", i).split(".")[0] }],
+      columns: [
+        { key: "index", label: "#", number: true, value: (i) => i, cell: (i) => String(i) },
+        { key: "verdict", label: "Verdict", class: "kind", value: (i) => [0, 1, 2, 3, -1][rows.verdict[i]], cell: (i) => [mark(this.kind(i)), " " + this.kind(i)] },
+        { key: "node", label: "Node", head: true, class: "name", value: (i) => rows.node[i], cell: (i) => this.nodeLink(i) },
+        { key: "op", label: "Operator", value: (i) => this.text("op", i), cell: (i) => this.text("op", i) },
+        { key: "module", label: "Module", class: "module", value: (i) => this.text("module", i), cell: (i) => this.text("module", i) },
+        { key: "shape", label: "Output shape", number: true, value: (i) => rows.bytes[i], cell: (i) => this.text("shape", i) },
+        { key: "dtype", label: "Type", value: (i) => this.text("dtype", i), cell: (i) => this.text("dtype", i) },
+        number("macs", "MACs", (i) => (rows.macs[i] === 0 ? "–" : si(rows.macs[i]))),
+        number("params", "Params", (i) => (rows.params[i] === 0 ? "–" : si(rows.params[i]))),
+        number("bytes", "Output", (i) => si(rows.bytes[i], "B")),
+        number("live", "Live", (i) => si(rows.live[i], "B")),
+        number("waste", "Padding", (i) => percent(rows.waste[i]))],
+    });
+  }
+}
+
+const models = DATA.models.map((data, i) => new Model(data, i));
+let current = models[0];
+let currentTab = "overview";
+
+function showTab(tab) {
+  const panels = $$("[data-panel=" + tab + "]").filter((p) => tab === "rules" || current.article.contains(p));
+  if (!panels.length) tab = "overview";
+  currentTab = tab;
+  for (const panel of $$(".panel")) panel.classList.toggle("open", panel.dataset.panel === tab && (tab === "rules" || current.article.contains(panel)));
+  for (const button of $$("[role=tab]")) {
+    const key = button.dataset.tab, chosen = key === tab;
+    const panel = key === "rules" ? $("#rules-0") : document.getElementById(key + "-" + current.index);
+    button.hidden = !panel;
+    button.setAttribute("aria-selected", String(chosen));
+    button.tabIndex = chosen ? 0 : -1;
+    if (panel) { button.setAttribute("aria-controls", panel.id); panel.setAttribute("role", "tabpanel"); panel.setAttribute("aria-labelledby", button.id); }
+  }
+  $(".models")?.toggleAttribute("hidden", tab !== "overview");
+  current.open(tab);
+}
+
+function showModel(model) {
+  current = model;
+  for (const other of models) other.article.hidden = other !== model;
+  const counts = { findings: model.article.dataset.findings, layers: model.article.dataset.layers };
+  for (const button of $$("[role=tab]")) {
+    const badge = $(".count", button), value = Number(counts[button.dataset.tab] || 0);
+    badge.hidden = !value;
+    badge.textContent = value ? value.toLocaleString("en") : "";
+  }
+  if ($("#model")) $("#model").value = String(model.index + 1);
+}
+
+function go(hash, keep) {
+  const asked = new URLSearchParams(hash.replace(/^#/, "").replace(/\+/g, "%2B"));
+  const model = models[Number(asked.get("model") || 1) - 1] || models[0];
+  if (model !== current || keep) showModel(model);
+  if (asked.has("node")) {
+    const row = model.find(asked.get("node"));
+    showTab("graph");
+    if (row >= 0 && model.graph) model.graph.focusRow(row);
+    else if (model.graph) { model.graph.about.missing(asked.get("node")); announce("No node " + asked.get("node") + " in this model"); }
+  } else if (asked.has("rule")) {
+    showTab("rules");
+    const page = document.getElementById("rule=" + asked.get("rule"));
+    $$(".page.chosen").forEach((p) => p.classList.remove("chosen"));
+    if (page) { page.classList.add("chosen"); page.focus({ preventScroll: true }); page.scrollIntoView({ block: "start" }); }
+  } else {
+    showTab(TABS.includes(asked.get("tab")) ? asked.get("tab") : "overview");
+    window.scrollTo(0, 0);
+  }
+}
+
+function start() {
+  document.documentElement.classList.add("js");
+  const tabs = $$("[role=tab]");
+  tabs.forEach((button) => button.addEventListener("click", () => { location.hash = current.link + "tab=" + button.dataset.tab; }));
+  $("[role=tablist]").addEventListener("keydown", (event) => {
+    const open = tabs.filter((b) => !b.hidden), at = open.indexOf(document.activeElement);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: open.length - 1 }[event.key];
+    if (to === undefined || at < 0) return;
+    event.preventDefault();
+    const next = open[(to + open.length) % open.length];
+    next.click();
+    next.focus();
+  });
+  $("#model")?.addEventListener("change", (event) => { location.hash = "model=" + event.target.value + "&tab=" + currentTab; });
+  const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const theme = $("#theme"), tell = () => theme.setAttribute("aria-pressed", String(dark()));
+  theme.addEventListener("click", () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; tell(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  tell();
+  window.addEventListener("hashchange", () => go(location.hash));
+  window.addEventListener("beforeprint", () => models.forEach((m) => { m.open("findings"); m.findingTable?.draw(true); }));
+  window.addEventListener("afterprint", () => models.forEach((m) => m.findingTable?.draw()));
+  go(location.hash, true);
+  performance.mark("ready");
+}
+
+start();

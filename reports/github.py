@@ -1,0 +1,61 @@
+"""GitHub workflow commands: annotations on the lines of a pull request.
+
+GitHub shows 10 errors and 10 warnings of a step and drops the rest without a word; the most important ones are
+written, and one notice with the counts. Notes are in the counts only.
+"""
+
+from __future__ import annotations
+
+from npu_guard.paths import in_project, where
+from npu_guard.printable import printable
+from npu_guard.results import Report
+from npu_guard.summary import Group, count, level, message, plural, ranked_groups
+
+MOST = 10
+_LONGEST = 1000
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """Commands, one a line, the notice last."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    for model in report.models:
+        file = in_project(model.path)
+        if model.error is not None:
+            errors.append(_command("error", model.error[1], file=file, title=f"npu-guard: {model.error[0]}"))
+        for crash in model.crashes:
+            text = f"internal error in {crash.rule} at {printable(crash.node)}: {crash.error}; please report it"
+            errors.append(_command("error", text, file=file, title=f"npu-guard: internal error in {crash.rule}"))
+    for group in ranked_groups(report.models):
+        kind = level(group.first)
+        if kind != "note":
+            (errors if kind == "error" else warnings).append(_annotation(kind, group))
+    left_out = max(0, len(errors) - MOST) + max(0, len(warnings) - MOST)
+    return "".join([*errors[:MOST], *warnings[:MOST], _summary(report, left_out)])
+
+
+def _annotation(kind: str, group: Group) -> str:
+    f = group.first
+    file, line = where(group.model, f)
+    times = f" and {plural(len(group.findings) - 1, 'more node')}" if len(group.findings) > 1 else ""
+    at = f"{printable(f.place.op_type, 80)} {printable(f.place.node, 200)}{times} in {printable(in_project(group.model.path))}"
+    return _command(kind, f"{printable(message(f))} ({at})", file=file, line=line, title=f"{f.rule} {f.name}")
+
+
+def _summary(report: Report, left_out: int) -> str:
+    counts = count(f for m in report.models for f in m.findings)
+    verdicts = [m.verdict.value for m in report.models]
+    words = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+    more = f". Not shown above: {plural(left_out, 'annotation')}; other formats have all" if left_out else ""
+    return _command("notice", f"{plural(len(report.models), 'model')} ({words}): {counts.words()}{more}", title="npu-guard")
+
+
+def _command(kind: str, text: str, **properties: str | int) -> str:
+    """One workflow command, escaped as the runner unescapes."""
+    escaped = [f"{key}={_escape(str(value)).replace(':', '%3A').replace(',', '%2C')}" for key, value in properties.items()]
+    return f"::{kind} {','.join(escaped)}::{_escape(text)}\n"
+
+
+def _escape(text: str) -> str:
+    safe = printable(text, _LONGEST)
+    return safe.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

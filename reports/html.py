@@ -1,0 +1,217 @@
+"""One HTML page that needs nothing else: no network, no files beside it, and not even scripts for what matters most."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npu_guard import manual, registry
+from npu_guard.printable import printable
+from npu_guard.reports.blocks import charts, page_data, picture, tree
+from npu_guard.results import ModelReport, Report, Verdict
+from npu_guard.summary import Counts, by_rule, count, message, outcome, plural, ranked_groups, si, word
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markdown_it import MarkdownIt
+
+HASHES = True
+LAYERS = True
+SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
+_STILL_FINDINGS = 500  # lines of the table for browsers without scripts
+_STILL_NODES = 20
+_LONGEST = 4000
+_HEADLINES = {
+    Verdict.PASS: "Nothing in this model is known to keep it off {device}",
+    Verdict.FAIL: "This model does not run on {device} as it is",
+    Verdict.UNDECIDED: "Nobody can tell from the model alone whether it runs on {device}",
+    Verdict.UNREADABLE: "This model could not be checked",
+}
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """The page."""
+    style = _asset("style.css")
+    script = f"/*\n{_asset('dagre.LICENSE').strip()}\n*/\n" + "".join(f"{_asset(name).strip()}\n" for name in SCRIPTS)
+    many = len(report.models) > 1
+    models = [_model(model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
+    return _template().render(
+        version=report.version,
+        style=_raw(style),
+        script=_raw(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        models=[view for view, _ in models],
+        data=_raw(page_data.script_json({"models": [data for _, data in models]})),
+        rules=_manual(),
+        many=many,
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_assets()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
+    )
+    environment.filters["percent"] = charts.percent
+    return environment.get_template("template.html.j2")
+
+
+def _safe(value: Any) -> Any:
+    """Whatever the template shows: escapes for HTML come after, and markup of our own is left alone."""
+    return printable(value, _LONGEST) if type(value) is str else value
+
+
+def _assets() -> Path:
+    return registry.pack("reports") / "assets"
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (_assets() / name).read_text(encoding="utf-8")
+
+
+def _raw(text: str) -> Any:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    root, names = tree.build(model.layers)
+    device = model.device.title if model.device is not None else model.profile
+    counts = count(model.findings)
+    view = {
+        "link": link,
+        "path": page_data.shown_path(model.path),
+        "profile": model.profile,
+        "verdict": model.verdict.value,
+        "headline": _HEADLINES[model.verdict].format(device=device),
+        "outcome": "" if model.error else outcome(model),
+        "error": _error(model),
+        "facts": _facts(model),
+        "counts": counts,
+        "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
+        "rules": _fired(model),
+        "groups": _still(model),
+        "coverage": charts.coverage(model.layers),
+        "bars": charts.module_bars(model, root),
+        "memory": charts.memory(model.layers),
+        "picture": picture.draw(root) if model.layers else None,
+        "device": model.device,
+        "limits": _open_points(model, counts),
+        "silent": [_named(code) for code in model.asked if code not in {f.rule for f in model.findings}],
+        "layers": model.totals.nodes,
+        "sha256": model.sha256,
+        "folded": sum(row.verdict == "folded" for row in model.layers),
+    }
+    return view, page_data.model_data(model, root, names)
+
+
+def _error(model: ModelReport) -> str:
+    return "" if model.error is None else printable(model.error[1].replace(model.path, page_data.shown_path(model.path)), 2000)
+
+
+def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
+    """(name, value, unit or remark)."""
+    if model.error is not None:
+        return []
+    t = model.totals
+    return [
+        ("Layers on the device", f"{t.nodes:,}", f"opset {model.opset}"),
+        ("Multiply-accumulates", si(t.macs), "MACs for one inference"),
+        ("Parameters", si(t.params), "weights and biases"),
+        ("Peak activations", f"{si(t.peak_bytes)}B", "in the element types of the model"),
+    ]
+
+
+def _fired(model: ModelReport) -> list[dict[str, Any]]:
+    groups = by_rule(model, [f for f in model.findings if f.suppressed is None])
+    return [
+        {
+            "code": g.first.rule,
+            "name": g.first.name,
+            "word": word(g.first),
+            "count": len(g.findings),
+            "share": 100 * g.share,
+            "advice": _raw(_markdown().renderInline(g.first.remedy.advice)) if g.first.remedy is not None else "",
+        }
+        for g in groups
+    ]
+
+
+def _still(model: ModelReport) -> dict[str, Any]:
+    """Findings for browsers without scripts: those that say the same together, the most important first."""
+    groups = ranked_groups([model])
+    lines = [
+        {
+            "word": word(g.first),
+            "rule": g.first.rule,
+            "message": printable(message(g.first)),
+            "nodes": [printable(f"{f.place.op_type} {f.place.node}", 80) for f in g.findings[:_STILL_NODES]],
+            "more": max(0, len(g.findings) - _STILL_NODES),
+            "module": printable(".".join(g.first.place.scope)),
+            "source": page_data.source_line(model, g.first),
+        }
+        for g in groups[:_STILL_FINDINGS]
+    ]
+    return {"lines": lines, "more": max(0, len(groups) - _STILL_FINDINGS)}
+
+
+def _open_points(model: ModelReport, counts: Counts) -> list[str]:
+    """What a reader must not take for a pass."""
+    points = [printable(note) for note in model.notes]
+    if counts.undecided:
+        points.append(f"{plural(counts.undecided, 'finding')} could not be decided; each says why.")
+    if counts.suppressed:
+        points.append(f"{plural(counts.suppressed, 'finding')} suppressed by the project's settings; each says why.")
+    if model.unknown:
+        points.append(
+            f"The shape or type of {plural(len(model.unknown), 'tensor')} is not known, so their cost counts as nothing."
+        )
+    if model.not_applicable:
+        points.append(f"Not checked, because the profile sets no such limit: {', '.join(map(_named, model.not_applicable))}.")
+    points += [
+        f"Internal error in {c.rule} at {printable(c.node, 80)}: {printable(c.error)}. Please report it." for c in model.crashes
+    ]
+    return points
+
+
+def _named(code: str) -> str:
+    return next((f"{r.code} {r.name}" for r in registry.rules() if r.code == code), code)
+
+
+@functools.cache
+def _manual() -> list[dict[str, Any]]:
+    """The rules' manual pages, without their titles; headings two levels further down."""
+    parser = _markdown()
+    found = []
+    for rule in registry.rules():
+        tokens = parser.parse(manual.page(rule))[3:]
+        for token in tokens:
+            if token.type in ("heading_open", "heading_close"):
+                token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+        found.append({"code": rule.code, "name": rule.name, "page": _raw(parser.renderer.render(tokens, parser.options, {}))})
+    return found
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    """Raw HTML in it stays text."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False})

@@ -1,0 +1,351 @@
+"""The HTML report in Chromium: everything that a reader does with it. No request leaves the page, nothing reaches the console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from onnx import NodeProto, TensorProto, helper
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
+
+from npu_guard import pipeline, registry
+from npu_guard.config import Config
+from npu_guard.printable import printable
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+Show = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.fail(f"{CHROMIUM} is missing: the report is tested in Debian's Chromium, apt-get install chromium", pytrace=False)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
+    """Open a page with the report of models in a fresh context; at the end, no message, no error and no request may be left."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    def console(message: ConsoleMessage) -> None:
+        said.append(message.text)
+
+    def open_page(models: Sequence[Path], address: str = "", **options: object) -> Page:
+        target = tmp_path / f"report{len(contexts)}.html"
+        report = pipeline.check_models([str(m) for m in models], Config(), hashes=True, layers=True)
+        target.write_text(registry.renderer("html")(report, color=False), encoding="utf-8")
+        context = browser.new_context(**({"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"} | options))  # type: ignore[arg-type]
+        contexts.append(context)
+        context.route(re.compile(r"^(?!file://)"), refuse)
+        page = context.new_page()
+        page.on("console", console)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(target.as_uri() + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said
+    assert not asked
+
+
+def save(path: Path, nodes: Sequence[NodeProto], channels: int = 12) -> Path:
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [channels, channels, 1, 1], bytes(4 * channels**2), raw=True)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, channels, 8, 8]) for n in ("x", nodes[-1].output[0])]
+    graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], [weight])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString())
+    return path
+
+
+def blocks(count: int, prefix: str = "") -> list[NodeProto]:
+    """Blocks of a convolution (misaligned), an Erf (not documented), a Relu and an Add around them."""
+    nodes, value = [], "x"
+    for number in range(count):
+        scope = f"/body/body.{number // 8}/block{number % 8}{prefix}"
+        start = value
+        for op, part in (("Conv", "conv"), ("Erf", "act"), ("Relu", "relu"), ("Add", "")):
+            name = "/".join(filter(None, (scope, part, op)))
+            inputs = {"Conv": [value, "w"], "Add": [value, start]}.get(op, [value])
+            value = f"{name}_output_0"
+            node = helper.make_node(op, inputs, [value], name)
+            if op == "Conv":
+                node.metadata_props.add(
+                    key="pkg.torch.onnx.stack_trace", value=f'File "nets/block.py", line {10 + number}, in forward'
+                )
+            nodes.append(node)
+    return nodes
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save(tmp_path / "net.onnx", [*blocks(16), helper.make_node("Sigmoid", [blocks(16)[-1].output[0]], ["y"], "last")])
+
+
+def rows(page: Page, table: str) -> list[str]:
+    return page.locator(f".table-{table} tbody tr").all_inner_texts()
+
+
+def test_first_view_has_the_verdict_and_tabs_lead_everywhere(show: Show, model: Path) -> None:
+    page = show([model])
+    expect(page.get_by_role("heading", level=1)).to_contain_text("does not run")
+    for name in ("Findings", "Graph", "Layers", "Device", "Rules", "Overview"):
+        tab = page.get_by_role("tab", name=name)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        panel = page.locator(f"#{tab.get_attribute('aria-controls')}")
+        expect(panel).to_be_visible()
+        expect(page.locator("[role=tabpanel]:visible")).to_have_count(1)
+        assert name.lower() in page.url
+    page.go_back()
+    expect(page.get_by_role("tab", name="Rules")).to_have_attribute("aria-selected", "true")
+
+
+def test_findings_filter_search_and_sort(show: Show, model: Path) -> None:
+    page = show([model], "#tab=findings")
+    caption = page.locator(".table-findings caption")
+    expect(caption).to_have_text("Findings: 32")
+    page.locator(".filters").get_by_label("Rule").select_option("=NPU101")
+    expect(caption).to_have_text("Findings: 16 of 32")
+    page.get_by_label("Search").fill("block3 body.1")
+    assert len(rows(page, "findings")) == 1
+    page.get_by_role("button", name="Show all").click()
+    expect(caption).to_have_text("Findings: 32")
+    page.get_by_label("Severity").select_option("=error")
+    assert all("NPU401" in row for row in rows(page, "findings"))
+    page.get_by_label("Search").fill("no such thing")
+    assert rows(page, "findings") == ["Nothing matches."]
+    page.get_by_role("button", name="Show all").click()
+    head = page.locator(".table-findings th", has_text="Module")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    up = page.locator(".table-findings .module").all_inner_texts()[0:]
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert [text for text in up if text] != page.locator(".table-findings .module").all_inner_texts()
+    assert page.locator(".table-findings td.module").first.inner_text().startswith("body.1.block7")
+
+
+def test_layers_sort_by_number_and_turn_pages(show: Show, tmp_path: Path) -> None:
+    page = show([save(tmp_path / "long.onnx", blocks(40))], "#tab=layers")
+    expect(page.locator(".table-layers caption")).to_contain_text("160 of 161, showing 1 to 100")
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator(".table-layers caption")).to_contain_text("showing 101 to 160")
+    assert len(rows(page, "layers")) == 60
+    head = page.locator(".table-layers th", has_text="MACs")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert "Conv" in rows(page, "layers")[0]
+    page.locator(".table-layers tbody a").first.click()
+    expect(page.locator(".aside h3")).to_contain_text("Conv")
+
+
+def test_a_finding_leads_to_its_node_its_rule_and_its_line(show: Show, model: Path) -> None:
+    page = show([model], "#tab=findings")
+    row = page.locator(".table-findings tbody tr", has_text="/body/body.1/block2/conv/Conv")
+    row.get_by_role("link", name=re.compile("block2.conv")).click()
+    chosen = page.locator(".canvas .box.chosen")
+    expect(chosen).to_be_visible()
+    expect(chosen).to_be_focused()
+    expect(chosen).to_have_attribute("aria-label", re.compile("^Conv, conv, .*NPU401"))
+    box, canvas = chosen.bounding_box(), page.locator(".canvas").bounding_box()
+    assert box is not None
+    assert canvas is not None
+    assert canvas["x"] < box["x"] < canvas["x"] + canvas["width"]
+    assert canvas["y"] < box["y"] < canvas["y"] + canvas["height"]
+    aside = page.locator(".aside")
+    expect(aside).to_contain_text("measured 12, allowed 8")
+    aside.get_by_role("link", name="NPU401").click()
+    expect(page.locator("[id='rule=NPU401']")).to_be_in_viewport()
+    expect(page.locator("[id='rule=NPU401']")).to_contain_text("Why it matters")
+    page.go_back()
+    page.go_back()
+    expect(page.locator(".table-findings")).to_be_visible()
+    row.get_by_role("button", name="nets/block.py:20").click()
+    expect(page.locator(".table-findings caption")).to_have_text("Findings: 1 of 32")
+
+
+def test_modules_open_and_close_by_mouse(show: Show, model: Path) -> None:
+    page = show([model], "#tab=graph")
+    page.get_by_role("button", name="Close all").click()
+    expect(page.locator(".canvas .box")).to_have_count(3)
+    body = page.locator(".canvas .box[aria-label^='Module body,']")
+    expect(body).to_have_attribute("aria-expanded", "false")
+    body.click()
+    expect(body).to_have_attribute("aria-expanded", "true")
+    expect(page.locator(".canvas .box")).to_have_count(5)
+    page.locator(".canvas .box[aria-label^='Module body.0,']").click()
+    expect(page.locator(".canvas .box")).to_have_count(13)
+    body.locator("text").click()
+    expect(page.locator(".canvas .box")).to_have_count(3)
+    page.get_by_role("button", name=re.compile("^Open modules")).click()
+    expect(page.locator(".canvas .box[aria-expanded='false']")).to_have_count(0)
+    expect(page.locator(".canvas .box")).to_have_count(64 + 2 + 16 + 3)
+    before = page.locator(".canvas > svg > g").get_attribute("transform")
+    page.mouse.move(400, 500)
+    page.mouse.wheel(0, 300)
+    page.mouse.down()
+    page.mouse.move(450, 420, steps=4)
+    page.mouse.up()
+    page.get_by_role("button", name="Zoom in").click()
+    assert page.locator(".canvas > svg > g").get_attribute("transform") != before
+
+
+def test_everything_by_keyboard(show: Show, model: Path) -> None:
+    page = show([model])
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the report")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("tab", name="Overview")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Graph")).to_be_focused()
+    for _ in range(7):  # theme, then the graph's five buttons, then the graph
+        page.keyboard.press("Tab")
+    first = page.locator(".canvas .box[aria-label^='graph input']")
+    expect(first).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    body = page.locator(".canvas .box[aria-label^='Module body,']")
+    expect(body).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(body).to_have_attribute("aria-expanded", "false")
+    page.keyboard.press("Enter")
+    expect(body).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("End")
+    last = page.locator(".canvas .box[aria-label^='Sigmoid']")
+    expect(last).to_be_focused()
+    expect(last).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator(".aside h3")).to_have_text(" Sigmoid")
+    assert page.url.endswith("node=last")
+    page.keyboard.press("Tab")
+    expect(page.locator(".aside")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("address", "visible", "words"),
+    [
+        ("#tab=layers", ".table-layers", "Layers"),
+        ("#node=last", ".aside", "Sigmoid"),
+        ("#node=%2Fbody%2Fbody.0%2Fblock0%2Fact%2FErf", ".aside", "NPU101"),
+        ("#node=@2", ".aside", "Erf"),
+        ("#node=none", ".aside", "No node is called none"),
+        ("#rule=NPU201", "[id='rule=NPU201']", "NPU201"),
+        ("#rule=NPU999", "#rules-0", "NPU101"),
+        ("#tab=nonsense&model=7", "h1", "does not run"),
+        ("#%E0%A4%A", "h1", "does not run"),
+    ],
+)
+def test_addresses_lead_to_a_place(show: Show, model: Path, address: str, visible: str, words: str) -> None:
+    page = show([model], address)
+    expect(page.locator(visible)).to_be_visible()
+    expect(page.locator(visible)).to_contain_text(words)
+
+
+def test_several_models(show: Show, model: Path, tmp_path: Path) -> None:
+    clean = save(tmp_path / "clean.onnx", [helper.make_node("Relu", ["x"], ["y"], "only")], channels=8)
+    page = show([model, clean, tmp_path / "missing.onnx"], "#model=2&node=only")
+    expect(page.locator(".aside:visible")).to_contain_text("Relu")
+    page.get_by_role("tab", name="Overview").click()
+    expect(page.locator("h1:visible")).to_contain_text("Nothing in this model is known")
+    page.locator("#model").select_option("3")
+    expect(page.locator("h1:visible")).to_have_text("This model could not be checked")
+    for hidden in ("Findings", "Graph", "Layers", "Device"):
+        expect(page.get_by_role("tab", name=hidden)).to_be_hidden()
+    page.pdf()
+    page.get_by_role("link", name="net.onnx").click()
+    expect(page.locator("h1:visible")).to_contain_text("does not run")
+
+
+def test_light_and_dark(show: Show, model: Path) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    page = show([model], color_scheme="light")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    toggle = page.get_by_role("button", name="Dark")
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    dark = page.evaluate(background)
+    assert dark != "rgb(255, 255, 255)"
+    assert show([model], color_scheme="dark").evaluate(background) == dark
+
+
+def test_printed_pages_have_every_finding_and_no_controls(show: Show, tmp_path: Path) -> None:
+    page = show([save(tmp_path / "long.onnx", blocks(80))], color_scheme="dark")
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF-")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert len(rows(page, "findings")) == 160
+    expect(page.locator(".still svg")).to_be_visible()
+    expect(page.locator("button:not(.plainlink):visible, select:visible, input:visible")).to_have_count(0)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert len(rows(page, "findings")) == 100
+
+
+def test_without_scripts_all_that_matters_is_there(show: Show, model: Path) -> None:
+    page = show([model], java_script_enabled=False)
+    expect(page.locator("h1")).to_contain_text("does not run")
+    expect(page.locator(".still svg")).to_be_visible()
+    assert page.locator(".still .box").count() > 10
+    findings = page.locator("#findings-0 table")
+    expect(findings).to_be_visible()
+    assert "12 output channels are not a multiple of 8" in findings.inner_text()
+    assert "nets/block.py:10" in findings.inner_text()
+    expect(page.locator("[role=tab]").first).to_be_hidden()
+
+
+def test_hostile_names_stay_text(show: Show, tmp_path: Path) -> None:
+    nodes = [
+        *blocks(2, HOSTILE.replace("/", "\\")),
+        helper.make_node("Erf", [blocks(2, HOSTILE.replace("/", "\\"))[-1].output[0]], ["y"], HOSTILE),
+    ]
+    page = show([save(tmp_path / "hostile.onnx", nodes)])
+    for tab in ("Findings", "Graph", "Layers", "Overview"):
+        page.get_by_role("tab", name=tab).click()
+    page.get_by_role("tab", name="Findings").click()
+    page.get_by_role("link", name=f"Erf {printable(HOSTILE, 160)}").click()
+    expect(page.locator(".aside .path")).to_have_text(printable(HOSTILE, 160))
+    assert page.title() == "hostile.onnx: fail - npu-guard report"
+    assert page.locator("img").count() == 0
+
+
+def test_five_thousand_operators_stay_usable(show: Show, tmp_path: Path) -> None:
+    page = show([save(tmp_path / "large.onnx", blocks(1250))], "#tab=graph")
+    expect(page.locator(".aside")).to_contain_text("5,001 boxes")
+    page.get_by_role("button", name=re.compile("^Open modules")).click()
+    assert 200 < page.locator(".canvas .box").count() <= 520
+    page.get_by_role("tab", name="Findings").click()
+    page.get_by_label("Search").fill("body.150/block3/act")
+    page.locator(".table-findings tbody a", has_text="Erf").click()
+    expect(page.locator(".canvas .box.chosen")).to_be_in_viewport()
+
+
+def test_operators_without_names_or_modules_are_drawn_in_parts(show: Show, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", [f"v{i}" if i else "x"], [f"v{i + 1}"], "same" if i % 2 else "") for i in range(300)]
+    page = show([save(tmp_path / "flat.onnx", nodes, channels=8)], "#tab=graph")
+    expect(page.locator(".canvas .box").first).to_have_attribute("aria-label", re.compile("Module layers 0–49"))
+    page.goto(page.url.split("#")[0] + "#node=@250")
+    expect(page.locator(".canvas .box.chosen")).to_be_in_viewport()
+    expect(page.locator(".aside .path")).to_have_text("same")

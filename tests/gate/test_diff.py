@@ -1,0 +1,130 @@
+"""`diff`: simplified and re-exported models are the same, formats, and sides that cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+import onnx.helper
+import pytest
+
+from npu_guard import zoo
+from npu_guard.export import export
+
+SIX = "samples/six_problems.onnxtxt"
+SAMPLE = "samples/sample_net.onnx"
+ROOT = Path(__file__).parents[2]
+Cli = Callable[..., Any]
+Models = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """(system, spelling) -> a tiny sample network: exported by dynamo, by the older exporter, or simplified."""
+    import onnxsim
+
+    folder = tmp_path_factory.mktemp("spellings")
+
+    def make(name: str, spelling: str) -> Path:
+        path = folder / f"{name}.{spelling}.onnx"
+        if not path.exists() and spelling == "simplified":
+            simplified, ok = onnxsim.simplify(onnx.load(make(name, "dynamo")))
+            assert ok
+            onnx.save(simplified, path)
+        elif not path.exists():
+            system: ModuleType = zoo.system(name)
+            export(system.build("tiny"), system.inputs("tiny"), path, exporter=spelling, root=ROOT)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["self-attention", "eca-conv1d"])
+@pytest.mark.parametrize("spelling", ["legacy", "simplified"])
+def test_another_spelling_is_the_same_model(name: str, spelling: str, root: Path, models: Models, cli: Cli) -> None:
+    dynamo, other = models(name, "dynamo"), models(name, spelling)
+    for base, head in ((dynamo, other), (other, dynamo)):
+        done = cli(root, "diff", base, head)
+        assert "0 new, 0 fixed" in done.out
+        assert done.code == 0
+
+
+def rename(model: onnx.ModelProto) -> None:
+    for number, node in enumerate(model.graph.node):
+        node.name = f"n{number}"
+
+
+def add_layer(model: onnx.ModelProto) -> None:
+    """A 19-wide convolution before everything else, in a module of its own; all names change."""
+    rename(model)
+    image = model.graph.input[0].name
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    node = onnx.helper.make_node("Conv", [image, "extra.weight"], ["extra"], "node_conv2d", pads=[9] * 4)
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'extra', 'conv2d']")
+    for other in model.graph.node:
+        other.input[:] = ["extra" if name == image else name for name in other.input]
+    model.graph.node.insert(0, node)
+    weight = onnx.helper.make_tensor("extra.weight", 1, [shape[1], shape[1], 19, 19], [0.0] * (shape[1] * shape[1] * 361))
+    model.graph.initializer.append(weight)
+
+
+def test_renamed_nodes_and_a_layer_put_in_early(root: Path, tmp_path: Path, cli: Cli) -> None:
+    for change, count in ((rename, 0), (add_layer, 1)):
+        model = onnx.load(root / SAMPLE)
+        change(model)
+        onnx.save(model, tmp_path / "changed.onnx")
+        document = json.loads(cli(root, "diff", SAMPLE, tmp_path / "changed.onnx", "--format", "json").out)
+        new = [f for f in document["new"] if f["rule"] == "NPU201"]
+        assert (len(new), document["fixed"]) == (count, [])
+        assert {tuple(f["scope"]) for f in document["new"]} <= {("extra",)}
+
+
+def test_formats(root: Path, cli: Cli) -> None:
+    done = cli(root, "diff", SAMPLE, SIX)
+    assert done.code == 1
+    assert "Compared with samples/sample_net.onnx" in done.out
+    assert "  fixed  " in done.out
+    page = cli(root, "diff", SAMPLE, SIX, "--format", "markdown").out
+    assert "| | before | after |" in page
+    assert "findings fixed</summary>" in page
+    document = json.loads(cli(root, "diff", SAMPLE, SIX, "--format", "json").out)
+    assert document["summary"] == {key: len(document[key]) for key in ("new", "fixed", "unchanged")}
+    assert document["verdict"] == "fail"
+    whole = json.loads(cli(root, "check", SIX, "--format", "json").out)["models"][0]["findings"]
+    assert sorted(f["fingerprint"] for f in document["new"] + document["unchanged"]) == sorted(f["fingerprint"] for f in whole)
+
+
+def test_what_counts(root: Path, cli: Cli) -> None:
+    assert cli(root, "diff", SAMPLE, SIX, "--fail-on", "never").code == 0
+    assert cli(root, "diff", SIX, SIX, "--fail-on", "warning").code == 0
+    assert cli(root, "diff", SAMPLE, "none.onnx").code == 3
+    done = cli(root, "diff", "none.onnx", SAMPLE)
+    assert (done.code, done.out, "no such file" in done.err) == (3, "", True)
+
+
+def test_baselines_as_sides(root: Path, tmp_path: Path, cli: Cli) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    cli(root, "check", SAMPLE, "--write-baseline", one)
+    cli(root, "check", SIX, "--write-baseline", two)
+    assert cli(root, "diff", one, SAMPLE).code == 0
+    assert cli(root, "diff", one, SIX).code == 1
+    assert cli(root, "diff", SAMPLE, two).code == 1
+    assert cli(root, "diff", one, two).code == 1
+    assert "0 new" in cli(root, "diff", two, two).out
+
+
+def test_sides_of_two_devices(root: Path, tmp_path: Path, cli: Cli) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    cli(root, "check", SAMPLE, "--write-baseline", one)
+    two.write_text(one.read_text(encoding="utf-8").replace("aimotive-aiware", "toaster"), encoding="utf-8")
+    done = cli(root, "diff", one, two)
+    assert done.code == 2
+    assert "'aimotive-aiware'" in done.err
+    assert "compare baselines of one profile" in done.err
+    done = cli(root, "diff", two, SAMPLE)
+    assert (done.code, "--profile toaster" in done.err) == (2, True)
+    assert "0 new" in cli(root, "diff", two, two).out

@@ -1,0 +1,80 @@
+"""Workflow commands: read back as the runner reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from npu_guard import registry
+from npu_guard.results import Report
+
+RAW = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def read(text: str) -> list[tuple[str, dict[str, str], str]]:
+    """Commands as the runner sees them: a line is `::name key=value,key=value::data`, then percent signs are undone."""
+    commands = []
+    assert text.endswith("\n")
+    for line in text[:-1].split("\n"):
+        assert not RAW.search(line)
+        assert not re.search(r"##\w*\[", line)  # commands of older runners and of Azure
+        match = re.fullmatch(r"::(\w+) (.*?)::(.*)", line)
+        assert match is not None, line
+        name, properties, data = match.groups()
+        pairs = dict(pair.split("=", 1) for pair in properties.split(","))
+        commands.append((name, {k: undo(v) for k, v in pairs.items()}, undo(data)))
+    return commands
+
+
+def undo(text: str) -> str:
+    for code, character in (("%3A", ":"), ("%2C", ","), ("%0D", "\r"), ("%0A", "\n"), ("%25", "%")):
+        text = text.replace(code, character)
+    return text
+
+
+def render(report: Report) -> list[tuple[str, dict[str, str], str]]:
+    return read(registry.renderer("github")(report, color=False))
+
+
+def test_golden(compare: Callable[[str, str], str]) -> None:
+    read(compare("github", "github.txt"))
+
+
+@pytest.mark.usefixtures("root")
+def test_annotations(sample: ModuleType) -> None:
+    commands = render(sample.REPORT)
+    assert [name for name, _, _ in commands] == ["error"] * 5 + ["warning"] * 2 + ["notice"]
+    assert commands[3] == (
+        "error",
+        {"file": "nets/context.py", "line": "55", "title": "NPU201 kernel-size"},
+        "kernel 19x1 is longer than 17 (Conv node_conv2d_4 and 1 more node in exports/net one.onnx)",
+    )
+    undecided = commands[5]
+    assert undecided[1] == {"file": "exports/net one.onnx", "line": "1", "title": "NPU301 reduce-axis"}
+    assert undecided[2].startswith("cannot tell: the axes are not constant")
+    counts = "3 models (1 fail, 1 pass, 1 unreadable): 4 errors, 1 warning, 1 note, 1 undecided, 1 suppressed"
+    assert commands[-1] == ("notice", {"title": "npu-guard"}, counts)
+
+
+def test_no_more_than_github_shows(sample: ModuleType) -> None:
+    commands = render(sample.many(25))
+    assert [name for name, _, _ in commands] == ["error"] * 10 + ["notice"]
+    assert commands[0][1]["line"] == "25"  # most MACs first
+    assert commands[-1][2] == "1 model (1 fail): 25 errors. Not shown above: 15 annotations; other formats have all"
+
+
+@pytest.mark.usefixtures("root")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_hostile_text(data: st.DataObject, any_report: st.SearchStrategy[Report]) -> None:
+    commands = render(data.draw(any_report))
+    assert len(commands) <= 21
+    for name, properties, _ in commands[:-1]:
+        assert name in ("error", "warning")
+        assert set(properties) <= {"file", "line", "title"}
+    assert commands[-1][0] == "notice"

@@ -1,0 +1,124 @@
+"""Counts, ranking and paths, which all formats share; and several formats from one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from npu_guard import cli, load, paths, pipeline, registry, summary
+from npu_guard.config import Config
+from npu_guard.results import Outcome, Severity
+
+
+def run(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code
+
+
+def test_counts(sample: ModuleType) -> None:
+    counts = summary.count(sample.FINDINGS)
+    assert counts == summary.Counts(error=4, warning=1, note=1, undecided=1, suppressed=1, fixable=3)
+    assert counts.words() == "4 errors, 1 warning, 1 note, 1 undecided, 1 suppressed"
+    assert summary.Counts().words() == "0 errors"
+
+
+def test_rank_is_severity_then_macs_then_graph_order(sample: ModuleType) -> None:
+    base = sample.FINDINGS[1]
+    wanted = [
+        replace(base, macs=2),
+        replace(base, macs=1, fingerprint="first"),
+        replace(base, macs=1, fingerprint="second"),
+        replace(base, macs=9, outcome=Outcome.UNDECIDED),
+        replace(base, macs=9, severity=Severity.WARNING),
+        replace(base, macs=99, severity=Severity.NOTE),
+        replace(base, macs=99, suppressed="accepted"),
+    ]
+    shuffled = tuple(wanted[i] for i in (6, 4, 1, 3, 2, 5, 0))
+    model = replace(sample.REPORT.models[0], findings=shuffled)
+    assert [group.first for group in summary.ranked([model])] == wanted
+
+
+def test_share_is_of_the_models_own_macs_and_a_node_counts_once(sample: ModuleType) -> None:
+    big, small = sample.many(2).models[0], sample.REPORT.models[0]
+    first = replace(small.findings[1], macs=10)
+    small = replace(small, findings=(first, first), totals=replace(small.totals, macs=20))
+    big = replace(big, findings=(replace(first, macs=100),), totals=replace(big.totals, macs=1_000))
+    groups = summary.ranked_groups([big, small])
+    assert [(group.model.path, group.share, len(group.findings)) for group in groups] == [
+        ("exports/net one.onnx", 0.5, 2),
+        ("big.onnx", 0.1, 1),
+    ]
+
+
+def test_rules_are_led_by_their_worst_finding(sample: ModuleType) -> None:
+    model = sample.REPORT.models[0]
+    shown = [f for f in model.findings if f.suppressed is None]
+    assert [group.first.rule for group in summary.by_rule(model, shown)] == ["NPU103", "NPU201", "NPU301", "NPU401", "NPU104"]
+
+
+def test_message_says_that_nobody_could_tell(sample: ModuleType) -> None:
+    undecided = replace(sample.FINDINGS[1], outcome=Outcome.UNDECIDED, message="the kernel is an input")
+    assert summary.message(undecided) == "cannot tell: the kernel is an input"
+    assert (summary.word(undecided), summary.level(undecided)) == ("undecided", "warning")
+    assert summary.level(replace(undecided, severity=Severity.NOTE)) == "note"
+
+
+def test_what_a_model_claims_of_its_origin_does_not_climb(sample: ModuleType) -> None:
+    finding = sample.FINDINGS[1]
+    for file, shown in (
+        ("a/b.py", "a/b.py"),
+        ("./a.py", "a.py"),
+        ("../../etc/passwd", "passwd"),
+        ("/etc/passwd", "passwd"),
+        ("//host/share/x.py", "x.py"),
+        ("C:/Users/me/x.py", "x.py"),
+        ("..", "model"),
+        ("", "model"),
+    ):
+        found = replace(finding, source=replace(finding.source, file=file))
+        assert paths.where(sample.REPORT.models[0], found) == (shown, 55), file
+
+
+def test_macs_of_a_finding_are_its_nodes(root: Path) -> None:
+    report = pipeline.check_models(["samples/sample_net.onnx"], Config())
+    (model,) = report.models
+    assert "NPU201" in model.asked
+    assert not set(model.asked) & set(model.not_applicable)
+    held = {f.place.output: f.macs for f in model.findings if f.severity is Severity.ERROR}
+    assert sum(held.values()) / model.totals.macs == pytest.approx(1 - model.totals.npu_macs_percent / 100, abs=1e-4)
+
+
+@pytest.mark.usefixtures("root")
+def test_several_outputs_from_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sarif, junit = tmp_path / "out.sarif", tmp_path / "x.xml"
+    code = run(
+        "check", "samples/sample_net.onnx", "--report", f"sarif:{sarif}", "--report", f"junit:{junit}", "--format", "github"
+    )
+    assert code == 1
+    assert json.loads(sarif.read_text(encoding="utf-8"))["runs"][0]["artifacts"][0]["hashes"]["sha-256"]
+    assert ET.fromstring(junit.read_text(encoding="utf-8")).tag == "testsuites"
+    assert capsys.readouterr().out.startswith("::error file=samples/sample_net.py,line=")
+
+
+@pytest.mark.usefixtures("root")
+def test_files_are_hashed_only_for_formats_that_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(load, "sha256", lambda path: hashed.append(str(path)) or "")
+    for form in ("text", "json", "sarif", "github", "gitlab", "junit", "markdown"):
+        run("check", "samples/sample_net.onnx", "--output", str(tmp_path / "a"), "--report", f"{form}:{tmp_path / 'b'}")
+        assert bool(hashed) == (form in ("json", "sarif")), form
+        hashed.clear()
+
+
+@pytest.mark.parametrize("form", ["sarif", "github", "gitlab", "junit", "markdown"])
+@pytest.mark.usefixtures("root")
+def test_rendering_is_the_same_each_time(form: str, sample: ModuleType) -> None:
+    render: Callable[..., str] = registry.renderer(form)
+    assert render(sample.REPORT, color=False) == render(sample.REPORT, color=True)
