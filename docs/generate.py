@@ -1,0 +1,94 @@
+"""Write everything in the repository that is made from the code: `make docs`.
+
+`tests/test_docs_current.py` compares `pages()` with what is checked in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from npu_guard import cli, manual, pipeline, registry
+from npu_guard.config import Config
+from npu_guard.reports import json as json_report
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("docs/rules", "docs/profiles")
+"""Wholly generated: a file there that no page explains is left over."""
+SAMPLE = "samples/sample_net.onnx"
+
+
+def pages() -> dict[str, str]:
+    """Content of every generated file, by its path in the repository."""
+    found = {f"docs/rules/{rule.code}.md": manual.page(rule) for rule in registry.rules()}
+    found |= {f"docs/profiles/{name}.md": manual.profile_page(registry.profile(name)) for name in registry.profile_files()}
+    found["docs/rules/index.md"] = rule_index()
+    found["docs/cli.md"] = command_line()
+    found["docs/check.svg"] = picture()
+    found["reports/assets/json-v1.schema.json"] = json_report.schema()
+    return found
+
+
+def rule_index() -> str:
+    """All rules in one table."""
+    lines = ["# Rules", "", "| code | name | severity | reported when |", "|---|---|---|---|"]
+    for rule in registry.rules():
+        lines.append(f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity.value} | {rule.summary()} |")
+    return "\n".join(lines) + "\n"
+
+
+def command_line() -> str:
+    """The help page of the program and of each command."""
+    lines = ["# Command line", ""]
+    program = click.Context(cli.cli, info_name="npu-guard", terminal_width=100, **cli.cli.context_settings)
+    contexts = [program]
+    for name in cli.cli.list_commands(program):
+        command = cli.cli.get_command(program, name)
+        assert command is not None
+        contexts.append(click.Context(command, program, name))
+    for context in contexts:
+        lines += [f"## {context.command_path}", "", "```", context.get_help(), "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def picture() -> str:
+    """What `npu-guard check` shows in a terminal, as an SVG that loads nothing from the network."""
+    before = Path.cwd()
+    os.chdir(ROOT)  # a report shows paths as they were given
+    try:
+        report = pipeline.check_models([SAMPLE], Config())
+    finally:
+        os.chdir(before)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(
+            record=True, file=nowhere, width=118, force_terminal=True, color_system="truecolor", legacy_windows=False
+        )
+        console.print(Text.from_ansi(f"$ npu-guard check {SAMPLE}\n{registry.renderer('text')(report, color=True).rstrip()}"))
+        svg = console.export_svg(title="npu-guard", unique_id="check")
+    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
+
+
+def main() -> None:
+    """Write the pages that differ; remove those that nothing makes any more."""
+    found = pages()
+    for folder in FOLDERS:
+        for file in (ROOT / folder).glob("*"):
+            if file.relative_to(ROOT).as_posix() not in found:
+                file.unlink()
+                print(f"removed {file.relative_to(ROOT)}")
+    for name, content in found.items():
+        file = ROOT / name
+        if not file.exists() or file.read_text(encoding="utf-8") != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+            print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()

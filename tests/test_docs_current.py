@@ -1,0 +1,60 @@
+"""What is generated and checked in is what the code says today."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from npu_guard import config as settings
+from npu_guard import registry
+
+ROOT = Path(__file__).parents[1]
+
+
+def load_generator() -> tuple[dict[str, str], tuple[str, ...]]:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pages(), module.FOLDERS
+
+
+PAGES, FOLDERS = load_generator()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_current(name: str) -> None:
+    file = ROOT / name
+    assert file.is_file(), f"{name} is missing; run `make docs`"
+    assert file.read_text(encoding="utf-8") == PAGES[name], f"{name} has drifted; run `make docs` and look at the diff"
+
+
+def test_nothing_is_left_over() -> None:
+    there = {file.relative_to(ROOT).as_posix() for folder in FOLDERS for file in (ROOT / folder).iterdir()}
+    assert there == {name for name in PAGES if name.startswith(FOLDERS)}
+
+
+def test_pages_name_no_machine_and_load_nothing() -> None:
+    for name, text in PAGES.items():
+        assert not re.search(r"/(home|root|tmp|usr)/", text), name
+    assert not re.findall(r'(?:href|src)="http|url\(["\']?http|@import', PAGES["docs/check.svg"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/rules/index.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
+        assert "://" in target or (file.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "pyproject.toml"
+    file.write_text(block, encoding="utf-8")
+    config = settings.read(file, [(rule.code, rule.name) for rule in registry.rules()])
+    assert config.fail_on == "warning"
+    assert config.suppress[0].reason
