@@ -16,6 +16,7 @@ import msgspec
 
 from npu_guard import fingerprint, paths
 from npu_guard.errors import UsageError
+from npu_guard.files import read_small
 from npu_guard.printable import printable
 from npu_guard.profile import convert
 from npu_guard.results import Evidence, Finding, ModelReport, Outcome, Place, Report, Severity, Tensor
@@ -86,6 +87,8 @@ class Applied:
 def is_baseline(path: str) -> bool:
     """Whether a file is JSON, which no model is."""
     try:
+        if not Path(path).is_file():
+            return False
         with open(path, "rb") as file:
             return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
     except (OSError, ValueError):
@@ -123,9 +126,7 @@ def expect_profile(path: Path, baseline: Baseline, profile: str) -> None:
 
 def _parse(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no baseline is; {REWRITE}")
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(read_small(path, MAX_BYTES).decode("utf-8-sig"), object_pairs_hook=_object)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; {REWRITE}") from None
     except OSError as error:

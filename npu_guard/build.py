@@ -11,17 +11,33 @@ import onnx
 
 from npu_guard.errors import ModelError
 from npu_guard.graph import BODIES, Graph, Model, Node, Value, bodies, short, text
+from npu_guard.limits import exceeded
 from npu_guard.load import Skeleton
 
 
 def build(skeleton: Skeleton) -> Model:
     """The view of a skeleton. Raises ModelError (`invalid`) where the graph is none."""
     model = Model(skeleton)
-    _fill(model.graph)
+    _fill(model.graph, [0, 0])
     return model
 
 
-def _fill(graph: Graph) -> None:
+def _bound(graph: Graph, counts: list[int]) -> None:
+    """Refuse what is larger than the limits before a view of it is made. `counts`: nodes and tensors so far."""
+    skeleton = graph.model.skeleton
+    counts[0] += len(graph.proto.node)
+    counts[1] += len(graph.proto.initializer) + len(graph.proto.sparse_initializer)
+    for what, key, have, limit in (
+        ("nodes:", "nodes", counts[0], skeleton.limits.nodes),
+        ("tensors:", "tensors", counts[1], skeleton.limits.tensors),
+        ("graphs nested in nodes, in levels:", "nesting", len(graph.path), skeleton.limits.nesting),
+    ):
+        if have > limit:
+            raise exceeded(skeleton.path, what, have, key, limit)
+
+
+def _fill(graph: Graph, counts: list[int]) -> None:
+    _bound(graph, counts)
     name, proto, values = graph.model.skeleton.path, graph.proto, graph.values
     # Before IR version 4 every initializer had to be listed as an input too, and was none.
     listed_twice = graph.model.skeleton.proto.ir_version < 4
@@ -39,7 +55,7 @@ def _fill(graph: Graph) -> None:
         if value.is_input:
             graph.inputs.append(value)
     for node_proto in proto.node:
-        graph.nodes.append(_node(graph, node_proto))
+        graph.nodes.append(_node(graph, node_proto, counts))
     for entry in proto.output:
         value_name = text(entry.name)
         found = graph.lookup(value_name)
@@ -57,7 +73,7 @@ def _initializer(graph: Graph, value_name: str, tensor: onnx.TensorProto | None)
     value.initializer = tensor if tensor is not None else onnx.TensorProto(name=value_name)
 
 
-def _node(graph: Graph, proto: onnx.NodeProto) -> Node:
+def _node(graph: Graph, proto: onnx.NodeProto, counts: list[int]) -> Node:
     node = Node(proto, graph)
     if not node.op_type:
         raise ModelError("invalid", f"{graph.model.skeleton.path}: node {short(node.name)!r} has no operator type")
@@ -78,7 +94,7 @@ def _node(graph: Graph, proto: onnx.NodeProto) -> Node:
         for attribute in attributes:
             if attribute.type in BODIES:
                 for key, body in bodies(attribute):
-                    _body(graph, node, key, body)
+                    _body(graph, node, key, body, counts)
     for raw in proto.output[:]:
         if not raw:
             outputs.append(None)
@@ -101,10 +117,10 @@ def _node(graph: Graph, proto: onnx.NodeProto) -> Node:
     return node
 
 
-def _body(graph: Graph, node: Node, attribute: str, proto: onnx.GraphProto) -> None:
+def _body(graph: Graph, node: Node, attribute: str, proto: onnx.GraphProto, counts: list[int]) -> None:
     body = Graph(graph.model, proto, graph, (*graph.path, f"{short(text(node.proto.name) or node.op_type)}.{attribute}"))
     node.subgraphs.append((attribute, body))
-    _fill(body)
+    _fill(body, counts)
 
 
 def _dangling(graph: Graph, node: Node, missing: str) -> ModelError:

@@ -5,8 +5,6 @@ The structure is the skeleton's protobuf. A weight is read when somebody asks fo
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from npu_guard import external
 from npu_guard.errors import ModelError
 from npu_guard.graph import short, text
+from npu_guard.limits import DEFAULT, Limits
 from npu_guard.load import Skeleton
 from npu_guard.wire import INLINE, Payload, varint
 
@@ -34,24 +34,25 @@ class Document:
     proto: onnx.ModelProto
     source: Path
     payloads: Mapping[int, Payload]
+    limits: Limits = DEFAULT
 
     @staticmethod
     def of(skeleton: Skeleton) -> Document:
         """A document of its own; the skeleton is not touched."""
         proto = onnx.ModelProto()
         proto.CopyFrom(skeleton.proto)
-        return Document(proto, Path(skeleton.path), skeleton.payloads)
+        return Document(proto, Path(skeleton.path), skeleton.payloads, skeleton.limits)
 
     def copy(self) -> Document:
         """The structure again; weights are shared."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        return Document(proto, self.source, self.payloads)
+        return Document(proto, self.source, self.payloads, self.limits)
 
     def skeleton(self) -> Skeleton:
         """For another analysis, which may write into its own copy."""
         opset = next((e.version for e in self.proto.opset_import if e.domain in ("", "ai.onnx")), 0)
-        return Skeleton(str(self.source), self.copy().proto, self.payloads, opset)
+        return Skeleton(str(self.source), self.copy().proto, self.payloads, opset, self.limits)
 
     def array(self, tensor: onnx.TensorProto) -> Array:
         """The values of a tensor, read from where they are. Raises ModelError where that is not to be had."""
@@ -62,7 +63,7 @@ class Document:
         whole = self.payload(tensor)
         if whole is not None and whole.field not in _MEMORY_FIELDS:
             return onnx.numpy_helper.to_array(self.original(tensor, whole))
-        with path.open("rb") as file:
+        with open(external.open_plain(path), "rb") as file:
             file.seek(offset)
             data = file.read(length)
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))
@@ -74,15 +75,14 @@ class Document:
         if entries.get("location") == INLINE:
             payload = self.payloads[int(entries["offset"])]
             return self.source, payload.offset, payload.length
-        path = _contained(self.source.parent, entries.get("location", ""), name)
-        size = path.stat().st_size
+        location = entries.get("location", "")
+        path, size = external.locate(self.source.parent, location, name)
         try:
             offset = int(entries.get("offset", 0))
-            length = int(entries.get("length", size - offset))
+            length = int(entries.get("length", max(size - offset, 0)))
         except ValueError:
             raise ModelError("invalid", f"{name}: offset and length of external data must be numbers") from None
-        if offset < 0 or length < 0 or offset > size or length > size - offset:
-            raise ModelError("invalid", f"{name}: its external data lies outside {path.name} (offset {offset}, length {length})")
+        external.inside(offset, length, size, location, name)
         return path, offset, length
 
     def tensors(self) -> Iterator[onnx.TensorProto]:
@@ -144,22 +144,3 @@ class Document:
 
 RUNTIME_IR = 10
 """IR version that is written: onnx's newest is ahead of what ONNX Runtime loads, and nothing here needs it."""
-
-
-def _contained(folder: Path, location: str, name: str) -> Path:
-    """A data file beside the model. No way out by `..`, absolute paths or links, whatever the model says."""
-    parts = Path(location).parts
-    if not location or Path(location).is_absolute() or ".." in parts or "\\" in location or "\0" in location or ":" in location:
-        raise ModelError("invalid", f"{name}: external data at {location[:100]!r} is refused; it must lie in the model's folder")
-    path = folder
-    for part in parts:
-        path = path / part
-        try:
-            status = path.lstat()
-        except OSError:
-            raise ModelError("invalid", f"{name}: its external data {location[:100]!r} is missing") from None
-        if stat.S_ISLNK(status.st_mode):
-            raise ModelError("invalid", f"{name}: external data at {location[:100]!r} is refused; it is behind a link")
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or os.path.samefile(path, folder):
-        raise ModelError("invalid", f"{name}: external data at {location[:100]!r} is refused; it is no plain file of its own")
-    return path

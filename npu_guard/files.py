@@ -1,14 +1,33 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and read those that ought to be small."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from npu_guard.errors import UsageError
+
+SMALL = 64 << 20
+"""Bytes: settings, profiles, baselines and plans are far below."""
+
+
+def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
+    """A file of settings, whole; a pipe would hang and a device never end. Raises OSError, also for what is too large."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than {most >> 20} MiB")
+        return file.read(most)
 
 
 def write_atomic(path: Path, content: Iterable[bytes]) -> None:

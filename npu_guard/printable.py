@@ -19,6 +19,19 @@ def printable(text: str, limit: int = 400) -> str:
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
 
 
+_OUTSIDE_ASCII = re.compile("[\x7f-\U0010ffff]")
+
+
+def json_ascii(text: str) -> str:
+    r"""JSON that is all ASCII: what reads it gets the same text, and a terminal or log that shows it is moved by nothing."""
+    return _OUTSIDE_ASCII.sub(_json_escape, text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def _escape(match: re.Match[str]) -> str:
     before, code = match.group()[:-1], ord(match.group()[-1])
     return before + (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")

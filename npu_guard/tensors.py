@@ -6,18 +6,20 @@ Nothing outside the file is opened: of external data only the entries are looked
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import onnx
 
+from npu_guard import external
 from npu_guard.errors import ModelError
-from npu_guard.graph import short, text
+from npu_guard.graph import text
+from npu_guard.limits import DEFAULT, Limits, exceeded
 from npu_guard.wire import INLINE, Payload
 
 MAX_DIM = 2**31 - 1
 MAX_RANK = 64
-MAX_ELEMENTS = 2**40
 
 _T = onnx.TensorProto
 BITS: dict[int, int] = {
@@ -41,48 +43,64 @@ _FIELDS |= dict.fromkeys(
 _MEMORY = frozenset({4, 9, 10})
 """Fields of TensorProto that hold elements as they lie in memory: float_data, raw_data, double_data."""
 _DATA = (_F, _I, _L, _D, _U, "string_data")
-_OUTSIDE = re.compile(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f]|_ORT_MEM_ADDR_")
-"""External locations that no reader may follow: absolute, upwards, a URL or drive, ONNX Runtime's pointers into memory."""
 
 
-def dims(path: str, where: Callable[[], str], extents: Sequence[int]) -> None:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where tensors come from: the model's path for messages, what was cut out of it, and what it may claim."""
+
+    path: str
+    payloads: Mapping[int, Payload] = field(default_factory=dict)
+    limits: Limits = DEFAULT
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Sizes of the files of weights that were looked at, by location."""
+
+
+Where = Callable[[], str]
+"""What to call a tensor in a message; asked only where one is needed."""
+
+
+def dims(source: Source, where: Where, extents: Sequence[int]) -> None:
     """Raise ModelError where extents are negative or ask for more than any device has."""
     if len(extents) > MAX_RANK:
-        raise ModelError("limit", f"{path}: {where()} has rank {len(extents)}; the limit is {MAX_RANK}")
+        raise ModelError("limit", f"{source.path}: {where()} has rank {len(extents)}; the limit is {MAX_RANK}")
     for extent in extents:
         if not 0 <= extent <= MAX_DIM:
-            raise ModelError("invalid", f"{path}: {where()} has an axis of extent {extent}, outside 0 to 2^31-1")
-    if math.prod(extents) > MAX_ELEMENTS:
-        raise ModelError("limit", f"{path}: {where()} of shape {list(extents)} has more than 2^40 elements")
+            raise ModelError("invalid", f"{source.path}: {where()} has an axis of extent {extent}, outside 0 to 2^31-1")
+    if (count := math.prod(extents)) > source.limits.elements:
+        raise exceeded(source.path, f"the elements of {where()} are", count, "elements", source.limits.elements)
 
 
-def tensor(path: str, where: Callable[[], str], proto: onnx.TensorProto, payloads: Mapping[int, Payload]) -> None:
+def tensor(source: Source, where: Where, proto: onnx.TensorProto) -> None:
     """Raise ModelError where the tensor does not hold what its dimensions and type say."""
     extents = proto.dims[:]
-    dims(path, where, extents)
+    dims(source, where, extents)
     kind = proto.data_type
     if kind not in _FIELDS:
         if kind == _T.UNDEFINED or kind not in _T.DataType.values():
-            raise ModelError("invalid", f"{path}: {where()} has the unknown element type {kind}")
+            raise ModelError("invalid", f"{source.path}: {where()} has the unknown element type {kind}")
         return
     want = math.prod(extents)
     bits = BITS.get(kind)
     if proto.data_location == _T.EXTERNAL:
-        have = _external(path, where, proto, payloads)
+        have = _external(source, where, proto)
     elif proto.HasField("raw_data"):
         have = len(proto.raw_data)
         if bits is None:
-            raise ModelError("invalid", f"{path}: {where()} holds strings and keeps them in raw_data, which ONNX does not allow")
+            raise ModelError(
+                "invalid", f"{source.path}: {where()} holds strings and keeps them in raw_data, which ONNX does not allow"
+            )
     else:
-        _entries(path, where, proto, want, bits)
+        _entries(source.path, where, proto, want, bits)
         return
     if have is not None and bits is not None and have != (size := (want * bits + 7) // 8):
         raise ModelError(
-            "invalid", f"{path}: {where()} of shape {extents} needs {size} bytes of data and has {have}; the file is damaged"
+            "invalid",
+            f"{source.path}: {where()} of shape {extents} needs {size} bytes of data and has {have}; the file is damaged",
         )
 
 
-def _entries(path: str, where: Callable[[], str], proto: onnx.TensorProto, want: int, bits: int | None) -> None:
+def _entries(path: str, where: Where, proto: onnx.TensorProto, want: int, bits: int | None) -> None:
     """Data in a field of its own instead of raw_data: the right one, and as many entries as elements."""
     kind = proto.data_type
     field = _FIELDS[kind]
@@ -98,8 +116,9 @@ def _entries(path: str, where: Callable[[], str], proto: onnx.TensorProto, want:
         )
 
 
-def _external(path: str, where: Callable[[], str], proto: onnx.TensorProto, payloads: Mapping[int, Payload]) -> int | None:
+def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | None:
     """Bytes of the data where the file tells. Cut payloads are external to the skeleton only."""
+    path = source.path
     entries = {text(e.key): text(e.value) for e in proto.external_data}
     location = entries.get("location", "")
     try:
@@ -107,31 +126,36 @@ def _external(path: str, where: Callable[[], str], proto: onnx.TensorProto, payl
     except ValueError:
         raise ModelError("invalid", f"{path}: {where()}: offset and length of external data must be numbers") from None
     if location == INLINE:
-        if offset not in payloads:
+        if offset not in source.payloads:
             raise ModelError("invalid", f"{path}: {where()} keeps its data at {INLINE!r}, a place that only npu-guard uses")
-        return payloads[offset].length if payloads[offset].field in _MEMORY else None
+        payload = source.payloads[offset]
+        return payload.length if payload.field in _MEMORY else None
     if len(entries) != len(proto.external_data):
         raise ModelError("invalid", f"{path}: {where()} names its external data twice")
-    if not location or _OUTSIDE.search(location):
-        raise ModelError(
-            "invalid", f"{path}: {where()} keeps its data at {short(location)!r}, which is not a file in the model's folder"
-        )
+    name = f"{path}: {where()}"
+    external.well_formed(location, name)
     if offset < 0 or ("length" in entries and length < 0):
         raise ModelError("invalid", f"{path}: {where()}: offset and length of external data must not be negative")
+    bits = BITS.get(proto.data_type)
+    wanted = (math.prod(proto.dims) * bits + 7) // 8 if bits is not None else 0
+    if source.limits.external_data == "checked":
+        if location not in source.sizes:
+            source.sizes[location] = external.locate(Path(path).parent, location, name)[1]
+        external.inside(offset, length if "length" in entries else wanted, source.sizes[location], location, name)
     return length if "length" in entries else None
 
 
-def sparse(path: str, where: Callable[[], str], proto: onnx.SparseTensorProto, payloads: Mapping[int, Payload]) -> None:
+def sparse(source: Source, where: Where, proto: onnx.SparseTensorProto) -> None:
     """Raise ModelError where values and indices of a sparse tensor do not go together."""
-    dims(path, where, proto.dims[:])
+    dims(source, where, proto.dims[:])
     for part, name in ((proto.values, "values"), (proto.indices, "indices")):
-        tensor(path, lambda name=name: f"{where()} ({name})", part, payloads)  # type: ignore[misc]
+        tensor(source, lambda name=name: f"{where()} ({name})", part)  # type: ignore[misc]
     count = math.prod(proto.values.dims)
     rows, rank = proto.indices.dims[:], len(proto.dims)
     if rows not in ([count], [count, rank]) or proto.indices.data_type != _T.INT64:
-        raise ModelError("invalid", f"{path}: {where()} has {count} values and int64 indices of shape {rows}")
+        raise ModelError("invalid", f"{source.path}: {where()} has {count} values and int64 indices of shape {rows}")
     if proto.indices.data_location != _T.EXTERNAL:
         found = onnx.numpy_helper.to_array(proto.indices)
         inside = found < (math.prod(proto.dims) if len(rows) == 1 else proto.dims[:])
         if not ((found >= 0) & inside).all():
-            raise ModelError("invalid", f"{path}: {where()} of shape {proto.dims[:]} has an index outside")
+            raise ModelError("invalid", f"{source.path}: {where()} of shape {proto.dims[:]} has an index outside")

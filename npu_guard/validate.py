@@ -20,37 +20,70 @@ _A = onnx.AttributeProto
 
 def before_inference(model: Model) -> None:
     """Bound every dimension and check tensors and attributes. Raises ModelError (`invalid` or `limit`)."""
+    skeleton = model.skeleton
+    source = tensors.Source(skeleton.path, skeleton.payloads, skeleton.limits)
     for graph in model.graph.graphs():
-        _graph(graph)
+        _graph(graph, source)
 
 
-def _graph(graph: Graph) -> None:
-    path, payloads = graph.model.skeleton.path, graph.model.skeleton.payloads
+def _graph(graph: Graph, source: tensors.Source) -> None:
     for tensor in graph.proto.initializer:
-        tensors.tensor(path, partial(_called, "initializer", tensor.name), tensor, payloads)
+        tensors.tensor(source, partial(_called, "initializer", tensor.name), tensor)
     for sparse in graph.proto.sparse_initializer:
-        tensors.sparse(path, partial(_called, "sparse initializer", sparse.values.name), sparse, payloads)
+        tensors.sparse(source, partial(_called, "sparse initializer", sparse.values.name), sparse)
     for entry in (*graph.proto.input, *graph.proto.output, *graph.proto.value_info):
         if entry.type.HasField("tensor_type"):
             extents = [d.dim_value for d in entry.type.tensor_type.shape.dim if d.HasField("dim_value")]
-            tensors.dims(path, partial(_called, "value", entry.name), extents)
-    declared: dict[tuple[str, str], Mapping[str, int] | None] = {}
+            tensors.dims(source, partial(_called, "value", entry.name), extents)
+    known: dict[tuple[str, str], _Known] = {}
     for node in graph.nodes:
+        key = node.domain, node.op_type
+        operator = known.get(key)
+        if operator is None:
+            operator = known[key] = _Known(graph.model.schema(node))
+        if len(node.inputs) < operator.inputs[0] or len(node.inputs) > operator.inputs[1]:
+            raise _arity(source, node, "inputs", len(node.inputs), operator.inputs)
+        if len(node.outputs) > operator.outputs:
+            raise _arity(source, node, "outputs", len(node.outputs), (1, operator.outputs))
         if attributes := node.proto.attribute:
-            key = node.domain, node.op_type
-            if key not in declared:
-                schema = graph.model.schema(node)
-                # OpSchema.AttrType and AttributeProto.AttributeType share their numbers.
-                declared[key] = None if schema is None else {n: int(a.type.value) for n, a in schema.attributes.items()}
-            _attributes(graph.model, node, attributes, declared[key])
+            _attributes(graph.model, node, attributes, operator.attributes, source)
+
+
+class _Known:
+    """What ONNX's schema says of an operator, asked for once; nothing is known of operators of other domains."""
+
+    __slots__ = ("attributes", "inputs", "outputs")
+
+    def __init__(self, schema: onnx.defs.OpSchema | None) -> None:
+        self.inputs = (0, _MANY) if schema is None else (schema.min_input, schema.max_input)
+        self.outputs = _MANY if schema is None else max(schema.max_output, 1)
+        # OpSchema.AttrType and AttributeProto.AttributeType share their numbers.
+        self.attributes: Mapping[str, int] | None = (
+            None if schema is None else {n: int(a.type.value) for n, a in schema.attributes.items()}  # type: ignore[attr-defined]
+        )
+
+
+_MANY = 2**31
+
+
+def _arity(source: tensors.Source, node: Node, what: str, have: int, allowed: tuple[int, int]) -> ModelError:
+    least, most = allowed
+    wants = f"at least {least}" if most >= _MANY - 1 else f"{least}" if least == most else f"{least} to {most}"
+    return ModelError("invalid", f"{source.path}: node {short(node.label)!r} ({node.op}) has {have} {what}; ONNX wants {wants}")
 
 
 def _called(what: str, name: str | bytes) -> str:
     return f"{what} {short(text(name))!r}"
 
 
-def _attributes(model: Model, node: Node, attributes: Iterable[onnx.AttributeProto], declared: Mapping[str, int] | None) -> None:
-    path = model.skeleton.path
+def _attributes(
+    model: Model,
+    node: Node,
+    attributes: Iterable[onnx.AttributeProto],
+    declared: Mapping[str, int] | None,
+    source: tensors.Source,
+) -> None:
+    path = source.path
     seen: set[str] = set()
     for attribute in attributes:
         name, kind = attribute.name, attribute.type
@@ -77,12 +110,12 @@ def _attributes(model: Model, node: Node, attributes: Iterable[onnx.AttributePro
             if name in ("strides", "dilations", "kernel_shape") and any(not 0 < i <= tensors.MAX_DIM for i in attribute.ints):
                 raise ModelError("invalid", f"{path}: {where()} is {attribute.ints[:]}; every entry must be at least 1")
         elif kind == _A.TENSOR:
-            tensors.tensor(path, where, attribute.t, model.skeleton.payloads)
+            tensors.tensor(source, where, attribute.t)
         elif kind == _A.TENSORS:
             for tensor in attribute.tensors:
-                tensors.tensor(path, where, tensor, model.skeleton.payloads)
+                tensors.tensor(source, where, tensor)
         elif kind == _A.SPARSE_TENSOR:
-            tensors.sparse(path, where, attribute.sparse_tensor, model.skeleton.payloads)
+            tensors.sparse(source, where, attribute.sparse_tensor)
 
 
 def after_inference(model: Model) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from npu_guard.printable import json_ascii
 from npu_guard.results import Finding, ModelReport, Number, Report
 from npu_guard.summary import count
 
 VERSION = 1
 HASHES = True
+REMEDIES = True
 
 
 class Tool(msgspec.Struct):
@@ -114,7 +116,7 @@ class ReportV1(msgspec.Struct):
 def render(report: Report, *, color: bool = False) -> str:
     """The report as indented JSON with a final newline."""
     document = ReportV1(VERSION, Tool("npu-guard", report.version), [_model(m) for m in report.models])
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+    return json_ascii(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()) + "\n"
 
 
 def schema() -> str:

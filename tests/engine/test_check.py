@@ -17,6 +17,7 @@ from npu_guard.config import Config, Suppression
 from npu_guard.context import Context
 from npu_guard.errors import Undecidable, UsageError
 from npu_guard.graph import Node, Value
+from npu_guard.limits import Limits
 from npu_guard.profile import Limit, Profile
 from npu_guard.results import Finding, ModelReport, Outcome, Place, Report, RuleCrash, Severity, Verdict
 from npu_guard.rule import EVERY, Draft, Rule
@@ -315,8 +316,8 @@ def test_a_file_that_goes_away_between_reading_and_hashing(save: Callable[..., P
     path = save(CHAIN)
     load = pipeline.load.load
 
-    def load_and_remove(name: str) -> Any:
-        skeleton = load(name)
+    def load_and_remove(name: str, limits: Limits) -> Any:
+        skeleton = load(name, limits)
         path.unlink()
         return skeleton
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from npu_guard import wire
 from npu_guard.analyze import analyze
 from npu_guard.errors import ModelError
+from npu_guard.limits import Limits
 from npu_guard.load import load
 
 KEEP = 64
@@ -304,5 +305,5 @@ def test_external_data_is_never_opened(tmp_path: Path, kind: str) -> None:
     model.opset_import[0].version = 20
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    found = analyze(load(path))
+    found = analyze(load(path, Limits(external_data="unchecked")))
     assert found.model.graph.outputs[0].shape == (1, 8, 6, 6)

@@ -178,5 +178,5 @@ def test_paths_that_are_none(root: Path, tmp_path: Path, cli: Cli) -> None:
     assert cli(root, "check", SAMPLE, "--baseline", tmp_path).code == 2
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate((64 << 20) + 1)
-    assert "larger than 64 MiB" in cli(root, "check", SAMPLE, "--baseline", tmp_path / "large.json").err
+    assert "more than 64 MiB" in cli(root, "check", SAMPLE, "--baseline", tmp_path / "large.json").err
     assert cli(root, "check", SAMPLE, "--write-baseline", tmp_path / "none" / "b.json").code == 2

@@ -14,6 +14,7 @@ from npu_guard import cases, pipeline, registry, repro, sandbox
 from npu_guard.analyze import analyze
 from npu_guard.check import check
 from npu_guard.config import Config
+from npu_guard.limits import Limits
 from npu_guard.load import load
 from npu_guard.results import Finding, Outcome
 from npu_guard.rule import Case, Rule
@@ -111,8 +112,9 @@ def test_weights_are_random_and_no_larger_than_what_a_mail_takes(tmp_path: Path)
     big.external_data.add(key="location", value="w.bin")
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [big]), ir_version=10)
     path.write_bytes(model.SerializeToString())
-    analysis = pipeline.analysis_of(str(path), Config())
-    finding = next(f for f in pipeline.check_models([str(path)], Config()).models[0].findings if f.rule == "NPU201")
+    config = Config(limits=Limits(external_data="unchecked"))
+    analysis = pipeline.analysis_of(str(path), config)
+    finding = next(f for f in pipeline.check_models([str(path)], config).models[0].findings if f.rule == "NPU201")
     with pytest.raises(repro.ExtractError, match="larger than 64 MiB"):
         next(repro.extract(analysis, finding))
 

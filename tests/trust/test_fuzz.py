@@ -1,0 +1,72 @@
+"""A short run of the fuzzer in every test run, with failures shrunk; `make fuzz` is the long one."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "fuzz"))
+
+from mutations import MUTATIONS, mutate  # noqa: E402
+from oracle import execute, static_only  # noqa: E402
+from seeds import seeds  # noqa: E402
+
+
+@st.composite
+def models(draw: st.DrawFn) -> bytes:
+    """A seed after one to three mutations."""
+    seed = draw(st.sampled_from(seeds()))
+    return mutate(seed, lambda n: draw(st.integers(0, n - 1)), draw(st.integers(1, 3)))
+
+
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=models())
+def test_our_own_code(tmp_path: Path, data: bytes) -> None:
+    with static_only():
+        execute(data, tmp_path / "m.onnx")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=models())
+def test_everything_with_all_text_formats(tmp_path: Path, data: bytes) -> None:
+    execute(data, tmp_path / "m.onnx", formats=True)
+
+
+def test_mutations_reach_beyond_the_parser(tmp_path: Path) -> None:
+    """Else the tests above would only ever see refusals."""
+    seen: Counter[str] = Counter()
+    rng = random.Random(0)
+    with static_only():
+        for _ in range(200):
+            seen[execute(mutate(rng.choice(seeds()), rng.randrange, 2), tmp_path / "m.onnx")] += 1
+    assert {"pass", "fail", "undecided", "invalid", "not-onnx"} <= seen.keys()
+    assert sum(seen[word] for word in ("pass", "fail", "undecided")) > 20
+
+
+@pytest.mark.parametrize("mutation", sorted({m.__name__ for m in MUTATIONS}))
+def test_every_mutation_changes_something(mutation: str) -> None:
+    function = next(m for m in MUTATIONS if m.__name__ == mutation)
+    proto = onnx.ModelProto()
+    proto.ParseFromString(seeds()[0])
+    proto.graph.initializer.add(name="extra", data_type=1, dims=[2], float_data=[1, 2])
+    before = proto.SerializeToString(deterministic=True)
+    numbers = iter(range(1, 10_000))
+    for _ in range(20):
+        function(proto, lambda n: next(numbers) * 7 % n)
+    assert proto.SerializeToString(deterministic=True) != before
+
+
+KEPT = sorted((Path(__file__).parent / "kept").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("file", KEPT, ids=[f.stem for f in KEPT])
+def test_failures_that_were_found(tmp_path: Path, file: Path) -> None:
+    execute(file.read_bytes(), tmp_path / "m.onnx", formats=True)
