@@ -19,12 +19,12 @@ _LISTED = 20
 
 def check(
     models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
-    hashes: bool, layers: bool,
+    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
     folder = None if repros is None else repro_folder(repros, config)
     with callable_model.exported(models, config.input_shapes) as files:
-        report = pipeline.check_models(models, config, hashes=hashes, layers=layers, files=files)
+        report = pipeline.check_models(models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs)
         report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
         if folder is not None:
             lines.append(save_repros(folder, report, config, files))

@@ -1,4 +1,4 @@
-"""A path becomes a model skeleton: the structure without the weights. Nothing else of the disk is opened.
+"""A path or URL becomes a model skeleton: the structure without the weights. Nothing else of the disk is opened.
 
 Model-local functions are inlined here, so that what follows sees one kind of graph.
 """
@@ -12,18 +12,20 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import onnx
 
 from npu_guard import sandbox, wire
 from npu_guard.errors import ModelError
+from npu_guard.limits import DEFAULT, Limits, exceeded
+from npu_guard.sources import is_url
 
-MAX_EXPANDED_NODES = 1_000_000
-"""Nodes after inlining; thirty nested functions of two calls each would make 2^30."""
-MAX_CALL_DEPTH = 128
-MAX_TEXT = 1 << 26
-"""Bytes of a file in ONNX's text format, which is for models written by hand."""
+if TYPE_CHECKING:
+    from npu_guard.remote import Ranged
 
+_CHUNK = 1 << 24
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive; unpack it and name the .onnx file"),
     (b"\x1f\x8b", "gzip-compressed; unpack it first"),
@@ -48,39 +50,65 @@ class Skeleton:
     payloads: Mapping[int, wire.Payload]
     opset: int
     """Version of the default operator set."""
+    limits: Limits = DEFAULT
+    """What the model may claim, for those who look further."""
 
 
-def load(path: str | Path) -> Skeleton:
-    """Read the skeleton of an ONNX file, binary or in ONNX's text format.
+def load(path: str | Path, limits: Limits = DEFAULT) -> Skeleton:
+    """Read the skeleton of an ONNX file, binary or in ONNX's text format, or of an object in a store.
 
     Raises ModelError with one sentence for anything that is not a whole ONNX model of a known version.
     """
     name = str(path)
+    if is_url(name):
+        return remote(name, limits)[0]
     descriptor = _open(path, name)
     try:
-        size = os.fstat(descriptor).st_size
-        if size == 0:
+        if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
             raise ModelError("not-onnx", f"{name}: the file is empty")
         with _map(descriptor, name) as data:
-            head = data[:256]
-            _refuse_other_formats(head, name)
-            content: bytes
-            payloads: Mapping[int, wire.Payload] = {}
-            if head.lstrip()[:1] == b"<":
-                content = _parse_text(data, name)
-            else:
-                content, payloads = wire.strip(data, name)
+            return read(data, name, limits)
     finally:
         os.close(descriptor)
+
+
+def remote(url: str, limits: Limits = DEFAULT) -> tuple[Skeleton, Ranged]:
+    """The skeleton of an object in a store, and the buffer that knows what was fetched. Files beside it are not looked at."""
+    from npu_guard.remote import Ranged
+
+    data = Ranged(url)
+    return read(data, url, msgspec.structs.replace(limits, external_data="unchecked")), data
+
+
+def read(data: wire.Buffer, name: str, limits: Limits = DEFAULT) -> Skeleton:
+    """The skeleton of a model in a buffer; `name` is for messages. Raises ModelError."""
+    if len(data) == 0:
+        raise ModelError("not-onnx", f"{name}: the file is empty")
+    head = data[:256]
+    _refuse_other_formats(head, name)
+    payloads: Mapping[int, wire.Payload] = {}
+    if head.lstrip()[:1] == b"<":
+        content = _parse_text(data, name, limits)
+    else:
+        content, payloads = wire.strip(data, name)
     proto = _parse(content, name)
+    if len(content) > limits.name_bytes:  # else no name in it can be longer
+        _bound_names(proto, name, limits)
     opset = _check_versions(proto, name)
     if proto.functions:
-        proto = _inline(proto, name)
-    return Skeleton(name, proto, payloads, opset)
+        proto = _inline(proto, name, limits)
+    return Skeleton(name, proto, payloads, opset, limits)
 
 
 def sha256(path: str | Path) -> str:
-    """Hash of the whole file, for the machine formats; reads it once, so only they pay for it."""
+    """Hash of the whole file or object, for the machine formats; reads it once, so only they pay for it."""
+    if is_url(str(path)):
+        from npu_guard.remote import Ranged
+
+        data, digest = Ranged(str(path)), hashlib.sha256()
+        for start in range(0, len(data), _CHUNK):
+            digest.update(data[start : start + _CHUNK])
+        return digest.hexdigest()
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,9 +149,9 @@ def _refuse_other_formats(head: bytes, name: str) -> None:
         raise ModelError("not-onnx", f"{name}: not an ONNX file but TensorFlow Lite; export the model to ONNX")
 
 
-def _parse_text(data: mmap.mmap, name: str) -> bytes:
-    if len(data) > MAX_TEXT:
-        raise ModelError("limit", f"{name}: {len(data)} bytes of ONNX text; the limit is {MAX_TEXT}")
+def _parse_text(data: wire.Buffer, name: str, limits: Limits) -> bytes:
+    if len(data) > limits.text_bytes:
+        raise exceeded(name, "bytes of ONNX text:", len(data), "text-bytes", limits.text_bytes)
     text = data[:]
 
     def parse() -> bytes:
@@ -177,10 +205,10 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
     return opset
 
 
-def _inline(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _inline(proto: onnx.ModelProto, name: str, limits: Limits) -> onnx.ModelProto:
     from onnx import inliner
 
-    _bound_expansion(proto, name)
+    _bound_expansion(proto, name, limits)
     result = sandbox.run(lambda: inliner.inline_local_functions(proto).SerializeToString())
     if result.status == "ok":
         return _parse(result.data, name)
@@ -188,7 +216,7 @@ def _inline(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     raise ModelError("invalid", f"{name}: its model-local functions cannot be inlined: {why.get(result.status, 'time ran out')}")
 
 
-def _bound_expansion(proto: onnx.ModelProto, name: str) -> None:
+def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
     """Refuse recursive functions, too deep ones, and those that would expand to too many nodes."""
     bodies = {(f.domain, f.name, f.overload): _calls(f.node) for f in proto.functions}
     sizes: dict[tuple[str, str, str], tuple[int, int]] = {}  # (expanded nodes, call depth)
@@ -206,12 +234,25 @@ def _bound_expansion(proto: onnx.ModelProto, name: str) -> None:
             known = [sizes[c] for c in bodies[here] if c in sizes]
             own = len(bodies[here]) - len(known)
             sizes[here] = (own + sum(n for n, _ in known), 1 + max((d for _, d in known), default=0))
-            if sizes[here][1] > MAX_CALL_DEPTH:
-                raise ModelError("limit", f"{name}: model-local functions call each other deeper than {MAX_CALL_DEPTH} levels")
+            if sizes[here][1] > limits.call_depth:
+                levels = "levels of model-local functions that call each other:"
+                raise exceeded(name, levels, sizes[here][1], "call-depth", limits.call_depth)
     calls = _calls(proto.graph.node)
     total = sum(sizes.get(c, (1, 0))[0] for c in calls)
-    if total > MAX_EXPANDED_NODES:
-        raise ModelError("limit", f"{name}: its functions expand to {total} nodes; the limit is {MAX_EXPANDED_NODES}")
+    if total > limits.nodes:
+        raise exceeded(name, "nodes, model-local functions expanded:", total, "nodes", limits.nodes)
+
+
+def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
+    stack = [proto.graph.node, *(f.node for f in proto.functions)]
+    while stack:
+        for node in stack.pop():
+            longest = max(map(len, (node.name, node.op_type, node.domain, *node.input, *node.output)))
+            if longest > limits.name_bytes:
+                raise exceeded(name, "length of a name:", longest, "name-bytes", limits.name_bytes)
+            for attribute in node.attribute:
+                stack.append(attribute.g.node)
+                stack.extend(g.node for g in attribute.graphs)
 
 
 def _calls(nodes: object) -> list[tuple[str, str, str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import npu_guard
 from npu_guard import load, registry
@@ -18,48 +20,107 @@ from npu_guard.profile import Profile
 from npu_guard.results import Finding, ModelReport, Outcome, Report, Totals, Verdict
 from npu_guard.summary import counts_as_failure
 
+if TYPE_CHECKING:
+    from npu_guard.document import Document
+
 
 def check_models(
-    paths: Sequence[str], config: Config, *, hashes: bool = False, layers: bool = False, files: Mapping[str, str] | None = None
-) -> Report:
+    paths: Sequence[str], config: Config, *, hashes: bool = False, layers: bool = False, files: Mapping[str, str] | None = None,
+    remedies: bool = False, jobs: int = 1,
+) -> Report:  # fmt: skip
     """Check each model against the configured profile. A model that cannot be read is a result like others.
 
-    `hashes` adds the SHA-256 of each file, which costs reading it whole; `layers` adds a row for each operator; `files` are
-    those to read for models that are no files themselves. Raises UsageError.
+    `hashes` adds the SHA-256 of each file, which costs reading it whole; `layers` adds a row for each operator; `remedies`
+    names what would remove each finding; `files` are those to read for models that are no files themselves; `jobs` is how
+    many processes share the work. Raises UsageError.
     """
     profile = registry.profile(config.profile)
+    read = {path: files.get(path, path) if files is not None else path for path in paths}
+    work = partial(check_model, profile=profile, config=config, hashes=hashes, layers=layers, remedies=remedies)
+    checked: Mapping[str, ModelReport] = {}
+    if jobs > 1 and len(read) > 1:
+        checked = _in_parallel(work, dict.fromkeys(read.values()), profile, jobs)
     reports = []
     for path in paths:
-        file = files.get(path, path) if files is not None else path
-        report = check_model(file, profile, config, hashes=hashes, layers=layers)
+        file = read[path]
+        report = checked[file] if checked else work(file)
         error = report.error and (report.error[0], report.error[1].replace(file, path))
         reports.append(report if file == path else replace(report, path=path, error=error))
     return Report(npu_guard.__version__, tuple(reports), config.fail_on, config.allow_undecided)
 
 
+def _in_parallel(
+    work: Callable[[str], ModelReport], paths: Iterable[str], profile: Profile, jobs: int
+) -> Mapping[str, ModelReport]:
+    from npu_guard.fleet import local
+
+    def lost(path: str) -> ModelReport:
+        error = ("crashed", f"{path}: the process that checked it died, each time")
+        return ModelReport(path, profile.name, Verdict.UNREADABLE, error=error)
+
+    return {report.path: report for report in local.each(work, paths, jobs, lost)}
+
+
 def analysis_of(path: str, config: Config) -> Analysis:
     """What is known of a model, for whoever works on findings once they are known. Raises ModelError."""
-    return analyze(load.load(path), config.input_shapes)
+    return analyze(load.load(path, config.limits), config.input_shapes)
 
 
-def check_model(path: str, profile: Profile, config: Config, *, hashes: bool = False, layers: bool = False) -> ModelReport:
+def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analysis, Checked]:
+    """A model that can be written, with what is known and said of it, for whoever works on its nodes. Raises ModelError."""
+    from npu_guard.document import Document
+
+    skeleton = load.load(path, config.limits)
+    document = Document.of(skeleton)
+    analysis = analyze(skeleton, config.input_shapes)
+    return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+
+
+def check_model(
+    path: str, profile: Profile, config: Config, *, hashes: bool = False, layers: bool = False, remedies: bool = False
+) -> ModelReport:
     """Check one model against one profile."""
     digest = ""
     try:
-        skeleton = load.load(path)
+        skeleton = load.load(path, config.limits)
         if hashes:
             digest = load.sha256(path)
-        analysis = analyze(skeleton, config.input_shapes)
-        checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+        return check_skeleton(skeleton, profile, config, digest, layers=layers, remedies=remedies)
     except ModelError as error:
         return ModelReport(path, profile.name, Verdict.UNREADABLE, sha256=digest, error=(error.kind, str(error)))
-    return report_of(path, profile, config, analysis, checked, digest, layers=layers)
+
+
+def check_skeleton(
+    skeleton: load.Skeleton, profile: Profile, config: Config, digest: str = "", *, layers: bool = False, remedies: bool = False
+) -> ModelReport:
+    """Check a model that is loaded already. Raises ModelError where it is none that could run."""
+    analysis = analyze(skeleton, config.input_shapes)
+    checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+    if remedies:
+        checked = remedied(checked, analysis, profile)
+    return report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
+
+
+def remedied(checked: Checked, analysis: Analysis, profile: Profile) -> Checked:
+    """The findings with the substitution that would remove each, where there is one. Reads no weights."""
+    failing = {finding.rule for finding in checked.findings if finding.outcome is Outcome.FAIL}
+    named = [rule for rule in registry.rules() if rule.substitutions and rule.code in failing]
+    if not named:
+        return checked
+    from npu_guard import sites  # what has nothing to mend starts faster without
+
+    return replace(checked, findings=sites.with_remedies(checked.findings, analysis, profile, registry.substitutions_of(named)))
 
 
 def report_of(
     path: str, profile: Profile, config: Config, analysis: Analysis, checked: Checked, digest: str, *, layers: bool = False
 ) -> ModelReport:
     """The report of a model that was analysed and checked."""
+    rows, pieces = layer_rows(analysis, profile, checked.findings) if layers else (), None
+    if layers:
+        from npu_guard.partition_view import with_pieces  # a report without layers starts faster without
+
+        pieces, rows = with_pieces(rows, analysis, checked, profile, config.partition)
     return ModelReport(
         path=path,
         profile=profile.name,
@@ -72,8 +133,9 @@ def report_of(
         unknown={value.name: reason for value, reason in analysis.unknown.items()},
         sha256=digest,
         opset=analysis.model.skeleton.opset,
-        layers=layer_rows(analysis, profile, checked.findings) if layers else (),
+        layers=rows,
         device=device(profile) if layers else None,
+        pieces=pieces,
         asked=checked.asked,
     )
 

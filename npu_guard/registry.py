@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,16 +49,30 @@ def rules() -> tuple[Rule, ...]:
 @functools.cache
 def substitutions() -> tuple[Substitution, ...]:
     """One instance of every substitution, exact ones first, then by name."""
-    from npu_guard.substitution import EXACT, Substitution  # `check` does without
+    from npu_guard.substitution import EXACT  # `check` does without
 
-    found = []
-    for file in sorted((pack("rules") / "substitutions").glob("*.py")):
-        if not file.stem.startswith("_"):
-            module = importlib.import_module(f"npu_guard.rules.substitutions.{file.stem}")
-            for member in vars(module).values():
-                if isinstance(member, type) and issubclass(member, Substitution) and member.__module__ == module.__name__:
-                    found.append(member())
+    files = sorted((pack("rules") / "substitutions").glob("*.py"))
+    found = [s for file in files if not file.stem.startswith("_") for s in _substitution(file.stem)]
     return tuple(sorted(found, key=lambda s: (s.exactness != EXACT, s.name)))
+
+
+def substitutions_of(wanted: Iterable[Rule]) -> tuple[Substitution, ...]:
+    """Those that remove findings of these rules, in the same order; the others are not even imported."""
+    from npu_guard.substitution import EXACT
+
+    folder = pack("rules") / "substitutions"
+    stems = {name.replace("-", "_") for rule in wanted for name in rule.substitutions}
+    found = [s for stem in sorted(stems) if (folder / f"{stem}.py").is_file() for s in _substitution(stem)]
+    return tuple(sorted(found, key=lambda s: (s.exactness != EXACT, s.name)))
+
+
+@functools.cache
+def _substitution(stem: str) -> tuple[Substitution, ...]:
+    from npu_guard.substitution import Substitution
+
+    module = importlib.import_module(f"npu_guard.rules.substitutions.{stem}")
+    members = (m for m in vars(module).values() if isinstance(m, type) and issubclass(m, Substitution))
+    return tuple(member() for member in members if member.__module__ == module.__name__)
 
 
 def rule(code: str) -> Rule:
@@ -75,18 +89,38 @@ def profile_files() -> dict[str, Path]:
 
 
 def profile(name: str) -> Profile:
-    """A shipped profile by name, or one by the path of its TOML file. Raises UsageError."""
+    """One device: a shipped profile by name, or one by the path of its TOML file; `name:variant` where a file has several.
+
+    Raises UsageError.
+    """
+    found = device_file(name)
+    if found.variants:
+        choices = " or ".join(f"'{name}:{variant}'" for variant in found.variants)
+        raise UsageError(f"profile {name} describes several devices; choose {choices}")
+    return found
+
+
+def device_file(name: str) -> Profile:
+    """As `profile`, but a file that describes several devices may be named without one of them. Raises UsageError."""
     known = profile_files()
-    if name in known or name.endswith(".toml"):
-        found = load_profile(known.get(name) or Path(name), known)
-        codes = [r.code for r in rules()]
-        for code in found.severity:
-            if code not in codes:
-                raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")
-        return found
-    raise UsageError(
-        f"no profile {name!r}{suggest(name, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
-    )
+    base, _, variant = name.rpartition(":") if not name.endswith(".toml") else (name, "", "")
+    base = base or name
+    if base not in known and not base.endswith(".toml"):
+        raise UsageError(
+            f"no profile {base!r}{suggest(base, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
+        )
+    found = load_profile(known.get(base) or Path(base), known, variant if base != name else None)
+    codes = [r.code for r in rules()]
+    for code in found.severity:
+        if code not in codes:
+            raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")
+    return found
+
+
+def profile_names() -> list[str]:
+    """Names of all shipped devices, those with variants as `name:variant`."""
+    found = ((name, device_file(name).variants) for name in profile_files())
+    return [each for name, variants in found for each in ([f"{name}:{v}" for v in variants] or [name])]
 
 
 class Renderer(Protocol):
@@ -105,6 +139,11 @@ def renderer(name: str) -> Renderer:
 def shows_hashes(name: str) -> bool:
     """Whether an output format has a place for the SHA-256 of a model, which costs reading the whole file."""
     return bool(getattr(importlib.import_module(f"npu_guard.reports.{name}"), "HASHES", False))
+
+
+def shows_remedies(name: str) -> bool:
+    """Whether an output format says which substitution would remove a finding, which costs looking for it."""
+    return bool(getattr(importlib.import_module(f"npu_guard.reports.{name}"), "REMEDIES", False))
 
 
 def shows_layers(name: str) -> bool:

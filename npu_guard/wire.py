@@ -6,9 +6,9 @@ mean is `load.py`'s business. Cost: one step per field of the messages that hold
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, overload
 
 from npu_guard.errors import ModelError
 
@@ -21,7 +21,16 @@ MAX_DEPTH = 32
 INLINE = "npu-guard:inline"
 """`external_data` location of a payload that was cut out: it is still in the model file itself."""
 
-Buffer = bytes | mmap.mmap
+
+class Buffer(Protocol):
+    """What is read: bytes, a mapped file, or an object in a store that is fetched where it is touched."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

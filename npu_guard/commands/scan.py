@@ -1,0 +1,75 @@
+"""`npu-guard scan`: thousands of models, on this machine or a cluster, with what was found kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
+from npu_guard.errors import UsageError
+from npu_guard.terminal import complain, show
+
+if TYPE_CHECKING:
+    from npu_guard.fleet.scan import Workers
+
+
+@click.command("scan")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=str))
+@with_profile
+@click.option(
+    "--store", metavar="FILE|URL", default="npu-guard.db", show_default=True,
+    help="Where results are kept: an SQLite file, or a database as postgresql://...",
+)  # fmt: skip
+@click.option("--jobs", metavar="N", type=click.IntRange(1, 1024), help="Processes on this machine.  [default: one per core]")
+@click.option("--address", metavar="ADDR", help="A Ray cluster instead: auto, or ray://HOST:10001.")
+@click.option("--html", "page", metavar="FILE", type=click.Path(path_type=Path), help="Write the fleet report.")
+@click.option("--parquet", metavar="FILE", type=click.Path(path_type=Path), help="Write a row for each model.")
+@with_fail_on
+@with_shapes
+@with_config
+def command(
+    sources: tuple[str, ...], profile: str | None, store: str, jobs: int | None, address: str | None, page: Path | None,
+    parquet: Path | None, fail_on: str | None, shapes: tuple[str, ...], config_file: Path | None,
+) -> int:  # fmt: skip
+    """Check many models, each once: files, folders, patterns, and URLs such as s3://bucket/models.
+
+    Results are kept in the store by the model's structure, the device's profile and the version, so an unchanged model is not
+    read again, and a scan that was interrupted goes on where it ended. Of objects in a store only the structure is fetched.
+    """
+    try:
+        from npu_guard.fleet.store import Store
+    except ImportError as error:
+        raise UsageError(f"scan needs the package {error.name}; pip install 'npu-guard[fleet]'") from None
+    from npu_guard.fleet import report, scan
+
+    config = config_of(config_file, profile=profile, fail_on=fail_on, shapes=shapes)
+    if jobs is not None and address is not None:
+        raise UsageError("scan: --jobs is for this machine and --address for a cluster; give one of them")
+    database = Store(store)
+    try:
+        with report.live() as progress:
+            tally = scan.scan(sources, config, database, _workers(jobs, address), progress)
+        fleet = report.Fleet.of(database, tally.run)
+        show(report.text(fleet, tally))
+        for path, write in ((page, report.write_html), (parquet, report.write_parquet)):
+            if path is not None:
+                write(fleet, path)
+    finally:
+        database.close()
+    for name, row in fleet.internal():
+        complain(f"{name}: {row.error or 'a rule crashed; npu-guard check names it'}")
+    return fleet.exit_code(config.fail_on)
+
+
+def _workers(jobs: int | None, address: str | None) -> Workers:
+    if address is not None:
+        from npu_guard.fleet import cluster
+
+        return lambda run, tasks, lost: cluster.each(run, tasks, address, lost)
+    from npu_guard.fleet import local
+
+    count = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    return lambda run, tasks, lost: local.each(run, tasks, count, lost)

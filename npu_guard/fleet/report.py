@@ -1,0 +1,198 @@
+"""The report over a fleet: text, a page, and Parquet with a row for each model."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import npu_guard
+from npu_guard import registry
+from npu_guard.errors import UsageError
+from npu_guard.files import write_atomic
+from npu_guard.fleet.scan import Progress, Tally
+from npu_guard.fleet.store import Run, Store
+from npu_guard.fleet.work import Done, Row
+from npu_guard.printable import printable
+
+VERDICTS = ("pass", "fail", "undecided", "unreadable", "internal")
+_LISTED = 500
+"""Models that the page names; Parquet has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """One rule over the fleet."""
+
+    code: str
+    name: str
+    models: int
+    errors: int
+    warnings: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run over the same device and sources, for the trend."""
+
+    run: Run
+    verdicts: dict[str, int]
+    total: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What one run found, and those before it."""
+
+    run: Run
+    rows: tuple[tuple[str, int, Row], ...]
+    trend: tuple[Point, ...]
+
+    @staticmethod
+    def of(store: Store, run: int) -> Fleet:
+        """Read a run from the store."""
+        runs = store.runs()
+        this = next(r for r in runs if r.id == run)
+        alike = [r for r in runs if r.sources == this.sources and r.profile == this.profile and (r.finished or r.id == run)]
+        points = tuple(_point(r, tuple(store.rows(r))) for r in alike[-12:])
+        return Fleet(this, tuple(store.rows(this)), points)
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """Models by verdict."""
+        return _verdicts(self.rows)
+
+    def affected(self) -> list[Affected]:
+        """Rules by the number of models that they hold back."""
+        names = {r.code: r.name for r in registry.rules()}
+        sums: dict[str, list[int]] = {}
+        for _, _, row in self.rows:
+            for code, counts in row.rules.items():
+                entry = sums.setdefault(code, [0, 0, 0, 0])
+                for i, n in enumerate((1, *counts)):
+                    entry[i] += n
+        found = [Affected(code, names.get(code, ""), *counts) for code, counts in sums.items()]
+        return sorted(found, key=lambda a: (-a.models, a.code))
+
+    def internal(self) -> Iterator[tuple[str, Row]]:
+        """Models at which a bug of ours showed."""
+        yield from ((name, row) for name, _, row in self.rows if row.verdict == "internal" or row.error_kind == "internal")
+
+    def exit_code(self, fail_on: str) -> int:
+        """As of `check`: the highest over the models."""
+        seen = self.verdicts
+        codes = [0]
+        if any(True for _ in self.internal()):
+            codes.append(4)
+        if seen["unreadable"]:
+            codes.append(3)
+        if fail_on != "never" and (seen["fail"] or seen["undecided"]):
+            codes.append(1)
+        return max(codes)
+
+
+def _verdicts(rows: Sequence[tuple[str, int, Row]]) -> dict[str, int]:
+    counts = dict.fromkeys(VERDICTS, 0)
+    for _, _, row in rows:
+        counts[row.verdict] = counts.get(row.verdict, 0) + 1
+    return counts
+
+
+def _point(run: Run, rows: Sequence[tuple[str, int, Row]]) -> Point:
+    return Point(run, _verdicts(rows), len(rows), sum(row.counts[0] for _, _, row in rows))
+
+
+def text(fleet: Fleet, tally: Tally) -> str:
+    """For a terminal."""
+    seen = fleet.verdicts
+    words = ", ".join(f"{n} {verdict}" for verdict, n in seen.items() if n)
+    now = f"{tally.checked} checked now"
+    now += f", {tally.known} known and unchanged" if tally.known else ""
+    now += f", {tally.resumed} from the interrupted run" if tally.resumed else ""
+    lines = [f"{len(fleet.rows)} models against {fleet.run.profile}: {words or 'none'} ({now})"]
+    for rule in fleet.affected()[:20]:
+        parts = ((rule.errors, "errors"), (rule.warnings, "warnings and notes"), (rule.undecided, "undecided"))
+        counts = ", ".join(f"{n} {what}" for n, what in parts if n)
+        lines.append(f"  {rule.code} {rule.name:<28} {rule.models:>7} models  {counts}")
+    unreadable = [(name, row) for name, _, row in fleet.rows if row.verdict == "unreadable"]
+    lines += [f"  {row.error_kind}: {printable(row.error, 300)}" for _, row in unreadable[:20]]
+    if len(unreadable) > 20:
+        lines.append(f"  and {len(unreadable) - 20} more that could not be read")
+    return "\n".join([*lines, ""])
+
+
+@contextlib.contextmanager
+def live() -> Iterator[Progress]:
+    """A bar with the verdicts so far, on standard error while somebody looks at it."""
+    if not sys.stderr.isatty():
+        yield lambda done, count, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Checking", total=None)
+        seen: dict[str, int] = {}
+
+        def update(done: Done | None, count: int, total: int) -> None:
+            if done is not None:
+                seen[done.row.verdict] = seen.get(done.row.verdict, 0) + 1
+            words = "  ".join(f"{n} {verdict}" for verdict, n in sorted(seen.items()))
+            bar.update(task, completed=count, total=total, description=words or "Checking")
+
+        yield update
+
+
+def write_html(fleet: Fleet, path: Path) -> None:
+    """One page that needs nothing else."""
+    write_atomic(path, [html(fleet).encode("utf-8", "backslashreplace")])
+
+
+def html(fleet: Fleet) -> str:
+    """The page. Raises UsageError where jinja2 is missing."""
+    import jinja2
+    from markupsafe import Markup
+
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["shown"] = lambda value: printable(str(value), 300)
+    style = (folder / "fleet.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    worst = sorted(fleet.rows, key=lambda r: (VERDICTS.index(r[2].verdict) in (0, 2), -r[2].counts[0], -r[2].counts[2], r[0]))
+    return environment.get_template("fleet.html.j2").render(
+        version=npu_guard.__version__, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(), names=VERDICTS,
+        worst=[r for r in worst if r[2].verdict != "pass"][:_LISTED], most=max([p.total for p in fleet.trend], default=1) or 1,
+        style=Markup(style), style_hash=f"sha256-{digest}",
+    )  # fmt: skip
+
+
+def write_parquet(fleet: Fleet, path: Path) -> None:
+    """A row for each model, for whatever reads Parquet. Raises UsageError where pyarrow is missing."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError("--parquet needs the package pyarrow; pip install 'npu-guard[fleet]'") from None
+    columns: dict[str, list[Any]] = {
+        "model": [name for name, _, _ in fleet.rows],
+        "profile": [fleet.run.profile] * len(fleet.rows),
+        "bytes": [size for _, size, _ in fleet.rows],
+    }
+    for field in ("key", "verdict", "error_kind", "error", "nodes", "params", "macs", "npu_macs_percent", "seconds", "fetched"):
+        columns[field] = [getattr(row, field) for _, _, row in fleet.rows]
+    for i, field in enumerate(("errors", "warnings", "undecided")):
+        columns[field] = [row.counts[i] for _, _, row in fleet.rows]
+    columns["rules"] = [sorted(row.rules) for _, _, row in fleet.rows]
+    table = pa.table(columns, metadata={"npu_guard": npu_guard.__version__, "run": str(fleet.run.id), "stamp": fleet.run.stamp})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomic(path, [sink.getvalue().to_pybytes()])

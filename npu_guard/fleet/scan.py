@@ -1,0 +1,76 @@
+"""The flow of `scan`: sources -> what is new -> workers -> store. Interrupted anywhere, the next run goes on from there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from npu_guard import registry
+from npu_guard.config import Config
+from npu_guard.fleet import work
+from npu_guard.fleet.store import Store
+from npu_guard.fleet.work import Done, Row
+from npu_guard.sources import Source, sources
+
+Progress = Callable[[Done | None, int, int], None]
+"""Told of each model as it is done (None: done before), how many are, and of how many."""
+
+
+class Workers(Protocol):
+    """Who checks: see `local.each` and `cluster.each`."""
+
+    def __call__(  # noqa: D102 - as the class says
+        self, run: Callable[[Source], Done], tasks: Iterable[Source], lost: Callable[[Source], Done]
+    ) -> Iterator[Done]: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a scan did: models checked now, known from before, and already reported by the interrupted run."""
+
+    run: int
+    checked: int = 0
+    known: int = 0
+    resumed: int = 0
+
+
+def scan(given: Sequence[str], config: Config, store: Store, workers: Workers, progress: Progress) -> Tally:
+    """Check every model that has no result yet, and record one for each name. Raises UsageError, ModelError (sources)."""
+    profile = registry.profile(config.profile)
+    stamp = work.stamp(profile, config)
+    tally = Tally(store.begin(profile.name, stamp, given))
+    reported = store.reported(tally.run)
+    listed = list(sources(given))
+    count = 0
+
+    def note(done: Done | None) -> None:
+        nonlocal count
+        if done is not None:
+            store.add(tally.run, stamp, done)
+        count += 1
+        progress(done, count, len(listed))
+
+    def new() -> Iterator[Source]:
+        for source in listed:
+            if source.name in reported:
+                tally.resumed += 1
+                note(None)
+            elif (row := store.known(stamp, source.name, source.mark)) is not None:
+                tally.known += 1
+                note(Done(source.name, source.mark, source.size, row))
+            else:
+                yield source
+
+    for done in workers(functools.partial(work.run, config=config), new(), _lost):
+        tally.checked += 1
+        note(done)
+    store.finish(tally.run)
+    return tally
+
+
+def _lost(source: Source) -> Done:
+    message = f"{source.name}: every worker that checked it died"
+    # No mark: the next run tries again.
+    return Done(source.name, "", source.size, Row(work.refusal_key(source), "unreadable", "crashed", message))

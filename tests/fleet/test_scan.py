@@ -1,0 +1,206 @@
+"""`scan`: every model once, what is known is not read again, and an interrupted run goes on where it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npu_guard.config import Config
+from npu_guard.errors import ModelError, UsageError
+from npu_guard.fleet import report, scan, work
+from npu_guard.fleet.store import Store
+from npu_guard.fleet.work import Done
+from npu_guard.limits import Limits
+from npu_guard.sources import Source, names, sources
+
+Program = Callable[..., Any]
+
+
+class Counting:
+    """Workers in this process that remember what they were given, and may stop in between."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.seen: list[str] = []
+        self.stop_after = stop_after
+
+    def __call__(self, run: Callable[[Source], Done], tasks: Iterable[Source], lost: Callable[[Source], Done]) -> Iterator[Done]:
+        for source in tasks:
+            if len(self.seen) == self.stop_after:
+                raise KeyboardInterrupt
+            self.seen.append(Path(source.name).name)
+            yield run(source)
+
+
+def run(folder: Path, workers: Counting, config: Config | None = None) -> tuple[scan.Tally, report.Fleet]:
+    store = Store(str(folder.parent / "store.db"))
+    try:
+        tally = scan.scan([str(folder)], config or Config(), store, workers, lambda done, count, total: None)
+        return tally, report.Fleet.of(store, tally.run)
+    finally:
+        store.close()
+
+
+VERDICTS = {"pass": 10, "fail": 4, "undecided": 0, "unreadable": 1, "internal": 0}
+
+
+def test_every_model_has_one_result(models: Path) -> None:
+    workers = Counting()
+    tally, fleet = run(models, workers)
+    assert tally.checked == len(fleet.rows) == len(set(workers.seen)) == 15
+    assert fleet.verdicts == VERDICTS
+    assert [(a.code, a.models, a.errors) for a in fleet.affected()] == [("NPU102", 4, 4)]
+    assert fleet.exit_code("error") == 3
+
+
+def test_unchanged_models_are_not_read_again(models: Path) -> None:
+    run(models, Counting())
+    (models / "good0.onnx").write_bytes((models / "deep" / "bad0.onnx").read_bytes())
+    workers = Counting()
+    tally, fleet = run(models, workers)
+    assert workers.seen == ["good0.onnx"]
+    assert (tally.checked, tally.known) == (1, 14)
+    assert fleet.verdicts == VERDICTS | {"pass": 9, "fail": 5}
+    assert [p.verdicts["fail"] for p in fleet.trend] == [4, 5]
+
+
+def test_other_settings_are_other_results(models: Path) -> None:
+    run(models, Counting())
+    for config in (Config(ignore=("NPU102",)), Config(limits=Limits(nodes=7)), Config(input_shapes={"x": (1, 8, 4, 4)})):
+        workers = Counting()
+        run(models, workers, config)
+        assert len(workers.seen) == 15
+
+
+def test_an_interrupted_run_goes_on(models: Path) -> None:
+    first = Counting(stop_after=6)
+    with pytest.raises(KeyboardInterrupt):
+        run(models, first)
+    second = Counting()
+    tally, fleet = run(models, second)
+    assert sorted(first.seen + second.seen) == sorted(p.name for p in models.rglob("*.onnx"))
+    assert tally.resumed == 6
+    assert fleet.verdicts == VERDICTS
+    assert len(fleet.trend) == 1, "it is the same run"
+
+
+def test_a_result_belongs_to_the_structure(models: Path) -> None:
+    (models / "copy.onnx").write_bytes((models / "good3.onnx").read_bytes())
+    _, fleet = run(models, Counting())
+    keys = {Path(name).name: row.key for name, _, row in fleet.rows}
+    assert keys["copy.onnx"] == keys["good3.onnx"]
+    assert len(set(keys.values())) == 15
+
+
+def test_killed_at_any_moment_the_store_is_whole(models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "npu_guard", "scan", str(models), "--store", str(tmp_path / "k.db"), "--jobs", "1"]
+    for wait in (0.9, 1.3, 1.7):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("15 models against aimotive-aiware: 10 pass, 4 fail, 1 unreadable")
+    with sqlite3.connect(tmp_path / "k.db") as database:
+        assert database.execute("select count(*), count(distinct name) from reported where run = 1").fetchone() == (15, 15)
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_the_reports(models: Path, tmp_path: Path, program: Program) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (models / "<b>\x1b[31m.onnx").write_bytes(b"nothing")
+    done = program(tmp_path, "scan", "models", "--jobs", "1", "--html", "fleet.html", "--parquet", "fleet.parquet")
+    assert done.code == 3
+    assert done.out.startswith("16 models against aimotive-aiware: 10 pass, 4 fail, 2 unreadable (16 checked now)\n")
+    assert "  NPU102 spatial-reshape                    4 models  4 errors\n" in done.out
+    assert "\x1b" not in done.out
+    page = (tmp_path / "fleet.html").read_text(encoding="utf-8")
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert "<b>" not in page
+    assert "\x1b" not in page
+    table = parquet.read_table(tmp_path / "fleet.parquet").to_pylist()
+    assert {row["model"]: row["verdict"] for row in table}["models/deep/bad0.onnx"] == "fail"
+    assert sum(row["errors"] for row in table) == 4
+    assert len(table) == 16
+
+
+def test_what_cannot_be_used(models: Path, tmp_path: Path, program: Program) -> None:
+    assert "--jobs is for this machine" in program(tmp_path, "scan", "models", "--jobs", "1", "--address", "auto").err
+    assert program(tmp_path, "scan", "models", "--store", "no/such/folder/x.db").code == 2
+    assert program(tmp_path, "scan", "nothing*.onnx").code == 3
+    (tmp_path / "empty").mkdir()
+    assert "empty: has no .onnx files" in program(tmp_path, "scan", "empty").err
+
+
+def test_names_of_folders_and_patterns(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(models)
+    assert names(["deep"]) == [*(f"deep/bad{n}.onnx" for n in range(4)), "deep/none.onnx"]
+    assert names(["**/bad[01].onnx", "deep/bad0.onnx"]) == ["deep/bad0.onnx", "deep/bad1.onnx"]
+    (models / "odd[1].onnx").touch()
+    assert names(["odd[1].onnx", "absent.onnx"]) == ["odd[1].onnx", "absent.onnx"]
+    with pytest.raises(ModelError, match="matches no file"):
+        names(["*.txt*t"])
+
+
+def test_check_takes_folders_and_shares_the_work(models: Path, program: Program) -> None:
+    alone, shared = (program(models.parent, "check", "models", "--format", "json", "--jobs", n) for n in ("1", "2"))
+    assert alone.code == shared.code == 3
+    assert alone.out == shared.out
+
+
+def test_what_takes_too_long_is_a_result(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "SECONDS", 0.2)
+    monkeypatch.setattr(work.pipeline, "check_skeleton", lambda *_: time.sleep(30))
+    done = work.run(next(sources([str(models / "good0.onnx")])), Config())
+    assert (done.row.verdict, done.row.error_kind) == ("unreadable", "timeout")
+
+
+def test_objects_in_a_store(models: Path, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(models), "memory://fleet", recursive=True)
+    try:
+        found = list(sources(["memory://fleet"]))
+        assert len(found) == 15
+        rows = {Path(s.name).name: work.run(s, Config()).row for s in found}
+        assert rows["good1.onnx"].verdict == "pass"
+        assert rows["bad1.onnx"].verdict == "fail"
+        assert rows["none.onnx"].verdict == "unreadable"
+        assert rows["good1.onnx"].requests == 1
+        with pytest.raises(ModelError, match="no such object"):
+            list(sources(["memory://fleet/absent.onnx"]))
+        with pytest.raises(UsageError, match="is no address"):
+            list(sources(["nosuchstore://fleet"]))
+    finally:
+        memory.rm("memory://fleet", recursive=True)
+
+
+def test_weights_of_objects_are_not_fetched(tmp_path: Path) -> None:
+    import numpy as np
+    import onnx
+
+    fsspec = pytest.importorskip("fsspec")
+    weights = [onnx.numpy_helper.from_array(np.zeros((512, 512, 3, 3), np.float32), f"w{n}") for n in range(4)]
+    nodes = [onnx.helper.make_node("Conv", [f"x{n}", f"w{n}"], [f"x{n + 1}"], pads=[1] * 4) for n in range(4)]
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, [1, 512, 8, 8]) for n in ("x0", "x4"))
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y], weights), ir_version=10)
+    content = model.SerializeToString()
+    memory = fsspec.filesystem("memory")
+    memory.pipe("memory://big.onnx", content)
+    try:
+        (source,) = sources(["memory://big.onnx"])
+        row = work.run(source, Config()).row
+        assert row.verdict == "pass"
+        assert row.fetched < len(content) / 20
+        assert row.requests <= 6
+    finally:
+        memory.rm("memory://big.onnx")
