@@ -15,19 +15,23 @@ from rich.text import Text
 
 from npu_guard import cli, manual, pipeline, registry
 from npu_guard.config import Config
+from npu_guard.profile.vocabulary import METRICS, VIEWS
 from npu_guard.reports import json as json_report
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs/rules", "docs/profiles")
 """Wholly generated: a file there that no page explains is left over."""
 SAMPLE = "samples/sample_net.onnx"
+WALKTHROUGH = "docs/adding-a-device.md"
 
 
 def pages() -> dict[str, str]:
     """Content of every generated file, by its path in the repository."""
     found = {f"docs/rules/{rule.code}.md": manual.page(rule) for rule in registry.rules()}
-    found |= {f"docs/profiles/{name}.md": manual.profile_page(registry.profile(name)) for name in registry.profile_files()}
+    found |= {f"docs/profiles/{name}.md": manual.profile_page(registry.device_file(name)) for name in registry.profile_files()}
     found["docs/rules/index.md"] = rule_index()
+    found["docs/profiles/index.md"] = device_index()
+    found[WALKTHROUGH] = walkthrough((ROOT / WALKTHROUGH).read_text(encoding="utf-8"))
     found["docs/cli.md"] = command_line()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json_report.schema()
@@ -42,6 +46,37 @@ def rule_index() -> str:
     return "\n".join(lines) + "\n"
 
 
+def device_index() -> str:
+    """All devices in one table, with how many of the known facts each file states, and what it leaves out."""
+    lines = ["# Devices", "", "| profile | device | toolchain | limits | operators | facts stated |", "|---|---|---|---|---|---|"]
+    left = ["", "## What is left out", "", "Facts that are known of a device and that its file does not state.", ""]
+    left += ["| profile | fact | why |", "|---|---|---|"]
+    for name in registry.profile_files():
+        device = registry.device_file(name)
+        tool = f"{device.toolchain.name} {device.toolchain.version}".strip() if device.toolchain is not None else ""
+        facts = "" if device.coverage is None else f"{device.coverage.taken} of {device.coverage.known}"
+        names = "<br>".join(f"`{name}:{variant}`" for variant in device.variants) or f"`{name}`"
+        limits = len(device.limits) + len(device.requirements)
+        lines.append(f"| {names} | [{device.title}]({name}.md) | {tool} | {limits} | {len(device.operators)} | {facts} |")
+        for entry in device.coverage.left_out if device.coverage is not None else ():
+            left += [f"| {name} | {fact} | {entry.reason} |" for fact in entry.facts]
+    return "\n".join(lines + left) + "\n"
+
+
+def walkthrough(page: str) -> str:
+    """The page on adding a device, with the tables of words that a file may use."""
+    metrics = ["| metric | what it measures | rule |", "|---|---|---|"]
+    for name, base in METRICS.items():
+        code = base.code + "".join(f"; {other} at {', '.join(names)}" for names, other in base.codes)
+        suffix = {"input": ".INPUT", "attribute": ".NAME", "input?": "[.INPUT]"}.get(base.named, "")
+        metrics.append(f"| `{name}{suffix}` | {base.meaning} | {code} |")
+    views = ["| view | |", "|---|---|", *(f"| `.{name}` | {meaning} |" for name, meaning in VIEWS.items())]
+    for name, table in (("metrics", metrics), ("views", views)):
+        text = "\n".join(["", *table, ""])
+        page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL)
+    return page
+
+
 def command_line() -> str:
     """The help page of the program and of each command."""
     lines = ["# Command line", ""]
@@ -51,6 +86,9 @@ def command_line() -> str:
         command = cli.cli.get_command(program, name)
         assert command is not None
         contexts.append(click.Context(command, program, name))
+        if isinstance(command, click.Group):
+            shown = (c for c in command.commands.values() if not c.hidden)
+            contexts += [click.Context(c, contexts[-1], c.name) for c in shown]
     for context in contexts:
         lines += [f"## {context.command_path}", "", "```", context.get_help(), "```", ""]
     return "\n".join(lines).rstrip() + "\n"

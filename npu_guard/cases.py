@@ -12,7 +12,7 @@ from npu_guard.analyze import Analysis, analyze
 from npu_guard.check import Checked, check
 from npu_guard.config import Config
 from npu_guard.load import load
-from npu_guard.profile import Limit, Operator, Profile, limit_value
+from npu_guard.profile import Limit, Operator, Profile, limit_value, requirements
 from npu_guard.rule import Case, Rule
 
 IR_VERSION = 10
@@ -52,7 +52,8 @@ def profile_for(case: Case) -> Profile:
     """A device with the limits and operators that the case names, and no others."""
     limits = {key: Limit(key, limit_value("case", key, value), "case") for key, value in case.limits.items()}
     operators = {op: _operator(word) for op, word in case.operators.items()}
-    return Profile("case", "Case", "case", (), limits, operators, {})
+    required = tuple(r for entry in case.require for r in requirements("case", entry, "case"))
+    return Profile("case", "Case", "case", (), limits, operators, {}, required)
 
 
 def _operator(word: str) -> Operator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,9 @@ from npu_guard.context import Context
 from npu_guard.errors import ModelError, Undecidable
 from npu_guard.fingerprint import with_fingerprints
 from npu_guard.graph import Node, Value, short
-from npu_guard.profile import Profile
+from npu_guard.profile import Profile, Requirement
 from npu_guard.results import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.rule import EVERY, Draft, Rule
-
-FindRemedy = Callable[[Rule, Severity], Remedy | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,11 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     """Ask every selected rule about every node that the device has to run."""
     ctx = Context(analysis, profile)
     selected = [r for r in rules if config.selects(r.code, r.name)]
-    applicable = [r for r in selected if not r.limits or any(profile.limit(key) is not None for key in r.limits)]
+    wanted = _requirements(profile, {r.code: r for r in selected})
+    spoken = {rule.code for found in wanted.values() for rule, _ in found}
+    own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
     by_op: dict[str, list[Rule]] = collections.defaultdict(list)
-    for rule in (r for r in applicable if r.needed(ctx)):
+    for rule in (r for r in own if r.needed(ctx)):
         for op in rule.ops:
             by_op[op].append(rule)
     everywhere = by_op[EVERY]
@@ -49,14 +49,28 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     run = _Run(ctx, config, root)
     for value in analysis.model.graph.inputs:
         if value.initializer is None:
-            for rule in applicable:
+            for rule in own:
                 run.ask(rule, None, value)
     for node in analysis.nodes():
         for rule in lookup.get(node.op, everywhere):
             run.ask(rule, node, node.output)
-    asked = tuple(r.code for r in applicable)
+        if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
+            for rule, requirement in (*wanted.get(node.op, ()), *wanted.get(EVERY, ())):
+                run.require(rule, requirement, node)
+    asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
     return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked)
+
+
+def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list[tuple[Rule, Requirement]]]:
+    """The device's limits on single operators, by operator, with the rule that reports each."""
+    wanted: dict[str, list[tuple[Rule, Requirement]]] = collections.defaultdict(list)
+    for requirement in profile.requirements:
+        for op in requirement.ops:
+            rule = rules.get(requirement.code(op))
+            if rule is not None:
+                wanted[op].append((rule, requirement))
+    return dict(wanted)
 
 
 class _Run:
@@ -86,10 +100,29 @@ class _Run:
             where = node.label if node is not None else value.name
             self.crashes.append(RuleCrash(rule.code, short(where), f"{type(error).__name__}: {error}"))
 
+    def require(self, rule: Rule, requirement: Requirement, node: Node) -> None:
+        """Ask whether a node keeps to one limit on its operator."""
+        try:
+            draft = requirement.check(node, self.ctx)
+            if draft is not None:
+                self._add(rule, node, node.output, draft, Outcome.FAIL)
+        except Undecidable as undecidable:
+            text = f"cannot tell: {undecidable.reason}"
+            draft = Draft(text, requirement.key, severity=requirement.severity)
+            self._add(rule, node, node.output, draft, Outcome.UNDECIDED)
+        except Exception as error:  # as above
+            self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
+
     def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
         place = places.place(node) if node is not None else places.input_place(value)
+        profile = self.ctx.profile
+        limit = profile.limits.get(draft.limit) if draft.limit in rule.limits else None
         severity = (
-            self.config.severity.get(rule.code) or self.ctx.profile.severity.get(rule.code) or draft.severity or rule.severity
+            self.config.severity.get(rule.code)
+            or profile.severity.get(rule.code)
+            or draft.severity
+            or (limit.severity if limit is not None else None)
+            or rule.severity
         )
         suppressed = self.config.suppression(rule.code, rule.name, place)
         if node is not None and severity is Severity.ERROR and suppressed is None:
@@ -101,7 +134,7 @@ class _Run:
                 severity=severity,
                 outcome=outcome,
                 place=place,
-                message=draft.message,
+                message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else ""),
                 tensor=self.ctx.tensor(draft.value or value),
                 evidence=self._evidence(draft, outcome),
                 source=places.source(node, self.root) if node is not None else None,

@@ -11,7 +11,12 @@ from typing import Literal
 
 import msgspec
 
+from npu_guard.compilers.settings import CompilerSettings, validate
 from npu_guard.errors import UsageError
+from npu_guard.files import read_small
+from npu_guard.limits import DEFAULT, Limits
+from npu_guard.partition_settings import DEFAULT as PARTITIONING
+from npu_guard.partition_settings import Settings as Partitioning
 from npu_guard.profile import convert, suggest
 from npu_guard.results import Place, Severity
 
@@ -35,6 +40,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     allow_undecided: bool = False
     severity: dict[str, Level] = {}
     suppress: tuple[Suppression, ...] = ()
+    limits: Limits = DEFAULT
+    partition: Partitioning = PARTITIONING
+    compiler: dict[str, CompilerSettings] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,9 @@ class Config:
     severity: Mapping[str, Severity] = field(default_factory=dict)
     suppress: tuple[Suppression, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    limits: Limits = DEFAULT
+    partition: Partitioning = PARTITIONING
+    compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
 
     def selects(self, code: str, name: str) -> bool:
         """Whether a rule runs. Entries are codes, beginnings of codes (`NPU1`) or names."""
@@ -100,10 +111,14 @@ def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     for accepted in file.suppress:
         if not accepted.reason.strip():
             raise UsageError(f"{path.name}: the suppression of {accepted.rule} gives no reason; say why the finding is accepted")
+    validate(file.compiler, path.name)
     severity = {
         code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)
     }
-    return Config(file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress)
+    return Config(
+        file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
+        partition=file.partition, compilers=file.compiler,
+    )  # fmt: skip
 
 
 def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> None:
@@ -115,7 +130,7 @@ def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> Non
 
 def _section(path: Path) -> object | None:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_small(path).decode())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -61,7 +61,7 @@ class Context:
     def refuses(self, node: Node) -> bool:
         """Whether the device has no such operator at all; what else is wrong with the node then follows from that."""
         operator = self.profile.operators.get(node.op)
-        return operator is not None and operator.status == "refused"
+        return self.profile.unlisted is not None if operator is None else operator.status == "refused"
 
     def dims(self, value: Value) -> tuple[Dim, ...]:
         """The shape with symbols and None for extents that are not known; undecidable where even the rank is not."""

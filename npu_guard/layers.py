@@ -38,6 +38,7 @@ def device(profile: Profile) -> Device:
         DeviceLimit(key, LIMITS[key][1], manual.show(limit.value), limit.source, limit.note)
         for key, limit in sorted(profile.limits.items())
     ]
+    limits += [DeviceLimit(r.key, r.applies_to, r.allowed, r.source, r.note) for r in profile.requirements]
     groups: dict[tuple[str, str, str], list[str]] = {}
     for name, op in profile.operators.items():
         detail = op.reason + (f"only over {op.only}" if op.only else "")

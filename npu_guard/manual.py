@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from npu_guard import registry
-from npu_guard.profile import LIMITS, Profile
+from npu_guard.profile import LIMITS, Profile, Requirement
+from npu_guard.profile.metric import number
+from npu_guard.profile.vocabulary import METRICS
 from npu_guard.rule import EVERY, Case, Rule
 
 
@@ -30,6 +33,9 @@ def page(rule: Rule) -> str:
                 f"  - {p.name}: {show(p.limits[key].value)} ({p.limits[key].source})" for p in _profiles() if key in p.limits
             ]
         lines.append("")
+    if metrics := [name for name, base in METRICS.items() if rule.code in (base.code, *(code for _, code in base.codes))]:
+        words = ", ".join(f"`{name}`" for name in metrics)
+        lines += ["## Metrics", "", f"Reports the limits that a profile sets for single operators on {words}.", ""]
     lines += ["## Examples", ""]
     for word, cases in (
         ("Reported", [c for c in rule.bad if c.expect]),
@@ -43,7 +49,10 @@ def page(rule: Rule) -> str:
 
 def _example(word: str, case: Case) -> list[str]:
     title = f" ({case.title})" if case.title else ""
-    limits = ", ".join(f"{key} = {show(value)}" for key, value in case.limits.items())
+    limits = ", ".join(
+        [f"{key} = {show(value)}" for key, value in case.limits.items()]
+        + [" ".join(f"{key} = {number(value)}" for key, value in entry.items() if key != "ops") for entry in case.require]
+    )
     graph = "\n".join(line.strip() if index == 0 else f"    {line.strip()}" for index, line in enumerate(case.graph.splitlines()))
     said = [f"{output}: {measured}" for output, measured in case.expect if measured is not None]
     head = f"{word}{title}" + (f", with {limits}" if limits else "") + (f"; measured {', '.join(said)}" if said else "")
@@ -51,25 +60,42 @@ def _example(word: str, case: Case) -> list[str]:
 
 
 def profile_list() -> str:
-    """One line a profile."""
-    found = _profiles()
+    """One line a device; those that share a file are named with it."""
+    found = [registry.profile(name) for name in registry.profile_names()]
     width = max(len(p.name) for p in found)
-    return "".join(f"{p.name:<{width}}  {p.title}: {len(p.limits)} limits, {len(p.operators)} operators\n" for p in found)
+    return "".join(
+        f"{p.name:<{width}}  {p.title}: {len(p.limits) + len(p.requirements)} limits, {len(p.operators)} operators\n"
+        for p in found
+    )
 
 
 def profile_page(profile: Profile) -> str:
     """A profile as a page: every limit and every operator with its source."""
     lines = [f"# {profile.name}", "", f"{profile.title}. Source: {profile.source}.", ""]
+    if profile.toolchain is not None:
+        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + ".", ""]
     lines += [f"{note}\n" for note in profile.notes]
+    if profile.variants:
+        lines += ["## Devices", "", "| profile | device |", "|---|---|"]
+        lines += [f"| `{profile.name}:{name}` | {title} |" for name, title in profile.variants.items()]
+        lines.append("")
     lines += ["## Limits", "", "| limit | value | source | note |", "|---|---|---|---|"]
     lines += [f"| {key} | {show(limit.value)} | {limit.source} | {limit.note} |" for key, limit in sorted(profile.limits.items())]
+    if profile.requirements:
+        lines += ["", "## Limits of single operators", ""]
+        lines += ["| operators | limit | beyond it | rule | source | note |", "|---|---|---|---|---|---|"]
+        lines += [_requirement(r) for r in profile.requirements]
     lines += ["", "## Operators", "", "| operators | status | source |", "|---|---|---|"]
     groups: dict[tuple[str, str], list[str]] = {}
     for name, op in profile.operators.items():
         detail = op.status + (f": {op.reason}" if op.reason else "") + (f", only over {op.only}" if op.only else "")
+        detail += "" if op.certain else " (uncertain)"
         groups.setdefault((detail, op.source), []).append(name)
     lines += [f"| {', '.join(names)} | {detail} | {source} |" for (detail, source), names in groups.items()]
-    lines += ["", "Operators that are not in the table are reported as not documented."]
+    if profile.unlisted is not None:
+        lines += ["", f"Operators that are not in the table are refused: {profile.unlisted.reason}."]
+    else:
+        lines += ["", "Operators that are not in the table are reported as not documented."]
     return "\n".join(lines) + "\n"
 
 
@@ -90,5 +116,13 @@ def _numbers(values: Any) -> str:
     return str(values[0]) if len(values) == 1 else f"({', '.join(map(str, values))})"
 
 
+def _requirement(requirement: Requirement) -> str:
+    beyond = requirement.consequence + ("" if requirement.certainty == "documented" else f" ({requirement.certainty})")
+    code = "/".join(dict.fromkeys(requirement.code(op) for op in requirement.ops))
+    note = "; ".join(filter(None, (f"{', '.join(requirement.variants)} only" if requirement.variants else "", requirement.note)))
+    return f"| {requirement.applies_to} | {requirement.allowed} | {beyond} | {code} | {requirement.source} | {note} |"
+
+
+@functools.cache
 def _profiles() -> list[Profile]:
-    return [registry.profile(name) for name in registry.profile_files()]
+    return [registry.device_file(name) for name in registry.profile_files()]

@@ -53,6 +53,8 @@ class Case:
     """What the finding says is allowed, where that is not the limit's plain value."""
     opset: int = 20
     title: str = ""
+    require: tuple[dict[str, Any], ...] = ()
+    """Limits on metrics, as `[[limit]]` in a device's file has them."""
 
 
 class Rule:
@@ -67,9 +69,11 @@ class Rule:
     severity: ClassVar[Severity] = Severity.ERROR
     ops: ClassVar[tuple[str, ...]]
     limits: ClassVar[tuple[str, ...]] = ()
-    """Limits that the rule reads. A profile that sets none of them makes the rule not applicable."""
+    """Limits that the rule reads. A profile that sets none of them, nor a metric of the rule, makes it not applicable."""
     substitutions: ClassVar[tuple[str, ...]] = ()
     """Substitutions that remove the finding, exact ones first."""
+    parametric: ClassVar[bool] = False
+    """Whether all that it reports are limits on metrics, so that it has no `check` of its own."""
     good: ClassVar[tuple[Case, ...]]
     bad: ClassVar[tuple[Case, ...]]
 

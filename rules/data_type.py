@@ -29,13 +29,15 @@ class DataType(Rule):
 
     *What to do*
 
-    Export in float32. Keep indices and masks as constants, so that the compiler folds them, or leave them to the host.
+    Export in float32. Keep indices and masks as constants, so that the compiler folds them, or leave them to the host. A
+    comparison with a constant has a form in floating point.
     """
 
     code = "NPU404"
     name = "data-type"
     ops = (EVERY,)
     limits = ("tensor.dtypes",)
+    substitutions = ("comparison-to-clip",)
     good = (
         Case(
             "g (float[1,8,4,4] x) => (n) { n = NonZero(x) }",

@@ -102,6 +102,14 @@ class FlattenedHead(Rule):
             expect=(("y", None),),
         ),
         Case(
+            """g (float[1,8,9,9] x) => (y)
+            <float[5,4] boxes, int64[5] batch, float[16,8,1,1] w, float[16,8] v>
+            { r = RoiAlign(x, boxes, batch)  c = Conv(r, w)  f = Flatten(c)  y = Gemm(f, v) }""",
+            limits=_OFF,
+            expect=(("f", None), ("y", None)),
+            title="vectors of five regions are a batch, not tokens",
+        ),
+        Case(
             'g (float[1,64,"H","W"] x) => (y) { v = Flatten(x)  y = Softmax(v) }',
             limits=_OFF,
             undecided=("v",),

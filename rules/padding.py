@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 from npu_guard.rule import Case, Draft, Rule
+from npu_guard.windows import padding
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -102,24 +102,5 @@ class Padding(Rule):
                 yield Draft(f"pads by {mode}", limit="pad.modes", measured=mode, allowed=", ".join(modes))
             return
         allowed = ctx.limit("pad.max")
-        if allowed is not None and (widest := _widest(node, ctx)) > allowed:
+        if allowed is not None and (widest := max(sum(padding(node, ctx), ()))) > allowed:
             yield Draft(f"pads {widest} pixels at one side, more than {allowed}", limit="pad.max", measured=widest)
-
-
-def _widest(node: Node, ctx: Context) -> int:
-    """The largest padding at one side, whichever way the node spells it."""
-    auto, wanted = node.attr("auto_pad", "NOTSET"), node.attributes.get("output_shape")
-    if wanted is None and not auto.startswith("SAME"):
-        return 0 if auto == "VALID" else max(node.attributes.get("pads") or (0,))
-    sizes, x = [], ctx.input(node, 0)
-    steps, targets = ctx.per_axis(node, "strides"), wanted or repeat(None)
-    extras = node.attributes.get("output_padding") or repeat(0)
-    for axis, (reach, step, target, extra) in enumerate(zip(ctx.reach(node), steps, targets, extras, strict=False), 2):
-        if node.op_type != "ConvTranspose":
-            extent = ctx.extent(x, axis)
-            sizes.append((-(-extent // step) - 1) * step + reach - extent)
-        elif target is None:  # SAME means an output of extent * stride, so the extent cancels out
-            sizes.append(reach + extra - step)
-        else:
-            sizes.append(reach + extra + step * (ctx.extent(x, axis) - 1) - target)
-    return (max((*sizes, 0)) + 1) // 2  # an odd sum puts the larger half at one side

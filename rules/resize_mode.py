@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from math import isclose
 from typing import TYPE_CHECKING
 
-from npu_guard.errors import Undecidable
 from npu_guard.rule import Case, Draft, Rule
+from npu_guard.scaling import scales
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -96,13 +96,13 @@ class ResizeMode(Rule):
         forms: Sequence[ResizeForm] = ctx.limit("resize")
         mode = node.attr("mode", "nearest").removeprefix("bi")  # Upsample of opset 1 says "bilinear"
         transform = node.attr("coordinate_transformation_mode", "asymmetric")  # what Upsample and opset 10 always do
-        scales = _scales(node, ctx)
+        scale = scales(node, ctx)
         antialias = node.attr("antialias", 0) != 0
-        space = scales[2:] if all(s == 1 for s in scales[:2]) else ()
+        space = scale[2:] if all(s == 1 for s in scale[:2]) else ()
         plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
         if plain and any(_fits(form, mode, space[0], transform) for form in forms):
             return
-        shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scales))
+        shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scale))
         measured = f"{mode} {shown} {transform}{' antialias' if antialias else ''}"
         yield Draft(f"resizes by {measured}", limit="resize", measured=measured, allowed="; ".join(map(_words, forms)))
 
@@ -118,30 +118,3 @@ def _fits(form: ResizeForm, mode: str, scale: float, transform: str) -> bool:
 def _words(form: ResizeForm) -> str:
     scales = " integer" if isinstance(form.scales, str) else " or x".join(f"{s:g}" for s in form.scales)
     return f"{form.mode} x{scales}" + (f" ({', '.join(form.transforms)})" if form.transforms else "")
-
-
-def _scales(node: Node, ctx: Context) -> tuple[float, ...]:
-    """Scale along each axis: what the node says, or the quotient of extents, which is whole where the node's is rounded."""
-    x, y = ctx.dims(ctx.input(node, 0)), ctx.dims(node.output)
-    stated = _stated(node, ctx, len(x))
-    scales = []
-    for axis, (before, after) in enumerate(zip(x, y, strict=False)):
-        scale = stated.get(axis)
-        if isinstance(before, int) and isinstance(after, int) and before:
-            quotient = after / before
-            scale = quotient if scale is None or isclose(scale, quotient, rel_tol=1e-3) else scale
-        elif scale is None and before is not None and before == after:
-            scale = 1.0
-        if scale is None:
-            raise Undecidable(ctx.why(node.output))
-        scales.append(scale)
-    return tuple(scales)
-
-
-def _stated(node: Node, ctx: Context, rank: int) -> dict[int, float]:
-    """Scales that the node states as constants, by axis."""
-    operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
-    array = None if operand is None else ctx.analysis.constants.get(operand)
-    given = node.attributes.get("scales") if array is None else array.reshape(-1).tolist()
-    axes = node.attributes.get("axes") or range(rank)
-    return {axis % rank: float(s) for axis, s in zip(axes, given or (), strict=False)} if rank else {}

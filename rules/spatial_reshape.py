@@ -43,6 +43,7 @@ class SpatialReshape(Rule):
         "self-attention-to-position-maps",
         "self-attention-to-axial-conv",
         "linear-attention-to-axial-conv",
+        "eca-to-bottleneck-se",
     )
     good = (
         Case(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npu_guard.profile import CONSEQUENCES
 from npu_guard.results import Severity
 from npu_guard.rule import EVERY, Case, Draft, Rule
 
@@ -35,7 +36,10 @@ class UnsupportedOperator(Rule):
     code = "NPU101"
     name = "unsupported-operator"
     ops = (EVERY,)
-    substitutions = ("expand-to-broadcast", "tokens-to-maps")
+    substitutions = (
+        "expand-to-broadcast", "tokens-to-maps", "elu-to-tanh", "hard-swish-to-clip", "silu-to-sigmoid-mul", "gelu-to-tanh",
+        "elementwise-to-arithmetic", "comparison-to-clip",
+    )  # fmt: skip
     good = (
         Case(
             "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }",
@@ -114,11 +118,14 @@ class UnsupportedOperator(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if not ctx.profile.operators:
             return
-        entry = ctx.profile.operators.get(node.op)
-        if entry is None:
+        entry, unlisted = ctx.profile.operators.get(node.op), ctx.profile.unlisted
+        if entry is None and unlisted is not None:
+            yield Draft(f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1])
+        elif entry is None:
             yield Draft(f"{node.op} is not documented for this device", severity=Severity.WARNING)
         elif entry.status == "refused":
-            yield Draft(f"{node.op}: {entry.reason}")
+            text = f"{node.op}: {entry.reason}{'' if entry.certain else ' (uncertain)'}"
+            yield Draft(text, severity=CONSEQUENCES[entry.consequence][1] if entry.certain else Severity.WARNING)
         elif entry.only == "channels" and (others := _beside_channels(node, ctx)):
             axes = " and ".join(map(str, others))
             text = f"{node.op} over axis {axes} is not documented for this device (only over channels)"

@@ -16,6 +16,7 @@ from npu_guard.check import Checked, check
 from npu_guard.config import Config
 from npu_guard.context import Context
 from npu_guard.profile import LIMITS, Limit, Profile
+from npu_guard.profile.vocabulary import METRICS
 from npu_guard.results import Number, Outcome, Severity
 from npu_guard.rule import Case, Rule
 
@@ -59,6 +60,9 @@ OF_SUBSTITUTIONS = {key for s in registry.substitutions() for e in (s, *s.good, 
 """Limits of `fix` alone, such as a budget; the examples of substitutions set them."""
 
 
+METRIC_CODES = {code for base in METRICS.values() for code in (base.code, *(c for _, c in base.codes))}
+
+
 def test_there_are_rules() -> None:
     assert len(RULES) == len(list(registry.members("rules")))  # one rule in each file
 
@@ -66,6 +70,10 @@ def test_there_are_rules() -> None:
 def test_codes_and_names_are_unique() -> None:
     assert [c for c, n in Counter(r.code for r in RULES).items() if n > 1] == []
     assert [c for c, n in Counter(r.name for r in RULES).items() if n > 1] == []
+
+
+def test_every_metric_has_a_rule() -> None:
+    assert {rule.code for rule in RULES} >= METRIC_CODES
 
 
 def test_every_limit_has_a_reader() -> None:
@@ -82,6 +90,7 @@ def test_contract(rule: Rule) -> None:
     assert rule.ops
     assert len(set(rule.ops)) == len(rule.ops)
     assert set(rule.limits) <= set(LIMITS)
+    assert rule.parametric is (rule.code in METRIC_CODES and not rule.limits)
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in rule.substitutions)
     assert rule.good
     assert rule.bad
@@ -121,8 +130,9 @@ def test_bad(rule: Rule, case: Case, tmp_path: Path) -> None:
             continue
         assert finding.severity is (case.severity or rule.severity)
         if finding.evidence is not None:
-            assert finding.evidence.limit in rule.limits
-            plain = profile.limit(finding.evidence.limit)
+            keys = {r.key for r in profile.requirements}
+            assert finding.evidence.limit in (*rule.limits, *keys)
+            plain = None if finding.evidence.limit in keys else profile.limit(finding.evidence.limit)
             assert finding.evidence.allowed == (plain if case.allowed is None else case.allowed)
             assert isinstance(finding.evidence.allowed, (int, str))
 
