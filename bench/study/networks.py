@@ -1,0 +1,61 @@
+"""The sample networks through the compilers that read ONNX: whole graphs, where operators are merged and laid out together."""
+
+from __future__ import annotations
+
+import collections
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import recorded
+
+from npu_guard import pipeline, registry, zoo
+from npu_guard.compilers.adapter import ask
+from npu_guard.compilers.compare import Comparison, compare
+from npu_guard.compilers.settings import CompilerSettings
+from npu_guard.config import Config
+
+FILE = recorded.FOLDER / "networks.json"
+PROFILES = ("rockchip-rk3588", "qualcomm-htp")
+
+
+def study(pythons: Mapping[str, str], *, again: bool) -> None:
+    """Export each network small and ask about it, if it was not asked yet. Needs torch."""
+    known = {} if again else read()
+    found = {profile: dict(known.get(profile, {})) for profile in PROFILES}
+    with tempfile.TemporaryDirectory(prefix="npu-guard-study-") as folder:
+        for entry in zoo.entries():
+            asked = [profile for profile in PROFILES if entry.name not in found[profile]]
+            path = Path(folder) / f"{entry.name}.onnx"
+            if asked:
+                zoo.export_system(entry.name, path, "tiny", "legacy")  # its opset of 17 is one that all compilers read
+            for profile in asked:
+                report = pipeline.check_model(str(path), registry.profile(profile), Config(), layers=True)
+                name = recorded.TARGETS[profile]
+                comparison = compare(report, ask(name, CompilerSettings(python=pythons[name]), str(path), profile))
+                found[profile][entry.name] = summary(comparison)
+                print(f"{profile}: {entry.name}: {comparison.answer.status} {dict(comparison.counts())}", flush=True)
+                FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def summary(comparison: Comparison) -> dict[str, Any]:
+    """Counts, and the operators on which the two differ."""
+    differing = collections.Counter(
+        (row.outcome, row.place.op_type, row.message)
+        for row in comparison.rows
+        if row.outcome in ("missed", "false-alarm", "undecided")
+    )
+    return {
+        "status": comparison.answer.status,
+        "message": comparison.answer.message[:200],
+        "counts": dict(comparison.counts()),
+        "differing": [[outcome, op, message[:120], count] for (outcome, op, message), count in differing.items()],
+    }
+
+
+def read() -> Mapping[str, Mapping[str, Any]]:
+    """What was recorded, by profile and network."""
+    found: Mapping[str, Mapping[str, Any]] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    return found

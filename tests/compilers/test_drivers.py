@@ -1,0 +1,108 @@
+"""The drivers without their compilers: one child for each question, layers of a log, and ONNX operators as TFLite."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx.parser
+import pytest
+
+from npu_guard.compilers.builtin import DRIVERS
+
+sys.path.insert(0, str(DRIVERS))
+import rknn_driver
+import tflite_op
+import tflite_ops
+import vela_driver
+
+sys.path.remove(str(DRIVERS))
+SCRIPT = f"""
+import os, signal, sys, time
+sys.path.insert(0, {str(DRIVERS)!r})
+import driver
+def hang(path):
+    with open(path + ".pid", "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+def judge(path, options, folder):
+    if "hang" in path:
+        driver.apart(lambda: hang(path), folder, 600)
+    if "die" in path:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "exit" in path:
+        sys.exit("enough")
+    return driver.answer("accepted", options["key"])
+driver.main(judge, ())
+"""
+
+
+def test_one_answer_for_each_model_whatever_becomes_of_the_others(tmp_path: Path, gone: Callable[[int], bool]) -> None:
+    names = [str(tmp_path / name) for name in ("die", "exit", "hang", "good")]
+    command = [sys.executable, "-c", SCRIPT, "--out", str(tmp_path / "out"), "--seconds", "1", "--option", "key=a=b", *names]
+    subprocess.run(command, check=True, timeout=60)
+    answers = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert [a["model"] for a in answers] == names
+    assert [(a["status"], a["message"]) for a in answers] == [
+        ("failed", "died of signal 11"),
+        ("failed", "raised SystemExit: enough"),
+        ("failed", "did not end within 1 s"),
+        ("accepted", "a=b"),
+    ]
+    assert gone(int((tmp_path / "hang.pid").read_text()))  # a child of the child that was killed
+
+
+def test_layers_by_name_and_reshapes_at_the_border() -> None:
+    nodes = [SimpleNamespace(op_type=op, output=[out]) for op, out in (("Conv", "a"), ("Relu", "b"), ("Sin", "c"), ("Add", "d"))]
+    table = "Reshape CPU x_rs, Conv NPU op0z_2, Conv NPU op0z_3, Sin CPU op2z, Pad CPU inner, Add NPU op3z, Reshape CPU y-rs"
+    layers = [tuple(entry.split()) for entry in table.split(", ")]
+    verdicts, others = rknn_driver._verdicts(nodes, rknn_driver._without_border(layers, nodes))
+    assert [v["word"] for v in verdicts] == ["decomposed", "merged", "host", "npu"]
+    assert others == ["Pad (inner)"]
+    lone = [SimpleNamespace(op_type="Reshape", output=["y"])]
+    assert rknn_driver._without_border([("Reshape", "CPU", "Reshape:op0z")], lone)  # the operator itself stays
+
+
+def mapped(text: str) -> Any:
+    """The file that one operator becomes; weights are declared with values."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes, dtypes, constants = vela_driver._known(model, onnx)
+    node = model.graph.node[0]
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    words = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
+    op = tflite_op.Op(node, shapes, dtypes, constants, words)
+    tflite_ops.MAPPED[node.op_type](op)
+    return op.file
+
+
+def pooled(attributes: str, op: str = "AveragePool") -> list[tuple[str, int | None]]:
+    file = mapped(f"g (float[1,4,9,9] x) => (float[] y) {{ y = {op}<kernel_shape = [3,3], {attributes}>(x) }}")
+    return [(code, fields.get("Padding")) for code, _, _, _, fields in file.operators]
+
+
+def test_padding_in_the_words_of_tflite() -> None:
+    """SAME of a 3x3 window is one pixel at each side: at stride 1, and over 9 pixels at stride 2 too."""
+    same, valid = 0, 1
+    assert pooled("pads = [0,0,0,0]") == [("AVERAGE_POOL_2D", valid)]
+    assert pooled("pads = [1,1,1,1]") == [("AVERAGE_POOL_2D", same)]
+    assert pooled("pads = [1,1,1,1], strides = [2,2]") == [("AVERAGE_POOL_2D", same)]
+    assert pooled("pads = [1,1,1,1], count_include_pad = 1") == [("PAD", None), ("AVERAGE_POOL_2D", valid)]
+    assert pooled('auto_pad = "SAME_UPPER"', "MaxPool") == [("MAX_POOL_2D", same)]
+    unmapped = ("pads = [2,2,2,2]", "AveragePool"), ("pads = [2,0,2,0]", "MaxPool"), ("ceil_mode = 1", "MaxPool")
+    for attributes, op in unmapped:
+        with pytest.raises(tflite_op.NotMapped):
+            pooled(attributes, op)
+
+
+def test_channels_come_last() -> None:
+    file = mapped("g (float[1,4,5,6] x) => (float[] y) { y = ReduceMean<axes = [1,3], keepdims = 1>(x) }")
+    (code, inputs, outputs, _, _) = file.operators[0]
+    shapes = [file.tensors[i][1] for i in (inputs[0], outputs[0])]
+    assert (code, shapes) == ("MEAN", [[1, 5, 6, 4], [1, 5, 1, 1]])
+    assert file.tensors[inputs[1]][3].tolist() == [2, 3]  # W, then C
