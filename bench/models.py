@@ -6,13 +6,15 @@ process that started it; so the measuring process stays small.
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
 IR_VERSION = 10
@@ -29,7 +31,9 @@ def main(folder: Path) -> None:
     save(resnet18(), folder / "resnet18.onnx")
     for nodes in (1_000, 10_000, 100_000):
         save(chain(nodes), folder / f"chain_{nodes}.onnx")
+    save(resnet50_eca(), folder / "resnet50_eca.onnx")
     inline_weights(folder / "inline.onnx")
+    inline_weights(folder / "inline_kernel.onnx", kernel=19)
     external_weights(folder / "external.onnx")
 
 
@@ -92,6 +96,55 @@ def resnet18() -> onnx.ModelProto:
     return finish(helper.make_graph(net.nodes, "resnet18", [info("image", [1, 3, 384, 640])], [info(x, [1, 1000])], net.weights))
 
 
+class Drawn(Net):
+    """The same with weights of the size that training leaves, for models that are run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def weight(self, *shape: int) -> str:
+        return self.put(self.rng.standard_normal(shape, dtype=np.float32) / np.float32(math.prod(shape[1:]) ** 0.5))
+
+    def put(self, array: np.ndarray) -> str:
+        self.weights.append(numpy_helper.from_array(array, f"w{len(self.weights)}"))
+        return self.weights[-1].name
+
+    def conv(self, x: str, inputs: int, outputs: int, kernel: int, stride: int = 1) -> str:
+        y = self.add("Conv", x, self.weight(outputs, inputs, kernel, kernel), strides=[stride] * 2, pads=[kernel // 2] * 4)
+        # Scale, bias, mean and variance: the branches of a residual network must not blow up what they are added to.
+        ranges = (0.5, 1.0), (-0.1, 0.1), (-0.1, 0.1), (0.9, 1.1)
+        norm = [self.put(self.rng.uniform(*ends, outputs).astype(np.float32)) for ends in ranges]
+        return self.add("BatchNormalization", y, *norm)
+
+    def eca(self, x: str, channels: int) -> str:
+        """Efficient channel attention: a one-dimensional convolution over the channels of the pooled map."""
+        row = self.add("Reshape", self.add("GlobalAveragePool", x), self.put(np.array([1, 1, 1, channels])))
+        gate = self.add("Sigmoid", self.add("Conv", row, self.weight(1, 1, 1, 5), pads=[0, 2, 0, 2]))
+        return self.add("Mul", x, self.add("Reshape", gate, self.put(np.array([1, channels, 1, 1]))))
+
+
+def resnet50_eca() -> onnx.ModelProto:
+    """ResNet-50 with ECA in each of its 16 blocks: 102 MB."""
+    net = Drawn()
+    x = net.add("Relu", net.conv("image", 3, 64, 7, 2))
+    x = net.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    inputs = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            stride = 2 if block == 0 and width > 64 else 1
+            y = net.add("Relu", net.conv(x, inputs, width, 1))
+            y = net.add("Relu", net.conv(y, width, width, 3, stride))
+            y = net.eca(net.conv(y, width, 4 * width, 1), 4 * width)
+            shortcut = net.conv(x, inputs, 4 * width, 1, stride) if block == 0 else x
+            x = net.add("Relu", net.add("Add", y, shortcut))
+            inputs = 4 * width
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    x = net.add("Gemm", x, net.weight(1000, 2048), net.weight(1000), transB=1)
+    shapes = [info("image", [1, 3, 384, 640])], [info(x, [1, 1000])]
+    return finish(helper.make_graph(net.nodes, "resnet50_eca", *shapes, net.weights))
+
+
 def chain(nodes: int) -> onnx.ModelProto:
     """Conv, Relu and Add in turn, every convolution with weights of its own."""
     net = Net()
@@ -105,19 +158,21 @@ def chain(nodes: int) -> onnx.ModelProto:
     return finish(helper.make_graph(net.nodes, "chain", [info("x", shape)], [info(x, shape)], net.weights))
 
 
-def wide_graph(layers: int) -> onnx.GraphProto:
-    """1x1 convolutions of 4096 to 4096 channels, without their weights."""
+def wide_graph(layers: int, kernel: int = 0) -> onnx.GraphProto:
+    """1x1 convolutions of 4096 to 4096 channels, without their weights; first a depthwise one, if a kernel is given."""
     net = Net()
     x = "x"
+    if kernel:
+        x = net.add("Conv", x, net.weight(WIDE, 1, kernel, kernel), group=WIDE, pads=[kernel // 2] * 4)
     for layer in range(layers):
         x = net.add("Conv", x, f"wide{layer}")
     shape = [1, WIDE, 8, 8]
-    return helper.make_graph(net.nodes, "wide", [info("x", shape)], [info(x, shape)])
+    return helper.make_graph(net.nodes, "wide", [info("x", shape)], [info(x, shape)], net.weights)
 
 
-def inline_weights(path: Path) -> None:
+def inline_weights(path: Path, kernel: int = 0) -> None:
     """Weights inside the file, written piece by piece: building the message would take several gigabytes."""
-    graph = wide_graph(INLINE_LAYERS)
+    graph = wide_graph(INLINE_LAYERS, kernel)
     model = finish(graph)
     model.ClearField("graph")
     heads = []

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from npu_guard import verify
-from npu_guard.analyze import Analysis
+from npu_guard.analyze import Analysis, analyze
 from npu_guard.cost import elements, size_bytes
 from npu_guard.document import RUNTIME_IR, Document
 from npu_guard.errors import ModelError
 from npu_guard.feeds import Feed
 from npu_guard.graph import Node, Value, short
-from npu_guard.results import Verification
+from npu_guard.results import NodeCost, Verification
 from npu_guard.runtime import CannotRun, Runtime
 from npu_guard.substitution import EXACT, Array, Builder, Site
 
@@ -23,6 +25,8 @@ CAPTURE_BYTES = 512 << 20
 """Activations that are held at once while blocks are verified."""
 PROMISE_SLACK = 0.5
 """dB by which an approximate block may miss what its fit promised: float32 against float64, no more."""
+MACS_PER_BYTE = 16
+"""MACs that a device makes in the time that it takes to move a byte: for comparing candidates, so the order counts only."""
 Edit = tuple[Site, Builder, Mapping[Value, str]]
 """A site, what its rewrite emitted, and the new name for each replaced value."""
 
@@ -65,21 +69,26 @@ class Prover:
     """Inputs for approximate blocks, of the kind that they are fitted on; of others a fit says nothing."""
     seeds: Sequence[int]
     kinds: str
+    reference: list[dict[str, Array]] = field(default_factory=list)
+    """What the model gives for each of the feeds, once the first blocks have been run."""
 
     def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
         """A verification for each site; the model runs once for as many sites as fit into memory."""
         for feeds, exact in ((self.feeds, True), (self.samples, False)):
             chosen = [e for e in edits if (e[0].substitution.exactness == EXACT) is exact]
-            yield from replace(self, feeds=feeds)._prove(chosen)
+            yield from replace(self, feeds=feeds, reference=self.reference if exact else [{}])._prove(chosen)
 
     def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
         for group in self._by_memory(edits):
             values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))
+            outputs = self.analysis.model.graph.outputs if not self.reference else []
             try:
-                samples = capture(self.runtime, self.document, self.feeds, list(values))
+                samples = capture(self.runtime, self.document, self.feeds, list(dict.fromkeys((*values, *outputs))))
             except (CannotRun, ModelError) as error:
                 yield from ((site, verify.not_run(str(error), self.seeds)) for site, _, _ in group)
                 continue
+            if outputs:
+                self.reference.extend({v.name: sample[v.name] for v in outputs} for sample in samples)
             for entry in group:
                 yield entry[0], self._one(entry, samples)
 
@@ -106,16 +115,42 @@ class Prover:
         inputs = boundary(self.analysis, builder)
         # Samples of several batches: the analysis has the shapes for one of them only.
         varying = {v for v in inputs if len({sample[v.name].shape for sample in samples}) > 1}
+        fed = [{v.name: sample[v.name] for v in inputs} for sample in samples]
         try:
             new = block_model(self.document, self.analysis, builder, inputs, [outputs[v] for v in site.replaced], varying)
-            after = verify.run_document(self.runtime, new, [{v.name: sample[v.name] for v in inputs} for sample in samples])
+            after = verify.run_document(self.runtime, new, fed)
         except (CannotRun, ModelError) as error:
             return verify.not_run(str(error), self.seeds)
         names = {v.name: outputs[v] for v in site.replaced}
         terms = sum(_terms(self.analysis, n) for n in site.nodes) + 8 * len(builder.nodes)
         exact = site.substitution.exactness == EXACT
         least = max(site.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
-        return verify.judge(samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least)
+        judge = functools.partial(
+            verify.judge, samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
+        )
+        result = judge()
+        if exact and result.verdict == "differs":
+            # A gate on large numbers, say, moves with their last bits, and no spelling of it is better than that.
+            old = block_model(self.document, self.analysis, builder, inputs, list(names), varying, old=True)
+            result = judge(noise=verify.noise(self.runtime, old, fed, samples, list(names)))
+        return result
+
+
+def price(document: Document, analysis: Analysis, entry: Edit) -> float:
+    """What the model costs more with the new nodes than with the old ones, in MACs; infinite where that cannot be told."""
+    site, builder, outputs = entry
+    inputs = boundary(analysis, builder)
+    try:
+        new = block_model(document, analysis, builder, inputs, [outputs[v] for v in site.replaced])
+        after = sum(map(_priced, analyze(new.skeleton()).costs.values()))
+    except ModelError:
+        return math.inf
+    return after - sum(_priced(analysis.costs[n]) for n in site.nodes if n in analysis.costs)
+
+
+def _priced(cost: NodeCost) -> int:
+    """MACs, and activations and weights (in float32) that are moved."""
+    return cost.macs + MACS_PER_BYTE * (cost.output_bytes + 4 * cost.params)
 
 
 def _terms(analysis: Analysis, node: Node) -> int:
@@ -143,39 +178,39 @@ def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
 
 def block_model(
     document: Document, analysis: Analysis, builder: Builder, inputs: Sequence[Value], outputs: Sequence[str],
-    varying: Collection[Value] = (),
+    varying: Collection[Value] = (), *, old: bool = False,
 ) -> Document:  # fmt: skip
-    """A model of its own from the new nodes of a site, with whatever constants of the old model they read.
+    """A model of its own from the new nodes of a site, or from the old ones, with all else of the old model that they read.
 
     Inputs that are `varying` are declared without a shape.
     """
-    nodes, site = builder.nodes, builder.site
+    site = builder.site
+    nodes = [n.proto for n in site.nodes] if old else builder.nodes
     graph = onnx.GraphProto(name="block")
     graph.input.extend(
         onnx.helper.make_tensor_value_info(v.name, v.dtype, None) if v in varying else _value_info(v) for v in inputs
     )
-    graph.initializer.extend(builder.initializers)
-    own = {o for n in nodes for o in n.output} | {t.name for t in builder.initializers} | {v.name for v in inputs}
+    graph.initializer.extend(() if old else builder.initializers)
+    own = {o for n in nodes for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in inputs}
     needed = {name for n in nodes for name in n.input if name and name not in own}
-    constant_nodes: list[Node] = []
+    beside: dict[Node, None] = dict.fromkeys(site.nodes if old else ())
     stack = [analysis.model.graph.values[name] for name in sorted(needed)]
     seen: set[Value] = set()
     while stack:
         value = stack.pop()
-        if value in seen:
+        if value in seen or value.name in own:
             continue
         seen.add(value)
         if value.initializer is not None:
             graph.initializer.append(value.initializer)
         elif value.producer is not None:
-            constant_nodes.append(value.producer)
+            beside[value.producer] = None
             stack.extend(v for v in value.producer.inputs if v is not None)
     order = {n: i for i, n in enumerate(analysis.model.graph.nodes)}
-    graph.node.extend(n.proto for n in sorted(set(constant_nodes), key=order.__getitem__))
-    graph.node.extend(nodes)
-    types = {v.name: v.dtype for v in site.replaced}
-    for name, old in zip(outputs, site.replaced, strict=True):
-        graph.output.append(onnx.helper.make_tensor_value_info(name, types[old.name], None))
+    graph.node.extend(n.proto for n in sorted(beside, key=order.__getitem__))
+    graph.node.extend(() if old else nodes)
+    for name, replaced in zip(outputs, site.replaced, strict=True):
+        graph.output.append(onnx.helper.make_tensor_value_info(name, replaced.dtype, None))
     proto = onnx.ModelProto(ir_version=min(document.proto.ir_version, RUNTIME_IR))
     proto.graph.CopyFrom(graph)
     proto.opset_import.extend(document.proto.opset_import)

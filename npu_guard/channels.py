@@ -103,6 +103,8 @@ class Channels:
                         replaced.append(value)
                     else:
                         nodes.update(dict.fromkeys(passed))
+        if not replaced:  # nobody reads any of it, and it counts all the same
+            replaced = [v for c in carries for v in c.node.outputs if v is not None and not v.consumers]
         values = {v for c in carries for v in (*c.wide.values(), *c.forms)}
         anchor = next((c.node for c in carries if c.width > 1 and c.width % multiple), carries[0].node)
         return Region(

@@ -129,7 +129,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
         if not is_constant(value, static):
             sizes[value] = bytes_ = size(value)
             released[index] = released.get(index, 0) + bytes_
-            if value.producer is None or value.graph is not nodes[0].graph:
+            if value.producer is None or not nodes or value.graph is not nodes[0].graph:
                 live += bytes_  # graph inputs, and what bodies take from the graph around them, are there from the start
 
     counted: set[Value] = set()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 
 from npu_guard.document import Document
+from npu_guard.errors import ModelError
 from npu_guard.graph import Node, Value, text
 from npu_guard.substitution import Builder, Site
 
@@ -33,6 +34,7 @@ def replace(document: Document, nodes: Sequence[Node], edits: Sequence[tuple[Sit
     """The document with each site's nodes replaced by what its builder emitted.
 
     `nodes` are those of the main graph as analysed, in the document's order. What only the old nodes used is gone.
+    Raises ModelError where the result has a cycle.
     """
     result = document.copy()
     graph = result.proto.graph
@@ -78,7 +80,8 @@ def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
             waits[reader].discard(i)
             if not waits[reader]:
                 heapq.heappush(ready, reader)
-    assert len(order) == len(nodes)  # a rewrite that makes a cycle is a bug of its author's
+    if len(order) < len(nodes):
+        raise ModelError("invalid", "the new nodes wait for each other in a circle")
     return order
 
 

@@ -55,6 +55,9 @@ def export(
     `exporter` is "dynamo" or "legacy" (tracing; opset 17, or the first one that has all operators). Source lines are
     kept, by the dynamo exporter, for files inside `root` (default: the enclosing git checkout, or else the current
     folder) and relative to it. The same module gives the same bytes. Raises `UsageError` where torch cannot export.
+
+    A module that uses operators of its own says in a method `onnx_translations()` how they are written in ONNX: torch
+    operator -> onnxscript function, for the dynamo exporter (the other one reads the operator's `symbolic`).
     """
     if exporter not in ("dynamo", "legacy"):
         raise UsageError(f"unknown exporter {exporter!r}: choose dynamo or legacy")
@@ -115,6 +118,8 @@ def _run_exporter(
     else:
         options |= {"dynamo": False, "opset_version": opset or LEGACY_OPSET}
     try:
+        if exporter == "dynamo":
+            options["custom_translation_table"] = getattr(module, "onnx_translations", dict)()
         try:
             torch.onnx.export(module, tuple(inputs.values()), raw, **options)
         except torch.onnx.errors.UnsupportedOperatorError as error:

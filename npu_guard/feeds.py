@@ -68,6 +68,11 @@ def seeded(wanted: Sequence[Spec], seed: int) -> list[Feed]:
     return [{spec.name: _draw(spec, kind, seed) for spec in wanted} for kind in KINDS]
 
 
+def normal(wanted: Sequence[Spec], seed: int) -> Feed:
+    """The feed of the first kind alone, without extreme values."""
+    return {spec.name: _draw(spec, KINDS[0], seed) for spec in wanted}
+
+
 def _draw(spec: Spec, kind: str, seed: int) -> Array:
     # A generator for each input of its own, so that one input more changes nothing of the others.
     digest = hashlib.sha256(f"{seed}/{kind}/{spec.name}".encode("utf-8", "backslashreplace")).digest()

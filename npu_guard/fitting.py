@@ -23,12 +23,18 @@ def weights(arrays: Sequence[Array], targets: Sequence[Array]) -> list[float]:
 
 
 def parts(positions: Sequence[int]) -> tuple[int, int, int, int]:
-    """Ends of two parts to fit on and of the last third, which is held out: whole samples, or positions of the only one."""
+    """Ends of two parts to fit on and of the last third, which is held out: whole samples, or positions of the only one.
+
+    Raises Refused where one of them would be empty.
+    """
     total, count = sum(positions), len(positions)
     fitted = count - max(1, count // 3)
     cut = sum(positions[:fitted]) if count > 1 else total * 2 // 3
     half = sum(positions[: -(-fitted // 2)])
-    return 0, half if 0 < half < cut else cut // 2, cut, total
+    half = half if 0 < half < cut else cut // 2
+    if not 0 < half < cut < total:
+        raise Refused("there are too few samples to fit it on")
+    return 0, half, cut, total
 
 
 def ratio(power: float, noise: float) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from npu_guard import registry
+from npu_guard import plan, quantize, registry, summary
 from npu_guard.bisect import Bisection
 from npu_guard.printable import printable
 from npu_guard.results import Applied, ModelReport, Outcome, Report, Severity, Verification
 from npu_guard.substitute import FixReport
 
 
-def as_json(report: FixReport) -> str:
+def as_json(report: FixReport, integers: quantize.Int8 | None = None) -> str:
     """The document of `check` for the fixed model, with what was done to it."""
     render = registry.renderer("json")
     document = json.loads(render(Report(_version(), (report.after,)), color=False))
@@ -23,7 +25,9 @@ def as_json(report: FixReport) -> str:
         "before": before["summary"],
         "applied": [_applied(a) for a in report.applied],
         "refused": [{"substitution": r.substitution, "node": r.node, "reason": r.reason} for r in report.refused],
-        "verification": verification_json(report.verification),
+        "crashes": [{"rule": c.rule, "node": c.node, "error": c.error} for c in report.after.crashes],
+        "verification": verification_json(report.verification)
+        | ({} if integers is None else {"int8": quantize.as_json(integers)}),
     }
     return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
 
@@ -38,7 +42,9 @@ def _applied(a: Applied) -> dict[str, Any]:
     return {
         "substitution": a.substitution, "exactness": a.exactness, "rules": list(a.rules), "nodes_before": list(a.nodes_before),
         "nodes_after": list(a.nodes_after), "verification": verification_json(a.verification),
-        "note": a.note,
+        "note": a.note, "pass": a.number, "node": a.node, "at": a.at, "others": list(a.others),
+        "source": None if a.source is None else dataclasses.asdict(a.source),
+        "before": dataclasses.asdict(a.before), "after": dataclasses.asdict(a.after),
     }  # fmt: skip
 
 
@@ -58,21 +64,19 @@ def _finite(number: float) -> float | None:
     return number if number < float("inf") else None
 
 
-def as_text(report: FixReport, written: Path | None) -> str:
-    """Before and after, what was replaced, what was not and why, and how far the results are apart."""
+def as_text(report: FixReport, written: Path | None, *, dry: bool = False) -> str:
+    """Before and after, what was replaced, what was not and why, and how far the results are apart.
+
+    A dry run tells of each block what a plan has.
+    """
     lines = [f"{printable(report.before.path)}  {report.before.profile}", ""]
-    if report.applied:
-        lines.append("Replaced")
-        for a in report.applied:
-            nodes = f"{len(a.nodes_before)} -> {len(a.nodes_after)} nodes"
-            lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {_error(a.verification)}")
-            if a.exactness != "exact":
-                lines.append(f"  {'':<32} approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
-    else:
-        lines.append("Nothing to replace.")
+    lines += _planned(report) if dry else _replaced(report)
     if report.refused:
-        lines += ["", "Not replaced"]
+        lines += ["", "Almost matched" if dry else "Not replaced"]
         lines += [f"  {r.substitution:<32} {printable(r.node, 60)}: {printable(r.reason)}" for r in report.refused]
+    if report.after.crashes:
+        lines += ["", "Crashed (bugs in npu-guard, please report them)"]
+        lines += [f"  {c.rule:<32} {printable(c.node, 60)}: {printable(c.error)}" for c in report.after.crashes]
     lines += ["", f"{'':<22}{'before':>12}{'after':>12}"]
     lines += [f"  {name:<20}{a:>12}{b:>12}" for name, a, b in _table(report.before, report.after)]
     if report.applied:
@@ -85,11 +89,38 @@ def as_text(report: FixReport, written: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _replaced(report: FixReport) -> list[str]:
+    if not report.applied:
+        return ["Nothing to replace."]
+    lines = ["Replaced"]
+    for a in report.applied:
+        nodes = f"{len(a.nodes_before)} -> {len(a.nodes_after)} nodes"
+        lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {_error(a.verification)}")
+        if a.exactness != "exact":
+            lines.append(f"  {'':<32} approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
+    return lines
+
+
+def _planned(report: FixReport) -> list[str]:
+    if not report.applied:
+        return ["Nothing to replace."]
+    lines = ["Plan"]
+    for number, steps in groupby(report.applied, key=lambda a: a.number):
+        lines.append(f"  pass {number}")
+        for a in steps:
+            lines.append(f"    {a.substitution}: {_error(a.verification)}")
+            lines += [f"      {printable(line, 600)}" for line in plan.describe(a)]
+    return lines
+
+
 def _table(before: ModelReport, after: ModelReport) -> list[tuple[str, str, str]]:
     def count(model: ModelReport, severity: Severity) -> str:
         return str(sum(f.severity is severity and f.suppressed is None and f.outcome is Outcome.FAIL for f in model.findings))
 
     rows = [(f"{s.value}s", count(before, s), count(after, s)) for s in (Severity.ERROR, Severity.WARNING)]
+    open_before, open_after = (summary.count(model.findings).undecided for model in (before, after))
+    if open_before or open_after:
+        rows.append(("undecided", str(open_before), str(open_after)))
     for name in ("nodes", "macs", "params", "activation_bytes", "peak_bytes"):
         rows.append((name.replace("_", " "), f"{getattr(before.totals, name):,}", f"{getattr(after.totals, name):,}"))
     return rows
@@ -106,7 +137,7 @@ def verification_text(v: Verification) -> str:
     """One paragraph: the verdict, then a line for each output."""
     if v.verdict == "not_run":
         return f"NOT VERIFIED: {printable(v.reason)}"
-    lines = [f"{v.verdict} on {v.inputs} ({v.backend})"]
+    lines = [f"{_error(v)}, on {v.inputs} ({v.backend})"]
     for o in v.outputs:
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, {o.snr_db:.0f} dB{'' if o.ok else '  <- differs'}"
         lines.append(f"  {printable(o.name, 60)}: tolerance {o.atol:.2g}, needed {o.max_abs:.2g}, {measures}")

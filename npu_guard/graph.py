@@ -178,6 +178,12 @@ class Model:
         """Whether an exporter left anything at the nodes that tells where they come from."""
         return any(node.proto.metadata_props or node.proto.doc_string for node in self.graph.walk())
 
+    @functools.cached_property
+    def map_batches(self) -> frozenset[Dim]:
+        """First extents of what is convolved. Beside the inputs' batch, those that a network makes itself: regions, frames."""
+        maps = [node.inputs[0] for node in self.graph.walk() if node.op_type == "Conv" and node.inputs]
+        return frozenset(x.shape[0] for x in maps if x is not None and x.shape is not None and len(x.shape) > 3)
+
     def schema(self, node: Node) -> Any:
         """onnx.defs.OpSchema of a node's operator in this model's opset, None where ONNX defines no such operator."""
         key = (node.domain, node.op_type)

@@ -118,11 +118,17 @@ def _extents(node: Node, index: int | None) -> tuple[int, ...] | None:
 
 
 def is_flat_tokens(value: Value) -> bool:
-    """Whether `[N,C]` is the tokens `[1,N,C]` without their batch of 1, as simplifiers leave them for a Gemm."""
+    """Whether `[N,C]` is the tokens `[1,N,C]` without their batch of 1, as simplifiers leave them for a Gemm.
+
+    Vectors of N maps, such as a detector's regions, are a batch of N.
+    """
     shape = value.shape
     if shape is None or len(shape) != 2 or not all(isinstance(d, int) for d in shape) or shape[0] == 1:
         return False
-    inputs = [v.shape for v in value.graph.model.graph.inputs if v.initializer is None]
+    model = value.graph.model
+    if shape[0] in model.map_batches:
+        return False
+    inputs = [v.shape for v in model.graph.inputs if v.initializer is None]
     return {s[0] for s in inputs if s is not None and len(s) > 1} == {1}
 
 

@@ -112,7 +112,7 @@ def _finish(node: Node, core: list[Node], view: View, values: Value, ctx: Contex
     longest = min(KERNEL, ctx.limit("conv.kernel_max") or KERNEL)
     longest -= 1 - longest % 2
     kernel = min(longest, 2 * shape[ROWS] - 1), min(longest, 2 * shape[COLUMNS] - 1)
-    return Mixing(values, value, node, _fallen(value, values, ctx), kernel)
+    return Mixing(values, value, node, fallen(value, values, ctx), kernel)
 
 
 def _division(value: Value, ctx: Context) -> Node | None:
@@ -125,7 +125,7 @@ def _division(value: Value, ctx: Context) -> Node | None:
     return readers[0] if same and not ctx.is_constant(norm) and static_shape(norm)[1:2] == (1,) else None
 
 
-def _fallen(result: Value, values: Value, ctx: Context) -> tuple[Node, ...]:
+def fallen(result: Value, values: Value, ctx: Context) -> tuple[Node, ...]:
     """Nodes that only the result needs, V excepted."""
     fallen = {result.producer}
     for node in reversed(ctx.analysis.model.graph.nodes):

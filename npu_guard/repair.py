@@ -13,25 +13,30 @@ from npu_guard.check import Checked, check
 from npu_guard.config import Config
 from npu_guard.config import root as project_root
 from npu_guard.document import Document
-from npu_guard.pipeline import report_of
+from npu_guard.graph import text
+from npu_guard.pipeline import remedied, report_of
+from npu_guard.plan import Plan, Planned, expect
 from npu_guard.profile import Profile
 from npu_guard.results import Verification
 from npu_guard.runtime import CannotRun, Runtime
+from npu_guard.sites import Search
 from npu_guard.substitute import FixReport, Progress, silent
 from npu_guard.substitution import EXACT, Substitution
 
 BATCH = 2
 """Where the batch is open, results are compared for this one too."""
+NOISE = "on your data it may be far worse; give --calibration"
+"""What is said of an approximation without data."""
 
 
 def fix_model(
     path: str, profile: Profile, config: Config, substitutions: Sequence[Substitution], *,
     calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), check_numbers: bool = True,
-    progress: Progress = silent,
+    progress: Progress = silent, prefer: Sequence[str] = (), plan: Plan | None = None,
 ) -> FixReport:  # fmt: skip
-    """Replace what does not fit and prove it. The file is not touched; the result holds the new document.
+    """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
 
-    Raises ModelError where the model cannot be read, UsageError where it cannot be fed.
+    Raises ModelError where the model cannot be read, UsageError where it cannot be fed or the plan is for another one.
     """
     rules, root = registry.rules(), project_root(Path.cwd())
 
@@ -39,21 +44,43 @@ def fix_model(
         return check(analysis, profile, rules, config, root)
 
     progress("Analysing the model", 0, 1)
-    skeleton = load.load(path)
+    skeleton = load.load(path, config.limits)
+    digest = load.sha256(path)
+    if plan is not None:
+        expect(plan, path, digest, profile.name)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
+
+    def report(done: substitute.Fixed, whole: Verification) -> FixReport:
+        after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile), "")
+        return FixReport(
+            before=report_of(path, profile, config, analysis, remedied(checker(analysis), analysis, profile), digest),
+            after=replace(after, crashes=(*after.crashes, *done.crashes)),
+            applied=tuple(done.applied),
+            refused=tuple(done.refused),
+            verification=whole,
+            document=done.document,
+        )
+
+    if plan is None and calibration is None:
+        checked = checker(analysis)
+        search = Search(analysis, checked.findings, profile)
+        if not search.all(substitutions):  # then nothing has to run, and inputs that cannot be drawn do not matter
+            nothing = substitute.Fixed(document, analysis, checked, refused=search.almost, crashes=search.crashes)
+            return report(nothing, verify.not_run("nothing was replaced"))
     wanted = feeds.specs(analysis.model.graph.inputs)
     given = feeds.calibration(calibration, wanted) if calibration is not None else []
     drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
     kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
-    with Runtime() as runtime:
+    with Runtime(verify.patience(analysis)) as runtime:
         batches = _batches(runtime, document, wanted, config.input_shapes, seeds) if check_numbers else []
         kinds += f", a batch of {BATCH}" if batches else ""
         settings = substitute.Settings(
             substitutions, [*given[: substitute.BLOCK_FEEDS], *drawn[: substitute.BLOCK_FEEDS], *batches], given or drawn, seeds,
-            kinds, config.input_shapes, check_numbers, progress,
+            kinds, config.input_shapes, check_numbers, progress, prefer, root,
         )  # fmt: skip
-        done = substitute.fix(document, analysis, checker, profile, settings, runtime)
+        picker = None if plan is None else Planned(plan.step, {s.name: s for s in substitutions})
+        done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker)
         if not done.applied:
             whole = verify.not_run("nothing was replaced")
         elif not check_numbers:
@@ -61,25 +88,25 @@ def fix_model(
         else:
             progress("Verifying the whole model", 0, 1)
             exact = all(a.exactness == EXACT for a in done.applied)
+            used = [*given, *drawn, *batches]
+            if not exact:  # of other inputs than it was fitted to, how close an approximation comes says nothing
+                used = list(substitute.held_out(given or drawn))
+                kinds = f"{len(used)} of calibration, held out of the fit" if given else f"{len(used)} of drawn noise: {NOISE}"
             terms = verify.accumulation(analysis) + verify.accumulation(done.analysis)
+            # What the original gives for some of the inputs came out when the blocks were verified.
+            ran = {id(feed): outputs for feed, outputs in zip(settings.feeds, done.reference, strict=False)}
+            known = {i: ran[id(feed)] for i, feed in enumerate(used) if id(feed) in ran}
             whole = verify.models(
-                runtime, document, done.document, [*given, *drawn, *batches], terms, exact=exact, seeds=seeds, kinds=kinds
+                runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=kinds, known=known
             )
-    return FixReport(
-        before=report_of(path, profile, config, analysis, checker(analysis), load.sha256(path)),
-        after=report_of(path, profile, config, done.analysis, done.checked, ""),
-        applied=tuple(done.applied),
-        refused=tuple(done.refused),
-        verification=whole,
-        document=done.document,
-    )
+    return report(done, whole)
 
 
 def _batches(
     runtime: Runtime, document: Document, wanted: Sequence[feeds.Spec], given: Mapping[str, Sequence[int]], seeds: Sequence[int]
 ) -> list[feeds.Feed]:
     """An input of another batch, where the model leaves the batch open and can run it: what is written has to as well."""
-    dims = {i.name: i.type.tensor_type.shape.dim for i in document.proto.graph.input}
+    dims = {text(i.name): i.type.tensor_type.shape.dim for i in document.proto.graph.input}
     opened = {s.name for s in wanted if s.name not in given and s.shape and not dims[s.name][0].HasField("dim_value")}
     if not opened or not seeds:
         return []
@@ -115,7 +142,7 @@ def compare_models(
     drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
     kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
     terms = verify.accumulation(first) + verify.accumulation(second)
-    with Runtime() as runtime:
+    with Runtime(verify.patience(first, second)) as runtime:
         several = [_batches(runtime, d, wanted, input_shapes, seeds) for d in documents]
         used = [*given, *drawn, *(several[0] if all(several) else [])]
         kinds += f", a batch of {BATCH}" if all(several) else ""

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from npu_guard.pieces import Pieces
+
 Dim = int | str | None
 """An extent: a number, a symbol such as `batch`, or None where nothing is known."""
 
@@ -147,6 +149,15 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What the nodes of a block cost together, as far as they leave a trace on a device."""
+
+    nodes: int = 0
+    macs: int = 0
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """A block that was replaced."""
 
@@ -155,11 +166,22 @@ class Applied:
     node: str
     """The anchor of the block."""
     rules: tuple[str, ...]
+    """Codes of those whose findings in the block it removed."""
     nodes_before: tuple[str, ...]
     nodes_after: tuple[str, ...]
     verification: Verification
     note: str = ""
     """For approximate ones, how close they came on samples that were held out of the fit."""
+    at: str = ""
+    """First output of the anchor: with the substitution, the identity of the place."""
+    number: int = 1
+    """The pass in which it was replaced."""
+    op_type: str = ""
+    source: Source | None = None
+    before: Work = Work()
+    after: Work = Work()
+    others: tuple[str, ...] = ()
+    """Substitutions that fit here as well, or at a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +239,8 @@ class LayerRow:
     """`ok`, `warning`, `error`, `undecided`, or `folded` where nothing is left to run."""
     results: tuple[str, ...] = ()
     """Graph outputs that it makes."""
+    piece: int | None = None
+    """Index of the piece that it is in, where the model was cut into pieces for NPU and host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +299,10 @@ class ModelReport:
     """(kind, message) where the model was unreadable or refused."""
     opset: int = 0
     layers: tuple[LayerRow, ...] = ()
-    """Every operator, only where asked for; so is `device`."""
+    """Every operator, only where asked for; so are `device` and `pieces`."""
     device: Device | None = None
+    pieces: Pieces | None = None
+    """None as well where everything is one piece on the NPU."""
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
 

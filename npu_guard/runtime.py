@@ -12,6 +12,7 @@ import io
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from npu_guard.errors import UsageError
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 MEMORY_BYTES = 8 << 30
+START = 20.0
+"""Seconds that a busy machine may take to start the child and to load the model."""
 
 
 class CannotRun(Exception):
@@ -36,7 +39,10 @@ class CannotRun(Exception):
 
 
 class Runtime:
-    """A child process that runs models with all optimisations off. A context manager; starts itself again after a death."""
+    """A child process that runs models with all optimisations off. A context manager; starts itself again after a death.
+
+    It has `seconds` for each feed of a request, and START besides.
+    """
 
     def __init__(self, seconds: float = 300.0) -> None:
         self.seconds = seconds
@@ -62,26 +68,30 @@ class Runtime:
             self._process = None
 
     def run(
-        self, model: bytes, folder: Path, feeds: Sequence[Arrays], outputs: Sequence[str] | None = None
+        self, model: bytes, folder: Path, feeds: Sequence[Arrays], outputs: Sequence[str] | None = None, *, int8: bool = False
     ) -> list[dict[str, Array]]:
-        """Outputs of a model for each of the feeds; external data lies in `folder`. Raises CannotRun."""
+        """Outputs of a model for each of the feeds; external data lies in `folder`. Raises CannotRun.
+
+        With `int8`, the model is quantized first, and calibrated with these feeds.
+        """
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        deadline = time.monotonic() + self.seconds
+        limit = START + self.seconds * max(1, len(feeds))
+        deadline = time.monotonic() + limit
         try:
             with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
                 path = Path(scratch) / "model"
                 path.write_bytes(model)
-                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "feeds": len(feeds)}
+                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "int8": int8}
                 _write(self._process.stdin, request, [a for feed in feeds for a in (feed,)])
                 head, answers = _read(_Timed(self._process.stdout, deadline))
         except (OSError, EOFError) as error:
             code = self._process.poll()
             self.close()
             if isinstance(error, TimeoutError):
-                raise CannotRun(f"ONNX Runtime did not end within {self.seconds:.0f} s") from None
+                raise CannotRun(f"ONNX Runtime did not end within {limit:.0f} s") from None
             raise CannotRun(f"ONNX Runtime died on the model{'' if code is None else f' (exit {code})'}") from None
         if "error" in head:
             raise CannotRun(head["error"])
@@ -149,6 +159,10 @@ def _serve() -> None:  # runs in the child
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # ONNX Runtime prints banners to standard output, which would break the answers
     _limit_memory()
+    if sys.platform == "linux":  # a model that never ends must not outlive whoever asked, who may have been killed
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of prctl(2)
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
@@ -176,6 +190,10 @@ def _run(onnxruntime: Any, request: Mapping[str, Any], feeds: Sequence[Arrays]) 
     options.log_severity_level = 4
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", request["folder"])
     content = Path(request["model"]).read_bytes()
+    if request["int8"]:
+        from npu_guard.quantize import quantized
+
+        content = quantized(content, request["folder"], feeds)
     start = time.perf_counter()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = request["outputs"] or [o.name for o in session.get_outputs()]

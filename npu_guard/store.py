@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
+import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
+from npu_guard import load
 from npu_guard.document import RUNTIME_IR, Document
+from npu_guard.errors import ModelError
 from npu_guard.files import write_atomic
+from npu_guard.graph import text
 from npu_guard.wire import INLINE, LEADS, TENSOR, fields, varint
 
 INLINE_LIMIT = (1 << 31) - (1 << 26)
 """Protobuf messages end at 2 GiB; larger models keep their weights in a file beside them."""
 _CHUNK = 1 << 20
 _KEPT_INLINE = 1024
+_SUFFIX = re.compile(r"\.[0-9a-f]{8}\.data")
 _T = onnx.TensorProto
 
 Piece = bytes | tuple[Path, int, int]
@@ -23,23 +32,67 @@ Piece = bytes | tuple[Path, int, int]
 
 
 def save(document: Document, path: Path) -> None:
-    """Write the model; external data where the source had it or where it has to be. Raises UsageError."""
+    """Write the model; external data where the source had it or where it has to be. Raises UsageError.
+
+    Once it is there, the data file of an earlier model in its place goes, if it was written here and nothing else names it.
+    """
+    before = _data_of(path)
     proto = document.copy()
     proto.proto.ir_version = min(proto.proto.ir_version, RUNTIME_IR)
     weights = sum(document.extent(t)[2] for t in document.tensors() if t.data_location == _T.EXTERNAL)
     outside = any(t.data_location == _T.EXTERNAL and not _is_inline(t) for t in document.tensors())
     if outside or weights + proto.proto.ByteSize() > INLINE_LIMIT:
-        _save_external(proto, path)
+        before.discard(_save_external(proto, path))
     else:
         pieces, _ = _message(proto, proto.proto.SerializeToString(), "ModelProto")
         write_atomic(path, _content(pieces))
+    for old in sorted(before):
+        with contextlib.suppress(OSError):
+            if _is_ours(old) and not _is_named(old, path):
+                old.unlink()
+
+
+def _data_of(path: Path) -> set[Path]:
+    """Files beside a model that it names, and that are called as `_save_external` calls them."""
+    try:
+        tensors = Document.of(load.load(str(path))).tensors() if path.is_file() else ()
+        named = {text(e.value) for t in tensors for e in t.external_data if e.key == "location"}
+    except (ModelError, OSError):  # whatever is there, it is to be replaced
+        return set()
+    return {path.with_name(n) for n in named if n.startswith(path.name) and _SUFFIX.fullmatch(n.removeprefix(path.name))}
+
+
+def _is_ours(data: Path) -> bool:
+    """Whether the content is what the name says."""
+    try:
+        if not stat.S_ISREG(data.lstat().st_mode):
+            return False
+        with data.open("rb") as file:
+            return data.name.endswith(f".{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}.data")
+    except OSError:
+        return False
+
+
+def _is_named(data: Path, path: Path) -> bool:
+    """Whether another model in the folder names the data, such as a copy of the old one. One that cannot be read may."""
+    name = data.name.encode("utf-8", "surrogateescape")
+    for other in data.parent.iterdir():
+        if other.suffix not in (".onnx", path.suffix) or other.name == path.name or not other.is_file():
+            continue
+        try:
+            with other.open("rb") as file:
+                if file.seek(0, os.SEEK_END) and mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).find(name) >= 0:
+                    return True
+        except OSError:
+            return True
+    return False
 
 
 def _is_inline(tensor: onnx.TensorProto) -> bool:
     return any(e.key == "location" and e.value == INLINE for e in tensor.external_data)
 
 
-def _save_external(document: Document, path: Path) -> None:
+def _save_external(document: Document, path: Path) -> Path:
     """The data file is named after its content, so that the switch from an old model to the new one is one rename."""
     digest = hashlib.sha256()
     pieces: list[Piece] = []
@@ -68,6 +121,7 @@ def _save_external(document: Document, path: Path) -> None:
         tensor.data_location = _T.EXTERNAL
     write_atomic(data, _content(pieces))
     write_atomic(path, [document.proto.SerializeToString()])
+    return data
 
 
 def _message(document: Document, data: bytes, kind: str) -> tuple[list[Piece], int]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+import onnx
 
 from npu_guard.context import Context
 from npu_guard.graph import Node, Value, short
 from npu_guard.layout import RUNNING
-from npu_guard.lift import UNARY, numbers, passes
-from npu_guard.substitution import Refused
+from npu_guard.lift import UNARY, numbers, passes, reduced
+from npu_guard.substitution import Array, Builder, Refused
 
 SCALING = frozenset({"Add", "Sub", "Mul", "Div"})
 
@@ -28,6 +33,30 @@ class Strip:
     end: Value
     shapes: tuple[Node, ...]
     """Readers of the strip's shapes, which are constants."""
+    ctx: Context
+
+    @property
+    def replaced(self) -> tuple[Value, ...]:
+        """What new nodes have to provide."""
+        return self.end, *(s.output for s in self.shapes)
+
+
+def match(node: Node, ctx: Context) -> Strip | None:
+    """The strip of a convolution from one channel to one, with constant weights; None for any other. Raises Refused."""
+    if ctx.limit("layout.rearrange") is not False or node.graph.parent is not None:
+        return None
+    if not over_channels(node, ctx):
+        _refuse_larger_map(node, ctx)
+        return None
+    x, weight, out = (numbers(v) or () for v in (node.inputs[0], node.input(1), node.output))
+    for axis, what in ((1, "input"), (0, "output")):
+        if weight[axis] != 1:
+            raise Refused(f"it has {weight[axis]} {what} channels")
+    if not ctx.is_constant(node.input(1)):
+        raise Refused("its weights are not constant")
+    if x != out:
+        raise Refused(f"it gives {math.prod(out[1:])} positions for {math.prod(x[1:])} channels")
+    return trace(node, ctx)
 
 
 def over_channels(node: Node, ctx: Context) -> bool:
@@ -58,7 +87,7 @@ def trace(conv: Node, ctx: Context) -> Strip:
     steps = steps[:ends]
     own = _own(steps, steps.index(conv), ctx)
     shapes = tuple(c for n in own if n is not steps[-1] for c in n.output.consumers if ctx.is_constant(c.output))
-    return Strip(batch, channels, pooled, tuple(steps), own, steps[-1].output, shapes)
+    return Strip(batch, channels, pooled, tuple(steps), own, steps[-1].output, shapes, ctx)
 
 
 def _backward(conv: Node, ctx: Context) -> tuple[int, int, Value, list[Node]] | None:
@@ -127,3 +156,74 @@ def _own(steps: list[Node], conv: int, ctx: Context) -> tuple[Node, ...]:
     while first and _only_reader(steps[first - 1].output, ctx) is steps[first]:
         first -= 1
     return tuple(steps[first:])
+
+
+def write(strip: Strip, build: Builder, convolution: Callable[[Node, str], str]) -> Mapping[Value, str]:
+    """The strip on `[B,C,1,1]`: views are gone, steps stay in order, `convolution` takes the place of each convolution."""
+    name = _pooled(strip.pooled, strip.ctx, build)
+    value = strip.pooled
+    for node in strip.steps:
+        build.origin = node
+        if node.op_type == "Conv":
+            name = convolution(node, name)
+        elif node.op_type in UNARY:
+            name = build.like(node, name, *node.inputs[1:])[0]
+        elif node.op_type in SCALING:
+            operands = (name if v is value else build.constant(build.weight(v).reshape(1)) for v in node.inputs if v is not None)
+            name = build.like(node, *operands)[0]
+        value = node.output
+    build.origin = strip.steps[-1]
+    if (rank := len(strip.end.shape or ())) < 4:
+        name = build.squeeze(name, *range(rank, 4))
+    shapes = {s.output: build.op("Constant", value=onnx.numpy_helper.from_array(strip.ctx.array(s.output))) for s in strip.shapes}
+    return {strip.end: name, **shapes}
+
+
+def band(node: Node, weight: Array, channels: int) -> Array:
+    """The convolution along its one axis of extent > 1, as a matrix; of the other axis just the tap on the only row counts."""
+    assert node.inputs[0] is not None
+    extents = (numbers(node.inputs[0]) or ())[2:]
+    rank = len(extents)
+    dilations, strides = (node.attr(name) or [1] * rank for name in ("dilations", "strides"))
+    matrix = np.zeros((channels, channels), weight.dtype)
+    for taps in itertools.product(*map(range, weight.shape[2:])):
+        reach = [t * d - _begin(node, a, weight.shape[a + 2], d) for a, (t, d) in enumerate(zip(taps, dilations, strict=True))]
+        along = next(a for a, extent in enumerate(extents) if extent > 1)
+        if any(offset for a, offset in enumerate(reach) if a != along):
+            continue
+        i = np.arange(channels)
+        j = i * strides[along] + reach[along]
+        inside = (j >= 0) & (j < channels)
+        matrix[i[inside], j[inside]] += weight[(0, 0, *taps)]
+    return matrix
+
+
+def _begin(node: Node, axis: int, kernel: int, dilation: int) -> int:
+    """Padding in front; where the operator chooses it, it keeps the extent."""
+    total = (kernel - 1) * dilation
+    mode = node.attr("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        return int((node.attr("pads") or [0] * 4)[axis])
+    return {"VALID": 0, "SAME_UPPER": total // 2}.get(mode, total - total // 2)
+
+
+def _pooled(value: Value, ctx: Context, build: Builder) -> str:
+    """The pooled map with its axes of space."""
+    if (rank := len(value.shape or ())) == 4:
+        return value.name
+    node = value.producer
+    if node is not None and node.op_type.startswith("Reduce") and rank == 2 and node.inputs[0] is not None:
+        build.origin = node
+        if len(node.inputs[0].shape or ()) == 4 and reduced(node, ctx) == (2, 3):
+            return build.reduce(node.op_type, node.inputs[0], (2, 3))
+    return build.unsqueeze(value, *range(rank, 4))
+
+
+def _refuse_larger_map(node: Node, ctx: Context) -> None:
+    """Refuse a convolution of one channel over what a rearrangement has made of a larger map."""
+    before = node.inputs[0].producer if node.inputs[0] is not None else None
+    weight = numbers(node.input(1))
+    if before is None or before not in ctx.rearrangements or weight is None or weight[:2] != (1, 1) or max(weight) == 1:
+        return
+    source = ctx.analysis.origin(before.inputs[0]) if before.inputs[0] is not None else before.output
+    raise Refused(f"{ctx.show(source)} is not pooled to 1x1")

@@ -5,21 +5,23 @@ The driver verifies; no author of a substitution can forget to. What fails is ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
-from npu_guard import blocks, edit, verify
+from npu_guard import blocks, edit, places, verify
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.check import Checked
-from npu_guard.context import Context
 from npu_guard.document import Document
-from npu_guard.errors import ModelError, Undecidable
+from npu_guard.errors import ModelError, NpuGuardError
 from npu_guard.feeds import Feed
-from npu_guard.graph import Node
+from npu_guard.graph import Node, short
 from npu_guard.profile import Profile
-from npu_guard.results import Applied, ModelReport, Outcome, RefusedSite, Verification
+from npu_guard.results import Applied, ModelReport, RefusedSite, RuleCrash, Verification, Work
 from npu_guard.runtime import CannotRun, Runtime
-from npu_guard.substitution import Builder, Refused, Site, Substitution
+from npu_guard.sites import Cost, Search, choose, crash
+from npu_guard.substitution import Array, Builder, Refused, Site, Substitution
 
 MAX_PASSES = 20
 BLOCK_FEEDS = 3
@@ -42,6 +44,10 @@ class Fixed:
     checked: Checked
     applied: list[Applied] = field(default_factory=list)
     refused: list[RefusedSite] = field(default_factory=list)
+    crashes: list[RuleCrash] = field(default_factory=list)
+    """Substitutions that raised: bugs of ours."""
+    reference: list[dict[str, Array]] = field(default_factory=list)
+    """Outputs of the original model for the inputs with which blocks are verified, where it has been run with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,10 @@ class Settings:
     input_shapes: Mapping[str, Sequence[int]]
     verify: bool = True
     progress: Progress = silent
+    prefer: Collection[str] = ()
+    """Names of substitutions that come before others, whatever they cost."""
+    root: Path | None = None
+    """The project's folder, to which lines of Python are relative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,127 +83,207 @@ class FixReport:
     """The new model, to be saved."""
 
 
+def held_out(samples: Sequence[Feed]) -> Sequence[Feed]:
+    """The last third, which no fit has seen (see `fitting.parts`)."""
+    return samples[-max(1, len(samples) // 3) :]
+
+
+class Picker(Protocol):
+    """Says what to replace next."""
+
+    refused: list[RefusedSite]
+    """What almost was to be replaced, the latest reason last."""
+
+    def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
+        """Sites that do not overlap, for pass `number`; `banned` have failed before. None is the end."""
+
+
+class Automatic:
+    """Whatever has a finding and can be replaced, the best candidate for each block."""
+
+    def __init__(self, substitutions: Sequence[Substitution], prefer: Collection[str] = ()) -> None:
+        self.refused: list[RefusedSite] = []
+        self._substitutions = substitutions
+        self._prefer = prefer
+
+    def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
+        """All that does not overlap."""
+        sites = [s for s in search.all(self._substitutions) if _key(s) not in banned]
+        self.refused += search.almost
+        return choose(sites, self._substitutions, self._prefer, cost) if number <= MAX_PASSES else []
+
+
 def find_sites(
     analysis: Analysis, checked: Checked, profile: Profile, substitutions: Sequence[Substitution]
 ) -> tuple[list[Site], list[RefusedSite]]:
     """Blocks that can be replaced and have a finding to show for it, and those that almost could."""
-    failing: dict[str, set[str]] = {}
-    for finding in checked.findings:
-        if finding.outcome is Outcome.FAIL and finding.suppressed is None:
-            failing.setdefault(finding.rule, set()).add(finding.place.output)
-    wanted = [s for s in substitutions if any(code in failing for code in s.rules)]
-    by_op: dict[str, list[Substitution]] = {}
-    for substitution in wanted:
-        for op in substitution.anchors:
-            by_op.setdefault(op, []).append(substitution)
-    ctx = Context(analysis, profile)
-    sites: list[Site] = []
-    refused: list[RefusedSite] = []
-    if not by_op:
-        return sites, refused
-    for node in analysis.nodes():
-        for substitution in by_op.get(node.op_type, ()) if not node.domain else ():
-            places = set().union(*(failing.get(code, set()) for code in substitution.rules))
-            try:
-                site = substitution.match(node, ctx)
-            except (Refused, Undecidable) as refusal:
-                refused.append(RefusedSite(substitution.name, node.label, refusal.reason))
-                continue
-            if site is None or not any(n.output.name in places for n in site.nodes):
-                continue
-            if any(n.graph.parent is not None for n in site.nodes):
-                refused.append(RefusedSite(substitution.name, node.label, "it is inside a subgraph"))
-            else:
-                sites.append(site)
-    return sites, refused
-
-
-def choose(sites: Sequence[Site], order: Sequence[Substitution]) -> list[Site]:
-    """Sites that do not overlap, earlier substitutions of `order` first, then graph order."""
-    rank = {s.name: i for i, s in enumerate(order)}
-    taken: set[Node] = set()
-    chosen = []
-    for site in sorted(sites, key=lambda s: rank[s.substitution.name]):
-        if taken.isdisjoint(site.nodes):
-            taken.update(site.nodes)
-            chosen.append(site)
-    return chosen
+    search = Search(analysis, checked.findings, profile)
+    return search.all(substitutions), search.almost
 
 
 def fix(
-    document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime
-) -> Fixed:
-    """Replace blocks until nothing applies. The document given is not touched."""
-    state = Fixed(document, analysis, check(analysis))
-    refused: dict[tuple[str, str], RefusedSite] = {}
-    banned: set[tuple[str, str]] = set()
-    for _ in range(MAX_PASSES):
-        sites, almost = find_sites(state.analysis, state.checked, profile, settings.substitutions)
-        for entry in almost:
-            refused.setdefault((entry.substitution, entry.node), entry)
-        sites = [s for s in sites if (s.substitution.name, s.anchor.output.name) not in banned]
-        chosen = choose(sites, settings.substitutions)
-        if not chosen:
-            break
-        _one_pass(state, chosen, check, settings, runtime, refused, banned)
-    state.refused = list(refused.values())
+    document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime,
+    picker: Picker | None = None,
+) -> Fixed:  # fmt: skip
+    """Replace blocks until nothing applies, or as the picker says. The document given is not touched."""
+    by_itself = picker is None
+    picker = picker or Automatic(settings.substitutions, settings.prefer)
+    driver = _Driver(Fixed(document, analysis, check(analysis)), check, settings, runtime)
+    while driver.one_pass(picker, profile):
+        pass
+    state = driver.state
+    told = {(r.substitution, r.node): r for r in (*picker.refused, *driver.refused)}
+    # What was refused at first and replaced in the end is no refusal, but for a step that somebody has asked for.
+    replaced = {(a.substitution, label) for a in state.applied for label in a.nodes_before if by_itself}
+    state.refused = [refusal for key, refusal in told.items() if key not in replaced]
+    state.crashes = list(driver.crashes.values())
     return state
 
 
-def _one_pass(
-    state: Fixed, chosen: Sequence[Site], check: CheckModel, settings: Settings, runtime: Runtime,
-    refused: dict[tuple[str, str], RefusedSite], banned: set[tuple[str, str]],
-) -> None:  # fmt: skip
-    """Rewrite all chosen sites in one copy, verify each block on its own, and keep those that hold."""
+def _key(site: Site) -> tuple[str, str]:
+    return site.substitution.name, site.anchor.output.name
 
-    def refuse(site: Site, reason: str) -> None:
-        banned.add((site.substitution.name, site.anchor.output.name))
-        key = (site.substitution.name, site.anchor.label)
-        refused[key] = RefusedSite(*key, reason)
 
-    nodes = state.analysis.model.graph.nodes
-    document = state.document
-    taken = edit.names_in(document.proto.graph)
-    edits: list[blocks.Edit] = []
-    for i, site in enumerate(chosen):
-        settings.progress("Rewriting blocks", i, len(chosen))
-        builder = Builder(site, document, taken, lambda values: blocks.capture(runtime, document, settings.samples, values))
+class _Driver:
+    """One run of `fix`: the model as it stands, and what has failed so far."""
+
+    def __init__(self, state: Fixed, check: CheckModel, settings: Settings, runtime: Runtime) -> None:
+        self.state = state
+        self.refused: list[RefusedSite] = []
+        self.crashes: dict[tuple[str, str], RuleCrash] = {}
+        self._check = check
+        self._settings = settings
+        self._runtime = runtime
+        self._banned: set[tuple[str, str]] = set()
+        self._taken: set[str] = set()
+
+    def one_pass(self, picker: Picker, profile: Profile) -> bool:
+        """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
+        state, settings = self.state, self._settings
+        search = Search(state.analysis, state.checked.findings, profile)
+        self._taken = edit.names_in(state.document.proto.graph)
+        number = state.applied[-1].number + 1 if state.applied else 1
+        failed = len(self._banned)
+        chosen = picker.pick(search, number, self._banned, self._price)
+        self.crashes.update(((c.rule, c.node), c) for c in search.crashes)
+        edits = []
+        for i, site in enumerate(chosen):
+            settings.progress("Rewriting blocks", i, len(chosen))
+            if (made := self._emit(site)) is not None:
+                edits.append(made)
+        verified = self._prove(edits) if settings.verify else {e[0]: verify.not_run("not asked for") for e in edits}
+        merged = self._merge([e for e in edits if e[0] in verified])
+        if merged is not None:
+            kept, document, analysis = merged
+            others = _others(search.found)
+            state.applied += (_applied(e, number, verified[e[0]], search, analysis, others(e[0]), settings.root) for e in kept)
+            state.document, state.analysis, state.checked = document, analysis, self._check(analysis)
+        return bool(chosen) or len(self._banned) > failed
+
+    def _refuse(self, site: Site, reason: str) -> None:
+        self._banned.add(_key(site))
+        self.refused.append(RefusedSite(site.substitution.name, site.anchor.label, reason))
+
+    def _emit(self, site: Site) -> blocks.Edit | None:
+        """The new nodes of a site. Where its rewrite refuses or raises, the site is out."""
+        settings, document = self._settings, self.state.document
+        builder = Builder(
+            site, document, self._taken, lambda values: blocks.capture(self._runtime, document, settings.samples, values)
+        )
         try:
             outputs = site.substitution.rewrite(site, builder)
-            edits.append((site, builder, outputs))
+            made = {o for n in builder.nodes for o in n.output}
+            missing = next((v for v in site.replaced if outputs.get(v) not in made), None)
+            if missing is not None:
+                raise LookupError(f"the rewrite has nothing for {short(missing.name)!r}")
         except (Refused, CannotRun) as refusal:
-            refuse(site, str(refusal))
-    verified: dict[Site, Verification] = {}
-    held_out = settings.samples[-BLOCK_FEEDS:]
-    if settings.verify:
-        prover = blocks.Prover(runtime, document, state.analysis, settings.feeds, held_out, settings.seeds, settings.kinds)
-        total = len(edits)
-        settings.progress("Verifying blocks", 0, total)
+            self._refuse(site, str(refusal))
+        except NpuGuardError:
+            raise
+        except Exception as error:  # a bug in one substitution must not take the others along
+            self._banned.add(_key(site))
+            self.crashes[_key(site)] = crash(site.substitution, site.anchor, error)
+        else:
+            return site, builder, outputs
+        self._taken.difference_update(builder.names)
+        return None
+
+    def _price(self, site: Site) -> float | None:
+        """What a site costs when it is replaced, from what its rewrite would emit."""
+        made = self._emit(site)
+        if made is None:
+            return None
+        self._taken.difference_update(made[1].names)
+        return blocks.price(self.state.document, self.state.analysis, made)
+
+    def _prove(self, edits: Sequence[blocks.Edit]) -> dict[Site, Verification]:
+        """Verifications of the sites that hold."""
+        settings, state = self._settings, self.state
+        samples = held_out(settings.samples)[-BLOCK_FEEDS:]
+        prover = blocks.Prover(
+            self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds
+        )
+        verified = {}
+        if not state.applied:
+            state.reference = prover.reference
+        if edits:
+            settings.progress("Verifying blocks", 0, len(edits))
         for done, (site, verification) in enumerate(prover.prove(edits), 1):
-            settings.progress("Verifying blocks", done, total)
+            settings.progress("Verifying blocks", done, len(edits))
             if verification.verdict in ("equal", "close"):
                 verified[site] = verification
             else:
-                edits = [e for e in edits if e[0] is not site]
-                refuse(site, f"rolled back: {verification.reason or blocks.describe(verification)}")
-    while edits:
-        try:
-            edited = edit.replace(document, nodes, edits)
-            analysis = analyze(edited.skeleton(), settings.input_shapes)
-            break
-        except ModelError as error:
-            # The edit made a model that is none: find the site that did it by leaving them out one after the other.
-            refuse(edits[-1][0], f"rolled back: the result is not valid ({error})")
-            edits.pop()
-    if not edits:
-        return
-    for site, builder, _ in edits:
-        state.applied.append(
-            Applied(
-                site.substitution.name, site.substitution.exactness, site.anchor.label, site.substitution.rules,
-                tuple(n.label for n in site.nodes), tuple(n.name for n in builder.nodes),
-                verified.get(site, verify.not_run("not asked for")), builder.note,
-            )
-        )  # fmt: skip
-    state.document, state.analysis = edited, analysis
-    state.checked = check(analysis)
+                self._refuse(site, f"rolled back: {verification.reason or blocks.describe(verification)}")
+        return verified
+
+    def _merge(self, edits: Sequence[blocks.Edit]) -> tuple[list[blocks.Edit], Document, Analysis] | None:
+        """The model with all edits that make a valid one together; None where none does."""
+        document, nodes = self.state.document, self.state.analysis.model.graph.nodes
+        kept: list[blocks.Edit] = []
+        result = None
+        groups = [list(edits)] if edits else []
+        while groups:
+            group = groups.pop()
+            try:
+                edited = edit.replace(document, nodes, [*kept, *group])
+                result = edited, analyze(edited.skeleton(), self._settings.input_shapes)
+            except ModelError as error:
+                # Halves find the culprit without taking its neighbours along.
+                if len(group) == 1:
+                    self._refuse(group[0][0], f"rolled back: the result is not valid ({error})")
+                else:
+                    groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+            else:
+                kept += group
+        return None if result is None else (kept, *result)
+
+
+def _others(found: Sequence[Site]) -> Callable[[Site], tuple[str, ...]]:
+    """Names of the substitutions that were found at nodes of a site as well."""
+    claims: dict[Node, set[str]] = {}
+    for site in found:
+        for node in site.nodes:
+            claims.setdefault(node, set()).add(site.substitution.name)
+    return lambda site: tuple(sorted(set().union(*(claims.get(n, ()) for n in site.nodes)) - {site.substitution.name}))
+
+
+def _applied(
+    made: blocks.Edit, number: int, verification: Verification, search: Search, analysis: Analysis, others: tuple[str, ...],
+    root: Path | None,
+) -> Applied:  # fmt: skip
+    """The entry of the report. `analysis` is that of the new model."""
+    site, builder, _ = made
+    values = analysis.model.graph.values
+    new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
+    return Applied(
+        substitution=site.substitution.name, exactness=site.substitution.exactness, node=site.anchor.label,
+        rules=search.silenced(site), nodes_before=tuple(n.label for n in site.nodes),
+        nodes_after=tuple(n.name for n in builder.nodes), verification=verification, note=builder.note,
+        at=site.anchor.output.name, number=number, op_type=site.anchor.op, source=places.source(site.anchor, root),
+        before=_work(search.analysis, site.nodes), after=_work(analysis, [n for n in new if n is not None]), others=others,
+    )  # fmt: skip
+
+
+def _work(analysis: Analysis, nodes: Sequence[Node]) -> Work:
+    costs = [analysis.costs[n] for n in nodes if n in analysis.costs]
+    return Work(len(costs), sum(c.macs for c in costs), sum(c.output_bytes for c in costs))

@@ -76,6 +76,8 @@ class Substitution:
     """Codes of the rules whose findings it removes."""
     anchors: ClassVar[tuple[str, ...]]
     """Operators at which `match` is asked."""
+    last: ClassVar[bool] = False
+    """Whether it works on what the others write, and so waits until none of them applies any more."""
     limits: ClassVar[Mapping[str, Any]] = {}
     """Limits that the examples assume."""
     operators: ClassVar[Mapping[str, str]] = {}
@@ -114,11 +116,14 @@ class Builder:
         self.opset: int = site.anchor.graph.model.opsets.get("", 1)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.names: list[str] = []
+        """Every name that was made here."""
         self.promised_db = -math.inf
         self.note = ""
         """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
         self._document = document
         self._taken = taken
+        self._numbers: dict[str, int] = {}  # tried so far, so that the thousandth name is found as fast as the first
         self._capture = capture
         self._tensors = {t.name: t for t in document.proto.graph.initializer}
 
@@ -214,11 +219,13 @@ class Builder:
         return self._unique(f"{self.origin.label}__{self.site.substitution.name}_{hint}")
 
     def _unique(self, wanted: str) -> str:
-        name, number = wanted, 1
+        name, number = wanted, self._numbers.get(wanted, 1)
         while name in self._taken:
             number += 1
             name = f"{wanted}_{number}"
         self._taken.add(name)
+        self._numbers[wanted] = number
+        self.names.append(name)
         return name
 
 
@@ -230,10 +237,28 @@ def closed(site_nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) 
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
         for value in node.outputs:
-            if value is None or value in kept:
+            if value is not None and value not in kept:
+                _inner(value, inside, kept, ctx)
+
+
+def _inner(value: Value, inside: set[Node], kept: set[Value], ctx: Context) -> None:
+    """Refuse where somebody outside needs the value, or what operators without a trace on the device make of it.
+
+    Shape is one of those. It reads the value all the same, and goes with the block only where all that asks for it does.
+    """
+    analysis, name, stack, seen = ctx.analysis, short(value.name), [value], {value}
+    while stack:
+        current = stack.pop()
+        if current.is_output:
+            what = "" if current is value else f" (as {short(current.name)!r})"
+            raise Refused(f"the inner value {name!r} is an output of the model{what}")
+        for reader in current.consumers:
+            if reader in inside:
                 continue
-            if value.is_output:
-                raise Refused(f"the inner value {short(value.name)!r} is an output of the model")
-            reader = next((r for r in ctx.analysis.readers(value) if r not in inside), None)
-            if reader is not None:
-                raise Refused(f"the inner value {short(value.name)!r} is also read by {reader.op} {short(reader.label)!r}")
+            passed = reader in analysis.silent and (reader.inputs[0] is current or reader.output in analysis.static)
+            # One that nobody reads stays where its author wanted it.
+            if not passed or not any(v.consumers or v.is_output for v in reader.outputs if v is not None):
+                raise Refused(f"the inner value {name!r} is also read by {reader.op} {short(reader.label)!r}")
+            made = [v for v in reader.outputs if v is not None and v not in seen]
+            seen.update(made)
+            stack += [v for v in made if v not in kept]

@@ -254,5 +254,4 @@ def _answers(node: Node, region: Region, inside: set[Node]) -> bool:
 
 def _steps(view: View, out: bool) -> int:
     """Findings that a rearrangement at an edge leaves."""
-    how = moves(view.stored, view.axes) if out else moves(view.axes, view.stored)
-    return max(1, (how.split is not None) + (how.order is not None))
+    return max(1, (moves(view.stored, view.axes) if out else moves(view.axes, view.stored)).steps)

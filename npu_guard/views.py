@@ -209,31 +209,52 @@ def joined(x: View, y: View) -> View:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """A rearrangement as Reshape, Transpose, Reshape; None where that step does nothing."""
+    """A rearrangement as Reshape, Transpose, Reshape; None where that step does nothing.
+
+    Both shapes begin with a 0 or -1, as Reshape has them, so that they hold for every batch where that is left open.
+    """
 
     split: tuple[int, ...] | None
     order: tuple[int, ...] | None
     merge: tuple[int, ...] | None
+    steps: int
+    """How many of them do more than put in or take out axes of extent 1."""
 
 
 def moves(before: Sequence[Axis], after: Sequence[Axis]) -> Moves:
-    """How to bring a tensor with axes `before` into axes `after`, which have the same factors."""
+    """How to bring a tensor with axes `before`, the batch first, into axes `after`, which have the same factors."""
     source, target = atoms(before), atoms(after)
-    blocks: list[Axis] = []
+    blocks: list[Axis] = [] if before and before[0] else [()]  # a batch of 1 stays in front, as it may be another one later
     for atom in source:  # factors that stay neighbours move as one
-        last = blocks[-1][-1] if blocks else None
+        last = blocks[-1][-1] if blocks and blocks[-1] else None
         together = last is not None and target.index(atom) == target.index(last) + 1
         blocks[-1:] = [(*blocks[-1], atom)] if together else [*blocks[-1:], (atom,)]
-    placed = sorted(range(len(blocks)), key=lambda i: target.index(blocks[i][0]))
+    placed = sorted(range(len(blocks)), key=lambda i: target.index(blocks[i][0]) if blocks[i] else -1)
     start, end = tuple(map(size, before)), tuple(map(size, after))
     if placed == sorted(placed):
-        return Moves(None, None, end if start != end else None)
-    if [axis for axis in before if axis] == blocks:  # no axis has to be split, and those of extent 1 stay where they are
+        return _counted(start, None, None, end)
+    if [axis for axis in before if axis] == [block for block in blocks if block]:  # axes of extent 1 stay where they are
         used = [i for i, axis in enumerate(before) if axis]
         order = list(range(len(before)))
-        for index, block in zip(used, placed, strict=True):
-            order[index] = used[block]
-        moved = tuple(start[i] for i in order)
-        return Moves(None, tuple(order), end if moved != end else None)
-    moved = tuple(size(blocks[i]) for i in placed)
-    return Moves(tuple(map(size, blocks)), tuple(placed), end if moved != end else None)
+        for index, block in zip(used, [i for i in placed if blocks[i]], strict=True):
+            order[index] = before.index(blocks[block])
+        return _counted(start, None, tuple(order), end)
+    return _counted(start, tuple(map(size, blocks)), tuple(placed), end)
+
+
+def _counted(start: tuple[int, ...], split: tuple[int, ...] | None, order: tuple[int, ...] | None, end: tuple[int, ...]) -> Moves:
+    whole = start if split is None else split
+    moved = whole if order is None else tuple(whole[i] for i in order)
+    steps = (_large(whole) != _large(start)) + (order is not None) + (_large(moved) != _large(end))
+    return Moves(
+        None if split is None else _any_batch(start, split), order, _any_batch(moved, end) if moved != end else None, steps
+    )
+
+
+def _large(shape: Sequence[int]) -> list[int]:
+    return [extent for extent in shape if extent != 1]
+
+
+def _any_batch(before: Sequence[int], after: Sequence[int]) -> tuple[int, ...]:
+    """The shape to ask of a Reshape: its first axis, which the batch is in, is copied or follows from the others."""
+    return (0 if tuple(before[:1]) == tuple(after[:1]) else -1, *after[1:]) if after else ()

@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 
 import npu_guard
-from npu_guard import fix_report, pipeline, registry, repair
+from npu_guard import fix_report, pipeline, plan, quantize, registry, repair
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
 from npu_guard.errors import UsageError
 from npu_guard.profile import suggest
 from npu_guard.results import Report
 from npu_guard.substitute import Progress, silent
 from npu_guard.substitution import EXACT, Substitution
-from npu_guard.terminal import complain, show
+from npu_guard.terminal import complain, show, write
 
 
 @click.command("fix")
@@ -35,7 +35,14 @@ from npu_guard.terminal import complain, show
 )
 @click.option("--prefer", metavar="NAME", multiple=True, help="Substitution that goes first where several fit.")
 @with_calibration
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
+@click.option("--int8", is_flag=True, help="Also quantize both models with the same calibration, and say what precision is lost.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, with all passes, and write no model.")
+@click.option(
+    "--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path), help="Write the plan as TOML, for you to edit."
+)
+@click.option(
+    "--apply", "apply_file", metavar="FILE", type=click.Path(path_type=Path), help="Carry out such a plan, and no more."
+)
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
 )
@@ -43,27 +50,48 @@ from npu_guard.terminal import complain, show
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, prefer: tuple[str, ...], calibration: Path | None,
-    dry_run: bool, form: str, shapes: tuple[str, ...], config_file: Path | None,
+    int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str, shapes: tuple[str, ...],
+    config_file: Path | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
+    dry_run = dry_run or (output is None and plan_file is not None)
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
-    if output is not None and Path(model).exists() and output.exists() and output.samefile(model):
-        raise UsageError(f"{output}: is the input itself; name another file")
+    for file in (output, plan_file):
+        if file is not None and Path(model).exists() and file.exists() and file.samefile(model):
+            raise UsageError(f"{file}: is the input itself; name another file")
+    if output is not None and plan_file is not None and output.resolve() == plan_file.resolve():
+        raise UsageError(f"{output}: is to be the model and the plan; name another file for one of them")
     config = config_of(config_file, profile=profile, shapes=shapes)
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
+    steps = None if apply_file is None else plan.read(apply_file, [s.name for s in registry.substitutions()])
     with _progress() as progress:
-        report = repair.fix_model(model, device, config, chosen, calibration=calibration, progress=progress)
+        report = repair.fix_model(
+            model, device, config, chosen, calibration=calibration, progress=progress, prefer=prefer, plan=steps
+        )
+    if plan_file is not None:
+        write(plan_file, plan.text(model, report.before.sha256, device.name, report.applied, report.refused))
     failed = report.applied and report.verification.verdict not in ("equal", "close")
-    if output is not None and not dry_run and not failed:
+    integers = quantize.compare_fixed(model, report.document, config.input_shapes, calibration) if int8 and not failed else None
+    lossy = report.applied and integers is not None and integers.verdict != quantize.KEPT
+    if output is not None and not dry_run and not failed and not lossy:
         from npu_guard import store
 
         store.save(report.document, output)
-    show(fix_report.as_json(report) if form == "json" else fix_report.as_text(report, None if dry_run or failed else output))
+    written = None if dry_run or failed or lossy else output
+    if form == "json":
+        show(fix_report.as_json(report, integers))
+    else:
+        show(fix_report.as_text(report, written, dry=dry_run) + ("" if integers is None else f"\n{quantize.as_text(integers)}\n"))
+    for crash in report.after.crashes:
+        complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if failed:
         why = report.verification.reason or report.verification.verdict
         complain(f"{model}: the fixed model was not verified ({why}); nothing was written")
+        return 5
+    if lossy:
+        complain(f"{model}: the fixed model does not keep its precision as int8, or that cannot be told; nothing was written")
         return 5
     return pipeline.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
 
@@ -96,4 +124,5 @@ def _substitutions(approximate: bool, prefer: tuple[str, ...]) -> list[Substitut
         if name not in known:
             raise UsageError(f"--prefer: no substitution {name!r}{suggest(name, known)}")
     allowed = [s for s in known.values() if approximate or s.exactness == EXACT]
-    return sorted(allowed, key=lambda s: (s.name not in prefer, s.exactness != EXACT, s.name))
+    rank = {name: i for i, name in reversed([*enumerate(prefer)])}
+    return sorted(allowed, key=lambda s: (rank.get(s.name, len(rank)), s.exactness != EXACT, s.name))

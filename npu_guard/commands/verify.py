@@ -6,32 +6,70 @@ from pathlib import Path
 
 import click
 
-from npu_guard import fix_report, repair
+from npu_guard import fix_report, quantize, repair
 from npu_guard.commands._shared import input_shapes, with_calibration, with_shapes
+from npu_guard.errors import UsageError
 from npu_guard.terminal import show
 
 
 @click.command("verify")
-@click.argument("before", type=click.Path(path_type=str))
-@click.argument("after", type=click.Path(path_type=str))
+@click.argument("before", metavar="BEFORE", type=click.Path(path_type=str), required=False)
+@click.argument("after", metavar="AFTER", type=click.Path(path_type=str), required=False)
 @with_calibration
 @with_shapes
+@click.option(
+    "--manifest", metavar="FILE", type=click.Path(path_type=Path),
+    help="Run the pieces that 'npu-guard partition' wrote, and compare them with MODEL, given in the place of BEFORE.",
+)  # fmt: skip
 @click.option("--bisect", is_flag=True, help="Where they differ, name the first tensor that diverges.")
+@click.option("--int8", is_flag=True, help="Also quantize both with the same calibration, and say what precision is lost.")
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
 )
-def command(before: str, after: str, calibration: Path | None, shapes: tuple[str, ...], bisect: bool, form: str) -> int:
-    """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ."""
+def command(
+    before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None, bisect: bool,
+    int8: bool, form: str,
+) -> int:  # fmt: skip
+    """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ.
+
+    With --manifest, the two sides are the model that was cut, if it is named, and its pieces in order.
+    """
+    if manifest is not None:
+        if after is not None or shapes or bisect or int8:
+            raise UsageError("verify: --manifest takes the model that was cut, not AFTER, --input-shape, --bisect or --int8")
+        return _pieces(manifest, before, calibration, form)
+    if before is None or after is None:
+        raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     verification, found = repair.compare_models(before, after, input_shapes(shapes), calibration, bisect=bisect)
+    integers = quantize.compare_files(before, after, input_shapes(shapes), calibration) if int8 else None
     if form == "json":
         import json
 
         document = fix_report.verification_json(verification)
         if bisect:
             document["first_divergence"] = found.name if found is not None else None
+        if integers is not None:
+            document["int8"] = quantize.as_json(integers)
         show(json.dumps(document, indent=2) + "\n")
     else:
         show(fix_report.verification_text(verification) + "\n")
         if found is not None:
             show(fix_report.bisection_text(found) + "\n")
-    return 0 if verification.verdict == "equal" else 5
+        if integers is not None:
+            show(quantize.as_text(integers) + "\n")
+    return 0 if verification.verdict == "equal" and (integers is None or integers.verdict == quantize.KEPT) else 5
+
+
+def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: str) -> int:
+    """Compare the pieces of a partition with their model; alone, they can only be what was verified when it was written."""
+    from npu_guard import partition_files
+
+    verification = partition_files.verify(manifest, model, calibration=calibration)
+    intact = verification.reason == partition_files.ALONE
+    if form == "json":
+        import json
+
+        show(json.dumps(fix_report.verification_json(verification) | {"intact": True}, indent=2) + "\n")
+    else:
+        show(f"Intact: {verification.reason}\n" if intact else fix_report.verification_text(verification) + "\n")
+    return 0 if intact or verification.verdict == "equal" else 5

@@ -48,13 +48,13 @@ def names(folder: Path) -> set[str]:
     return {f.name for f in folder.iterdir()}
 
 
-def state(folder: Path) -> tuple[bytes, ...]:
+def files(folder: Path) -> dict[Path, bytes]:
     """The output and the data files that it names, which must all be there and be read by onnx."""
     onnx.checker.check_model(str(folder / "out.onnx"), full_check=True)
     loaded = onnx.load(folder / "out.onnx", load_external_data=False)
     onnx.load(folder / "out.onnx")
     places = {e.value for t in loaded.graph.initializer for e in t.external_data if e.key == "location"}
-    return tuple((folder / name).read_bytes() for name in ("out.onnx", *sorted(places)))
+    return {folder / name: (folder / name).read_bytes() for name in ("out.onnx", *sorted(places))}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
@@ -70,19 +70,20 @@ def test_killed_at_any_moment(tmp_path: Path, external: bool) -> None:
 
     write(0)
     assert start(tmp_path).wait() == 0
-    old = state(tmp_path)
+    old = files(tmp_path)
     expected = names(tmp_path)
     write(1)
     source = (tmp_path / "net.onnx").read_bytes()
     begin = time.monotonic()
     assert start(tmp_path).wait() == 0
     length = time.monotonic() - begin
-    new = state(tmp_path)
+    new = files(tmp_path)
     assert new != old
     expected |= names(tmp_path)
     assert len(expected) == (5 if external else 2), "other weights are another data file, never the old one overwritten"
-    (tmp_path / "out.onnx").write_bytes(old[0])
-    assert state(tmp_path) == old
+    for path, content in old.items():
+        path.write_bytes(content)
+    assert files(tmp_path) == old
 
     seen = []
     for i in range(KILLS):
@@ -94,7 +95,7 @@ def test_killed_at_any_moment(tmp_path: Path, external: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
         process.wait()
-        now = state(tmp_path)
+        now = files(tmp_path)
         assert now in (old, new), f"neither old nor new after {delay:.2f} s"
         seen.append(now == new)
         left = {name for name in names(tmp_path) - expected if not name.startswith(".")}

@@ -1,0 +1,88 @@
+"""`npu-guard fix` beside its budgets: rows for `make bench`, which needs ONNX Runtime for them (the extra `fix`).
+
+Run as a script it is one of the measured processes: `fix.py unproven MODEL OUT` fixes without verification, `fix.py overhead
+BEFORE AFTER` prints how much longer verification takes than the runs of ONNX Runtime that it makes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from measure import interleaved, ratio
+
+TWICE = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+feed = {i.name: numpy.zeros(i.shape, numpy.float32) for i in session.get_inputs()}
+for _ in range(2):
+    session.run(None, feed)
+"""
+TOUCHED = 4096 * 19 * 19 * 4 / 1e6
+"""MB of the one kernel in `inline_kernel.onnx` that is too large."""
+ECA, BOTH, KERNEL = "fix ResNet-50 with 16 ECA", "import onnxruntime + two runs", "fix 1.5 GB inside, unproven"
+
+
+def rows(folder: Path, runs: int) -> list[tuple[str, float, float, str]]:
+    """(what, measured, allowed, unit)."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        print("\nfix is not measured: pip install onnxruntime")
+        return []
+    model, out, kernel = (str(folder / f"{name}.onnx") for name in ("resnet50_eca", "fixed", "inline_kernel"))
+    program, script = str(Path(sys.executable).parent / "npu-guard"), str(Path(__file__).resolve())
+    commands: dict[str, Sequence[str]] = {
+        ECA: (program, "fix", model, "-o", out),
+        BOTH: (sys.executable, "-c", TWICE, model),
+        KERNEL: (sys.executable, script, "unproven", kernel, str(folder / "fixed_kernel.onnx")),
+    }
+    found = interleaved(commands, runs, folder)
+    for name, series in found.items():
+        print(f"{name:<28}{series}")
+        if series.code:
+            raise SystemExit(f"did not end well: {name}")
+    command = (sys.executable, script, "overhead", model, out)
+    overhead = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return [
+        ("fix of ResNet-50 with 16 ECA / import onnxruntime + 2 runs", ratio(found[ECA], found[BOTH]), 10.0, "x"),
+        ("fix of 1.5 GB inside without verification, memory", found[KERNEL].megabytes, 400 + TOUCHED, "MB"),
+        ("verification / its ONNX Runtime runs, time", overhead, 1.3, "x"),
+    ]
+
+
+def unproven(model: Path, out: Path) -> None:
+    from npu_guard import registry, repair, store
+    from npu_guard.config import Config
+
+    report = repair.fix_model(
+        str(model), registry.profile("aimotive-aiware"), Config(), registry.substitutions(), check_numbers=False
+    )
+    assert report.applied
+    store.save(report.document, out)
+
+
+def overhead(before: Path, after: Path) -> None:
+    from npu_guard import feeds, verify
+    from npu_guard.analyze import analyze
+    from npu_guard.document import Document
+    from npu_guard.load import load
+    from npu_guard.runtime import Runtime
+
+    skeletons = [load(p) for p in (before, after)]
+    documents, analyses = [Document.of(s) for s in skeletons], [analyze(s) for s in skeletons]
+    terms = sum(map(verify.accumulation, analyses))
+    wanted = feeds.specs(analyses[0].model.graph.inputs)
+    with Runtime() as runtime:
+        verify.run_document(runtime, documents[0], feeds.seeded(wanted, 0)[:1])  # starts the process
+        start, runs = time.perf_counter(), runtime.runs
+        used = [feed for seed in (0, 1, 2) for feed in feeds.seeded(wanted, seed)]
+        done = verify.models(runtime, *documents, used, terms, exact=True, seeds=(0, 1, 2), kinds="bench")
+        assert done.verdict == "equal", done
+        print((time.perf_counter() - start) / (runtime.runs - runs))
+
+
+if __name__ == "__main__":
+    {"unproven": unproven, "overhead": overhead}[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -1,0 +1,63 @@
+"""Formulas in place of an operator that a device lacks, written with operators that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+
+from npu_guard.context import Context
+from npu_guard.graph import Node, Value
+from npu_guard.substitution import Builder, Refused
+
+FLOATS = frozenset({1, 10, 11})
+"""float32, float16, double: what ONNX Runtime computes with, so that a formula can be proven."""
+MIN_OPSET = 8
+"""From here on all operators on two tensors broadcast."""
+
+
+def lacks(node: Node, ctx: Context) -> bool:
+    """Whether the device's table of operators refuses the node's, or does not name it."""
+    entry = ctx.profile.operators.get(node.op)
+    return bool(ctx.profile.operators) and not node.domain and (entry is None or entry.status == "refused")
+
+
+def writable(node: Node, ctx: Context, operators: Iterable[str]) -> None:
+    """Raises Refused where a formula with these operators cannot be written for the device."""
+    for name in operators:
+        entry = ctx.profile.operators.get(name)
+        if entry is None or entry.status != "supported" or entry.only is not None:
+            raise Refused(f"the device has no {name} to write it with")
+    if node.output.dtype not in FLOATS:
+        raise Refused("its elements are neither float32, float16 nor double")
+    if node.graph.model.opsets.get("", 1) < MIN_OPSET:
+        raise Refused(f"opset {node.graph.model.opsets.get('', 1)} is older than {MIN_OPSET}")
+
+
+class Formula:
+    """Emits a formula; Python numbers become constants of the type at hand."""
+
+    def __init__(self, build: Builder, like: Value) -> None:
+        self.build = build
+        self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype))
+        self._numbers: dict[float, str] = {}
+
+    def __call__(self, op_type: str, *operands: str | Value | float) -> str:
+        """An operator on values, names and numbers."""
+        return self.build.op(op_type, *(self._number(v) if isinstance(v, (int, float)) else v for v in operands))
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        """x, but at least `low` and at most `high`."""
+        if self.build.opset < 11:
+            return self.build.op("Clip", x, min=float(low), max=float(high))
+        return self("Clip", x, low, high)
+
+    def relu_of_negative(self, x: Value, scale: float = 1.0) -> str:
+        """max(-scale x, 0)."""
+        return self("Relu", self("Mul", x, -scale))
+
+    def _number(self, value: float) -> str:
+        if value not in self._numbers:
+            self._numbers[value] = self.build.constant(np.asarray(value, self.dtype), "number")
+        return self._numbers[value]

@@ -1,0 +1,62 @@
+"""`npu-guard partition`: what goes to the NPU, what stays on the host, and a model for each piece."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from npu_guard import load, partition_report, pipeline, registry
+from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
+from npu_guard.partition import partition
+from npu_guard.terminal import complain, show
+
+_RENDER = {"text": partition_report.as_text, "json": partition_report.as_json, "markdown": partition_report.as_markdown}
+
+
+@click.command("partition")
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=str))
+@click.option(
+    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Write each piece as an ONNX file, and a manifest."
+)
+@with_profile
+@click.option("--min-macs", metavar="N", type=click.IntRange(min=0), help="Parts with fewer MACs go to the host.  [default: 0]")
+@click.option("--max-pieces", metavar="N", type=click.IntRange(min=1), help="At most so many pieces.  [default: 64]")
+@click.option(
+    "--format", "form", type=click.Choice(tuple(_RENDER)), default="text", show_default=True, help="Format of the result."
+)
+@with_calibration
+@with_shapes
+@with_config
+def command(
+    model: str, output: Path | None, profile: str | None, min_macs: int | None, max_pieces: int | None, form: str,
+    calibration: Path | None, shapes: tuple[str, ...], config_file: Path | None,
+) -> int:  # fmt: skip
+    """Cut a model into pieces for the NPU and for the host.
+
+    Nodes with errors go to the host. With -o, each piece becomes a model, and running them in order is compared with running
+    the whole; where that is not equal, nothing is written and the exit code is 5.
+    """
+    config = config_of(config_file, profile=profile, shapes=shapes)
+    flags = {"min_macs": min_macs, "max_pieces": max_pieces}
+    settings = msgspec.structs.replace(config.partition, **{k: v for k, v in flags.items() if v is not None})
+    device = registry.profile(config.profile)
+    document, analysis, checked = pipeline.judged(model, device, config)
+    found = partition(analysis, checked, device, settings)
+    digest = load.sha256(model) if form == "json" else ""
+    report = partition_report.PartitionReport(model, digest, found)
+    if output is not None:
+        from npu_guard import partition_files
+
+        result = partition_files.write(document, found, output, calibration=calibration)
+        report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
+    show(_RENDER[form](report))
+    for crash in checked.crashes:
+        complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
+    if report.verification is not None and report.written is None:
+        why = report.verification.reason or "they compute something else"
+        complain(f"{model}: the pieces were not verified ({why}); nothing was written")
+        return 5
+    return 4 if checked.crashes else 0

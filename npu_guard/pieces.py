@@ -1,0 +1,42 @@
+"""A model cut into pieces, as reports show it: a part of `results.py`, and as inert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PieceRow:
+    """A part of the model that runs in one go, on the `npu` or on the `host`."""
+
+    index: int
+    side: str
+    nodes: int
+    macs: int
+    bytes: int
+    """Activations that it makes."""
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class CrossingRow:
+    """A tensor that one piece hands to others, by their indices; `bytes` is None where an extent is not known."""
+
+    tensor: str
+    shape: tuple[int | str | None, ...] | None
+    dtype: str | None
+    bytes: int | None
+    source: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A model cut into pieces for NPU and host, in order of execution, in words and in numbers."""
+
+    headline: str
+    pieces: tuple[PieceRow, ...]
+    crossings: tuple[CrossingRow, ...]
+    advice: tuple[str, ...]
+    """What would join pieces or move work to the NPU, most of it first."""

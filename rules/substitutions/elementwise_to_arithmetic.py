@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.errors import Undecidable
+from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node, Value
+
+
+class ElementwiseToArithmetic(Substitution):
+    """An operator on each element that is plain arithmetic becomes that arithmetic.
+
+    -x = -1 x; |x| = max(x, -x); x^2 = x x, and x^3, x^4, x^0.5, x^-1 and x^-0.5 likewise; 1/x by Div;
+    softsign(x) = x / (1 + |x|); prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the channels is
+    sqrt(sum x x), the sum of squares the same without the root. Sum, of any number of tensors, is Add after Add.
+    """
+
+    name = "elementwise-to-arithmetic"
+    rules = ("NPU101",)
+    last = True  # others know their blocks by this operator
+    anchors = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sum", "ReduceL2", "ReduceSumSquare")
+    operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
+    good = (
+        Example(
+            "g (float[1,8,4,4] x) => (y) <float[8,1,1] s> { y = PRelu(x, s) }",
+            ops=("Relu", "Min", "Mul", "Add"),
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { n = Neg(x)  a = Abs(n)  s = Softsign(x)  y = Mul(a, s) }",
+            ops=("Mul", "Mul", "Max", "Mul", "Max", "Add", "Div", "Mul"),
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y)
+            <float e = {2.0}, float[1] h = {0.5}, float c = {3.0}>
+            { p = Pow(x, e)  r = Pow(p, h)  q = Pow(x, c)  y = Sum(p, r, q) }""",
+            ops=("Mul", "Sqrt", "Mul", "Mul", "Add", "Add"),
+            title="powers",
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y)
+            <float t = {0.5}, float i = {-0.5}>
+            { p = Mul(x, x)  q = Add(p, t)  r = Reciprocal(q)  s = Pow(q, i)  y = Mul(r, s) }""",
+            ops=("Mul", "Add", "Div", "Sqrt", "Div", "Mul"),
+            title="reciprocals",
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y)
+            <int64[1] axes = {1}> { n = ReduceL2(x, axes)  q = ReduceSumSquare(x, axes)  y = Mul(n, q) }""",
+            ops=("Mul", "ReduceSum", "Sqrt", "Mul", "ReduceSum", "Mul"),
+            title="lengths",
+        ),
+    )
+    bad = (
+        Example(
+            "g (float[1,8,4,4] x) => (y) <float e = {2.5}> { y = Pow(x, e) }",
+            refused="the exponent is 2.5",
+        ),
+        Example(
+            "g (float[1,8,4,4] x, float[1,8,4,4] e) => (y) { y = Pow(x, e) }",
+            refused="the exponent is not one constant",
+        ),
+        Example("g (int32[1,8,4,4] x) => (y) { y = Abs(x) }", refused="neither float32, float16 nor double"),
+        Example(
+            "g (float[1,8,4,4] x) => (y) <int64[2] axes = {2,3}> { y = ReduceL2(x, axes) }",
+            refused="it is not over channels",
+        ),
+    )
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        if not lacks(node, ctx):
+            return None
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        exponent = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
+        needs = _POWERS[exponent] if node.op_type == "Pow" else _NEEDS[node.op_type]
+        if node.op_type.startswith("Reduce"):
+            if (entry := ctx.profile.operators.get("ReduceSum")) is None or entry.status != "supported":
+                raise Refused("the device has no ReduceSum to write it with")
+            if ctx.axes(node) != (1,):
+                raise Refused("it is not over channels")
+        if node.op_type == "Sum" and len(node.inputs) > MOST:
+            raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
+        writable(node, ctx, needs)
+        return Site(self, node, (node,), (node.output,), exponent)
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        return {site.anchor.output: _written(site, Formula(build, site.anchor.output))}
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """A tenth more."""
+        f = Formula(build, site.anchor.output)
+        return {site.anchor.output: f("Mul", _written(site, f), 1.1)}
+
+
+MOST = 64
+"""Tensors of one Sum."""
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "Abs": ("Mul", "Max"), "Neg": ("Mul",), "Reciprocal": ("Div",), "Softsign": ("Mul", "Max", "Add", "Div"),
+    "PRelu": ("Relu", "Min", "Mul", "Add"), "Sum": ("Add",), "ReduceL2": ("Mul", "Sqrt"), "ReduceSumSquare": ("Mul",),
+}  # fmt: skip
+_POWERS: Mapping[float, tuple[str, ...]] = {
+    2.0: ("Mul",), 3.0: ("Mul",), 4.0: ("Mul",), 0.5: ("Sqrt",), -0.5: ("Sqrt", "Div"), -1.0: ("Div",),
+}  # fmt: skip
+
+
+def _exponent(node: Node, ctx: Context) -> float:
+    try:
+        array = ctx.array(ctx.input(node, 1))
+    except Undecidable:
+        array = np.zeros(0)
+    if array.size != 1 or array.ndim > len(node.output.shape or ()):
+        raise Refused("the exponent is not one constant")
+    found = float(array.reshape(()))
+    if found not in _POWERS:
+        raise Refused(f"the exponent is {found:g}")
+    return found
+
+
+def _written(site: Site, f: Formula) -> str:
+    node = site.anchor
+    x = node.inputs[0]
+    assert x is not None
+    if node.op_type == "Pow":
+        return _power(f, x, site.facts)
+    if node.op_type == "PRelu":
+        assert node.inputs[1] is not None
+        return f("Add", f("Relu", x), f("Mul", f("Min", x, 0.0), node.inputs[1]))
+    if node.op_type == "Sum":
+        total: str | Value = x
+        for value in node.inputs[1:]:
+            assert value is not None
+            total = f("Add", total, value)
+        return total if isinstance(total, str) else f("Add", x, 0.0)
+    if node.op_type.startswith("Reduce"):
+        total = f.build.reduce("ReduceSum", f("Mul", x, x), [1], keepdims=bool(node.attr("keepdims", 1)))
+        return f("Sqrt", total) if node.op_type == "ReduceL2" else total
+    return _SIMPLE[node.op_type](f, x)
+
+
+def _power(f: Formula, x: Value, exponent: float) -> str:
+    if exponent in (0.5, -0.5):
+        root = f("Sqrt", x)
+        return root if exponent > 0 else f("Div", 1.0, root)
+    if exponent == -1.0:
+        return f("Div", 1.0, x)
+    square = f("Mul", x, x)
+    return square if exponent == 2.0 else f("Mul", square, x if exponent == 3.0 else square)
+
+
+def _absolute(f: Formula, x: Value) -> str:
+    return f("Max", x, f("Mul", x, -1.0))
+
+
+_SIMPLE: Mapping[str, Callable[[Formula, Value], str]] = {
+    "Abs": _absolute,
+    "Neg": lambda f, x: f("Mul", x, -1.0),
+    "Reciprocal": lambda f, x: f("Div", 1.0, x),
+    "Softsign": lambda f, x: f("Div", x, f("Add", _absolute(f, x), 1.0)),
+}

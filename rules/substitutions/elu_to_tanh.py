@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node, Value
+
+_NEEDS = ("Relu", "Tanh", "Mul", "Add", "Sub", "Div")
+
+
+class EluToTanh(Substitution):
+    """Elu, Celu and Selu become Relu and Tanh.
+
+    elu(x) = max(x, 0) + a (exp(m) - 1) with m = min(x, 0), and tanh is the exponential in another form:
+    exp(m) - 1 = 2 tanh(m/2) / (1 - tanh(m/2)). With T = tanh(max(-x, 0) / 2), which lies in [0, 1],
+
+        elu(x) = max(x, 0) - 2 a T / (1 + T)
+
+    so nothing overflows, nothing near zero cancels, and the divisor lies in [1, 2]. celu has x / a in the exponential, and selu
+    is elu with a factor for either side.
+    """
+
+    name = "elu-to-tanh"
+    rules = ("NPU101",)
+    last = True  # others know their blocks by this operator
+    anchors = ("Elu", "Celu", "Selu")
+    operators = dict.fromkeys(_NEEDS, "supported")
+    good = (
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Elu(x) }",
+            ops=("Relu", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub"),
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { r = Elu<alpha = 0.3>(x)  y = Add(r, x) }",
+            ops=("Relu", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub", "Add"),
+            title="another alpha",
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Celu<alpha = 2.5>(x) }",
+            ops=("Relu", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub"),
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Selu(x) }",
+            ops=("Relu", "Mul", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub"),
+            opset=9,
+        ),
+    )
+    bad = (
+        Example("g (float[1,8,4,4] x) => (y) { y = Celu<alpha = -1.0>(x) }", refused="alpha is -1, not above 0"),
+        Example("g (float[1,8,4,4] x) => (y) { y = Elu(x) }", refused="opset 6 is older than 8", opset=6),
+        Example(
+            """g (float[1,8,4,4] x, bool b) => (y)
+            { y = If<then_branch = t () => (c) { c = Elu<alpha = 0.0>(x) }, else_branch = e () => (r) { r = Relu(x) }>(b) }""",
+            refused="it is inside a subgraph",
+        ),
+    )
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        if not lacks(node, ctx):
+            return None
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        writable(node, ctx, _NEEDS)
+        if node.op_type == "Celu" and node.attr("alpha", 1.0) <= 0:
+            raise Refused(f"alpha is {node.attr('alpha'):g}, not above 0")
+        return Site(self, node, (node,), (node.output,))
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        return self._write(site, build, 0.5)
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """The half forgotten."""
+        return self._write(site, build, 1.0)
+
+    def _write(self, site: Site, build: Builder, half: float) -> Mapping[Value, str]:
+        node, x = site.anchor, site.anchor.inputs[0]
+        assert x is not None
+        f = Formula(build, node.output)
+        alpha, gamma = node.attr("alpha", 1.0), node.attr("gamma", 1.0)
+        above = f("Relu", x)
+        if gamma != 1.0:
+            above = f("Mul", above, gamma)
+        t = f("Tanh", f.relu_of_negative(x, half / (alpha if node.op_type == "Celu" else 1.0)))
+        below = f("Mul", f("Div", t, f("Add", t, 1.0)), 2.0 * alpha * gamma)
+        return {node.output: f("Sub", above, below)}

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.substitution import APPROXIMATE, Builder, Example, Refused, Site, Substitution
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node, Value
+
+_NEEDS = ("Mul", "Add", "Sigmoid", "Tanh")
+
+
+class GeluToTanh(Substitution):
+    """Gelu by erf becomes its tanh form, which is at most 0.0005 off.
+
+    gelu(x) = x/2 (1 + erf(x / sqrt 2)), and erf(x / sqrt 2) comes close to tanh(u) with u = sqrt(2/pi) (x + 0.044715 x^3)
+    (Hendrycks and Gimpel, Gaussian Error Linear Units, 2016). The largest difference of the two gelus is 0.00047, at
+    |x| = 2.7. As (1 + tanh u) / 2 = sigmoid(2u), it is written x sigmoid(x (b + c x^2)) with b = sqrt(8/pi), c = 0.044715 b.
+
+    Exporters spell gelu out as a division by sqrt 2, Erf, an addition of 1 and two products; that is replaced as a whole.
+    An Erf by itself becomes tanh((b + 2 c z^2) z / sqrt 2).
+    """
+
+    name = "gelu-to-tanh"
+    exactness = APPROXIMATE
+    minimum_snr_db = 40.0
+    rules = ("NPU101",)
+    last = True  # others know their blocks by this operator
+    anchors = ("Gelu", "Erf")
+    operators = dict.fromkeys(_NEEDS, "supported") | {"Div": "supported"}
+    good = (
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Gelu(x) }",
+            ops=("Mul", "Mul", "Add", "Mul", "Sigmoid", "Mul"),
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y) <float r = {1.41421354}, float one = {1.0}, float half = {0.5}>
+            { d = Div(x, r)  e = Erf(d)  a = Add(e, one)  m = Mul(x, a)  y = Mul(m, half) }""",
+            ops=("Mul", "Mul", "Add", "Mul", "Sigmoid", "Mul"),
+            title="spelled out",
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y) <float r = {0.70710677}, float one = {1.0}, float half = {0.5}>
+            { h = Mul(x, half)  d = Mul(x, r)  e = Erf(d)  a = Add(one, e)  m = Mul(h, a)  y = Add(m, x) }""",
+            ops=("Mul", "Mul", "Add", "Mul", "Sigmoid", "Mul", "Add"),
+            title="spelled out by another exporter",
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { e = Erf(x)  y = Add(e, x) }",
+            ops=("Mul", "Mul", "Add", "Mul", "Tanh", "Add"),
+            title="erf by itself",
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y, e) <float r = {1.41421354}, float one = {1.0}, float half = {0.5}>
+            { d = Div(x, r)  e = Erf(d)  a = Add(e, one)  m = Mul(x, a)  y = Mul(m, half) }""",
+            ops=("Div", "Mul", "Mul", "Add", "Mul", "Tanh", "Add", "Mul", "Mul"),
+            title="erf of which something else is made too",
+        ),
+    )
+    bad = (
+        Example(
+            'g (float[1,8,4,4] x) => (y) { y = Gelu<approximate = "tanh">(x) }',
+            refused="silu-to-sigmoid-mul writes it exactly",
+        ),
+        Example("g (bfloat16[1,8,4,4] x) => (y) { y = Erf(x) }", refused="neither float32, float16 nor double"),
+        Example(
+            """g (float[1,8,4,4] x, bool b) => (y)
+            { y = If<then_branch = t () => (c) { c = Erf(x) }, else_branch = e () => (r) { r = Tanh(x) }>(b) }""",
+            refused="it is inside a subgraph",
+        ),
+    )
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        if not lacks(node, ctx):
+            return None
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        if node.op_type == "Gelu" and node.attr("approximate", "none") != "none":
+            raise Refused("it is the tanh form already; silu-to-sigmoid-mul writes it exactly")
+        writable(node, ctx, _NEEDS)
+        gelu = _spelled_out(node, ctx) if node.op_type == "Erf" else _Gelu(node.inputs[0], (node,))
+        return Site(
+            self, node, (node,) if gelu is None else gelu.nodes, (node.output if gelu is None else gelu.nodes[-1].output,), gelu
+        )
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        return self._write(site, build, 0.044715)
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """A cubic term of the wrong sign."""
+        return self._write(site, build, -0.044715)
+
+    def _write(self, site: Site, build: Builder, cubic: float) -> Mapping[Value, str]:
+        gelu, b = site.facts, math.sqrt(8 / math.pi)
+        f, x = Formula(build, site.anchor.output), site.anchor.inputs[0] if gelu is None else gelu.x
+        assert x is not None
+        if gelu is None:  # erf(z) is tanh(u) at x = sqrt(2) z
+            first, third = b / math.sqrt(2), 2 * cubic * b / math.sqrt(2)
+            return {site.anchor.output: f("Tanh", f("Mul", f("Add", f("Mul", f("Mul", x, x), third), first), x))}
+        gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), cubic * b), b), x))
+        return {site.replaced[0]: f("Mul", x, gate)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Gelu:
+    """What gelu is taken of, and the nodes that spell it out, of which the last gives it."""
+
+    x: Value | None
+    nodes: tuple[Node, ...]
+
+
+def _spelled_out(erf: Node, ctx: Context) -> _Gelu | None:
+    """The gelu of which this Erf is a part, in any order of its factors; None where it is something else."""
+    scale = erf.inputs[0].producer if erf.inputs[0] is not None else None
+    found = None if scale is None else _times(scale, ctx)
+    if scale is None or found is None or not math.isclose(found[1], math.sqrt(0.5), rel_tol=1e-3):
+        return None
+    x, nodes, value, factor, squared = found[0], [erf], erf.output, 1.0, False
+    while not squared or not math.isclose(factor, 0.5, rel_tol=1e-3):
+        readers = value.consumers
+        if len(readers) != 1 or value.is_output:
+            return None
+        node = readers[0]
+        others = [v for v in node.inputs if v is not value]
+        if len(others) != 1 or others[0] is None:
+            return None
+        number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
+        if len(nodes) == 1:
+            if node.op_type != "Add" or number != 1.0:
+                return None
+        elif node.op_type != "Mul":
+            return None
+        elif number is not None:
+            factor *= number
+        elif others[0] is x and not squared:
+            squared = True
+        elif scaled is not None and scaled[0] is x and not squared:
+            squared, factor = True, factor * scaled[1]
+        else:
+            return None
+        nodes.append(node)
+        value = node.output
+    return _Gelu(x, tuple(nodes))
+
+
+def _times(node: Node, ctx: Context) -> tuple[Value, float] | None:
+    """A value times a number."""
+    if node.op_type not in ("Mul", "Div") or node.domain or len(node.inputs) != 2:
+        return None
+    for x, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
+        number = None if other is None else _number(other, ctx)
+        if x is not None and number is not None and not (node.op_type == "Div" and (x is not node.inputs[0] or number == 0)):
+            return x, number if node.op_type == "Mul" else 1 / number
+    return None
+
+
+def _number(value: Value, ctx: Context) -> float | None:
+    array = ctx.analysis.constants.get(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None

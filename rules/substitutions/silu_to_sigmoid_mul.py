@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+
+if TYPE_CHECKING:
+    from npu_guard.context import Context
+    from npu_guard.graph import Node, Value
+
+_NEEDS = {
+    "Swish": ("Sigmoid", "Mul"),
+    "Gelu": ("Sigmoid", "Mul", "Add"),
+    "Mish": ("Sigmoid", "Mul", "Add", "Div"),
+}
+
+
+class SiluToSigmoidMul(Substitution):
+    """Swish, Mish and the tanh form of Gelu become the input times a gate of sigmoids.
+
+    swish(x) = x s(a x) by definition (SiLU is a = 1). The tanh form of gelu is one too, as (1 + tanh u) / 2 = s(2u):
+
+        x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x s(x (b + c x^2)),  b = sqrt(8/pi), c = 0.044715 b
+
+    mish(x) = x tanh(ln(1 + exp x)); with n = s(-x) = 1 / (1 + exp x), tanh(-ln n) = (1 - n^2) / (1 + n^2), and 1 - n = s(x). So
+    mish(x) = x s(x) (1 + n) / (1 + n^2), where nothing cancels and the divisor lies in [1, 2].
+    """
+
+    name = "silu-to-sigmoid-mul"
+    rules = ("NPU101",)
+    last = True  # others know their blocks by this operator
+    anchors = ("Swish", "Mish", "Gelu")
+    operators = dict.fromkeys(("Sigmoid", "Mul", "Add", "Div"), "supported")
+    good = (
+        Example("g (float[1,8,4,4] x) => (y) { y = Swish(x) }", ops=("Sigmoid", "Mul"), opset=24),
+        Example(
+            'g (float[1,8,4,4] x) => (y) { y = Gelu<approximate = "tanh">(x) }',
+            ops=("Mul", "Mul", "Add", "Mul", "Sigmoid", "Mul"),
+            title="gelu by its tanh form",
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Mish(x) }",
+            ops=("Mul", "Sigmoid", "Add", "Mul", "Add", "Div", "Sigmoid", "Mul", "Mul"),
+        ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { m = Swish<alpha = 1.702>(x)  y = Mul(m, x) }",
+            ops=("Mul", "Sigmoid", "Mul", "Mul"),
+            opset=24,
+            title="steeper",
+        ),
+    )
+    bad = (
+        Example("g (double[1,8,4,4] x) => (y) { y = Gelu(x) }", refused="by erf, which is no gate of sigmoids"),
+        Example("g (float[1,8,4,4] x) => (y) { y = Gelu(x) }", refused="gelu-to-tanh comes close"),
+        Example(
+            """g (float[1,8,4,4] x, bool b) => (y)
+            { y = If<then_branch = t () => (c) { c = Mish(x) }, else_branch = e () => (r) { r = Sigmoid(x) }>(b) }""",
+            refused="it is inside a subgraph",
+        ),
+    )
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        if not lacks(node, ctx):
+            return None
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        if node.op_type == "Gelu" and node.attr("approximate", "none") != "tanh":
+            raise Refused("it is gelu by erf, which is no gate of sigmoids; gelu-to-tanh comes close")
+        writable(node, ctx, _NEEDS[node.op_type])
+        return Site(self, node, (node,), (node.output,))
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        return self._write(site, build, 1.0)
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """Gates that are too steep."""
+        return self._write(site, build, 1.25)
+
+    def _write(self, site: Site, build: Builder, steeper: float) -> Mapping[Value, str]:
+        node, x = site.anchor, site.anchor.inputs[0]
+        assert x is not None
+        f = Formula(build, node.output)
+        if node.op_type == "Gelu":
+            slope = steeper * math.sqrt(8 / math.pi)
+            gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), 0.044715 * slope), slope), x))
+        elif node.op_type == "Mish":
+            n = f("Sigmoid", f("Mul", x, -steeper))
+            rest = f("Div", f("Add", n, 1.0), f("Add", f("Mul", n, n), 1.0))
+            gate = f("Mul", f("Sigmoid", x), rest)
+        else:
+            alpha = steeper * node.attr("alpha", 1.0)
+            gate = f("Sigmoid", x if alpha == 1.0 else f("Mul", x, alpha))
+        return {node.output: f("Mul", x, gate)}
