@@ -11,7 +11,7 @@ import torch
 
 from npu_guard.models.blocks.attention import AxialConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A7"
 
@@ -27,3 +27,5 @@ def inputs(size: str = "full") -> dict[str, torch.Tensor]:
 
 
 EXPECTED: dict[str, tuple[Expect, ...]] = {"aimotive-aiware": ()}
+
+FIXED = {"aimotive-aiware": Fixed(EXPECTED["aimotive-aiware"])}

@@ -11,7 +11,7 @@ import torch
 
 from npu_guard.models.blocks.attention import AxialConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A7b"
 
@@ -32,3 +32,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU201", "error", measured=19, allowed=17, scope="horizontal"),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("large-kernel-to-phases",))}

@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.attention import CBAM
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A5"
 
@@ -31,3 +31,5 @@ def inputs(size: str = "full") -> dict[str, torch.Tensor]:
 EXPECTED: dict[str, tuple[Expect, ...]] = {
     "aimotive-aiware": (Expect("NPU401", "warning", measured=1, allowed=8, scope="spatial.conv"),)
 }
+
+FIXED = {"aimotive-aiware": Fixed(EXPECTED["aimotive-aiware"])}

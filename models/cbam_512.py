@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.attention import CBAM
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A5b"
 
@@ -32,5 +32,12 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     "aimotive-aiware": (
         Expect("NPU302", "error", measured=512, allowed=256, scope="spatial"),
         Expect("NPU401", "warning", measured=1, allowed=8, scope="spatial.conv"),
+    )
+}
+
+FIXED = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU401", "warning", measured=1, allowed=8, scope="spatial.conv"),),
+        substitutions=("wide-reduce-max-to-groups",),
     )
 }

@@ -14,7 +14,7 @@ import torch
 
 from npu_guard.models.blocks.seeding import seeded, signed
 from npu_guard.models.blocks.transformer import CrossAttention
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A11b"
 
@@ -37,3 +37,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU103", "error", scope="attention", count=5),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("self-attention-to-position-maps",))}

@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.deform import DeformableConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A12"
 
@@ -34,3 +34,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU401", "error", measured=18, allowed=8, scope="offset"),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(findings=(Expect("NPU106", "error"),), substitutions=("channels-to-aligned",))}

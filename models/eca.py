@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.refused import ECA
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A8a"
 
@@ -34,3 +34,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU401", "warning", measured=1, allowed=8, scope="conv"),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("eca-to-se",))}

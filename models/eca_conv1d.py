@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.refused import ECAConv1d
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A8b"
 
@@ -35,3 +35,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU401", "warning", measured=1, allowed=8, scope="conv"),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("eca-to-se",))}

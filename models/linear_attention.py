@@ -14,7 +14,7 @@ import torch
 
 from npu_guard.models.blocks.refused import LinearAttention
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A6"
 
@@ -34,5 +34,15 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU101", "warning", count=2),
         Expect("NPU102", "error", count=5),
         Expect("NPU103", "error", count=2),
+    )
+}
+
+FIXED = {
+    "aimotive-aiware": Fixed(
+        findings=(
+            Expect("NPU102", "error", count=5),
+            Expect("NPU103", "error", count=2),
+        ),
+        substitutions=("elu-to-tanh",),
     )
 }

@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks import resnet
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "D9"
 
@@ -30,3 +30,5 @@ def inputs(size: str = "full") -> dict[str, torch.Tensor]:
 
 
 EXPECTED: dict[str, tuple[Expect, ...]] = {"aimotive-aiware": (Expect("NPU104", "warning", count=2),)}
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("flattened-head-to-conv",))}

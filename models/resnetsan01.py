@@ -17,7 +17,7 @@ import torch
 
 from npu_guard.models.blocks import decoder, resnet
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A1"
 
@@ -37,5 +37,12 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     "aimotive-aiware": (
         Expect("NPU101", "warning", scope="decoder.levels", count=10),
         Expect("NPU401", "warning", measured=1, allowed=8, scope="decoder.heads", count=8),
+    )
+}
+
+FIXED = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU401", "warning", measured=1, allowed=8, scope="decoder.heads", count=8),),
+        substitutions=("elu-to-tanh",),
     )
 }

@@ -16,7 +16,7 @@ import torch
 from npu_guard.models.blocks import decoder, resnet
 from npu_guard.models.blocks.attention import CBAM, SE, AxialConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A2"
 
@@ -44,3 +44,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU401", "warning", measured=1, allowed=8, scope="encoder.attention.2.spatial", count=1),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(EXPECTED["aimotive-aiware"])}

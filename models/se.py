@@ -12,7 +12,7 @@ import torch
 
 from npu_guard.models.blocks.attention import SE
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A4"
 
@@ -28,3 +28,5 @@ def inputs(size: str = "full") -> dict[str, torch.Tensor]:
 
 
 EXPECTED: dict[str, tuple[Expect, ...]] = {"aimotive-aiware": ()}
+
+FIXED = {"aimotive-aiware": Fixed(EXPECTED["aimotive-aiware"])}

@@ -15,7 +15,7 @@ import torch
 
 from npu_guard.models.blocks.refused import SelfAttention
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A3"
 
@@ -37,3 +37,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU103", "error", count=2),
     )
 }
+
+FIXED = {"aimotive-aiware": Fixed(substitutions=("self-attention-to-position-maps",))}

@@ -15,7 +15,7 @@ import torch
 
 from npu_guard.models.blocks.seeding import seeded, signed
 from npu_guard.models.blocks.transformer import TransformerBlock
-from npu_guard.system import Expect
+from npu_guard.system import Expect, Fixed
 
 ID = "A11a"
 
@@ -36,5 +36,11 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
         Expect("NPU102", "error", count=12),
         Expect("NPU103", "error", scope="attention", count=4),
         Expect("NPU103", "error", scope="mlp", count=2),
+    )
+}
+
+FIXED = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU101", "warning", scope="mlp"),), substitutions=("self-attention-to-position-maps",)
     )
 }

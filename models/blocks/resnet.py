@@ -71,9 +71,14 @@ class ResNetEncoder(nn.Module):
 class ResNetClassifier(nn.Module):
     """ResNet-18 with the usual tail: global mean, flatten to `[B, C]`, linear to `[B, classes]`."""
 
-    def __init__(self, widths: tuple[int, ...] = WIDTHS, classes: int = 1000) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...] = WIDTHS,
+        classes: int = 1000,
+        attention: Mapping[int, Callable[[int], nn.Module]] | None = None,
+    ) -> None:
         super().__init__()
-        self.encoder = ResNetEncoder(widths)
+        self.encoder = ResNetEncoder(widths, attention)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(widths[-1], classes)
 

@@ -23,11 +23,32 @@ def seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
         for name, parameter in module.named_parameters():
             parameter.copy_(_draw(name, parameter.shape, generator))
         for child in module.modules():
-            if isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None:
+            if (
+                isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d)
+                and child.running_mean is not None
+                and child.running_var is not None
+            ):
                 child.running_mean.copy_(torch.randn(child.running_mean.shape, generator=generator) * 0.1)
                 # About 2, because that is the variance which _draw's weights give: residual sums then stay
                 # bounded with depth, and the sigmoids behind them do not saturate.
                 child.running_var.copy_(torch.rand(child.running_var.shape, generator=generator) + 1.5)
+    return module.eval()
+
+
+def settled(module: nn.Module, *inputs: Tensor) -> nn.Module:
+    """The module with each batch norm's statistics measured on a batch of `inputs`, as training leaves them.
+
+    For networks in which gates or SiLU shrink the signal more than what `seeded` draws allows for.
+    """
+    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    with torch.no_grad():
+        for norm in norms:
+            norm.train()
+            norm.momentum = 1.0
+        module(*inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return module.eval()
 
 

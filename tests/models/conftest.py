@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -49,13 +50,17 @@ def systems() -> dict[str, ModuleType]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """(system, exporter) -> path of the ONNX file at size tiny."""
-    folder = tmp_path_factory.mktemp("zoo")
+    # Processes that share the tests share the exports: the folder around their own is that of this run.
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    folder = tmp_path_factory.getbasetemp().parent / "zoo" if worker else tmp_path_factory.mktemp("zoo")
+    folder.mkdir(exist_ok=True)
 
     def make(name: str, exporter: str) -> Path:
         path = folder / f"{name}.{exporter}.onnx"
         if not path.exists():
-            system = _load(name)
-            export(system.build("tiny"), system.inputs("tiny"), path, exporter=exporter, root=ROOT)
+            system, own = _load(name), folder / f"{worker}-{path.name}"
+            export(system.build("tiny"), system.inputs("tiny"), own, exporter=exporter, root=ROOT)
+            own.replace(path)
         return path
 
     return make

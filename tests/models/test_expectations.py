@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 
 from npu_guard import pipeline, registry, zoo
 from npu_guard.config import Config
-from npu_guard.results import Finding, Verdict
-from npu_guard.system import Expect
+from npu_guard.results import Finding, Outcome, Verdict
+from npu_guard.system import counted, wanted
 
 PROFILE = "aimotive-aiware"
 NAMES = [entry.name for entry in zoo.entries()]
@@ -23,21 +22,10 @@ def findings(path: Path) -> tuple[Finding, ...]:
     report = pipeline.check_model(str(path), registry.profile(PROFILE), Config())
     assert report.error is None, report.error
     assert not report.crashes
-    assert not report.unknown
+    # How many boxes survive is unknown by nature; nothing else is, and no finding is left open for it.
+    assert all("NonMaxSuppression" in reason for reason in report.unknown.values())
+    assert not any(finding.outcome is Outcome.UNDECIDED for finding in report.findings)
     return report.findings
-
-
-def counted(found: tuple[Finding, ...]) -> collections.Counter[object]:
-    return collections.Counter(
-        (f.rule, f.severity.value, f.evidence and f.evidence.measured, f.evidence and f.evidence.allowed) for f in found
-    )
-
-
-def wanted(expected: tuple[Expect, ...]) -> collections.Counter[object]:
-    total: collections.Counter[object] = collections.Counter()
-    for e in expected:
-        total[e.rule, e.severity, e.measured, e.allowed] += e.count
-    return total
 
 
 def in_scope(finding: Finding, scope: str) -> bool:
@@ -62,7 +50,8 @@ def test_findings_are_those_expected(name: str, exporter: str, exported: Callabl
     simplified, _ = onnxsim.simplify(onnx.load(path))
     short = tmp_path / "simplified.onnx"
     onnx.save(simplified, short)
-    assert counted(findings(short)) == wanted(expected)
+    respelled = getattr(zoo.system(name), "SIMPLIFIED", {}).get(PROFILE, ())
+    assert counted(findings(short)) == wanted((*expected, *respelled))
 
 
 def test_recommended_designs_have_no_errors(exported: Callable[[str, str], Path]) -> None:

@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from npu_guard.analyze import analyze
+from npu_guard.load import load
 from npu_guard.models.blocks.seeding import signed
 from npu_guard.system import Expect
 
@@ -34,6 +36,11 @@ INTERESTING = frozenset(
     {"Conv", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MatMul", "Gemm", "Softmax", "Elu", "Gelu", "Resize"}
     | {"LayerNormalization", "DeformConv", "ReduceMax", "ReduceSum", "Concat"}
 )
+
+# Fused attention is taken apart by each exporter in its own way, with more or fewer reshapes that undo each other.
+SPELLED_APART = frozenset({"vit_block"})
+# More than 50 GMACs, and run in full by `make zoo` alone.
+HEAVY = frozenset({"deeplabv3_drn", "deeplabv3_drn_segmenter", "mask_rcnn"})
 
 
 def test_pack_is_found(systems: dict[str, ModuleType]) -> None:
@@ -63,7 +70,9 @@ def test_scopes_name_modules(system: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("size", ["tiny", "full"])
-def test_runs(system: ModuleType, size: str) -> None:
+def test_runs(name: str, system: ModuleType, size: str) -> None:
+    if size == "full" and name in HEAVY:
+        pytest.skip("takes too long")
     module = system.build(size)
     assert not any(child.training for child in module.modules())
     for output in run_torch(module, system.inputs(size)):
@@ -87,7 +96,7 @@ def test_no_branch_is_silent(system: ModuleType) -> None:
 
 def test_batch_norm_statistics_are_drawn(system: ModuleType) -> None:
     for child in system.build("tiny").modules():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
             for statistic in (child.running_mean, child.running_var):
                 assert statistic is not None
                 assert statistic.std() > 0
@@ -119,12 +128,13 @@ def test_export_computes_the_same(name: str, system: ModuleType, exporter: str, 
 
 
 def test_exporters_spell_alike(name: str, exported: Exported) -> None:
-    spellings = [
-        Counter(SAME.get(node.op_type, node.op_type) for node in onnx.load(exported(name, exporter)).graph.node)
-        for exporter in ("dynamo", "legacy")
-    ]
+    spellings = []
+    for exporter in ("dynamo", "legacy"):
+        # What a device runs: the older exporter computes pads and sizes in the graph, where the other writes constants.
+        nodes = analyze(load(exported(name, exporter))).nodes()
+        spellings.append(Counter(SAME.get(node.op_type, node.op_type) for node in nodes))
     first, second = ({key: count[key] for key in sorted(count) if key in INTERESTING} for count in spellings)
-    assert first == second
+    assert (first == second) == (name not in SPELLED_APART)
 
 
 def run_torch(module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
