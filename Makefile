@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs chromium bench bench-report bench-peers clean
+.PHONY: help demo test lint types docs chromium bench bench-report bench-peers bench-fleet test-long zoo study fuzz fuzz-guided ecosystem test-cluster clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -35,6 +35,7 @@ types: $(VENV)/dev  ## Types alone: mypy --strict on engine and packs.
 
 docs: $(VENV)/dev  ## Rewrite everything that is generated: docs, JSON schema, golden files.
 	$(BIN)/python docs/generate.py
+	$(BIN)/python bench/study/run.py --page
 	$(BIN)/python -m pytest -q -p no:randomly --update-golden tests/test_golden.py
 
 # The report is tested in a real browser. Playwright drives the system's, so nothing else is downloaded.
@@ -45,7 +46,7 @@ chromium:
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium; } >/dev/null; \
 	else echo 'make: the browser tests need Chromium; as root: apt-get install chromium' >&2; exit 1; fi
 
-bench: $(VENV)/base  ## Measure start-up, time and memory against the budgets.
+bench: $(VENV)/dev  ## Measure start-up, time and memory against the budgets.
 	$(BIN)/python bench/run.py
 
 bench-report: $(VENV)/dev chromium  ## Write and open the HTML report of a model with 10,000 nodes.
@@ -53,6 +54,34 @@ bench-report: $(VENV)/dev chromium  ## Write and open the HTML report of a model
 
 bench-peers: $(VENV)/base  ## The same files with other tools, each in an environment of its own below .bench/.
 	$(BIN)/python bench/run.py --peers
+
+bench-fleet: $(VENV)/cluster  ## What a million models in an object store cost, into docs/scale.md.
+	$(BIN)/python bench/fleet.py --output docs/scale.md
+
+# Long runs. SECONDS bounds the first two; CORPORA names folders of models: make ecosystem CORPORA="timm=/data/timm".
+SECONDS := 300
+fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --full
+
+fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
+	@$(PIP) install atheris
+	$(BIN)/python fuzz/guided.py fuzz/corpus -max_total_time=$(SECONDS)
+
+ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, into docs/ecosystem.md.
+	$(BIN)/python bench/ecosystem.py $(CORPORA) --output docs/ecosystem.md
+
+test-cluster: $(VENV)/cluster  ## A Ray cluster that loses a node, and an S3-compatible server.
+	$(BIN)/python -m pytest tests/fleet
+
+test-long: $(VENV)/dev  ## Many random networks of the zoo's blocks: fix leaves no error.
+	NPU_GUARD_EXAMPLES=1000 $(BIN)/python -m pytest -q -p no:randomly tests/substitutions/test_networks_property.py
+
+zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.
+	$(BIN)/python docs/seed_table.py
+
+study: $(VENV)/dev  ## Ask the vendors' compilers (their licences are yours to accept) and rewrite docs/agreement.md.
+	$(BIN)/python bench/study/run.py
 
 clean:  ## Remove the environment, caches and build results.
 	rm -rf $(VENV) .bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -71,4 +100,9 @@ $(VENV)/base: pyproject.toml
 $(VENV)/dev: $(VENV)/base requirements/torch.txt
 	@echo 'Installing torch and the development tools ...'
 	@$(PIP) install --requirement requirements/torch.txt --editable '.[torch]' --group dev
+	@touch $@
+
+$(VENV)/cluster: $(VENV)/dev
+	@echo 'Installing Ray and an S3-compatible server ...'
+	@$(PIP) install --editable '.[cluster]' s3fs 'moto[server]'
 	@touch $@

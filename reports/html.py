@@ -23,6 +23,7 @@ LAYERS = True
 SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
 _STILL_FINDINGS = 500  # lines of the table for browsers without scripts
 _STILL_NODES = 20
+_CROSSINGS = 100
 _LONGEST = 4000
 _HEADLINES = {
     Verdict.PASS: "Nothing in this model is known to keep it off {device}",
@@ -111,6 +112,7 @@ def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any
         "coverage": charts.coverage(model.layers),
         "bars": charts.module_bars(model, root),
         "memory": charts.memory(model.layers),
+        "pieces": _pieces(model),
         "picture": picture.draw(root) if model.layers else None,
         "device": model.device,
         "limits": _open_points(model, counts),
@@ -152,6 +154,23 @@ def _fired(model: ModelReport) -> list[dict[str, Any]]:
         }
         for g in groups
     ]
+
+
+def _pieces(model: ModelReport) -> dict[str, Any] | None:
+    """Tables of what runs where and of what goes from one piece to another."""
+    cut = model.pieces
+    if cut is None:
+        return None
+    total = model.totals.macs
+    return {
+        "headline": cut.headline,
+        "rows": [(p, 100 * p.macs / total if total else 0.0, si(p.bytes)) for p in cut.pieces],
+        "crossings": [
+            (c, page_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
+        ],
+        "more": max(0, len(cut.crossings) - _CROSSINGS),
+        "advice": cut.advice,
+    }
 
 
 def _still(model: ModelReport) -> dict[str, Any]:

@@ -19,7 +19,9 @@ FORMATS = tuple(registry.members("reports"))
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_format(form: str, root: Path, golden: Callable[[str, str], None]) -> None:
-    report = pipeline.check_models(MODELS, Config(), hashes=True, layers=registry.shows_layers(form))
+    report = pipeline.check_models(
+        MODELS, Config(), hashes=True, layers=registry.shows_layers(form), remedies=registry.shows_remedies(form)
+    )
     content = registry.renderer(form)(report, color=False)
     if form == "html":  # style and scripts are files of their own; what counts here is the page
         content = re.sub(r"(<style[^>]*>|<script(?! type)[^>]*>).*?(</style>|</script>)", r"\1\2", content, flags=re.DOTALL)

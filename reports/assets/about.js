@@ -42,7 +42,7 @@ class About {
       el("h4", {}, "Numbers"),
       this.facts([["Output", m.text("shape", i)], ["Type", m.text("dtype", i)], ["MACs", this.share(rows.macs[i])], ["Parameters", rows.params[i] ? rows.params[i].toLocaleString("en") : ""],
         ["Output size", si(rows.bytes[i], "B")], ["Live memory", si(rows.live[i], "B")], ["Alignment padding", rows.waste[i] === null ? "" : percent(rows.waste[i])],
-        ["Tensor", rows.output[i] || ""], ["Module", m.text("module", i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
+        ["Tensor", rows.output[i] || ""], ["Module", m.text("module", i)], ["Piece", m.pieceWords(i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
       ...list("Reads", rows.inputs[i]), ...list("Read by", readers));
   }
 
@@ -53,7 +53,8 @@ class About {
     this.element.replaceChildren(this.crumbs(this.modules.path.get(g).slice(0, -1)), el("h3", {}, mark(this.modules.worst(g), 15), " " + this.modules.short(g)), el("div", { class: "path" }, title),
       el("p", { class: "muted" }, this.modules.counts(g)),
       ...(rules.size ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...[...rules].sort().map(([rule, count]) => el("li", {}, this.model.ruleLink(rule), ": " + count)))] : []),
-      el("h4", {}, "Numbers"), this.facts([["Layers", s.count.toLocaleString("en")], ["MACs", this.share(s.macs)], ["Parameters", s.params.toLocaleString("en")]]));
+      el("h4", {}, "Numbers"), this.facts([["Layers", s.count.toLocaleString("en")], ["MACs", this.share(s.macs)], ["Parameters", s.params.toLocaleString("en")],
+        ["Pieces", [...s.pieces].sort((a, b) => a - b).map((p) => p + ", " + this.model.data.sides[p]).join("; ")]]));
   }
 
   missing(name) {

@@ -112,10 +112,10 @@ class GraphView {
     }
   }
 
-  card(kind, title, extra, detail, many) {
+  card(kind, title, extra, detail, many, pieces) {
     const { width, height } = BOX, name = svg("text", { class: "name", x: 17, y: 19 }, title);
     if (extra) name.append(svg("tspan", { class: "detail", dx: 6, "font-weight": 400 }, extra));
-    const drawn = svg("g", { class: "box v-" + kind });
+    const side = this.model.side(pieces), drawn = svg("g", { class: "box v-" + kind + (side ? " on-" + side : "") });
     if (many) drawn.append(svg("rect", { class: "card under", x: 3, y: 3, width, height, rx: 5 }));
     drawn.append(svg("rect", { class: "card", width, height, rx: 5 }), svg("rect", { x: 5, y: 6, width: 4, height: height - 12, rx: 2, fill: "url(#fill-" + kind + ")" }),
       name, svg("text", { class: "detail", x: 17, y: 35 }, detail));
@@ -124,18 +124,17 @@ class GraphView {
   }
 
   rowBox(i) {
-    const kind = this.model.kind(i), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
+    const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
     const room = Math.floor((BOX.width - (kind === "ok" ? 30 : 48) - 7.8 * op.length) / 6.4); // characters of the module's name that fit behind
-    const drawn = this.card(kind, cut(op, 18), label && room >= Math.min(4, label.length) ? cut(label, room) : "", cut(shape, 26));
+    const drawn = this.card(kind, cut(op, 18), label && room >= Math.min(4, label.length) ? cut(label, room) : "", cut(shape, 26), false, pieces);
     const found = (this.model.findingsOf.get(i) || []).filter((f) => f.kind !== "suppressed");
-    drawn.setAttribute("aria-label", [op, label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding"].join(", "));
+    drawn.setAttribute("aria-label", [op, label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding", ...(pieces.length ? ["piece " + this.model.pieceWords(i)] : [])].join(", "));
     return drawn;
   }
 
   groupBox(g) {
-    const kind = this.modules.worst(g);
-    const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true);
-    const s = this.modules.sums.get(g), bad = s.error + s.undecided + s.warning;
+    const kind = this.modules.worst(g), s = this.modules.sums.get(g), bad = s.error + s.undecided + s.warning;
+    const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true, [...s.pieces]);
     if (bad) drawn.append(svg("text", { class: "detail", x: BOX.width - 7, y: 35, "text-anchor": "end" }, bad > 999 ? "999+" : String(bad)));
     drawn.setAttribute("aria-label", "Module " + this.modules.title(g) + ", " + this.modules.words(g) + ", " + this.modules.counts(g));
     drawn.setAttribute("aria-expanded", "false");

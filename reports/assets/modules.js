@@ -9,7 +9,7 @@ class Modules {
     this.path = new Map([[ROOT, []]]);
     this.children = new Map([[ROOT, []]]);
     this.sums = new Map();
-    const sum = () => ({ first: Infinity, count: 0, macs: 0, params: 0, error: 0, undecided: 0, warning: 0 });
+    const sum = () => ({ first: Infinity, count: 0, macs: 0, params: 0, pieces: new Set(), error: 0, undecided: 0, warning: 0 });
     this.sums.set(ROOT, sum());
     groups.forEach(([, parent], g) => {
       this.path.set(g, [...this.path.get(parent), g]);
@@ -34,6 +34,7 @@ class Modules {
       s.count += 1;
       s.macs += rows.macs[i] || 0;
       s.params += rows.params[i];
+      if (rows.piece && rows.piece[i] >= 0) s.pieces.add(rows.piece[i]);
       if (kind in s) s[kind] += 1;
     }
   }

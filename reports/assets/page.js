@@ -28,6 +28,11 @@ class Model {
   name(i) { return this.data.rows.node[i] || "(no name)"; }
   kind(i) { return VERDICTS[this.data.rows.verdict[i]]; }
 
+  /* Of rows that are in pieces: their numbers, and in words the sides they are on. */
+  piecesOf(rows) { const { piece } = this.data.rows; return piece ? [...new Set(rows.map((i) => piece[i]).filter((p) => p >= 0))] : []; }
+  side(pieces) { const found = new Set(pieces.map((p) => this.data.sides[p])); return found.size > 1 ? "both" : [...found][0] || ""; }
+  pieceWords(i) { const [p] = this.piecesOf([i]); return p === undefined ? "" : p + ", " + this.data.sides[p]; }
+
   /* The part of the address that means a node: its name where no other has it, else its number. */
   key(i) { const name = this.data.rows.node[i]; return name && !name.startsWith("@") && this.names.get(name) === i ? name : "@" + i; }
   find(key) {
@@ -93,6 +98,7 @@ class Model {
         { key: "node", label: "Node", head: true, class: "name", value: (i) => rows.node[i], cell: (i) => this.nodeLink(i) },
         { key: "op", label: "Operator", value: (i) => this.text("op", i), cell: (i) => this.text("op", i) },
         { key: "module", label: "Module", class: "module", value: (i) => this.text("module", i), cell: (i) => this.text("module", i) },
+        this.data.sides.length && { key: "piece", label: "Piece", value: (i) => rows.piece[i], cell: (i) => this.pieceWords(i) },
         { key: "shape", label: "Output shape", number: true, value: (i) => rows.bytes[i], cell: (i) => this.text("shape", i) },
         { key: "dtype", label: "Type", value: (i) => this.text("dtype", i), cell: (i) => this.text("dtype", i) },
         number("macs", "MACs", (i) => (rows.macs[i] === 0 ? "–" : si(rows.macs[i]))),

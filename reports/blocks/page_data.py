@@ -65,7 +65,8 @@ def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[s
         "macs": model.totals.macs,
         "groups": [[texts(g.label), parents[id(g)], int(g.part)] for g in groups],
         "open": [number_of[id(g)] for g in opened],
-        "rows": _rows(model.layers, names, homes, texts),
+        "rows": _rows(model.layers, names, homes, texts) | _pieces(model),
+        "sides": [] if model.pieces is None else [piece.side for piece in model.pieces.pieces],
         "findings": _findings(model, texts),
         "texts": list(texts.shown),
     }
@@ -90,6 +91,11 @@ def _rows(layers: Sequence[LayerRow], names: dict[int, str], homes: dict[int, in
         "verdict": [VERDICTS.index(r.verdict) for r in layers],
         "results": {str(r.index): [printable(name, _NAME) for name in r.results] for r in layers if r.results},
     }
+
+
+def _pieces(model: ModelReport) -> dict[str, Any]:
+    """The piece of each row, -1 where it is in none, if the model was cut."""
+    return {} if model.pieces is None else {"piece": [-1 if r.piece is None else r.piece for r in model.layers]}
 
 
 def _findings(model: ModelReport, texts: Texts) -> list[list[Any]]:

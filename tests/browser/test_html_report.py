@@ -349,3 +349,39 @@ def test_operators_without_names_or_modules_are_drawn_in_parts(show: Show, tmp_p
     page.goto(page.url.split("#")[0] + "#node=@250")
     expect(page.locator(".canvas .box.chosen")).to_be_in_viewport()
     expect(page.locator(".aside .path")).to_have_text("same")
+
+
+def test_pieces_on_the_npu_and_on_the_host(show: Show, tmp_path: Path) -> None:
+    """A convolution, a Transpose that the device lacks, and a convolution: what runs where in tables, graph and layers."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "/first/conv/Conv"),
+        helper.make_node("Transpose", ["a"], ["b"], "/second/Transpose", perm=[0, 1, 3, 2]),
+        helper.make_node("Conv", ["b", "w"], ["y"], "/second/conv/Conv"),
+    ]
+    page = show([save(tmp_path / "net.onnx", nodes, 64)])
+    block = page.locator(".pieces")
+    expect(block).to_contain_text("2 pieces on the NPU, 1 piece on the host, 2 tensors crossing (32.8 kB)")
+    first, second = (table.locator("tbody tr").all_inner_texts() for table in block.locator("table").all())
+    assert [line.strip().split("\t")[:2] for line in first] == [["0 npu", "1"], ["1 host", "1"], ["2 npu", "1"]]
+    assert [line.split("\t") for line in second] == [
+        ["a", "1×64×8×8", "16.4 kB", "0", "1"],
+        ["b", "1×64×8×8", "16.4 kB", "1", "2"],
+    ]
+    expect(block).to_contain_text("making Transpose /second/Transpose compatible: leaves 1 piece of 3")
+
+    page.get_by_role("tab", name="Graph").click()
+    page.get_by_role("button", name="Open modules").click()
+    expect(page.locator(".canvas .on-npu")).to_have_count(2)
+    expect(page.locator(".canvas .on-host")).to_have_count(1)
+    page.locator(".canvas .on-host").click()
+    expect(page.locator(".aside")).to_contain_text("1, host")
+    page.get_by_role("tab", name="Layers").click()
+    assert [row.split("\t")[5] for row in rows(page, "layers")] == ["0, npu", "1, host", "2, npu"]
+
+
+def test_a_model_that_fits_has_no_pieces(show: Show, tmp_path: Path) -> None:
+    page = show([save(tmp_path / "net.onnx", [helper.make_node("Conv", ["x", "w"], ["y"], "/first/conv/Conv")], 64)])
+    expect(page.locator(".hero")).to_contain_text("pass")
+    expect(page.locator(".pieces")).to_have_count(0)
+    page.get_by_role("tab", name="Graph").click()
+    expect(page.locator(".canvas .on-npu")).to_have_count(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import html.parser
 import json
@@ -173,7 +174,7 @@ def test_same_input_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> No
         pages.append(render(report_of(network(folder))))
     assert pages[0] == pages[1]
     assert str(tmp_path) not in pages[0]
-    assert not re.search(r"\b20[2-9]\d-\d\d-\d\d\b", Page(pages[0]).text)
+    assert datetime.date.today().isoformat() not in pages[0]  # dates of a device's documents are facts
 
 
 def test_without_layers_the_page_is_still_one(root: Path) -> None:

@@ -1,0 +1,104 @@
+"""A graph in ONNX text becomes a model file, an analysis and a partition; and the program runs in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from npu_guard import load, registry
+from npu_guard.analyze import analyze
+from npu_guard.cases import case_model, profile_for
+from npu_guard.check import check
+from npu_guard.cli import main
+from npu_guard.config import Config
+from npu_guard.document import Document
+from npu_guard.partition import Partition, Settings, partition
+from npu_guard.rule import Case
+
+hypothesis_settings.register_profile("fixed", derandomize=True)
+hypothesis_settings.load_profile("fixed")
+
+REFUSED = {"Erf": "refused", "NonMaxSuppression": "refused", "NonZero": "refused"}
+FREE = Settings(byte_cost=0, launch_cost=0)
+"""Transfers cost nothing, so that sides alone decide."""
+
+
+class Cut(NamedTuple):
+    """A model that was cut, with the file that it came from."""
+
+    document: Document
+    partition: Partition
+    path: Path
+
+    def words(self) -> list[str]:
+        """`npu: a b` for each piece: its side and the first outputs of its nodes."""
+        return [f"{p.side}: {' '.join(n.output.name for n in p.nodes)}" for p in self.partition.pieces]
+
+    def crossings(self) -> dict[str, tuple[int, tuple[int, ...]]]:
+        """From which piece to which each tensor goes."""
+        return {c.tensor: (c.source, c.targets) for c in self.partition.crossings}
+
+
+class Run(NamedTuple):
+    """How a run of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Callable[..., Cut]:
+    """`cut(graph)`: refused are Erf and what depends on data, as no other rule has a limit."""
+
+    def run(
+        graph: str | onnx.ModelProto, settings: Settings = FREE, operators: Mapping[str, str] = REFUSED,
+        limits: Mapping[str, object] | None = None, opset: int = 20,
+    ) -> Cut:  # fmt: skip
+        case = Case(graph if isinstance(graph, str) else "", operators=dict(operators), limits=dict(limits or {}), opset=opset)
+        path = tmp_path / "net.onnx"
+        path.write_bytes((case_model(case) if isinstance(graph, str) else graph).SerializeToString())
+        skeleton = load.load(path)
+        document = Document.of(skeleton)
+        analysis, profile = analyze(skeleton), profile_for(case)
+        checked = check(analysis, profile, registry.rules(), Config())
+        return Cut(document, partition(analysis, checked, profile, settings), path)
+
+    return run
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., Run]:
+    """`cli("partition", "net.onnx")`: the program in the test's folder."""
+
+    def run(*arguments: str | Path) -> Run:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(tmp_path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main([os.fspath(a) for a in arguments])
+            except SystemExit as end:
+                code = end.code
+        assert isinstance(code, int)
+        assert "Traceback" not in err.getvalue()
+        return Run(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """`write(graph)`: a graph in ONNX text, its weights drawn, as net.onnx."""
+
+    def make(graph: str, name: str = "net.onnx", opset: int = 20) -> Path:
+        (tmp_path / name).write_bytes(case_model(Case(graph, opset=opset)).SerializeToString())
+        return tmp_path / name
+
+    return make
