@@ -15,8 +15,7 @@ from npu_guard.compilers.settings import CompilerSettings, validate
 from npu_guard.errors import UsageError
 from npu_guard.files import read_small
 from npu_guard.limits import DEFAULT, Limits
-from npu_guard.partition_settings import DEFAULT as PARTITIONING
-from npu_guard.partition_settings import Settings as Partitioning
+from npu_guard.partition_settings import Given
 from npu_guard.profile import convert, suggest
 from npu_guard.results import Place, Severity
 
@@ -41,7 +40,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     severity: dict[str, Level] = {}
     suppress: tuple[Suppression, ...] = ()
     limits: Limits = DEFAULT
-    partition: Partitioning = PARTITIONING
+    partition: dict[str, int | float] = {}
     compiler: dict[str, CompilerSettings] = {}
 
 
@@ -58,7 +57,7 @@ class Config:
     suppress: tuple[Suppression, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     limits: Limits = DEFAULT
-    partition: Partitioning = PARTITIONING
+    partition: Given | None = None
     compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
 
     def selects(self, code: str, name: str) -> bool:
@@ -112,12 +111,13 @@ def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
         if not accepted.reason.strip():
             raise UsageError(f"{path.name}: the suppression of {accepted.rule} gives no reason; say why the finding is accepted")
     validate(file.compiler, path.name)
+    costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
     severity = {
         code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)
     }
     return Config(
         file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
-        partition=file.partition, compilers=file.compiler,
+        partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
     )  # fmt: skip
 
 

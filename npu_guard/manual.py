@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import msgspec
+
 from npu_guard import registry
 from npu_guard.profile import LIMITS, Profile, Requirement
 from npu_guard.profile.metric import number
@@ -92,6 +94,9 @@ def profile_page(profile: Profile) -> str:
         detail += "" if op.certain else " (uncertain)"
         groups.setdefault((detail, op.source), []).append(name)
     lines += [f"| {', '.join(names)} | {detail} | {source} |" for (detail, source), names in groups.items()]
+    if profile.partition is not None:
+        costs = {k: v for k, v in msgspec.structs.asdict(profile.partition).items() if v is not None}
+        lines += ["", "Partitions are judged with " + ", ".join(f"{key} = {value:g}" for key, value in costs.items()) + "."]
     if profile.unlisted is not None:
         lines += ["", f"Operators that are not in the table are refused: {profile.unlisted.reason}."]
     else:

@@ -1,11 +1,11 @@
-"""What a partition costs and how far it may be cut: `[tool.npu-guard.partition]`, then flags."""
+"""What a partition costs and how far it may be cut: the device's file, then `[tool.npu-guard.partition]`, then flags."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class Settings(msgspec.Struct, frozen=True):
     """Costs are relative to one MAC on the host; they decide only where there is a choice."""
 
     min_macs: int = 0
@@ -18,14 +18,33 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     npu_mac_cost: float = 0.02
     host_mac_cost: float = 1.0
 
+
+class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device file, or a project in its kebab-case, says of them; what it leaves out is as in `Settings`."""
+
+    min_macs: int | None = None
+    max_pieces: int | None = None
+    byte_cost: float | None = None
+    launch_cost: float | None = None
+    npu_mac_cost: float | None = None
+    host_mac_cost: float | None = None
+
     def __post_init__(self) -> None:
         """Raise ValueError, which msgspec makes a message with the place of, where a number means nothing."""
-        if self.max_pieces < 1:
-            raise ValueError("max-pieces must be at least 1")
-        if self.min_macs < 0 or not all(
-            0 <= cost < float("inf") for cost in (self.byte_cost, self.launch_cost, self.npu_mac_cost, self.host_mac_cost)
-        ):
-            raise ValueError("min-macs and costs must be 0 or more")
+        for field in msgspec.structs.fields(type(self)):
+            value, least = getattr(self, field.name), int(field.name == "max_pieces")
+            if value is not None and not least <= value < float("inf"):
+                raise ValueError(f"{field.name} must be {f'at least {least}' if least else '0 or more'}")
 
 
 DEFAULT = Settings()
+
+
+def settings(*layers: Given | None) -> Settings:
+    """The defaults under what is given; later layers count more."""
+    found = DEFAULT
+    for layer in layers:
+        if layer is not None:
+            said = {name: value for name, value in msgspec.structs.asdict(layer).items() if value is not None}
+            found = msgspec.structs.replace(found, **said)
+    return found

@@ -7,20 +7,21 @@ from dataclasses import replace
 
 from npu_guard.analyze import Analysis
 from npu_guard.check import Checked
+from npu_guard.config import Config
 from npu_guard.context import DTYPE_NAMES
 from npu_guard.partition import partition
 from npu_guard.partition_report import advice, headline
-from npu_guard.partition_settings import Settings
+from npu_guard.partition_settings import settings
 from npu_guard.pieces import CrossingRow, PieceRow, Pieces
 from npu_guard.profile import Profile
 from npu_guard.results import LayerRow
 
 
 def with_pieces(
-    layers: Sequence[LayerRow], analysis: Analysis, checked: Checked, profile: Profile, settings: Settings
+    layers: Sequence[LayerRow], analysis: Analysis, checked: Checked, profile: Profile, config: Config
 ) -> tuple[Pieces | None, tuple[LayerRow, ...]]:
     """The pieces and the layers with their numbers; None where all is one piece on the NPU, of which there is nothing to say."""
-    found = partition(analysis, checked, profile, settings)
+    found = partition(analysis, checked, profile, settings(profile.partition, config.partition))
     if all(piece.side == "npu" for piece in found.pieces):
         return None, tuple(layers)
     homes = {(node.graph.path, node.output.name): piece.index for piece in found.pieces for node in piece.nodes}

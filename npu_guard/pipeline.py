@@ -120,7 +120,7 @@ def report_of(
     if layers:
         from npu_guard.partition_view import with_pieces  # a report without layers starts faster without
 
-        pieces, rows = with_pieces(rows, analysis, checked, profile, config.partition)
+        pieces, rows = with_pieces(rows, analysis, checked, profile, config)
     return ModelReport(
         path=path,
         profile=profile.name,

@@ -65,8 +65,8 @@ def fix_model(
     if plan is None and calibration is None:
         checked = checker(analysis)
         search = Search(analysis, checked.findings, profile)
-        if not search.all(substitutions):  # then nothing has to run, and inputs that cannot be drawn do not matter
-            nothing = substitute.Fixed(document, analysis, checked, refused=search.almost, crashes=search.crashes)
+        if not search.all(substitutions) and not search.almost:  # then nothing runs, and which inputs there are does not matter
+            nothing = substitute.Fixed(document, analysis, checked, crashes=search.crashes)
             return report(nothing, verify.not_run("nothing was replaced"))
     wanted = feeds.specs(analysis.model.graph.inputs)
     given = feeds.calibration(calibration, wanted) if calibration is not None else []

@@ -109,10 +109,11 @@ def _cut(path: Path, profile: Profile, settings: Settings) -> tuple[tuple[int, i
     from npu_guard.check import check
     from npu_guard.document import Document
     from npu_guard.partition import partition
+    from npu_guard.partition_settings import settings as costs
 
     analysis = pipeline.analysis_of(str(path), settings.config)
     checked = check(analysis, profile, registry.rules(), settings.config)
-    found = partition(analysis, checked, profile, settings.config.partition)
+    found = partition(analysis, checked, profile, costs(profile.partition, settings.config.partition))
     sides = [p.side for p in found.pieces]
     written = partition_files.write(
         Document.of(analysis.model.skeleton), found, path.with_suffix(".pieces"), seeds=SEEDS[settings.size]

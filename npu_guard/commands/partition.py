@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import msgspec
 
 from npu_guard import load, partition_report, pipeline, registry
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
 from npu_guard.partition import partition
+from npu_guard.partition_settings import Given, settings
 from npu_guard.terminal import complain, show
 
 _RENDER = {"text": partition_report.as_text, "json": partition_report.as_json, "markdown": partition_report.as_markdown}
@@ -40,11 +40,10 @@ def command(
     the whole; where that is not equal, nothing is written and the exit code is 5.
     """
     config = config_of(config_file, profile=profile, shapes=shapes)
-    flags = {"min_macs": min_macs, "max_pieces": max_pieces}
-    settings = msgspec.structs.replace(config.partition, **{k: v for k, v in flags.items() if v is not None})
     device = registry.profile(config.profile)
+    costs = settings(device.partition, config.partition, Given(min_macs=min_macs, max_pieces=max_pieces))
     document, analysis, checked = pipeline.judged(model, device, config)
-    found = partition(analysis, checked, device, settings)
+    found = partition(analysis, checked, device, costs)
     digest = load.sha256(model) if form == "json" else ""
     report = partition_report.PartitionReport(model, digest, found)
     if output is not None:

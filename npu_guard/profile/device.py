@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from npu_guard.errors import UsageError
+from npu_guard.partition_settings import Given
 from npu_guard.profile.file import (
     Coverage,
     ProfileFile,
@@ -77,6 +78,7 @@ class Profile(msgspec.Struct, frozen=True):
     variants: Mapping[str, str] = {}
     """Devices of the file, by name, where none of them was chosen; limits then hold for one of them at least."""
     coverage: Coverage | None = None
+    partition: Given | None = None
 
     def limit(self, key: str) -> Any:
         """The value of a limit, None where the device sets none."""
@@ -149,6 +151,7 @@ class _Merger:
             title, last.source, tuple(n for f in self.chain for n in f.notes), limits, operators, severity,
             tuple(requirements), next((f.unlisted for f in reversed(self.chain) if f.unlisted), None), self.toolchain,
             self.variants if self.variant is None else {}, last.coverage,
+            next((f.partition for f in reversed(self.chain) if f.partition), None),
         )  # fmt: skip
 
     def _limits(self, file: ProfileFile, limits: dict[str, Limit]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from npu_guard.errors import UsageError
+from npu_guard.partition_settings import Given
 from npu_guard.profile.keys import LIMITS, convert
 from npu_guard.profile.predicate import PREDICATES, Condition, Predicate
 from npu_guard.profile.vocabulary import METRICS
@@ -119,6 +120,8 @@ class ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: tuple[RequirementEntry, ...] = ()
     operators: tuple[OperatorsEntry, ...] = ()
     unlisted: Unlisted | None = None
+    partition: Given | None = None
+    """What a partition costs on the device, see `npu-guard partition`."""
     severity: dict[str, Literal["error", "warning", "note"]] = {}
     coverage: Coverage | None = None
 

@@ -13,6 +13,7 @@ import msgspec
 import onnx
 
 from npu_guard.errors import UsageError
+from npu_guard.partition_settings import Given
 from npu_guard.profile.device import load_profile, requirements
 from npu_guard.profile.file import Coverage, LimitEntry, OperatorsEntry, ProfileFile, RequirementEntry, Toolchain, Unlisted, plain
 from npu_guard.profile.keys import LIMITS, convert, limit_value, suggest
@@ -22,7 +23,12 @@ from npu_guard.profile.requirement import Requirement
 from npu_guard.rule import EVERY
 
 PathInFile = tuple[str | int, ...]
-_TABLES: dict[str, type[msgspec.Struct]] = {"toolchain": Toolchain, "unlisted": Unlisted, "coverage": Coverage}
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "toolchain": Toolchain,
+    "unlisted": Unlisted,
+    "coverage": Coverage,
+    "partition": Given,
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -92,10 +92,27 @@ def test_flags_and_settings(cli: Cli, write: Write, tmp_path: Path) -> None:
     assert sides("--min-macs", "0") == ["npu", "host", "npu", "host", "npu"]
 
 
+def test_costs_of_the_device_come_first(cli: Cli, write: Write, tmp_path: Path) -> None:
+    write(NET)
+    device = 'name = "own"\ntitle = "Own"\nsource = "test"\nextends = "aimotive-aiware"\n[partition]\n'
+
+    def sides(costs: str, project: str = "") -> list[str]:
+        (tmp_path / "own.toml").write_text(device + costs)
+        (tmp_path / "npu-guard.toml").write_text(f"[partition]\n{project}")
+        done = cli("partition", "net.onnx", "--profile", "own.toml", "--format", "json")
+        return [piece["side"] for piece in json.loads(done.out)["pieces"]] if done.out else [done.err]
+
+    free = "byte_cost = 0\nlaunch_cost = 0\n"
+    assert sides(free) == ["npu", "host", "npu", "host", "npu"]
+    assert sides(free + "min_macs = 9217\n") == ["host"]
+    assert sides(free + "min_macs = 9217\n", "min-macs = 0\n") == ["npu", "host", "npu", "host", "npu"]
+    assert "max_pieces must be at least 1" in sides("max_pieces = 0\n")[0]
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("max-pieces = 0", "max-pieces must be at least 1"),
+        ("max-pieces = 0", "max_pieces must be at least 1"),
         ("byte-cost = -1", "must be 0 or more"),
         ("bytecost = 1", "unknown key"),
     ],
