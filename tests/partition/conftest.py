@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 import pytest
@@ -17,7 +15,6 @@ from npu_guard import load, registry
 from npu_guard.analyze import analyze
 from npu_guard.cases import case_model, profile_for
 from npu_guard.check import check
-from npu_guard.cli import main
 from npu_guard.config import Config
 from npu_guard.document import Document
 from npu_guard.partition import Partition, Settings, partition
@@ -47,14 +44,6 @@ class Cut(NamedTuple):
         return {c.tensor: (c.source, c.targets) for c in self.partition.crossings}
 
 
-class Run(NamedTuple):
-    """How a run of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def cut(tmp_path: Path) -> Callable[..., Cut]:
     """`cut(graph)`: refused are Erf and what depends on data, as no other rule has a limit."""
@@ -76,21 +65,9 @@ def cut(tmp_path: Path) -> Callable[..., Cut]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Callable[..., Run]:
+def cli(program: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
     """`cli("partition", "net.onnx")`: the program in the test's folder."""
-
-    def run(*arguments: str | Path) -> Run:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.chdir(tmp_path), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main([os.fspath(a) for a in arguments])
-            except SystemExit as end:
-                code = end.code
-        assert isinstance(code, int)
-        assert "Traceback" not in err.getvalue()
-        return Run(code, out.getvalue(), err.getvalue())
-
-    return run
+    return partial(program, tmp_path)
 
 
 @pytest.fixture
