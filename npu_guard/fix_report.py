@@ -77,8 +77,8 @@ def as_text(report: FixReport, written: Path | None, *, dry: bool = False) -> st
     if report.after.crashes:
         lines += ["", "Crashed (bugs in npu-guard, please report them)"]
         lines += [f"  {c.rule:<32} {printable(c.node, 60)}: {printable(c.error)}" for c in report.after.crashes]
-    lines += ["", f"{'':<22}{'before':>12}{'after':>12}"]
-    lines += [f"  {name:<20}{a:>12}{b:>12}" for name, a, b in _table(report.before, report.after)]
+    lines += ["", f"{'':<22}{'before':>14}  {'after':>14}"]
+    lines += [f"  {name:<20}{a:>14}  {b:>14}" for name, a, b in _table(report.before, report.after)]
     if report.applied:
         lines += ["", f"Whole model: {verification_text(report.verification)}"]
     if written is not None:

@@ -177,7 +177,7 @@ class Builder:
     def constant(self, array: Array, hint: str = "weight") -> str:
         """An initializer."""
         name = self._name(hint)
-        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def ints(self, *values: int) -> str:

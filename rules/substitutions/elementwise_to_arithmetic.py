@@ -56,6 +56,7 @@ class ElementwiseToArithmetic(Substitution):
             ops=("Mul", "ReduceSum", "Sqrt", "Mul", "ReduceSum", "Mul"),
             title="lengths",
         ),
+        Example("g (float x) => (y) { n = Neg(x)  y = Abs(n) }", ops=("Mul", "Mul", "Max"), title="single numbers"),
     )
     bad = (
         Example(
