@@ -104,6 +104,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def rows(page: Page, table: str) -> list[str]:
+    """Lines of a table, which a click may only just have begun to draw."""
+    expect(page.locator(f".table-{table} tbody tr")).not_to_have_count(0)
     return page.locator(f".table-{table} tbody tr").all_inner_texts()
 
 
