@@ -40,27 +40,36 @@ def _graph(graph: Graph, source: tensors.Source) -> None:
         key = node.domain, node.op_type
         operator = known.get(key)
         if operator is None:
-            operator = known[key] = _Known(graph.model.schema(node))
+            operator = known[key] = _Known(graph.model.schema(node), _newest(node))
         if len(node.inputs) < operator.inputs[0] or len(node.inputs) > operator.inputs[1]:
             raise _arity(source, node, "inputs", len(node.inputs), operator.inputs)
         if len(node.outputs) > operator.outputs:
             raise _arity(source, node, "outputs", len(node.outputs), (1, operator.outputs))
         if attributes := node.proto.attribute:
-            _attributes(graph.model, node, attributes, operator.attributes, source)
+            _attributes(graph.model, node, attributes, operator, source)
 
 
 class _Known:
-    """What ONNX's schema says of an operator, asked for once; nothing is known of operators of other domains."""
+    """What ONNX's schema says of an operator, asked for once; nothing is known of operators of other domains.
 
-    __slots__ = ("attributes", "inputs", "outputs")
+    An operator that is newer than the model's opset (runtimes run such models) is held to its types of attributes alone.
+    """
 
-    def __init__(self, schema: onnx.defs.OpSchema | None) -> None:
+    __slots__ = ("attributes", "complete", "inputs", "outputs")
+
+    def __init__(self, schema: onnx.defs.OpSchema | None, newest: onnx.defs.OpSchema | None) -> None:
         self.inputs = (0, _MANY) if schema is None else (schema.min_input, schema.max_input)
         self.outputs = _MANY if schema is None else max(schema.max_output, 1)
         # OpSchema.AttrType and AttributeProto.AttributeType share their numbers.
-        self.attributes: Mapping[str, int] | None = (
-            None if schema is None else {n: int(a.type.value) for n, a in schema.attributes.items()}  # type: ignore[attr-defined]
+        self.complete = schema is not None
+        declared = schema or newest
+        self.attributes: Mapping[str, int] = (
+            {} if declared is None else {n: int(a.type.value) for n, a in declared.attributes.items()}  # type: ignore[attr-defined]
         )
+
+
+def _newest(node: Node) -> onnx.defs.OpSchema | None:
+    return onnx.defs.get_schema(node.op_type) if not node.domain and onnx.defs.has(node.op_type) else None
 
 
 _MANY = 2**31
@@ -80,7 +89,7 @@ def _attributes(
     model: Model,
     node: Node,
     attributes: Iterable[onnx.AttributeProto],
-    declared: Mapping[str, int] | None,
+    operator: _Known,
     source: tensors.Source,
 ) -> None:
     path = source.path
@@ -94,13 +103,13 @@ def _attributes(
         if name in seen:
             raise ModelError("invalid", f"{path}: {where()} is given twice")
         seen.add(name)
-        if declared is not None:
-            wanted = declared.get(name)
-            if wanted is None:
+        wanted = operator.attributes.get(name)
+        if wanted is None:
+            if operator.complete:
                 raise ModelError("invalid", f"{path}: {where()} does not exist in opset {model.opsets.get(node.domain)}")
-            if kind != wanted:
-                word = onnx.AttributeProto.AttributeType.Name(wanted)
-                raise ModelError("invalid", f"{path}: {where()} has the wrong type; ONNX wants {word}")
+        elif kind != wanted:
+            word = onnx.AttributeProto.AttributeType.Name(wanted)
+            raise ModelError("invalid", f"{path}: {where()} has the wrong type; ONNX wants {word}")
         if kind == _A.INT:
             if name in ("group", "blocksize", "num_heads", "num_groups") and not 0 < attribute.i <= tensors.MAX_DIM:
                 raise ModelError("invalid", f"{path}: {where()} is {attribute.i}; it must be at least 1")
