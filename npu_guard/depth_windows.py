@@ -194,6 +194,8 @@ def pooling(node: Node, to: Depths) -> Folded:
     average = node.op_type == "AveragePool"
     if average and node.attr("ceil_mode", 0) and _overhangs(node):
         raise Refused(f"{node.op} {short(node.label)!r} has windows beyond the padding, which runtimes count differently")
+    if _is_placed_by_runtime(node):
+        raise Refused(f"{node.op} {short(node.label)!r} has SAME padding for windows with gaps, which runtimes place differently")
     axis = Axis.of(node, kernel[0])
     taps = axis.taps()
     if not all(taps):
@@ -202,18 +204,26 @@ def pooling(node: Node, to: Depths) -> Folded:
     if kernel[1:] != (1, 1) or shape_of(node.inputs[0])[3:] != shape_of(node.output)[3:]:
         name = to.build.like(node, name, **flat(node))[0]
     flattened = to.folded(name, x.channels, x.depth)
-    if taps == [[(d, 0)] for d in flattened.every]:
+    counts = np.array([axis.kernel if node.attr("count_include_pad", 0) else len(one) for one in taps])
+    if taps == [[(d, 0)] for d in flattened.every] and not (average and counts.max() > 1):
         return flattened
     to.apart(flattened)
     joined = [to.total("Add" if average else "Max", [to.piece(flattened, d) for d, _ in one]) for one in taps]
     result = to.pieces(joined, x.channels)
     if not average:
         return result
-    counts = np.array([axis.kernel if node.attr("count_include_pad", 0) else len(one) for one in taps])
     if to.wrong:
         counts = counts + 1
     factors = np.repeat(1.0 / counts, x.channels).reshape(1, -1, 1, 1) if len(set(counts)) > 1 else 1.0 / counts[0]
     return to.folded(to.scaled(to.whole(result), factors, node.output), x.channels, len(taps))
+
+
+def _is_placed_by_runtime(node: Node) -> bool:
+    """Whether SAME pads a dilated window, or one smaller than its stride: ONNX Runtime leaves the specification there."""
+    gaps = any(d > 1 for d in node.attr("dilations", ())) or any(
+        k < s for k, s in zip(node.attributes["kernel_shape"], node.attr("strides", (1, 1, 1)), strict=True)
+    )
+    return gaps and node.attr("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER")
 
 
 def _overhangs(node: Node) -> bool:

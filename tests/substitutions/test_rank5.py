@@ -124,12 +124,24 @@ GRAPHS = {
     "resized to neighbours": (11, "float[5] z = {1,1,1.5,2,0.5}, float[0] n", "y = Resize(c, n, z)"),
     "resized along three axes": (18, "float[3] z = {2,1.5,2}", 'y = Resize<mode = "linear", axes = [2,3,4]>(c, , z)'),
     "upsampled": (9, "float[5] z = {1,1,2,2,3}", "y = Upsample(c, z)"),
+    "one depth averaged with padding that counts": (
+        20,
+        "float z",
+        "p = ReduceMax(c, two)  y = AveragePool<kernel_shape = [2,1,1], pads = [0,0,0,1,0,0], count_include_pad = 1>(p)",
+    ),
     "in an old opset": (
         10,
         "float[6,1,1,1] k",
         "a = Add(c, k)  b = ReduceMean<axes = [2,3,4]>(a)  r = AveragePool<kernel_shape = [2,2,2]>(a)",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("window", ["dilations = [2,1,1], kernel_shape = [2,1,1]", "strides = [3,1,1], kernel_shape = [1,2,1]"])
+def test_windows_that_the_runtime_places_elsewhere_are_refused(window: str, tmp_path: Path) -> None:
+    graph = f'g (float[1,4,4,7,8] x) => (y) {{ y = MaxPool<auto_pad = "SAME_LOWER", {window}>(x) }}'
+    with pytest.raises(Refused, match="SAME padding"):
+        folded(case_model(Case(graph)), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("title", GRAPHS)
