@@ -194,7 +194,7 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
             raise ModelError("invalid", f"{name}: opset_import names the domain {domain!r} with two versions")
         if domain and not 0 <= entry.version < 2**31:
             raise ModelError(
-                "invalid", f"{name}: opset_import gives the domain {domain!r} the impossible version {entry.version}, which is no version"
+                "invalid", f"{name}: opset_import gives the domain {domain!r} the impossible version {entry.version}"
             )
     newest = onnx.defs.onnx_opset_version()
     opset = versions.get("", 1 if proto.ir_version < 3 else 0)

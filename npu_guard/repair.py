@@ -50,11 +50,12 @@ def fix_model(
         expect(plan, path, digest, profile.name)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
+    before = checker(analysis)
 
     def report(done: substitute.Fixed, whole: Verification) -> FixReport:
         after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile), "")
         return FixReport(
-            before=report_of(path, profile, config, analysis, remedied(checker(analysis), analysis, profile), digest),
+            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile), digest),
             after=replace(after, crashes=(*after.crashes, *done.crashes)),
             applied=tuple(done.applied),
             refused=tuple(done.refused),
@@ -63,10 +64,9 @@ def fix_model(
         )
 
     if plan is None and calibration is None:
-        checked = checker(analysis)
-        search = Search(analysis, checked.findings, profile)
+        search = Search(analysis, before.findings, profile)
         if not search.all(substitutions) and not search.almost:  # then nothing runs, and which inputs there are does not matter
-            nothing = substitute.Fixed(document, analysis, checked, crashes=search.crashes)
+            nothing = substitute.Fixed(document, analysis, before, crashes=search.crashes)
             return report(nothing, verify.not_run("nothing was replaced"))
     wanted = feeds.specs(analysis.model.graph.inputs)
     given = feeds.calibration(calibration, wanted) if calibration is not None else []
@@ -80,7 +80,7 @@ def fix_model(
             kinds, config.input_shapes, check_numbers, progress, prefer, root,
         )  # fmt: skip
         picker = None if plan is None else Planned(plan.step, {s.name: s for s in substitutions})
-        done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker)
+        done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before)
         if not done.applied:
             whole = verify.not_run("nothing was replaced")
         elif not check_numbers:

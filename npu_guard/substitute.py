@@ -123,12 +123,15 @@ def find_sites(
 
 def fix(
     document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime,
-    picker: Picker | None = None,
+    picker: Picker | None = None, checked: Checked | None = None,
 ) -> Fixed:  # fmt: skip
-    """Replace blocks until nothing applies, or as the picker says. The document given is not touched."""
+    """Replace blocks until nothing applies, or as the picker says. The document given is not touched.
+
+    `checked` is what `check` says of the analysis, where that is known already.
+    """
     by_itself = picker is None
     picker = picker or Automatic(settings.substitutions, settings.prefer)
-    driver = _Driver(Fixed(document, analysis, check(analysis)), check, settings, runtime)
+    driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, settings, runtime)
     while driver.one_pass(picker, profile):
         pass
     state = driver.state

@@ -23,7 +23,7 @@ from npu_guard.feeds import seeded, specs
 from npu_guard.load import load
 from npu_guard.rule import Case
 from npu_guard.runtime import Runtime
-from npu_guard.substitution import EXACT, Builder, Example, Refused, Site, Substitution
+from npu_guard.substitution import EXACT, Builder, Example, Refused, Site, Substitution, closed
 
 SUBSTITUTIONS = registry.substitutions()
 EXAMPLES = [pytest.param(s, e, id=f"{s.name}-{i}") for s in SUBSTITUTIONS for i, e in enumerate(s.good)]
@@ -128,6 +128,7 @@ def test_refusal_gives_its_reason(substitution: Substitution, example: Example, 
             try:
                 site = substitution.match(node, ctx)
                 if site is not None:
+                    closed(site.nodes, site.replaced, ctx)
                     site.substitution.rewrite(site, builder(site, document))
             except Refused as refusal:
                 reasons.append(refusal.reason)

@@ -84,8 +84,6 @@ class ComparisonToClip(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         x, bound, flipped = _compared(node, ctx)
         readers = tuple(dict.fromkeys(node.output.consumers))
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         if node.output.is_output or not readers:
             raise Refused("it is an output of the model")
         for reader in readers:

@@ -77,8 +77,6 @@ class ElementwiseToArithmetic(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not lacks(node, ctx):
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         exponent = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
         needs = _POWERS[exponent] if node.op_type == "Pow" else _NEEDS[node.op_type]
         if node.op_type.startswith("Reduce"):

@@ -63,8 +63,6 @@ class EluToTanh(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not lacks(node, ctx):
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         writable(node, ctx, _NEEDS)
         if node.op_type == "Celu" and node.attr("alpha", 1.0) <= 0:
             raise Refused(f"alpha is {node.attr('alpha'):g}, not above 0")

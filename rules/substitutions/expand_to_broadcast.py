@@ -83,8 +83,6 @@ class ExpandToBroadcast(Substitution):
         before, after = numbers(node.input(0)), numbers(node.output)
         if before is None or after is None:
             raise Refused("its shapes are not known; fix them with --input-shape")
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         aligned = (1,) * (len(after) - len(before)) + before
         wrong = next((i for i, (a, b) in enumerate(zip(aligned, after, strict=True)) if a not in (1, b)), None)
         if wrong is not None or node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":

@@ -78,8 +78,6 @@ class GeluToTanh(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not lacks(node, ctx):
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "none":
             raise Refused("it is the tanh form already; silu-to-sigmoid-mul writes it exactly")
         writable(node, ctx, _NEEDS)

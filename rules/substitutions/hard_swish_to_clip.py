@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.arithmetic import Formula, lacks, writable
-from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.substitution import Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -50,8 +50,6 @@ class HardSwishToClip(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not lacks(node, ctx):
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         writable(node, ctx, _NEEDS)
         return Site(self, node, (node,), (node.output,))
 

@@ -65,8 +65,6 @@ class SiluToSigmoidMul(Substitution):
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not lacks(node, ctx):
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "tanh":
             raise Refused("it is gelu by erf, which is no gate of sigmoids; gelu-to-tanh comes close")
         writable(node, ctx, _NEEDS[node.op_type])

@@ -81,8 +81,6 @@ class WideReduceMaxToGroups(Substitution):
             raise Refused("the number of channels is not known")
         if channels <= limit:
             return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
         if x.dtype not in _FLOATS:
             raise Refused("what it compares is not of floating point")
         if (groups := -(-channels // limit)) > MAX_GROUPS:
