@@ -15,7 +15,7 @@ from npu_guard.compilers.settings import CompilerSettings, validate
 from npu_guard.errors import UsageError
 from npu_guard.files import read_small
 from npu_guard.limits import DEFAULT, Limits
-from npu_guard.partition_settings import Given
+from npu_guard.partition.settings import Given
 from npu_guard.profile import convert, suggest
 from npu_guard.results import Place, Severity
 

@@ -17,7 +17,7 @@ from npu_guard.results import Dim, Tensor
 from npu_guard.tensors import BITS
 
 if TYPE_CHECKING:
-    from npu_guard.channels import Channels
+    from npu_guard.channels.paddings import Channels
 
 DTYPE_NAMES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
@@ -43,7 +43,7 @@ class Context:
     @functools.cached_property
     def channels(self) -> Channels:
         """Regions in which channels can be widened to the device's blocks."""
-        from npu_guard.channels import Channels
+        from npu_guard.channels.paddings import Channels
 
         return Channels(self, self.limit("channels.multiple_of"))
 

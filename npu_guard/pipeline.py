@@ -118,7 +118,7 @@ def report_of(
     """The report of a model that was analysed and checked."""
     rows, pieces = layer_rows(analysis, profile, checked.findings) if layers else (), None
     if layers:
-        from npu_guard.partition_view import with_pieces  # a report without layers starts faster without
+        from npu_guard.partition.view import with_pieces  # a report without layers starts faster without
 
         pieces, rows = with_pieces(rows, analysis, checked, profile, config)
     return ModelReport(

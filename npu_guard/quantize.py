@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard import feeds as inputs
-from npu_guard import fitting, load, verify
+from npu_guard import load, verify
 from npu_guard.analyze import analyze
 from npu_guard.document import Document
 from npu_guard.errors import ModelError
 from npu_guard.printable import printable
+from npu_guard.rewriting import fitting
 from npu_guard.runtime import CannotRun, Runtime
 
 Array = NDArray[Any]

@@ -105,11 +105,11 @@ def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
 
 def _cut(path: Path, profile: Profile, settings: Settings) -> tuple[tuple[int, int], float, str]:
     """Pieces on NPU and host, the NPU's share of MACs in percent, and what is wrong with the pieces, if something is."""
-    from npu_guard import partition_files
     from npu_guard.check import check
     from npu_guard.document import Document
-    from npu_guard.partition import partition
-    from npu_guard.partition_settings import settings as costs
+    from npu_guard.partition import files as partition_files
+    from npu_guard.partition.partition import partition
+    from npu_guard.partition.settings import settings as costs
 
     analysis = pipeline.analysis_of(str(path), settings.config)
     checked = check(analysis, profile, registry.rules(), settings.config)

@@ -62,7 +62,7 @@ def command(
 
 def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: str) -> int:
     """Compare the pieces of a partition with their model; alone, they can only be what was verified when it was written."""
-    from npu_guard import partition_files
+    from npu_guard.partition import files as partition_files
 
     verification = partition_files.verify(manifest, model, calibration=calibration)
     intact = verification.reason == partition_files.ALONE

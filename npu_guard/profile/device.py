@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from npu_guard.errors import UsageError
-from npu_guard.partition_settings import Given
+from npu_guard.partition.settings import Given
 from npu_guard.profile.file import (
     Coverage,
     ProfileFile,

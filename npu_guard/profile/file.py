@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from npu_guard.errors import UsageError
-from npu_guard.partition_settings import Given
+from npu_guard.partition.settings import Given
 from npu_guard.profile.keys import LIMITS, convert
 from npu_guard.profile.predicate import PREDICATES, Condition, Predicate
 from npu_guard.profile.vocabulary import METRICS

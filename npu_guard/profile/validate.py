@@ -13,7 +13,7 @@ import msgspec
 import onnx
 
 from npu_guard.errors import UsageError
-from npu_guard.partition_settings import Given
+from npu_guard.partition.settings import Given
 from npu_guard.profile.device import load_profile, requirements
 from npu_guard.profile.file import Coverage, LimitEntry, OperatorsEntry, ProfileFile, RequirementEntry, Toolchain, Unlisted, plain
 from npu_guard.profile.keys import LIMITS, convert, limit_value, suggest

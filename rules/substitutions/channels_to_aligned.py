@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.channels import Layout
+from npu_guard.channels.paddings import Layout
 from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.channel_flow import Carry, Extent
-    from npu_guard.channels import Region
+    from npu_guard.channels.flow import Carry, Extent
+    from npu_guard.channels.paddings import Region
     from npu_guard.context import Context
     from npu_guard.graph import Node, Value
 

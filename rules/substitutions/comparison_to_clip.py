@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.arithmetic import FLOATS, Formula, writable
 from npu_guard.errors import Undecidable
 from npu_guard.graph import short
+from npu_guard.rewriting.arithmetic import FLOATS, Formula, writable
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

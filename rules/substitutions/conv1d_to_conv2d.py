@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.lift import Lifter, Lifting, Raised
-from npu_guard.strip import over_channels
+from npu_guard.rewriting.lift import Lifter, Lifting, Raised
+from npu_guard.rewriting.strip import over_channels
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard import deformable, mixing
-from npu_guard.map_writer import static_shape
-from npu_guard.sampling import Geometry, Sample
+from npu_guard.rewriting import deformable, mixing
+from npu_guard.rewriting.map_writer import static_shape
+from npu_guard.rewriting.sampling import Geometry, Sample
 from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npu_guard import fitting, strip
-from npu_guard.lift import UNARY
+from npu_guard.rewriting import fitting, strip
+from npu_guard.rewriting.lift import UNARY
 from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

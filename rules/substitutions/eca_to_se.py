@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard import strip
+from npu_guard.rewriting import strip
 from npu_guard.substitution import Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:

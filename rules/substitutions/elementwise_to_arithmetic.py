@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.arithmetic import Formula, lacks, writable
 from npu_guard.errors import Undecidable
+from npu_guard.rewriting.arithmetic import Formula, lacks, writable
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import onnx
 
 from npu_guard.graph import short
 from npu_guard.layout import RUNNING
-from npu_guard.lift import Lifter, Lifting, Raised, numbers, passes
+from npu_guard.rewriting.lift import Lifter, Lifting, Raised, numbers, passes
 from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, lacks, writable
 from npu_guard.substitution import APPROXIMATE, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

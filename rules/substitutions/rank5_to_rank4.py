@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npu_guard.depth import RANK, Depths, shape_of
-from npu_guard.depth_ops import has_form, write
-from npu_guard.depth_windows import WINDOWS
 from npu_guard.graph import short
 from npu_guard.layout import MOVING
+from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
+from npu_guard.rewriting.depth.operators import has_form, write
+from npu_guard.rewriting.depth.windows import WINDOWS
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.interpolation import samplings
-from npu_guard.resample_forms import Form, form, wrong
-from npu_guard.resampling import Resampler
+from npu_guard.rewriting.interpolation import samplings
+from npu_guard.rewriting.resample_forms import Form, form, wrong
+from npu_guard.rewriting.resampling import Resampler
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard import axial, mixing
+from npu_guard.rewriting import axial, mixing
 from npu_guard.substitution import APPROXIMATE, Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_guard import tokens
-from npu_guard.map_writer import Name, Writer
+from npu_guard.rewriting.map_writer import Name, Writer
+from npu_guard.rewriting.tokens import sites as tokens
 from npu_guard.substitution import Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, lacks, writable
 from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard import fitting
-from npu_guard.lift import numbers, reduced
+from npu_guard.rewriting import fitting
+from npu_guard.rewriting.lift import numbers, reduced
 from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution, closed
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard import tokens
-from npu_guard.map_writer import Writer
+from npu_guard.rewriting.map_writer import Writer
+from npu_guard.rewriting.tokens import sites as tokens
 from npu_guard.substitution import Array, Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard import partition_files, pipeline, registry, repair, store
+from npu_guard import pipeline, registry, repair, store
 from npu_guard.config import Config
-from npu_guard.partition import Partition, partition
+from npu_guard.partition import files as partition_files
+from npu_guard.partition.partition import Partition, partition
 from npu_guard.substitution import EXACT
 
 Exported = Callable[[str, str], Path]

@@ -150,7 +150,8 @@ def test_usage_errors(arguments: list[str], said: str, capsys: pytest.CaptureFix
 
 
 def test_pieces_that_differ_are_a_failure(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npu_guard import partition_files, verify
+    from npu_guard import verify
+    from npu_guard.partition import files as partition_files
 
     monkeypatch.setattr(partition_files, "write", lambda *_, **__: verify.not_run("nothing was run"))
     made = make("linear-attention")

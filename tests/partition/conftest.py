@@ -17,7 +17,7 @@ from npu_guard.cases import case_model, profile_for
 from npu_guard.check import check
 from npu_guard.config import Config
 from npu_guard.document import Document
-from npu_guard.partition import Partition, Settings, partition
+from npu_guard.partition.partition import Partition, Settings, partition
 from npu_guard.rule import Case
 
 hypothesis_settings.register_profile("fixed", derandomize=True)

@@ -17,7 +17,7 @@ import pytest
 
 from npu_guard.cases import case_model
 from npu_guard.cli import main
-from npu_guard.partition_cut import Cutter
+from npu_guard.partition.cut import Cutter
 from npu_guard.rule import Case
 
 if TYPE_CHECKING:

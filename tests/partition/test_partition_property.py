@@ -26,8 +26,8 @@ from npu_guard.check import check
 from npu_guard.config import Config
 from npu_guard.document import Document
 from npu_guard.graph import Node
-from npu_guard.partition import Partition, Settings, partition
-from npu_guard.partition_cut import Cutter
+from npu_guard.partition.cut import Cutter
+from npu_guard.partition.partition import Partition, Settings, partition
 from npu_guard.rule import Case
 
 SHAPE = (1, 4, 2, 2)

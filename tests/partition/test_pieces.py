@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from npu_guard.partition import Settings
+from npu_guard.partition.partition import Settings
 
 if TYPE_CHECKING:
     from conftest import Cut

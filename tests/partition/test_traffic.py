@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from npu_guard.partition_levels import assign
-from npu_guard.partition_settings import Settings
-from npu_guard.partition_traffic import Traffic
-from npu_guard.partition_units import EITHER, HOST, NPU, Units
+from npu_guard.partition.levels import assign
+from npu_guard.partition.settings import Settings
+from npu_guard.partition.traffic import Traffic
+from npu_guard.partition.units import EITHER, HOST, NPU, Units
 
 if TYPE_CHECKING:
     from conftest import Cut

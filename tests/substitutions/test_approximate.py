@@ -11,10 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from npu_guard import axial, fitting, fix_report, registry, repair
+from npu_guard import fix_report, registry, repair
 from npu_guard.config import Config
 from npu_guard.export import export
 from npu_guard.models import linear_attention, self_attention
+from npu_guard.rewriting import axial, fitting
 from npu_guard.substitute import FixReport
 from npu_guard.substitution import EXACT, Refused
 

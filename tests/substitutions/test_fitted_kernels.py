@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from npu_guard import deformable, fitting, registry, repair, store
+from npu_guard import registry, repair, store
 from npu_guard.cases import case_model
 from npu_guard.commands.fix import _substitutions
 from npu_guard.config import Config
+from npu_guard.rewriting import deformable, fitting
+from npu_guard.rewriting.sampling import Geometry, Sample
 from npu_guard.rule import Case
-from npu_guard.sampling import Geometry, Sample
 from npu_guard.substitute import FixReport
 from npu_guard.substitution import Refused
 

@@ -20,9 +20,9 @@ from npu_guard.cases import case_model, profile_for
 from npu_guard.context import Context
 from npu_guard.document import Document
 from npu_guard.feeds import seeded, specs
-from npu_guard.interpolation import Sampling
 from npu_guard.load import load
-from npu_guard.resample_forms import regular
+from npu_guard.rewriting.interpolation import Sampling
+from npu_guard.rewriting.resample_forms import regular
 from npu_guard.rule import Case
 from npu_guard.runtime import CannotRun, Runtime
 from npu_guard.substitution import Builder, Refused

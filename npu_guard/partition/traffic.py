@@ -1,0 +1,96 @@
+"""The bytes that cross between levels, kept up to date while units move from one level to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from npu_guard.partition.units import EITHER, Units
+
+
+class Traffic:
+    """How many units of each level read each value. A tensor counts once for each level that reads it and does not make it.
+
+    `levels` is changed by what moves. Graph inputs and outputs count nothing.
+    """
+
+    def __init__(self, units: Units, levels: list[int]) -> None:
+        self.units = units
+        self.levels = levels
+        self.readers: list[dict[int, int]] = []
+        for found in units.readers:
+            counts: dict[int, int] = {}
+            for reader in found:
+                counts[levels[reader]] = counts.get(levels[reader], 0) + 1
+            self.readers.append(counts)
+        self.size: dict[int, int] = {}
+        for level in levels:
+            self.size[level] = self.size.get(level, 0) + 1
+
+    def has_slack(self, unit: int) -> bool:
+        """Whether all that read the unit come later; most do not, and asking is cheap."""
+        level = self.levels[unit]
+        return all(level not in self.readers[v] for v in self.units.makes[unit])
+
+    def borders(self, unit: int, step: int) -> bool:
+        """Whether the unit could be one level earlier (-1) or later (1), and that level hands it something or reads it."""
+        there = self.levels[unit] + step
+        if step < 0:
+            return max((self.levels[self.units.producer[v]] for v in self.units.reads[unit]), default=None) == there
+        return min((level for v in self.units.makes[unit] for level in self.readers[v]), default=None) == there
+
+    def sink(self, part: Sequence[int]) -> bool:
+        """Move a part of one level to the level of its first reader, or of a later one of its side, if that costs no more."""
+        units, levels = self.units, self.levels
+        here, own = levels[part[0]], set(part)
+        if any(levels[u] != here for u in part):
+            return False  # some of it has moved already
+        after = [levels[r] for u in part for v in units.makes[u] for r in units.readers[v] if r not in own]
+        if after:
+            there = min(after)
+            if not all(units.sides[u] == EITHER for u in part):
+                there -= (there - here) % 2
+        else:
+            there = min((level for level in self.size if level > here and level % 2 == here % 2), default=here)
+        if there <= here:
+            return False
+        gain, move = self.weigh(part, there)
+        if gain > 0 or (gain == 0 and self.size[here] == len(part) and there in self.size):
+            move()
+            return True
+        return False
+
+    def weigh(self, part: Sequence[int], there: int) -> tuple[int, Callable[[], None]]:
+        """Bytes that no longer cross when units of one level move to another, and the move itself."""
+        here, own = self.levels[part[0]], set(part)
+        touched = {v: 0 for u in part for v in self.units.makes[u]}
+        for u in part:
+            for v in self.units.reads[u]:
+                touched[v] = touched.get(v, 0) + 1
+        gain = sum(self._gain(v, moving, here, there, self.units.producer[v] in own) for v, moving in touched.items())
+        return gain, lambda: self._move(part, touched, here, there)
+
+    def _gain(self, value: int, moving: int, here: int, there: int, own: bool) -> int:
+        """For one value: `moving` of its readers move, and its producer where it is `own`."""
+        counts, producer = self.readers[value], self.levels[self.units.producer[value]]
+        before = len(counts) - (producer in counts)
+        stays = counts.get(here, 0) > moving
+        arrives = there in counts or moving > 0
+        after = len(counts) - (here in counts) + stays - (there in counts) + arrives
+        made = there if own else producer
+        after -= stays if made == here else arrives if made == there else made in counts
+        return self.units.bytes[value] * (before - after)
+
+    def _move(self, part: Sequence[int], touched: dict[int, int], here: int, there: int) -> None:
+        for u in part:
+            self.levels[u] = there
+        for value, moving in touched.items():
+            if moving:
+                counts = self.readers[value]
+                counts[there] = counts.get(there, 0) + moving
+                counts[here] -= moving
+                if not counts[here]:
+                    del counts[here]
+        self.size[there] = self.size.get(there, 0) + len(part)
+        self.size[here] -= len(part)
+        if not self.size[here]:
+            del self.size[here]

@@ -1,0 +1,108 @@
+"""Forms of one axis of a Resize on a static grid: a kernel that comes back every few positions, or weights at each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from npu_guard.context import Context
+from npu_guard.rewriting.interpolation import Sampling, Taps
+
+MOST_NEIGHBOURS = 8
+KERNEL = 17
+"""The longest kernel that is made on a device without a limit."""
+SAME = 1e-6
+"""Weights that differ by less are the same; ONNX Runtime counts positions in single precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regular:
+    """An axis on which `up` outputs read `down` inputs further on, one of both being 1: a fixed kernel.
+
+    `kernel` begins at input position `begin` where the axis shrinks, and at output position `begin` where it grows;
+    `low` and `high` are the pixels that are repeated at the edges.
+    """
+
+    size: int
+    out: int
+    up: int
+    down: int
+    kernel: tuple[float, ...]
+    begin: int
+    low: int
+    high: int
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the kernel is a mean."""
+        return self.up == 1 and all(abs(w - 1 / len(self.kernel)) < SAME for w in self.kernel)
+
+
+@dataclass(frozen=True, slots=True)
+class Blended:
+    """An axis that grows by a whole factor, with weights of its own at each position.
+
+    `maps` has, for each of the neighbours j, the weights of input o // factor + j at output o.
+    """
+
+    size: int
+    factor: int
+    maps: Mapping[int, tuple[float, ...]]
+
+
+Form = Regular | Blended | Sampling
+"""A Sampling as it is: each position is fetched."""
+
+
+def form(axis: Sampling, ctx: Context) -> Form:
+    """The cheapest form of an axis that the device can run."""
+    longest, widest = ctx.limit("conv.kernel_max") or KERNEL, ctx.limit("conv.stride_max") or math.inf
+    found = regular(axis)
+    if found is not None and max(found.up, found.down) <= widest and len(found.kernel) <= longest:
+        return found
+    factor, rest = divmod(axis.out, axis.size)
+    if not rest and factor > 1:
+        maps: dict[int, list[float]] = {}
+        for o, taps in enumerate(axis.taps):
+            for index, weight in taps:
+                maps.setdefault(index - o // factor, [0.0] * axis.out)[o] += weight
+        if len(maps) <= MOST_NEIGHBOURS:
+            return Blended(axis.size, factor, {j: tuple(maps[j]) for j in sorted(maps)})
+    return axis
+
+
+def regular(axis: Sampling) -> Regular | None:
+    """The fixed kernel of an axis, None where it has none."""
+    taps = axis.taps
+    for up in range(1, min(axis.out, 2 * KERNEL) + 1):
+        down = taps[up][0][0] - taps[0][0][0] if up < axis.out else 1
+        if down >= 1 and min(up, down) == 1 and all(_shifted(taps[o], taps[o + up], down) for o in range(axis.out - up)):
+            break
+    else:
+        return None
+    first, last = min(t[0][0] for t in taps), max(t[-1][0] for t in taps)
+    low, high = max(0, -first), max(0, last - axis.size + 1)
+    if up == 1:
+        begin = taps[0][0][0]
+        kernel = [0.0] * (taps[0][-1][0] - begin + 1)
+        for index, weight in taps[0]:
+            kernel[index - begin] += weight
+        return Regular(axis.size, axis.out, 1, down, tuple(kernel), begin + low, low, high)
+    reach = {o - up * index: weight for o, at in enumerate(taps[:up]) for index, weight in at}
+    begin = min(*reach, up * low)
+    kernel = [reach.get(m, 0.0) for m in range(begin, max(reach) + 1)]
+    # The last position of the transposed convolution has to be there, be it of zero taps.
+    short = axis.out + up * low - begin - (up * (axis.size + low + high - 1) + len(kernel))
+    return Regular(axis.size, axis.out, up, 1, (*kernel, *([0.0] * max(0, short))), begin, low, high)
+
+
+def _shifted(taps: Taps, later: Taps, by: int) -> bool:
+    """Whether taps are the same, so many pixels further on; taps of no weight are none."""
+    a, b = ({i: w for i, w in t if abs(w) > SAME} for t in (taps, later))
+    return a.keys() == {i - by for i in b} and all(abs(a[i - by] - w) < SAME for i, w in b.items())
+
+
+def wrong(axis: Sampling) -> Sampling:
+    """For the mutant: every tap one pixel further on."""
+    return replace(axis, taps=tuple(tuple((i + 1, w) for i, w in t) for t in axis.taps))

@@ -1,0 +1,1 @@
+"""Regions where feature maps are tokens, and the same computation on maps."""

@@ -1,0 +1,257 @@
+"""Regions of a model in which feature maps are tokens: where they begin and end, and what stands in the way.
+
+A region begins where a map is reshaped or transposed (or at an input [B, N, C]) and ends where the map is back in
+[B, C, H, W] (or at an output). Inside, every tensor is a view of a map, and every operator is one on maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from npu_guard.context import Context
+from npu_guard.errors import Undecidable
+from npu_guard.graph import Node, Value, short
+from npu_guard.layout import RUNNING, collapses_to_vector, rearrangement
+from npu_guard.rewriting.map_writer import Map, Writer, static_shape
+from npu_guard.rewriting.tokens import attention, operators, slices
+from npu_guard.rewriting.tokens.operators import Step
+from npu_guard.rewriting.views import View, moves, size
+from npu_guard.static import BROADCASTING
+from npu_guard.substitution import Refused
+
+Translate = Callable[[Step], list[Map]]
+_UNARY = (
+    *("Relu", "Gelu", "Erf", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Neg", "Abs", "Clip", "LeakyRelu", "Elu", "Selu", "Celu"),
+    *("HardSigmoid", "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Reciprocal", "ThresholdedRelu", "Cast", "Floor"),
+)
+_REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
+SPOKEN_OF = frozenset({"MatMul", "Attention", "Gemm", "LayerNormalization", *_REDUCTIONS})
+"""Operators beside rearrangements that rules speak about on tokens."""
+OPERATORS: Mapping[str, Translate] = {
+    **dict.fromkeys(RUNNING, operators.relabel),
+    **dict.fromkeys((*_UNARY, *sorted(BROADCASTING)), operators.elementwise),
+    **dict.fromkeys(_REDUCTIONS, operators.reduction),
+    "LayerNormalization": operators.normalization,
+    "BatchNormalization": operators.batch_normalization,
+    "Dropout": operators.refused_dropout,
+    "Gemm": operators.gemm,
+    "MatMul": attention.matmul,
+    "Softmax": attention.softmax,
+    "Attention": attention.attention,
+    "Split": slices.split,
+    "Slice": slices.slice_,
+    "Gather": slices.gather,
+    "Concat": slices.concat,
+}
+"""Operators that are known on tokens."""
+
+
+@dataclass(eq=False, slots=True)
+class Region:
+    """Nodes that hang together by tensors that are no maps."""
+
+    ctx: Context
+    nodes: list[Node] = field(default_factory=list)
+    exits: list[Value] = field(default_factory=list)
+    """Values that the rest of the model reads, or that are its outputs."""
+    inner: dict[Value, Map] = field(default_factory=dict)
+    """Tensors that are no maps themselves; only their views mean anything before the rewrite."""
+    shapes: list[Node] = field(default_factory=list)
+    """Shape operators that read a tensor of the region and answer for the rest of the model."""
+    blocked: tuple[Node, str] | None = None
+    """The first node that cannot be translated, with the reason."""
+    edges: int = 0
+    """Operators that have to rearrange inputs and outputs of the model, which must keep their form."""
+
+    @property
+    def products(self) -> list[Node]:
+        """Nodes that multiply two activations which stand for maps."""
+        known = [*self.nodes, *([self.blocked[0]] if self.blocked else [])]
+        return [n for n in known if n.op_type in ("MatMul", "Attention") and is_product(n, self.ctx)]
+
+    @property
+    def anchor(self) -> Node:
+        """The node that the region is named after: its first product, else its first node."""
+        return next(iter(self.products or self.nodes), self.blocked[0] if self.blocked else self.nodes[0])
+
+
+def is_product(node: Node, ctx: Context) -> bool:
+    """Whether a node multiplies activations with more axes than weights have."""
+    active = [v for v in node.inputs[:3] if v is not None and not ctx.is_constant(v)]
+    return len(active) > 1 and all(v.shape is None or len(v.shape) > 2 for v in active)
+
+
+class Maps(Mapping[Value, Map]):
+    """What a value is as a map: found in the region, or a map, or an input [B, N, C]."""
+
+    def __init__(self, ctx: Context, inner: dict[Value, Map], writer: Writer) -> None:
+        self.ctx = ctx
+        self.inner = inner
+        self.writer = writer
+        self._entries: dict[Value, Map] = {}
+
+    def __getitem__(self, value: Value) -> Map:
+        if value in self.inner:
+            return self.inner[value]
+        if value not in self._entries:
+            found = self._entry(value)
+            if found is None:
+                raise KeyError(value)
+            self._entries[value] = found
+        return self._entries[value]
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self.inner)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def _entry(self, value: Value) -> Map | None:
+        if self.ctx.is_constant(value) or value.initializer is not None or value.graph.parent is not None:
+            return None
+        try:
+            shape = static_shape(value)
+        except Refused:
+            return None
+        if len(shape) == 4:
+            return Map(View.of_map(shape), (value,), value.dtype)
+        if not is_token_input(value):
+            return None
+        view = View.of_tokens(shape)
+        return Map(view, (self.writer.rearranged(value, moves(view.axes, view.stored)),), value.dtype)
+
+
+def is_token_input(value: Value) -> bool:
+    """Whether it is an input [B, N, C] of the model."""
+    return value.is_input and value.initializer is None and value.shape is not None and len(value.shape) == 3
+
+
+def translated(node: Node, ctx: Context, maps: Maps) -> Iterator[tuple[Value, Map]]:
+    """Outputs of a node as maps."""
+    if node in ctx.analysis.silent:
+        source = node.inputs[0]
+        assert source is not None
+        yield node.output, maps[source]
+        return
+    translate = OPERATORS.get(node.op_type) if not node.domain else None
+    if translate is None:
+        raise Refused(f"{node.op} {short(node.label)!r} is not known on tokens")
+    try:
+        results = translate(Step(node, ctx, maps.writer, maps))
+    except Undecidable as gap:
+        raise Refused(gap.reason) from None
+    yield from zip([o for o in node.outputs if o is not None], results, strict=False)
+
+
+_KNOWN: WeakKeyDictionary[Context, Mapping[Node, Region]] = WeakKeyDictionary()
+
+
+def regions(ctx: Context) -> Mapping[Node, Region]:
+    """Regions by the node that they are named after; found once for each context."""
+    if ctx not in _KNOWN:
+        _KNOWN[ctx] = _find(ctx)
+    return _KNOWN[ctx]
+
+
+def _find(ctx: Context) -> Mapping[Node, Region]:
+    home: dict[Value, Region] = {}
+    maps = Maps(ctx, {}, Writer(ctx))
+    found: dict[Region, None] = {}
+    order = {n: i for i, n in enumerate(ctx.analysis.model.graph.nodes)}
+    lost: set[Value] = set()
+    """Values made from tokens that could not be followed: of no region, and no maps either, until an operator wants maps."""
+    for node in ctx.analysis.model.graph.walk():
+        if node.output in ctx.analysis.static:
+            continue
+        given = [v for v in node.inputs if v is not None and not ctx.is_constant(v)]
+        joined = list(dict.fromkeys(home[v] for v in given if v in home))
+        if not lost.isdisjoint(given):
+            if node.op_type in OPERATORS or node in ctx.analysis.silent:
+                lost.update(o for o in node.outputs if o is not None)
+            for region in joined:
+                region.blocked = region.blocked or (node, "")
+            continue
+        if not joined:
+            starts = node.op_type in RUNNING and len(given) == 1 and len(given[0].shape or ()) == 4
+            if node.domain or node in ctx.analysis.silent or not (starts or any(is_token_input(v) for v in given)):
+                continue
+            joined = [Region(ctx)]
+        region = _merged(joined, home, found, order)
+        try:
+            if node.graph.parent is not None:
+                raise Refused(f"{short(node.label)!r} inside a subgraph reads it")
+            made = list(translated(node, ctx, maps))
+        except Refused as refusal:
+            if region.nodes or node.op_type in SPOKEN_OF:
+                region.blocked = region.blocked or (node, refusal.reason)
+                found[region] = None
+            lost.update(o for o in node.outputs if o is not None)
+            continue
+        found[region] = None
+        region.nodes.append(node)
+        for value, result in made:
+            if result.view.is_map and not result.is_scores:
+                region.exits.append(value)
+            else:
+                maps.inner[value] = region.inner[value] = result
+                home[value] = region
+    for region in found:
+        _close(region)
+    return {region.anchor: region for region in found}
+
+
+def _merged(regions: list[Region], home: dict[Value, Region], found: dict[Region, None], order: Mapping[Node, int]) -> Region:
+    """One region out of several that a node joins."""
+    first, *others = regions
+    for other in others:
+        first.nodes += other.nodes
+        first.exits += other.exits
+        first.inner |= other.inner
+        first.blocked = first.blocked or other.blocked
+        home.update(dict.fromkeys(other.inner, first))
+        found.pop(other, None)
+    if others:
+        first.nodes.sort(key=order.__getitem__)
+    return first
+
+
+def _close(region: Region) -> None:
+    """What has to be provided to the rest of the model, and what that costs."""
+    inside = set(region.nodes)
+    region.shapes = list(dict.fromkeys(n for v in region.inner for n in v.consumers if _answers(n, region, inside)))
+    region.exits = [v for v in region.exits if v.is_output or any(c not in inside for c in v.consumers)]
+    for value, found in region.inner.items():
+        if not value.is_output:
+            continue
+        if found.is_scores:
+            reason = f"the attention weights {short(value.name)!r} are an output of the model"
+            region.blocked = region.blocked or (region.nodes[-1], reason)
+        region.exits.append(value)
+        before, after = tuple(map(size, found.view.stored)), found.view.shape
+        if not collapses_to_vector(before, after) and rearrangement("Reshape", before, after) is not None:
+            region.edges += _steps(found.view, out=True)
+    entries = {v for n in region.nodes for v in n.inputs if v is not None and is_token_input(v)}
+    region.edges += sum(_steps(View.of_tokens(static_shape(v)), out=False) for v in entries)
+
+
+def _answers(node: Node, region: Region, inside: set[Node]) -> bool:
+    """Whether what a Shape operator says is needed outside of the region."""
+    if node.op_type not in ("Shape", "Size") or node.domain or node.graph.parent is not None:
+        return False
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        for value in current.outputs:
+            for reader in value.consumers if value is not None else ():
+                if reader.output in region.ctx.analysis.static:
+                    stack.append(reader)
+                elif reader not in inside:
+                    return True
+    return node.output.is_output
+
+
+def _steps(view: View, out: bool) -> int:
+    """Findings that a rearrangement at an edge leaves."""
+    return max(1, (moves(view.stored, view.axes) if out else moves(view.axes, view.stored)).steps)
