@@ -5,8 +5,10 @@ No values are computed here, only which tensors are constant and which nodes lea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+import numpy as np
 import onnx
 
 from npu_guard.fold import Constants
@@ -67,13 +69,18 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         return not _training(node, constants)
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
+    if node.op_type == "Gather":
+        return _gathers_all(node, constants)
     if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
         return False
     if node.op_type == "Transpose":
         return _keeps_order(x.shape, node.attr("perm"))
     if node.op_type in ("Resize", "Upsample"):
         # A crop-and-resize reads a region, so equal extents say nothing there.
-        return bool(node.attr("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize")
+        # And a scale that leaves the extent as it is for lack of room still moves the samples.
+        return bool(node.attr("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize") and all(
+            scale == 1 for scale in _scales(node, constants)
+        )
     if node.op_type == "Slice":
         steps = node.input(4)
         values = None if steps is None else constants.get(steps)
@@ -81,7 +88,7 @@ def does_nothing(node: Node, constants: Constants) -> bool:
     if node.op_type == "Pad":
         given = node.input(1)
         pads = node.attributes.get("pads") if given is None else constants.get(given)
-        return pads is not None and not any(pads)
+        return pads is not None and not np.any(pads)
     if node.op_type == "Concat":
         return len(node.inputs) == 1
     return True  # Reshape, Expand, Squeeze and the like to the shape that is there
@@ -89,8 +96,35 @@ def does_nothing(node: Node, constants: Constants) -> bool:
 
 _PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
-     "Upsample", "Concat", "Squeeze", "Unsqueeze"}
+     "Upsample", "Concat", "Squeeze", "Unsqueeze", "Gather"}
 )  # fmt: skip
+_REGROUPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+def _gathers_all(node: Node, constants: Constants) -> bool:
+    """Whether a Gather takes all that is there, in order.
+
+    Torch exports a strided view as a Reshape to one axis and a Gather with a table. Where that table counts up, the Gather is
+    the second half of the Reshape. The extents that it gives are those of the table, which only a Reshape before answers for.
+    """
+    x, table = node.inputs[0], node.input(1)
+    if x is None or table is None or x.shape is None or table.shape is None:
+        return False
+    axis = node.attr("axis", 0)
+    extent = x.shape[axis] if -len(x.shape) <= axis < len(x.shape) else None
+    if not isinstance(extent, int) or math.prod(d if isinstance(d, int) else 0 for d in table.shape) != extent:
+        return False
+    if len(table.shape) != 1 and (x.producer is None or x.producer.op_type not in _REGROUPING or x.producer.domain):
+        return False
+    indices = constants.get(table)
+    return indices is not None and np.array_equal(indices.ravel() % extent, np.arange(extent))
+
+
+def _scales(node: Node, constants: Constants) -> list[float]:
+    """Scales that a Resize or Upsample states as numbers."""
+    operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
+    array = None if operand is None else constants.get(operand)
+    return list(node.attributes.get("scales", ()) if array is None else array.ravel())
 
 
 def _training(node: Node, constants: Constants) -> bool:

@@ -106,6 +106,7 @@ SOMETHING = {
     "Slice backwards": "a = Constant<value = int64[1] {-1}>() b = Constant<value = int64[1] {-9999}>()"
                        " i = Constant<value = int64[1] {2}>() m = Constant<value = int64[1] {-1}>() y = Slice(x, a, b, i, m)",
     "Pad that shifts": "p = Constant<value = int64[8] {0,0,1,0,0,0,-1,0}>() y = Pad(x, p)",
+    "Resize by too little for another row": "s = Constant<value = float[4] {1,1,1.05,1}>() y = Resize<mode = \"linear\">(x, , s)",
     "Resize of a region": "r = Constant<value = float[8] {0,0,0,0,1,1,0.5,0.5}>() s = Constant<value = int64[4] {1,8,4,4}>()"
                           " y = Resize<coordinate_transformation_mode = \"tf_crop_and_resize\">(x, r, , s)",
 }  # fmt: skip
