@@ -47,11 +47,23 @@ def write_atomic(path: Path, content: Iterable[bytes]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
+        temporary = ""
+        _sync(target.parent)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename last through a loss of power. Some file systems cannot, and the file is there all the same."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _mode(path: Path) -> int:

@@ -95,3 +95,29 @@ def test_modes_and_links_of_what_is_replaced(folder: Path, program: Program) -> 
     assert (folder / "out").is_symlink()
     assert (folder / "real").stat().st_mode & 0o777 == 0o640
     assert "net.onnx" in (folder / "real").read_text()
+
+
+FOLDERS = {
+    "pieces": ("partition", "net.onnx", "-o", "out"),
+    "repros": ("check", "net.onnx", "--save-repro", "out"),
+    "settings": ("init",),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+@pytest.mark.parametrize(("function", "code"), [("fsync", errno.ENOSPC), ("replace", errno.EIO), ("mkstemp", errno.EROFS)])
+def test_a_folder_that_cannot_be_written(
+    folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch, what: str, function: str, code: int
+) -> None:
+    """What is made of several files names each that failed, once, and leaves no half of a file."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.tempfile if function == "mkstemp" else files.os, function, fail)
+    done = program(folder, *FOLDERS[what])
+    monkeypatch.undo()
+    assert done.code == 2
+    said = [line for line in done.err.splitlines() if f"cannot be written ({os.strerror(code)})" in line]
+    assert len(set(said)) == len(said) == (4 if what == "settings" else 1), done.err
+    assert not [p for p in folder.rglob("*") if p.is_file() and p.name != "net.onnx"]
