@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs chromium bench bench-report bench-peers bench-fleet test-long zoo study fuzz fuzz-guided ecosystem test-cluster clean
+.PHONY: help demo test lint types docs chromium bench bench-report bench-peers bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided ecosystem test-cluster clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -58,11 +58,17 @@ bench-peers: $(VENV)/base  ## The same files with other tools, each in an enviro
 bench-fleet: $(VENV)/cluster  ## What a million models in an object store cost, into docs/scale.md.
 	$(BIN)/python bench/fleet.py --output docs/scale.md
 
-# Long runs. SECONDS bounds the first two; CORPORA names folders of models: make ecosystem CORPORA="timm=/data/timm".
+# Long runs. SECONDS bounds each part of fuzz and fuzz-guided; CORPORA names folders of models: make ecosystem CORPORA="timm=/data/timm".
 SECONDS := 300
 fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
-	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --full
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level full
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level deep
+
+fuzz-record: $(VENV)/dev  ## A million executions of our own code and some ten thousand of everything, into docs/fuzzing.md.
+	$(BIN)/python fuzz/run.py --seconds 36000 --count 1000000 --output docs/fuzzing.md
+	$(BIN)/python fuzz/run.py --seconds 36000 --count 20000 --level full --output docs/fuzzing.md
+	$(BIN)/python fuzz/run.py --seconds 36000 --count 5000 --level deep --output docs/fuzzing.md
 
 fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 	@$(PIP) install atheris

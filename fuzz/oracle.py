@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from unittest import mock
 
 import onnx
 
-from npu_guard import load, pipeline, registry, shapes
+from npu_guard import cli, load, pipeline, registry, shapes
 from npu_guard.config import Config
 from npu_guard.errors import ModelError
 from npu_guard.graph import Model
@@ -45,6 +47,43 @@ def execute(data: bytes, path: Path, *, formats: bool = False) -> str:
         if name in ("json", "sarif", "gitlab"):
             json.loads(text)
     return kind if model.error is not None else model.verdict.value
+
+
+def rewrite(path: Path, folder: Path) -> str:
+    """`fix`, `verify`, `partition` and `diff` on a model that `check` has read; the result is what `fix` said.
+
+    Raises AssertionError. Whole command lines, so that nothing is left out but the process: exit codes of the contract,
+    inert output, and a new file only where the code says so.
+    """
+    model, fixed, pieces = str(path), folder / "fixed.onnx", folder / "pieces"
+    fixed.unlink(missing_ok=True)
+    shutil.rmtree(pieces, ignore_errors=True)
+    code = _command("fix", model, "-o", str(fixed), "--allow", "approximate")
+    assert fixed.exists() == (code in (0, 1)), f"fix ended with {code}; the file is {'' if fixed.exists() else 'not '}there"
+    if fixed.exists():
+        again = execute(fixed.read_bytes(), folder / "again.onnx")
+        assert again in ("pass", "fail", "undecided"), f"what fix wrote cannot be read: {again}"
+    assert _command("verify", model, model) in (0, 2, 3, 5)
+    cut = _command("partition", model, "-o", str(pieces))
+    assert pieces.exists() == (cut == 0), f"partition ended with {cut}; the folder is {'' if pieces.exists() else 'not '}there"
+    assert _command("diff", model, model) in (0, 3), "a model differs from itself"
+    return f"fix ended with {code}"
+
+
+def _command(*arguments: str) -> int:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(arguments)
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    for text in (out.getvalue(), err.getvalue()):
+        assert not _RAW.search(text), f"{arguments[0]}: {_RAW.search(text)}"
+        assert "Traceback" not in text, f"{arguments[0]}: {text[-3000:]}"
+    assert code in (0, 1, 2, 3, 5), f"{arguments[0]} ended with {code}: {err.getvalue()[-1000:]}"
+    assert out.getvalue() or err.getvalue(), f"{arguments[0]} ended with {code} and says nothing"
+    return code
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""Bounded fuzzing: `python fuzz/run.py [--seconds 60] [--jobs 2] [--full] [--first 0]`.
+"""Bounded fuzzing: `python fuzz/run.py [--level static] [--seconds 60] [--count N] [--first 0] [--output docs/fuzzing.md]`.
 
 Each execution is determined by its number, so a failure is found again by it: `--first N --count 1`. What fails is written
-to fuzz/failures/ as a model. Without --full only our own code runs, thousands of times a second; with it the sandboxed
-native code and all text formats too.
+to fuzz/failures/ as a model. A worker that dies or hangs is a failure of the execution that it was at, and another takes
+its place. Levels: `static`, our own code of `check` alone, hundreds of times a second; `full`, with the sandboxed native
+code and all text formats; `deep`, where `check` could read the model, `fix`, `verify`, `partition` and `diff` too.
 """
 
 from __future__ import annotations
@@ -12,22 +13,31 @@ import collections
 import contextlib
 import faulthandler
 import multiprocessing
+import multiprocessing.connection
 import random
+import re
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from mutations import damage, mutate  # noqa: E402
-from oracle import execute, static_only  # noqa: E402
+from oracle import execute, rewrite, static_only  # noqa: E402
 from seeds import seeds  # noqa: E402
 
-HANG = 10.0
+HANG = {"static": 20.0, "full": 20.0, "deep": 200.0}
 """Seconds after which an execution counts as hanging."""
+BATCH = 500
+FIXED = "then "
+"""How outcomes begin that are a second one of their execution."""
 Counts = collections.Counter[str]
 
 
@@ -41,39 +51,118 @@ def model(number: int) -> bytes:
     return mutate(data, rng.randrange, 1 + rng.randrange(4))
 
 
-def worker(job: int, arguments: argparse.Namespace, results: multiprocessing.SimpleQueue[tuple[Counts, list[str]]]) -> None:
-    end = time.monotonic() + arguments.seconds
-    counts: Counts = collections.Counter()
-    failures: list[str] = []
-    step = arguments.jobs
-    last = sys.maxsize if arguments.count is None else arguments.first + arguments.count
-    with tempfile.TemporaryDirectory() as folder, contextlib.nullcontext() if arguments.full else static_only():
+def worker(wire: Connection, level: str) -> None:
+    """Run the batches that come, and say before each execution which it is and after each batch how it went."""
+    with tempfile.TemporaryDirectory() as folder, static_only() if level == "static" else contextlib.nullcontext():
         path = Path(folder) / "m.onnx"
-        number = arguments.first + job
-        while number < last and time.monotonic() < end:
-            data = model(number)
-            current = Path(folder) / "current"
-            current.write_text(str(number))
-            faulthandler.dump_traceback_later(HANG, exit=True)  # a hang ends the worker, and the parent sees which it was
-            began = time.process_time()
-            try:
-                counts[execute(data, path, formats=arguments.full)] += 1
-            except Exception:
-                counts["FAILED"] += 1
-                failures.append(f"execution {number}: {traceback.format_exc(limit=-3)}")
-                keep(number, data)
-            if time.process_time() - began > HANG / 2:
-                counts["SLOW"] += 1
-                keep(number, data)
-            number += step
-        faulthandler.cancel_dump_traceback_later()
-    results.put((counts, failures))
+        while (batch := wire.recv()) is not None:
+            counts: Counts = collections.Counter()
+            for number in range(*batch):
+                wire.send(number)
+                data = model(number)
+                faulthandler.dump_traceback_later(HANG[level], exit=True)
+                began = time.process_time()
+                try:
+                    outcome = execute(data, path, formats=level != "static")
+                    counts[outcome] += 1
+                    if level == "deep" and outcome in ("pass", "fail", "undecided"):
+                        counts[f"{FIXED}{rewrite(path, Path(folder))}"] += 1
+                except Exception:
+                    counts["FAILED"] += 1
+                    wire.send(f"execution {number}: {traceback.format_exc(limit=-3)}")
+                if time.process_time() - began > HANG[level] / 2:
+                    counts["FAILED"] += 1
+                    wire.send(f"execution {number} took more than {HANG[level] / 2:g} s of CPU time")
+            faulthandler.cancel_dump_traceback_later()
+            wire.send(counts)
 
 
-def keep(number: int, data: bytes) -> None:
-    folder = HERE / "failures"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{number}.onnx").write_bytes(data)
+def executions(counts: Counts) -> int:
+    return sum(n for name, n in counts.items() if not name.startswith(FIXED))
+
+
+@dataclass(slots=True)
+class Run:
+    """What goes on, and what came of it."""
+
+    batches: Iterator[tuple[int, int]]
+    level: str
+    deadline: float
+    counts: Counts = field(default_factory=collections.Counter)
+    failures: list[str] = field(default_factory=list)
+    wires: dict[Connection, BaseProcess] = field(default_factory=dict)
+    at: dict[Connection, tuple[int, int]] = field(default_factory=dict)
+    """The execution that each worker is at, and the end of its batch."""
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=worker, args=(theirs, self.level), daemon=True)
+        process.start()
+        theirs.close()
+        self.wires[ours] = process
+        self.give(ours)
+
+    def give(self, wire: Connection, batch: tuple[int, int] | None = None) -> None:
+        """Another batch for a worker, or its end."""
+        batch = batch or (next(self.batches, None) if time.monotonic() < self.deadline else None)
+        wire.send(batch)
+        if batch is None:
+            self.wires.pop(wire).join()
+        else:
+            self.at[wire] = batch
+
+    def listen(self) -> None:
+        """Take what the workers say until all have ended."""
+        told = time.monotonic()
+        while self.wires:
+            for wire in multiprocessing.connection.wait(list(self.wires), timeout=5):
+                assert isinstance(wire, Connection)
+                try:
+                    said = wire.recv()
+                except EOFError:
+                    self.died(wire)
+                    continue
+                if isinstance(said, int):
+                    self.at[wire] = said, self.at[wire][1]
+                elif isinstance(said, str):
+                    self.fail(self.at[wire][0], said)
+                else:
+                    self.counts.update(said)
+                    self.give(wire)
+            if time.monotonic() - told > 30:
+                told = time.monotonic()
+                print(f"{executions(self.counts)} executions, {len(self.failures)} failures", file=sys.stderr, flush=True)
+
+    def died(self, wire: Connection) -> None:
+        number, end = self.at[wire]
+        process = self.wires.pop(wire)
+        process.join()
+        self.fail(number, f"execution {number} killed or hung its process: exit code {process.exitcode}")
+        self.counts["FAILED"] += 1
+        rest = (range(number + 1, end),) if number + 1 < end else ()
+        self.batches = (b for source in (((r.start, r.stop) for r in rest), self.batches) for b in source)
+        self.start()
+
+    def fail(self, number: int, text: str) -> None:
+        self.failures.append(text)
+        print(text, flush=True)
+        folder = HERE / "failures"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.onnx").write_bytes(model(number))
+
+
+def record(path: Path, title: str, first: int, counts: Counts) -> None:
+    """Write what came of a run into its section of the page."""
+    rows = "\n".join(f"| {name} | {n:,} |" for name, n in counts.most_common())
+    made = f"numbers {first:,} to {first + executions(counts) - 1:,}, {counts['FAILED']} failed"
+    table = f"| outcome | executions |\n|---|---|\n{rows}"
+    text = f"<!-- {title} -->\n**{executions(counts):,} executions**: {made}.\n\n{table}\n<!-- end -->"
+    page = path.read_text(encoding="utf-8")
+    page, times = re.subn(rf"<!-- {title} -->.*?<!-- end -->", lambda _: text, page, flags=re.DOTALL)
+    if times != 1:
+        raise SystemExit(f"{path} has no place for this: a line <!-- {title} --> and after it one <!-- end -->")
+    path.write_text(page, encoding="utf-8")
 
 
 def main() -> int:
@@ -82,28 +171,21 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--level", choices=("static", "full", "deep"), default="static")
+    parser.add_argument("--output", type=Path, help="the page to record the run in")
     arguments = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = [context.Process(target=worker, args=(job, arguments, results)) for job in range(arguments.jobs)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    counts: Counts = collections.Counter()
-    failures: list[str] = []
-    while not results.empty():
-        one, texts = results.get()
-        counts.update(one)
-        failures += texts
-    dead = [p.exitcode for p in processes if p.exitcode]
-    for text in failures[:20]:
-        print(text)
-    print(f"{counts.total()} executions: " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
-    if dead:
-        print(f"workers that died or hung: exit codes {dead}; the last number of each is lost, run again with --jobs 1")
-    return int(bool(failures or dead or counts["SLOW"]))
+    last = sys.maxsize if arguments.count is None else arguments.first + arguments.count
+    size = BATCH if arguments.level == "static" else BATCH // 20
+    starts = iter(range(arguments.first, last, size))
+    run = Run(((n, min(n + size, last)) for n in starts), arguments.level, time.monotonic() + arguments.seconds)
+    for _ in range(arguments.jobs):
+        run.start()
+    with contextlib.suppress(KeyboardInterrupt):  # then what was done until now counts
+        run.listen()
+    print(f"{executions(run.counts)} executions: " + ", ".join(f"{n} {name}" for name, n in run.counts.most_common()))
+    if arguments.output is not None:
+        record(arguments.output, arguments.level, arguments.first, run.counts)
+    return int(bool(run.failures))
 
 
 if __name__ == "__main__":
