@@ -80,7 +80,9 @@ ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, 
 test-cluster: $(VENV)/cluster  ## A Ray cluster that loses a node, and an S3-compatible server.
 	$(BIN)/python -m pytest tests/fleet
 
-test-long: $(VENV)/dev  ## Many random networks of the zoo's blocks: fix leaves no error.
+ROUNDS := 20
+test-long: $(VENV)/dev  ## New examples for all property tests, ROUNDS times, and many random networks of the zoo's blocks.
+	for round in $$(seq $(ROUNDS)); do $(BIN)/python -m pytest -q -n 2 -m hypothesis --hypothesis-profile drawn || exit 1; done
 	NPU_GUARD_EXAMPLES=1000 $(BIN)/python -m pytest -q -p no:randomly tests/substitutions/test_networks_property.py
 
 zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import onnx.parser
 import pytest
-from hypothesis import settings
 
 from npu_guard import build, load
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.graph import Graph, Model, Node, Value
 from npu_guard.limits import Limits
-
-# The same examples on every run, so that a pull request never fails by chance; `--hypothesis-profile=default` draws new ones.
-settings.register_profile("fixed", derandomize=True)
-if not any(argument.startswith("--hypothesis-profile") for argument in sys.argv):
-    settings.load_profile("fixed")
 
 
 @pytest.fixture

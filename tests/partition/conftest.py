@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import onnx
 import pytest
-from hypothesis import settings as hypothesis_settings
 
 from npu_guard import load, registry
 from npu_guard.analyze import analyze
@@ -19,9 +18,6 @@ from npu_guard.config import Config
 from npu_guard.document import Document
 from npu_guard.partition.partition import Partition, Settings, partition
 from npu_guard.rule import Case
-
-hypothesis_settings.register_profile("fixed", derandomize=True)
-hypothesis_settings.load_profile("fixed")
 
 REFUSED = {"Erf": "refused", "NonMaxSuppression": "refused", "NonZero": "refused"}
 FREE = Settings(byte_cost=0, launch_cost=0)

@@ -296,7 +296,7 @@ def exact_in_double(before: onnx.ModelProto, after: onnx.ModelProto, feed: Feed)
     return all(np.allclose(a, b, rtol=0, atol=1e-9 * max(1.0, np.abs(a).max())) for a, b in zip(*results, strict=True))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, print_blob=False)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(model=networks())
 def test_random_networks(model: onnx.ModelProto, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> None:
     fix_and_prove(model, tmp_path_factory.mktemp("net"), runtime)

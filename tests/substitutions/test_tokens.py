@@ -261,7 +261,7 @@ def attentions(draw: st.DrawFn) -> str:
     return f"g (float[{batch},{channels},{rows},{columns}] {second}) => (y) <{', '.join(constants)}> {{ {'  '.join(lines)} }}"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=attentions())
 def test_random_attention(text: str, tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> None:
     opset = 23 if "Attention<" in text else 20
@@ -313,7 +313,7 @@ def mlps(draw: st.DrawFn) -> str:
     return f"g (float[{batch},{channels},{rows},{columns}] x) => (y) <{', '.join(constants)}> {{ {'  '.join([*lines, back])} }}"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=mlps())
 def test_random_token_layers(text: str, tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> None:
     proven(text, tmp_path_factory.mktemp("mlp"), runtime)

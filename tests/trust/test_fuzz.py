@@ -27,14 +27,14 @@ def models(draw: st.DrawFn) -> bytes:
     return mutate(seed, lambda n: draw(st.integers(0, n - 1)), draw(st.integers(1, 3)))
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=models())
 def test_our_own_code(tmp_path: Path, data: bytes) -> None:
     with static_only():
         execute(data, tmp_path / "m.onnx")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=models())
 def test_everything_with_all_text_formats(tmp_path: Path, data: bytes) -> None:
     execute(data, tmp_path / "m.onnx", formats=True)
