@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -170,13 +171,16 @@ def wide_graph(layers: int, kernel: int = 0) -> onnx.GraphProto:
     return helper.make_graph(net.nodes, "wide", [info("x", shape)], [info(x, shape)], net.weights)
 
 
-def inline_weights(path: Path, kernel: int = 0) -> None:
-    """Weights inside the file, written piece by piece: building the message would take several gigabytes."""
-    graph = wide_graph(INLINE_LAYERS, kernel)
+def inline_weights(path: Path, kernel: int = 0, layers: int = INLINE_LAYERS, *, empty: bool = False) -> None:
+    """Weights inside the file, written piece by piece: building the message would take several gigabytes.
+
+    `empty` ones are holes in the file: zeros that take no room on the disk.
+    """
+    graph = wide_graph(layers, kernel)
     model = finish(graph)
     model.ClearField("graph")
     heads = []
-    for layer in range(INLINE_LAYERS):
+    for layer in range(layers):
         tensor = TensorProto(name=f"wide{layer}", dims=[WIDE, WIDE, 1, 1], data_type=TensorProto.FLOAT).SerializeToString()
         head = tensor + tag(TensorProto.RAW_DATA_FIELD_NUMBER, LAYER_BYTES)
         heads.append(tag(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(head) + LAYER_BYTES) + head)
@@ -186,22 +190,30 @@ def inline_weights(path: Path, kernel: int = 0) -> None:
         file.write(model.SerializeToString() + tag(onnx.ModelProto.GRAPH_FIELD_NUMBER, size) + structure)
         for head in heads:
             file.write(head)
-            file.writelines(blocks(LAYER_BYTES))
+            fill(file, LAYER_BYTES, empty)
 
 
-def external_weights(path: Path) -> None:
+def external_weights(path: Path, layers: int = EXTERNAL_LAYERS, *, empty: bool = False) -> None:
     """Weights in a file beside the model."""
-    graph = wide_graph(EXTERNAL_LAYERS)
+    graph = wide_graph(layers)
     data = path.with_suffix(".data")
     with data.open("wb") as file:
-        for layer in range(EXTERNAL_LAYERS):
+        for layer in range(layers):
             tensor = graph.initializer.add(name=f"wide{layer}", dims=[WIDE, WIDE, 1, 1], data_type=TensorProto.FLOAT)
             tensor.data_location = TensorProto.EXTERNAL
             entries = {"location": data.name, "offset": file.tell(), "length": LAYER_BYTES}
             for key, value in entries.items():
                 tensor.external_data.add(key=key, value=str(value))
-            file.writelines(blocks(LAYER_BYTES))
+            fill(file, LAYER_BYTES, empty)
     save(finish(graph), path)
+
+
+def fill(file: BinaryIO, size: int, empty: bool) -> None:
+    """So many bytes at the end of a file: noise, or a hole."""
+    if empty:
+        file.truncate(file.seek(size, 1))
+    else:
+        file.writelines(blocks(size))
 
 
 def blocks(size: int) -> Iterator[bytes]:

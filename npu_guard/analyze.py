@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from npu_guard import cost, shapes, static, validate
+from msgspec import Struct
+
+from npu_guard import cost, shapes, static
 from npu_guard.build import build
 from npu_guard.fold import Constants
 from npu_guard.graph import Model, Node, Value
-from npu_guard.inputs import fix_inputs
+from npu_guard.inputs import fix_inputs, open_batches
 from npu_guard.load import Skeleton
 from npu_guard.results import NodeCost
+from npu_guard.validation import agreement, validate
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(Struct, frozen=True):
     """What is known of a model, independent of any device."""
 
     model: Model
@@ -28,6 +30,12 @@ class Analysis:
     unknown: Mapping[Value, str]
     """Values whose shape or type is not fully known, with the reason."""
     notes: tuple[str, ...]
+    beside: Mapping[str, int]
+    """Sizes of the files of weights that were looked at, by location."""
+    origins: dict[Value, Value] = {}
+    """What `origin` has found for values behind silent nodes: many may ask at the end of one long way."""
+    single: dict[Value, Node | None] = {}
+    """What `only_reader` has found: each of many readers may ask."""
 
     def nodes(self) -> Iterator[Node]:
         """Nodes that a device has to run, in order, bodies included."""
@@ -41,36 +49,50 @@ class Analysis:
 
     def origin(self, value: Value) -> Value:
         """The value behind silent nodes."""
+        passed = []
         node = value.producer
         while node is not None and node in self.silent and value not in self.static:
-            source = node.inputs[0] if node.inputs else None
+            known = self.origins.get(value)
+            source = known or (node.inputs[0] if node.inputs else None)
             if source is None:
                 break
+            passed.append(value)
             value, node = source, source.producer
+        for before in passed:
+            self.origins[before] = value
         return value
 
     def readers(self, value: Value) -> list[Node]:
         """Nodes that read the value, seen through silent nodes."""
-        found = []
+        return list(self._reading(value))
+
+    def only_reader(self, value: Value) -> Node | None:
+        """The one node that reads the value, once, seen through silent nodes; None where there are more or none."""
+        if value not in self.single:
+            found = tuple(itertools.islice(self._reading(value), 2))
+            self.single[value] = found[0] if len(found) == 1 else None
+        return self.single[value]
+
+    def _reading(self, value: Value) -> Iterator[Node]:
         stack = list(reversed(value.consumers))
         while stack:
             node = stack.pop()
             if node not in self.silent:
-                found.append(node)
+                yield node
             elif node.output not in self.static:  # a Shape, say, reads the value but what it makes is a constant
                 stack.extend(reversed(node.output.consumers))
-        return found
 
 
 def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
     """All that the rules may ask about. Raises ModelError where the model is none that could run."""
+    opened = open_batches(skeleton.proto, input_shapes or {})
     notes = fix_inputs(skeleton.proto, input_shapes or {}, skeleton.path)
-    with shapes.start(skeleton) as inference:
+    with shapes.start(skeleton, opened) as inference:
         model = build(skeleton)
-        validate.before_inference(model)
+        beside = validate.before_inference(model)
         unknown = shapes.infer(model, inference, assumed=bool(notes))
-    validate.after_inference(model)
     constants = Constants()
+    agreement.after_inference(model, constants, assumed=bool(notes))
     fixed = static.static_values(model.graph.walk())
     silent = {
         node
@@ -80,4 +102,4 @@ def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():
         costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, silent)
-    return Analysis(model, constants, fixed, silent, costs, unknown, tuple(notes))
+    return Analysis(model, constants, fixed, silent, costs, unknown, tuple(notes), beside)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from npu_guard import fingerprint, paths
 from npu_guard.errors import UsageError
@@ -85,12 +86,13 @@ class Applied:
 
 
 def is_baseline(path: str) -> bool:
-    """Whether a file is JSON, which no model is."""
+    """Whether a file is JSON that says which version of a schema of ours it has; any other is a model, if an unreadable one."""
     try:
         if not Path(path).is_file():
             return False
         with open(path, "rb") as file:
-            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+            head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+            return head.startswith(b"{") and b'"schema_version"' in head + file.read(MAX_BYTES)
     except (OSError, ValueError):
         return False
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from npu_guard import places
 from npu_guard.analyze import Analysis
@@ -19,8 +20,7 @@ from npu_guard.results import Evidence, Finding, Outcome, Remedy, RuleCrash, Sev
 from npu_guard.rule import EVERY, Draft, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What the rules said of one model."""
 
     findings: tuple[Finding, ...]
@@ -30,6 +30,8 @@ class Checked:
     """Nodes with a finding of severity error that is not suppressed."""
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
+    files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """What was looked for in the project: see `places.Asked`."""
 
 
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
@@ -52,14 +54,15 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
             for rule in own:
                 run.ask(rule, None, value)
     for node in analysis.nodes():
-        for rule in lookup.get(node.op, everywhere):
-            run.ask(rule, node, node.output)
+        op, output = node.op, node.output
+        for rule in lookup.get(op, everywhere):
+            run.ask(rule, node, output)
         if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
-            for rule, requirement in (*wanted.get(node.op, ()), *wanted.get(EVERY, ())):
+            for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
                 run.require(rule, requirement, node)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
-    return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked)
+    return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
 
 
 def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list[tuple[Rule, Requirement]]]:
@@ -83,6 +86,7 @@ class _Run:
         self.findings: list[Finding] = []
         self.crashes: list[RuleCrash] = []
         self.blocked: set[Node] = set()
+        self.files: places.Asked = {}
         self._remedies: dict[str, Remedy] = {}
 
     def ask(self, rule: Rule, node: Node | None, value: Value) -> None:
@@ -137,7 +141,7 @@ class _Run:
                 message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else ""),
                 tensor=self.ctx.tensor(draft.value or value),
                 evidence=self._evidence(draft, outcome),
-                source=places.source(node, self.root) if node is not None else None,
+                source=places.source(node, self.root, self.files) if node is not None else None,
                 remedy=self._remedy(rule),
                 suppressed=suppressed,
                 macs=cost.macs if node is not None and (cost := self.ctx.analysis.costs.get(node)) is not None else 0,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from npu_guard.compilers.settings import CompilerSettings, validate
 from npu_guard.errors import UsageError
-from npu_guard.files import read_small
+from npu_guard.files import MOST_SETTINGS, read_small, toml
 from npu_guard.limits import DEFAULT, Limits
 from npu_guard.partition.settings import Given
-from npu_guard.profile import convert, suggest
+from npu_guard.profile.keys import convert, suggest
 from npu_guard.results import Place, Severity
 
 DEFAULT_PROFILE = "aimotive-aiware"
@@ -42,10 +41,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     limits: Limits = DEFAULT
     partition: dict[str, int | float] = {}
     compiler: dict[str, CompilerSettings] = {}
+    cache: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """Everything that decides what a run checks and how it ends."""
 
     profile: str = DEFAULT_PROFILE
@@ -59,6 +58,8 @@ class Config:
     limits: Limits = DEFAULT
     partition: Given | None = None
     compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
+    cache: Path | None = None
+    """A folder of results that `check` takes up again and adds to."""
 
     def selects(self, code: str, name: str) -> bool:
         """Whether a rule runs. Entries are codes, beginnings of codes (`NPU1`) or names."""
@@ -103,8 +104,9 @@ def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     section = _section(path)
     if section is None:
         raise UsageError(f"{path.name}: has no table [tool.npu-guard]")
-    known = list(rules)
     file: _File = convert(section, _File, path.name)
+    # Settings that name no rule are read without importing any.
+    known = list(rules) if any((file.select, file.ignore, file.severity, file.suppress)) else []
     for entry in (*file.select, *file.ignore, *file.severity, *(s.rule for s in file.suppress)):
         expect_rule(entry, known, path.name)
     for accepted in file.suppress:
@@ -118,6 +120,7 @@ def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     return Config(
         file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
         partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
+        cache=path.parent / file.cache if file.cache else None,
     )  # fmt: skip
 
 
@@ -130,12 +133,12 @@ def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> Non
 
 def _section(path: Path) -> object | None:
     try:
-        data = tomllib.loads(read_small(path).decode())
+        data = toml(read_small(path, MOST_SETTINGS).decode())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path.name}: cannot be read ({error})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{path.name}: not valid TOML: {error}") from None
     tool = data.get("tool", {})
     section: object | None = tool.get("npu-guard") if isinstance(tool, dict) else None

@@ -14,7 +14,7 @@ from npu_guard.fold import Array
 from npu_guard.graph import Node, Value, short
 from npu_guard.profile import Profile
 from npu_guard.results import Dim, Tensor
-from npu_guard.tensors import BITS
+from npu_guard.validation.tensors import BITS
 
 if TYPE_CHECKING:
     from npu_guard.channels.paddings import Channels

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from npu_guard.graph import Node, Value
 from npu_guard.results import Dim, NodeCost
 from npu_guard.static import is_constant
-from npu_guard.tensors import BITS
+from npu_guard.validation.tensors import BITS
 
 
 def elements(shape: tuple[Dim, ...] | None) -> int | None:
@@ -117,7 +117,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
             continue
         for given in _reads(node) if node.subgraphs else node.inputs:
             if given is not None:
-                last_use[owner.get(given, given)] = index
+                last_use[owner.get(given, given) if owner else given] = index
     for value in outputs:
         last_use[owner.get(value, value)] = len(nodes)
 
@@ -125,11 +125,15 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
     sizes: dict[Value, int] = {}
     released: dict[int, int] = {}
     live = 0
+    here = nodes[0].graph if nodes else None
     for value, index in last_use.items():
-        if not is_constant(value, static):
+        producer = value.producer
+        if producer is None and value.initializer is not None and not value.is_input:
+            continue  # is_constant, as far as it needs no look-up: a weight of each node comes along here
+        if producer is None or value not in static:
             sizes[value] = bytes_ = size(value)
             released[index] = released.get(index, 0) + bytes_
-            if value.producer is None or not nodes or value.graph is not nodes[0].graph:
+            if producer is None or value.graph is not here:
                 live += bytes_  # graph inputs, and what bodies take from the graph around them, are there from the start
 
     counted: set[Value] = set()
@@ -144,8 +148,9 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
                 params += _parameters(given)
         for made in node.outputs:
             if made is not None:
-                if made in sizes:
-                    output += sizes[made]
+                known = sizes.get(made)
+                if known is not None:
+                    output += known
                 else:
                     unread += size(made)
         output += unread

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard import fingerprint, registry
 from npu_guard.paths import in_project
@@ -18,8 +20,7 @@ _LISTED = 50
 """Fixed findings that are named in a comment; the rest is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diff:
+class Diff(Struct, frozen=True):
     """One model before and after. `head.findings` are the new ones alone, and `head.verdict` is about them."""
 
     version: str

@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from npu_guard import external
 from npu_guard.errors import ModelError
 from npu_guard.graph import short, text
 from npu_guard.limits import DEFAULT, Limits
 from npu_guard.load import Skeleton
+from npu_guard.validation import external
 from npu_guard.wire import INLINE, Payload, varint
 
 Array = NDArray[Any]

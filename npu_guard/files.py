@@ -9,9 +9,14 @@ import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from npu_guard.errors import UsageError
 
+MOST_SETTINGS = 4 << 20
+"""Bytes of a TOML file; the largest of ours, a plan of a thousand steps, has a twentieth of that."""
+MOST_DOTS = 500
+"""In one line of a TOML file."""
 SMALL = 64 << 20
 """Bytes: settings, profiles, baselines and plans are far below."""
 
@@ -27,7 +32,25 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file")
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than {most >> 20} MiB")
-        return file.read(most)
+        # Room is made for all that is asked for; files of the system say that they are empty.
+        return file.read(min(most, max(status.st_size + 1, 1 << 16)))
+
+
+def toml(text: str) -> dict[str, Any]:
+    """Settings as a table. Raises ValueError, with a line where there is one, for whatever is none or is meant to take long."""
+    import tomllib
+
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > MOST_DOTS:  # the parser takes the square of the parts of a key
+            raise ValueError(f"more than {MOST_DOTS} dots (at line {number})")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("tables or lists are nested too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise ValueError(str(error).partition(";")[0]) from None
 
 
 def write_atomic(path: Path, content: Iterable[bytes]) -> None:

@@ -11,7 +11,9 @@ import collections
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.results import Dim, Finding, Number
 
@@ -25,8 +27,7 @@ _MAX_PAIRS = 10_000
 """Candidates to weigh against each other among findings that differ in the module path alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """What tells one finding from another."""
 
     rule: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 from npu_guard import plan, quantize, registry, summary
 from npu_guard.bisect import Bisection
@@ -43,8 +44,8 @@ def _applied(a: Applied) -> dict[str, Any]:
         "substitution": a.substitution, "exactness": a.exactness, "rules": list(a.rules), "nodes_before": list(a.nodes_before),
         "nodes_after": list(a.nodes_after), "verification": verification_json(a.verification),
         "note": a.note, "pass": a.number, "node": a.node, "at": a.at, "others": list(a.others),
-        "source": None if a.source is None else dataclasses.asdict(a.source),
-        "before": dataclasses.asdict(a.before), "after": dataclasses.asdict(a.after),
+        "source": None if a.source is None else asdict(a.source),
+        "before": asdict(a.before), "after": asdict(a.after),
     }  # fmt: skip
 
 
@@ -138,6 +139,7 @@ def verification_text(v: Verification) -> str:
     if v.verdict == "not_run":
         return f"NOT VERIFIED: {printable(v.reason)}"
     lines = [f"{_error(v)}, on {v.inputs} ({v.backend})"]
+    lines += [f"  {printable(v.reason, 400)}"] if v.reason else []
     for o in v.outputs:
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, {o.snr_db:.0f} dB{'' if o.ok else '  <- differs'}"
         lines.append(f"  {printable(o.name, 60)}: tolerance {o.atol:.2g}, needed {o.max_abs:.2g}, {measures}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from npu_guard import baseline, callable_model, pipeline, registry
 from npu_guard.config import Config
@@ -14,17 +16,22 @@ from npu_guard.repro_folder import Folder
 from npu_guard.results import Report
 from npu_guard.terminal import write
 
+if TYPE_CHECKING:
+    from npu_guard.cache import Cache
+
 _LISTED = 20
 
 
 def check(
     models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
-    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1,
+    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
     folder = None if repros is None else repro_folder(repros, config)
     with callable_model.exported(models, config.input_shapes) as files:
-        report = pipeline.check_models(models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs)
+        report = pipeline.check_models(
+            models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs, cache=cache
+        )
         report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
         if folder is not None:
             lines.append(save_repros(folder, report, config, files))

@@ -6,16 +6,17 @@ Subgraphs of If, Loop and Scan are graphs of their own whose names resolve outwa
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
 
+from npu_guard import printable
 from npu_guard.load import Skeleton
 from npu_guard.results import Dim
 
+short = printable.short
 _A = onnx.AttributeProto
-_SHORT = 120
 BODIES = frozenset({_A.GRAPH, _A.GRAPHS})
 """Types of attributes that hold graphs."""
 
@@ -28,11 +29,6 @@ def text(value: str | bytes) -> str:
 def domain(value: str | bytes) -> str:
     """An operator set's name, "" for ONNX's own."""
     return "" if not value or value == "ai.onnx" else text(value)
-
-
-def short(name: str) -> str:
-    """A name cut for messages."""
-    return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 
 class Value:
@@ -63,12 +59,14 @@ class Node:
     def __init__(self, proto: onnx.NodeProto, graph: Graph) -> None:
         self.proto = proto
         self.graph = graph
-        self.op_type = text(proto.op_type)
-        self.domain = domain(proto.domain)
-        self.name = text(proto.name)
+        # This runs once for each node: calls of text() that would return what they get are left out.
+        op_type, name, opset = proto.op_type, proto.name, proto.domain
+        self.op_type = op_type if op_type.__class__ is str else text(op_type)
+        self.domain = domain(opset) if opset else ""
+        self.name = name if name.__class__ is str else text(name)
         self.inputs: list[Value | None] = []
         self.outputs: list[Value | None] = []
-        self.subgraphs: list[tuple[str, Graph]] = []
+        self.subgraphs: Sequence[tuple[str, Graph]] = ()
         self._attributes: dict[str, Any] | None = None
 
     @property
@@ -100,12 +98,8 @@ class Node:
         found = self.attributes.get(name)
         if found is not None:
             return found
-        schema = self.graph.model.schema(self)
-        if schema is not None and name in schema.attributes:
-            declared = schema.attributes[name].default_value
-            if declared.type:
-                return _decode(declared)
-        return default
+        declared = self.graph.model.default(self, name)
+        return declared if declared is not None else default
 
     def input(self, index: int) -> Value | None:
         """Input `index`, None where it is left out."""
@@ -171,6 +165,7 @@ class Model:
         if skeleton.opset:
             self.opsets[""] = skeleton.opset
         self._schemas: dict[tuple[str, str], Any] = {}
+        self._defaults: dict[tuple[str, str, str], Any] = {}
         self.graph = Graph(self, skeleton.proto.graph, None, ())
 
     @functools.cached_property
@@ -193,6 +188,16 @@ class Model:
             except onnx.defs.SchemaError:
                 self._schemas[key] = None
         return self._schemas[key]
+
+    def default(self, node: Node, name: str) -> Any:
+        """What ONNX takes for an attribute of a node where it is left out, None where that is nothing."""
+        key = (node.domain, node.op_type, name)
+        if key not in self._defaults:
+            schema = self.schema(node)
+            declared = schema.attributes[name].default_value if schema is not None and name in schema.attributes else None
+            # A schema hands over copies of all its attributes, each time.
+            self._defaults[key] = _decode(declared) if declared is not None and declared.type else None
+        return self._defaults[key]
 
 
 def bodies(attribute: onnx.AttributeProto) -> Iterator[tuple[str, onnx.GraphProto]]:

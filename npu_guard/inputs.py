@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx
 
 from npu_guard.errors import UsageError
 from npu_guard.graph import short, text
-from npu_guard.tensors import MAX_DIM
+from npu_guard.validation.tensors import MAX_DIM
 
 
 def fix_inputs(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], path: str) -> list[str]:
@@ -45,6 +45,12 @@ def fix_inputs(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], path
     if overridden:  # the shapes in the file follow from other inputs; inference makes them anew
         forget_shapes(proto.graph)
     return notes
+
+
+def open_batches(proto: onnx.ModelProto, given: Collection[str]) -> frozenset[str]:
+    """Inputs, besides those whose shape is given, that leave their first extent open, as `fix_inputs` does not."""
+    dims = ((i.name, i.type.tensor_type.shape.dim) for i in proto.graph.input if i.type.HasField("tensor_type"))
+    return frozenset(name for name, d in dims if d and not d[0].HasField("dim_value") and name not in given)
 
 
 def forget_shapes(graph: onnx.GraphProto) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from npu_guard.analyze import Analysis
 from npu_guard.cost import elements
 from npu_guard.graph import Node, Value
+from npu_guard.static import regroups
 
 BATCH, CHANNELS, SPACE = "batch", "channels", "space"
 RUNNING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
@@ -44,7 +46,7 @@ def rearrangements(analysis: Analysis) -> Mapping[Node, str]:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]
-        elif node.op_type in RUNNING and not _goes_on(analysis, node):
+        elif _runs(analysis, node) and not _goes_on(analysis, node):
             found.update(_judge(_run(analysis, node)))
     return found
 
@@ -58,18 +60,22 @@ def _goes_on(analysis: Analysis, node: Node) -> bool:
 
 
 def _can_run(analysis: Analysis, node: Node) -> bool:
-    return node.op_type in RUNNING and not node.domain and node not in analysis.silent
+    return _runs(analysis, node) and not node.domain and node not in analysis.silent
+
+
+def _runs(analysis: Analysis, node: Node) -> bool:
+    return node.op_type in RUNNING or regroups(node, analysis.constants)
 
 
 def _next(analysis: Analysis, node: Node) -> Node | None:
     """The only reader of a node's output, where that belongs to the same run."""
     if node.output.is_output:
         return None
-    readers = analysis.readers(node.output)
-    if len(readers) != 1 or not _can_run(analysis, readers[0]):
+    reader = analysis.only_reader(node.output)
+    if reader is None or not _can_run(analysis, reader):
         return None
-    first = readers[0].inputs[0]
-    return readers[0] if first is not None and analysis.origin(first) is node.output else None
+    first = reader.inputs[0]
+    return reader if first is not None and analysis.origin(first) is node.output else None
 
 
 def _run(analysis: Analysis, head: Node) -> list[Node]:
@@ -79,8 +85,7 @@ def _run(analysis: Analysis, head: Node) -> list[Node]:
     return run
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     """One step on the axes of extent > 1: a permutation, or (where `perm` is None) a regrouping of extents."""
 
     node: Node
@@ -90,10 +95,15 @@ class _Step:
 
 
 def _judge(run: Sequence[Node]) -> dict[Node, str]:
-    known = [(node, _extents(node, 0), _extents(node, None)) for node in run]
+    known = [(node, _extents(node.inputs[0]), _extents(node.output)) for node in run]
     if any(before is None or after is None for _, before, after in known):
         return {}
-    shapes = [(node, before or (), after or ()) for node, before, after in known]
+    shapes: list[tuple[Node, tuple[int, ...], tuple[int, ...]]] = []
+    for node, before, after in known:
+        if node.op_type == "Gather":  # the second half of the Reshape before it
+            shapes[-1] = (*shapes[-1][:2], after or ())
+        else:
+            shapes.append((node, before or (), after or ()))
     steps = _shortest([step for node, before, after in shapes if (step := _step(node, before, after))])
     if steps:
         own = {node: rearrangement(node.op_type, before, after, _perm(node, before)) for node, before, after in shapes}
@@ -109,8 +119,7 @@ def _judge(run: Sequence[Node]) -> dict[Node, str]:
     return {next(moving, run[0]): what}
 
 
-def _extents(node: Node, index: int | None) -> tuple[int, ...] | None:
-    value = node.output if index is None else node.inputs[index]
+def _extents(value: Value | None) -> tuple[int, ...] | None:
     if value is None or elements(value.shape) is None:
         return None
     dims = tuple(d for d in value.shape or () if isinstance(d, int))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 import npu_guard
 from npu_guard import pipeline, registry
@@ -22,8 +21,7 @@ from npu_guard.summary import count
 FORMATS = ("text", "json", "markdown", "html")
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One model on one device."""
 
     profile: str
@@ -34,8 +32,7 @@ class Cell:
     npu_macs_percent: float
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One model on all devices; no cells where it cannot be read, and then why."""
 
     path: str
@@ -43,8 +40,7 @@ class Row:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
+class Matrix(Struct, frozen=True):
     """All models on all devices, and what decides the exit code."""
 
     profiles: tuple[str, ...]
@@ -134,6 +130,8 @@ _STYLE = (
 
 
 def _html(matrix: Matrix, table: list[list[str]]) -> str:
+    import html  # its table of entities is large, and `check` without a matrix does without
+
     rows = ["".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table[0])]
     for index, line in enumerate(table[1:]):
         verdicts = [row.cells[index].verdict if row.cells else "undecided" for row in matrix.rows]

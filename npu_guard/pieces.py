@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class PieceRow:
+class PieceRow(Struct, frozen=True):
     """A part of the model that runs in one go, on the `npu` or on the `host`."""
 
     index: int
@@ -19,8 +18,7 @@ class PieceRow:
     outputs: int
 
 
-@dataclass(frozen=True, slots=True)
-class CrossingRow:
+class CrossingRow(Struct, frozen=True):
     """A tensor that one piece hands to others, by their indices; `bytes` is None where an extent is not known."""
 
     tensor: str
@@ -31,8 +29,7 @@ class CrossingRow:
     targets: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
+class Pieces(Struct, frozen=True):
     """A model cut into pieces for NPU and host, in order of execution, in words and in numbers."""
 
     headline: str

@@ -7,10 +7,12 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from npu_guard.graph import Node, Value
 from npu_guard.results import Place, Source
+
+if TYPE_CHECKING:  # what only asks `relative` does without onnx
+    from npu_guard.graph import Node, Value
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -94,24 +96,30 @@ def _owner(node: Node) -> tuple[str, ...]:
     return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
 
 
-def source(node: Node, root: Path | None) -> Source | None:
+Asked = dict[str, tuple[str, bool]]
+"""Files of recorded lines, with what became of each: on that, besides the model, a source depends."""
+
+
+def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source | None:
     """The innermost line of the user's own code in the recorded stack, relative to `root`.
 
     A node that an exporter or an optimiser put in between has no stack; it gets the line that everything around it has,
-    where that is a single one.
+    where that is a single one. `asked` takes up what was looked for in the project.
     """
-    found = _recorded_source(node, root)
+    found = _recorded_source(node, root, asked)
     if found is None and not any(_frames(node)):
-        found = _surrounding(node, lambda other: _recorded_source(other, root))
+        found = _surrounding(node, lambda other: _recorded_source(other, root, asked))
     return None if found is None else Source(*found, ".".join(scope(node)))
 
 
-def _recorded_source(node: Node, root: Path | None) -> tuple[str, int, str] | None:
+def _recorded_source(node: Node, root: Path | None, asked: Asked | None) -> tuple[str, int, str] | None:
     outside = None
     for file, line, function in _frames(node):
         if _INSTALLED.search(file) or _TORCH.search(file):
             continue
-        name, inside = _relative(file, root)
+        name, inside = relative(file, root)
+        if asked is not None:
+            asked[file] = name, inside
         if inside:
             return name, line, function
         if outside is None and ("/" in file or function not in _CALLS):
@@ -164,7 +172,7 @@ def _readers(node: Node) -> list[Node]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _relative(file: str, root: Path | None) -> tuple[str, bool]:
+def relative(file: str, root: Path | None) -> tuple[str, bool]:
     """A path that is valid in this checkout, also for a model exported in a checkout elsewhere, and whether it is there."""
     path = PurePosixPath(file)
     absolute = path.is_absolute() or _DRIVE.match(file) is not None

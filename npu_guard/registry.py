@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import npu_guard
 from npu_guard.errors import UsageError
-from npu_guard.profile import Profile, load_profile, suggest
+from npu_guard.profile.keys import suggest
 from npu_guard.results import Report
 from npu_guard.rule import Rule
 
 if TYPE_CHECKING:
+    from npu_guard.profile import Profile
     from npu_guard.substitution import Substitution
 
 
@@ -102,6 +103,8 @@ def profile(name: str) -> Profile:
 
 def device_file(name: str) -> Profile:
     """As `profile`, but a file that describes several devices may be named without one of them. Raises UsageError."""
+    from npu_guard.profile import load_profile  # settings alone do without onnx
+
     known = profile_files()
     base, _, variant = name.rpartition(":") if not name.endswith(".toml") else (name, "", "")
     base = base or name

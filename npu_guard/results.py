@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from npu_guard.pieces import Pieces
 
@@ -43,8 +44,7 @@ class Verdict(enum.Enum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """A tensor as a reader of the report sees it."""
 
     name: str
@@ -52,8 +52,7 @@ class Tensor:
     dtype: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """The limit that was compared, what the model has, and what the device allows."""
 
     limit: str
@@ -61,8 +60,7 @@ class Evidence:
     allowed: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The line of Python that made the operator, relative to the project's root."""
 
     file: str
@@ -71,8 +69,7 @@ class Source:
     module: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """The substitution that `fix` would try, and what to write instead."""
 
     substitution: str | None
@@ -80,8 +77,7 @@ class Remedy:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where in the model: the output tensor plus module path is the identity, names may be empty or repeated."""
 
     node: str
@@ -92,8 +88,7 @@ class Place:
     """Path of enclosing subgraphs, such as ("If_3.then_branch",)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One rule's word on one place."""
 
     rule: str
@@ -113,8 +108,7 @@ class Finding:
     """MACs of the node: what the finding holds back."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleCrash:
+class RuleCrash(Struct, frozen=True):
     """A rule that raised: a bug of ours. The other rules still ran."""
 
     rule: str
@@ -122,8 +116,7 @@ class RuleCrash:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutputComparison:
+class OutputComparison(Struct, frozen=True):
     """One output before and after. `atol` is the tolerance that was applied, `max_abs` the one that would have been needed."""
 
     name: str
@@ -136,8 +129,7 @@ class OutputComparison:
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """What a comparison found: `equal`, `close` (approximate), `differs`, or `not_run` with a reason, which is no pass."""
 
     verdict: str
@@ -148,8 +140,7 @@ class Verification:
     outputs: tuple[OutputComparison, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What the nodes of a block cost together, as far as they leave a trace on a device."""
 
     nodes: int = 0
@@ -157,8 +148,7 @@ class Work:
     activation_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """A block that was replaced."""
 
     substitution: str
@@ -184,8 +174,7 @@ class Applied:
     """Substitutions that fit here as well, or at a part of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedSite:
+class RefusedSite(Struct, frozen=True):
     """A block that was not replaced, and why."""
 
     substitution: str
@@ -193,8 +182,7 @@ class RefusedSite:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeCost:
+class NodeCost(Struct, frozen=True, gc=False):
     """Cost of one node. Bytes are of the element type in the model, batch included."""
 
     macs: int
@@ -204,8 +192,7 @@ class NodeCost:
     """Activations alive while this node runs: its inputs, its outputs and whatever is needed later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """Sums over the model; folded nodes count for nothing."""
 
     nodes: int = 0
@@ -216,8 +203,7 @@ class Totals:
     npu_macs_percent: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class LayerRow:
+class LayerRow(Struct, frozen=True):
     """One operator, or one graph input (`place.op_type` is then "graph input"), as the full report shows it."""
 
     index: int
@@ -243,8 +229,7 @@ class LayerRow:
     """Index of the piece that it is in, where the model was cut into pieces for NPU and host."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLimit:
+class DeviceLimit(Struct, frozen=True):
     """One limit of a device: the key, what it limits, its value in words, and who says so."""
 
     key: str
@@ -254,8 +239,7 @@ class DeviceLimit:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceOperators:
+class DeviceOperators(Struct, frozen=True):
     """Operators of which a device's documents say the same."""
 
     status: str
@@ -264,8 +248,7 @@ class DeviceOperators:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """The profile that a model was checked against, as a reader of the report sees it."""
 
     name: str
@@ -278,8 +261,7 @@ class Device:
     operators: tuple[DeviceOperators, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReport:
+class ModelReport(Struct, frozen=True):
     """Everything that one `check` says about one model and one profile."""
 
     path: str
@@ -307,8 +289,7 @@ class ModelReport:
     """Codes of the rules that ran."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """One run: all models, and the settings that decide the exit code."""
 
     version: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct, field
 
 from npu_guard.results import Number, Severity
 
@@ -17,8 +18,7 @@ EVERY = "*"
 """In `Rule.ops`: all operators."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What a rule says of a node; the engine adds place, fingerprint and the device's limit."""
 
     message: str
@@ -32,8 +32,7 @@ class Draft:
     """The tensor that shows the problem; the node's first output where it is None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """An executable example: a graph in ONNX text, the limits it assumes, and what the rule must say.
 
     `graph` is what comes after the model header: `g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }`. What is

@@ -6,8 +6,9 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from npu_guard.errors import ModelError
 
@@ -16,8 +17,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 _MAGIC = re.compile(r"[*?[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """One model. `mark` changes when its content does, as far as can be told without reading it."""
 
     name: str

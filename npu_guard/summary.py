@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from npu_guard.results import Finding, ModelReport, Outcome, Severity
+from msgspec import Struct
+
+from npu_guard.results import Finding, ModelReport, Outcome, Report, Severity, Verdict
 
 UNDECIDED = "cannot tell"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """How many findings of each kind. Suppressed ones count only as that; undecided ones not in their severity."""
 
     error: int = 0
@@ -67,8 +67,33 @@ def counts_as_failure(finding: Finding, fail_on: str) -> bool:
     return finding.suppressed is None and finding.severity.rank >= limit.rank
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+def verdict(findings: Iterable[Finding], fail_on: str) -> Verdict:
+    """FAIL where a finding counts, UNDECIDED where nothing failed and a rule could not tell.
+
+    `--fail-on never` changes the exit code and not the verdict: a model with errors never reads as a pass.
+    """
+    counted = [f for f in findings if counts_as_failure(f, fail_on)]
+    if any(f.outcome is Outcome.FAIL for f in counted):
+        return Verdict.FAIL
+    return Verdict.UNDECIDED if counted else Verdict.PASS
+
+
+def exit_code(report: Report) -> int:
+    """The command line's exit code: the highest over the models."""
+    codes = [0]
+    for model in report.models:
+        if model.verdict is Verdict.UNREADABLE:
+            codes.append(3)
+        elif report.fail_on != "never" and (
+            model.verdict is Verdict.FAIL or (model.verdict is Verdict.UNDECIDED and not report.allow_undecided)
+        ):
+            codes.append(1)
+        if model.crashes:
+            codes.append(4)
+    return max(codes)
+
+
+class Group(Struct, frozen=True):
     """Findings of one model that say the same of several nodes: one line for people."""
 
     model: ModelReport

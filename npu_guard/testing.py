@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,8 @@ def assert_npu_compatible(
     UsageError where the arguments or the settings are wrong.
     """
     __tracebackhide__ = True
+    from msgspec.structs import replace
+
     from npu_guard import pipeline, registry
 
     config = _config(profile, fail_on, allow_undecided, ignore, input_shapes)
@@ -63,6 +64,8 @@ def _config(
     input_shapes: Mapping[str, Sequence[int]] | None,
 ) -> Config:  # fmt: skip
     """The project's settings with the arguments on top."""
+    from msgspec.structs import replace
+
     from npu_guard import config as settings
     from npu_guard import registry
     from npu_guard.errors import UsageError

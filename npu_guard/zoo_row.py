@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import npu_guard
 from npu_guard import pipeline, registry, repair, store, zoo
 from npu_guard.config import Config
@@ -132,7 +134,7 @@ def _report(path: Path, original: Path, result: Path, profile: Profile, settings
     models = []
     for file in dict.fromkeys((original, result)):
         checked = pipeline.check_model(str(file), profile, settings.config, hashes=True, layers=True)
-        models.append(replace(checked, path=file.name))
+        models.append(msgspec.structs.replace(checked, path=file.name))
     report = Report(npu_guard.__version__, tuple(models), settings.config.fail_on, settings.config.allow_undecided)
     from npu_guard.files import write_atomic
 

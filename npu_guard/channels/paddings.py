@@ -89,10 +89,13 @@ class Channels:
         components: dict[Hashable, list[Carry]] = {}
         for carry in touched:
             components.setdefault(unions.find(carry.node), []).append(carry)
-        order = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
+        order: dict[Node | Value, int] = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
+        order.update((value, i) for i, value in enumerate(layouts))
         self.regions = {r.anchor: r for r in (self._region(found, layouts, multiple, order) for found in components.values())}
 
-    def _region(self, carries: list[Carry], layouts: Mapping[Value, Layout], multiple: int, order: Mapping[Node, int]) -> Region:
+    def _region(
+        self, carries: list[Carry], layouts: Mapping[Value, Layout], multiple: int, order: Mapping[Node | Value, int]
+    ) -> Region:
         own = {c.node for c in carries}
         nodes, replaced = dict.fromkeys(own), []
         for carry in carries:
@@ -105,11 +108,11 @@ class Channels:
                         nodes.update(dict.fromkeys(passed))
         if not replaced:  # nobody reads any of it, and it counts all the same
             replaced = [v for c in carries for v in c.node.outputs if v is not None and not v.consumers]
-        values = {v for c in carries for v in (*c.wide.values(), *c.forms)}
+        values = {v for c in carries for v in (*c.wide.values(), *c.forms) if v in layouts}
         anchor = next((c.node for c in carries if c.width > 1 and c.width % multiple), carries[0].node)
         return Region(
             anchor, tuple(carries), tuple(sorted(nodes, key=order.__getitem__)), tuple(replaced),
-            {v: layout for v, layout in layouts.items() if v in values},
+            {v: layouts[v] for v in sorted(values, key=order.__getitem__)},
         )  # fmt: skip
 
     def _passed(self, value: Value, own: set[Node]) -> list[Node] | None:

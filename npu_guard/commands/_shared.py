@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from npu_guard import config as settings
 from npu_guard import registry
@@ -38,13 +39,12 @@ def config_of(
     select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (),
 ) -> settings.Config:  # fmt: skip
     """The project's settings, then the flags. Raises UsageError."""
-    known = [(r.code, r.name) for r in registry.rules()]
     file = config_file or settings.find(Path.cwd())
-    config = settings.read(file, known) if file is not None else settings.Config()
+    config = settings.read(file, _rules()) if file is not None else settings.Config()
     flags = {"--select": _codes(select), "--ignore": _codes(ignore)}
     for flag, entries in flags.items():
         for entry in entries:
-            settings.expect_rule(entry, known, flag)
+            settings.expect_rule(entry, list(_rules()), flag)
     return replace(
         config,
         profile=profile or config.profile,
@@ -54,6 +54,11 @@ def config_of(
         allow_undecided=allow_undecided or config.allow_undecided,
         input_shapes=input_shapes(shapes),
     )
+
+
+def _rules() -> Iterator[tuple[str, str]]:
+    """Codes and names of the rules, which are imported only where somebody asks."""
+    yield from ((r.code, r.name) for r in registry.rules())
 
 
 def _codes(text: str | None) -> tuple[str, ...]:

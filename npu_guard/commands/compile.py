@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from npu_guard import pipeline, registry
 from npu_guard.commands._shared import config_of, with_config, with_profile, with_shapes

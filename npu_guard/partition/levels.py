@@ -89,8 +89,11 @@ def _fringe(units: Units, settings: Settings, traffic: Traffic) -> list[int]:
 def _levels(units: Units, sides: Sequence[int]) -> list[int]:
     """The lowest level of each unit. What may run on either side stays with what it reads, else goes with its first reader."""
     levels: list[int] = []
+    producer = units.producer
     for unit, side in enumerate(sides):
-        before = max((levels[units.producer[v]] for v in units.reads[unit]), default=_FLOATING)
+        before = _FLOATING
+        for v in units.reads[unit]:
+            before = max(before, levels[producer[v]])
         if side == EITHER:
             levels.append(before)
         elif before == _FLOATING:
@@ -106,22 +109,25 @@ def _levels(units: Units, sides: Sequence[int]) -> list[int]:
 
 def _parts(units: Units, levels: Sequence[int]) -> list[list[int]]:
     """Units of one level that hang together."""
+    # Sets of units by union and find, written out: this runs for each edge, some dozens of times for a report.
     parent = list(range(len(levels)))
-
-    def find(unit: int) -> int:
-        while parent[unit] != unit:
-            parent[unit] = parent[parent[unit]]
-            unit = parent[unit]
-        return unit
-
-    for v, producer in enumerate(units.producer):
-        for reader in units.readers[v]:
-            if levels[reader] == levels[producer]:
-                a, b = find(producer), find(reader)
-                parent[max(a, b)] = min(a, b)
+    for producer, readers in zip(units.producer, units.readers, strict=True):
+        level = levels[producer]
+        for reader in readers:
+            if levels[reader] == level:
+                a, b = producer, reader
+                while parent[a] != a:
+                    parent[a] = a = parent[parent[a]]
+                while parent[b] != b:
+                    parent[b] = b = parent[parent[b]]
+                if a < b:
+                    parent[b] = a
+                else:
+                    parent[a] = b
     found: dict[int, list[int]] = {}
     for unit in range(len(levels)):
-        found.setdefault(find(unit), []).append(unit)
+        root = parent[unit] = parent[parent[unit]]  # whose parent is lower, and has its root by now
+        found.setdefault(root, []).append(unit)
     return list(found.values())
 
 
@@ -132,12 +138,19 @@ def _leaves(units: Units, settings: Settings, part: Sequence[int], levels: Seque
         return True
     if not cheap:
         return False
-    own = set(part)
-    given = {v for u in part for v in units.reads[u] if units.producer[v] not in own and not on_npu(levels[units.producer[v]])}
-    taken = {v for u in part for v in units.makes[u] if any(not on_npu(levels[r]) for r in units.readers[v])}
-    if not given and not taken:
+    crossed = set()  # a part lies on one side, so what is on the other one is no part of it
+    for u in part:
+        for v in units.reads[u]:
+            if not on_npu(levels[units.producer[v]]):
+                crossed.add(v)
+        for v in units.makes[u]:
+            for r in units.readers[v]:
+                if not on_npu(levels[r]):
+                    crossed.add(v)
+                    break
+    if not crossed:
         return False  # nothing of the host to merge it with
-    crossing = sum(units.bytes[v] for v in given | taken)
+    crossing = sum(units.bytes[v] for v in crossed)
     saved = settings.byte_cost * crossing + settings.launch_cost
     return saved > (settings.host_mac_cost - settings.npu_mac_cost) * macs
 

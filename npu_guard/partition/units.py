@@ -19,7 +19,7 @@ from npu_guard.cost import elements
 from npu_guard.graph import Node, Value
 from npu_guard.layout import RUNNING
 from npu_guard.profile import Profile
-from npu_guard.tensors import BITS
+from npu_guard.validation.tensors import BITS
 
 NPU, HOST, EITHER = 0, 1, 2
 """Sides; EITHER is for what leaves no trace on a device, which follows its neighbours."""

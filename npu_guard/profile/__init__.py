@@ -4,9 +4,16 @@ Every limit has a source. Limits of the whole device have a key each (`keys.py`)
 operators bound a metric (`metric.py`), which says what rule reports them.
 """
 
-from npu_guard.profile.device import Limit, Operator, Profile, load_profile, requirements
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from npu_guard.profile.keys import LIMITS, ResizeForm, convert, limit_value, suggest
-from npu_guard.profile.requirement import CONSEQUENCES, Requirement
+
+if TYPE_CHECKING:
+    from npu_guard.profile.device import Limit, Operator, Profile, load_profile, requirements
+    from npu_guard.profile.requirement import CONSEQUENCES, Requirement
 
 __all__ = [
     "CONSEQUENCES",
@@ -22,3 +29,11 @@ __all__ = [
     "requirements",
     "suggest",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Devices themselves are measured with onnx, and settings do without it: what needs it is imported when it is used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "requirement" if name in ("CONSEQUENCES", "Requirement") else "device"
+    return getattr(importlib.import_module(f"npu_guard.profile.{module}"), name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from npu_guard.errors import UsageError
+from npu_guard.files import MOST_SETTINGS, read_small, toml
 from npu_guard.partition.settings import Given
 from npu_guard.profile.keys import LIMITS, convert
 from npu_guard.profile.predicate import PREDICATES, Condition, Predicate
@@ -134,12 +134,12 @@ def read(path: Path) -> ProfileFile:
 def parse(path: Path) -> dict[str, Any]:
     """The file's TOML. Raises UsageError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml(read_small(path, MOST_SETTINGS).decode("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"profile {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"profile {path}: cannot be read ({error})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"profile {path.name}: not valid TOML: {error}") from None
 
 

@@ -5,7 +5,6 @@ Limits of single operators are written with metrics (`metric.py`). Every key her
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal
 
 import msgspec
@@ -80,5 +79,7 @@ def convert(data: Any, kind: type, where: str) -> Any:
 
 def suggest(word: str, known: Any) -> str:
     """`; did you mean 'x'?` or nothing."""
+    import difflib  # for those who mistype; the others start faster without
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""

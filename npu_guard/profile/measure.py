@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from npu_guard.errors import Undecidable
 from npu_guard.windows import padding
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """Numbers or words, one for each axis, side or tensor; None where the graph does not tell, and then why.
 
     No values at all mean that the node has no such thing, and that no limit on it is exceeded. `rank` is set for axes, so

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from npu_guard.errors import Undecidable, UsageError
 from npu_guard.graph import short
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from npu_guard.graph import Node
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One metric with its view, divided by a whole number, rounded up."""
 
     name: str
@@ -51,8 +51,7 @@ class Term:
             raise Undecidable(f"{self.name} is no number") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """A product of terms; nearly always of one."""
 
     text: str

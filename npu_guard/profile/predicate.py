@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isclose
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +54,7 @@ def bounds(predicate: Predicate) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(msgspec.Struct, frozen=True):
     """A metric and the bounds on it."""
 
     metric: Metric
@@ -96,8 +94,7 @@ class Clause:
         return f"{self.metric.text} {' and '.join(said)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """An answer: `fits` is None where the graph does not tell, and then `why`."""
 
     fits: bool | None

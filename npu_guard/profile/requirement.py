@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from npu_guard.errors import Undecidable
 from npu_guard.profile.metric import number
@@ -30,8 +31,7 @@ def severity_of(consequence: str, certain: bool) -> Severity:
     return severity if certain or severity is not Severity.ERROR else Severity.WARNING
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """A limit: where `when` holds, `clause` must, or all of one of `alternatives`."""
 
     ops: tuple[str, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 import onnx
 
 from npu_guard.errors import UsageError
+from npu_guard.files import MOST_SETTINGS, read_small, toml
 from npu_guard.partition.settings import Given
 from npu_guard.profile.device import load_profile, requirements
 from npu_guard.profile.file import Coverage, LimitEntry, OperatorsEntry, ProfileFile, RequirementEntry, Toolchain, Unlisted, plain
@@ -42,14 +42,14 @@ class Problem:
 def problems(path: Path, known: Mapping[str, Path], codes: Iterable[str]) -> list[Problem]:
     """What is wrong with a file, in the order of its lines; `codes` are those of the rules. Raises UsageError if unreadable."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MOST_SETTINGS).decode("utf-8")
     except FileNotFoundError:
         raise UsageError(f"profile {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"profile {path}: cannot be read ({error})") from None
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = toml(text)
+    except ValueError as error:
         at = re.search(r"line (\d+)", str(error))
         return [Problem(int(at[1]) if at else max(len(text.splitlines()), 1), f"not valid TOML: {error}")]
     lines = Lines(text)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from npu_guard.profile import measure as window
 from npu_guard.profile import measure_tensor as tensor
 from npu_guard.profile.measure import GLOBAL_POOLS, Measured
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(Struct, frozen=True):
     """A row of METRICS."""
 
     code: str

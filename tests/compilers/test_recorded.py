@@ -69,9 +69,7 @@ def test_every_reason_is_needed(lines: Mapping[str, Sequence[page.Line]]) -> Non
 
 def test_a_wrong_profile_is_noticed() -> None:
     """The comparison can fail: with the limit on padded averages one lower, the case at the old limit is a false alarm."""
-    from dataclasses import replace
-
-    import msgspec
+    from msgspec.structs import replace
 
     from npu_guard import registry
     from npu_guard.compilers.compare import outcome
@@ -84,7 +82,7 @@ def test_a_wrong_profile_is_noticed() -> None:
         replace(r, clause=replace(r.clause, bounds=(("max", 7),))) if r.id == "average-padded" else r
         for r in profile.requirements
     )
-    wrong = msgspec.structs.replace(profile, requirements=lowered)
+    wrong = replace(profile, requirements=lowered)
     assert outcome(judge.opinions(judge.analysis_of(answered.case), [wrong])["ethos-u55"].word, answered.word) == "false-alarm"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from npu_guard import pipeline, registry
 from npu_guard.analyze import Analysis
@@ -316,7 +316,7 @@ def test_a_file_that_goes_away_between_reading_and_hashing(save: Callable[..., P
     path = save(CHAIN)
     load = pipeline.load.load
 
-    def load_and_remove(name: str, limits: Limits) -> Any:
+    def load_and_remove(name: str, limits: Limits, **_: bool) -> Any:
         skeleton = load(name, limits)
         path.unlink()
         return skeleton

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from npu_guard.fingerprint import mark, pair, with_fingerprints
 from npu_guard.results import Evidence, Finding, Outcome, Place, Severity, Tensor

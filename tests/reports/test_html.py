@@ -8,13 +8,13 @@ import hashlib
 import html.parser
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import TensorProto, helper
 
 from npu_guard import cli, pipeline, registry

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree as ET
 
 import pytest
+from msgspec.structs import replace
 
 from npu_guard import cli, load, paths, pipeline, registry, summary
 from npu_guard.config import Config
