@@ -113,7 +113,7 @@ def static_only() -> Iterator[None]:
         raise ModelError("limit", f"{name}: functions are not expanded here")
 
     with (
-        mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
+        mock.patch.object(shapes, "start", lambda skeleton, opened=(): Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.shapes.sandbox.run", lambda call: Outcome("ok", call())),
         mock.patch.object(load, "_inline", refuse),

@@ -17,6 +17,8 @@ from npu_guard.load import Skeleton
 
 def build(skeleton: Skeleton) -> Model:
     """The view of a skeleton. Raises ModelError (`invalid`) where the graph is none."""
+    if not skeleton.proto.graph.node and not skeleton.proto.graph.output:
+        raise ModelError("invalid", f"{skeleton.path}: the graph has neither nodes nor outputs; there is nothing in it to check")
     model = Model(skeleton)
     _fill(model.graph, [0, 0])
     return model
@@ -47,6 +49,8 @@ def _fill(graph: Graph, counts: list[int]) -> None:
         _initializer(graph, text(sparse.values.name), None)
     for entry in proto.input:
         value_name = text(entry.name)
+        if not value_name:
+            raise ModelError("invalid", f"{name}: a graph input has no name")
         known = values.get(value_name)
         if known is not None and known.is_input:
             raise ModelError("invalid", f"{name}: two graph inputs are called {short(value_name)!r}")
@@ -66,6 +70,8 @@ def _fill(graph: Graph, counts: list[int]) -> None:
 
 
 def _initializer(graph: Graph, value_name: str, tensor: onnx.TensorProto | None) -> None:
+    if not value_name:
+        raise ModelError("invalid", f"{graph.model.skeleton.path}: an initializer has no name")
     if value_name in graph.values:
         raise ModelError("invalid", f"{graph.model.skeleton.path}: two initializers are called {short(value_name)!r}")
     value = graph.values[value_name] = Value(value_name, graph)
@@ -119,7 +125,9 @@ def _node(graph: Graph, proto: onnx.NodeProto, counts: list[int]) -> Node:
 
 def _body(graph: Graph, node: Node, attribute: str, proto: onnx.GraphProto, counts: list[int]) -> None:
     body = Graph(graph.model, proto, graph, (*graph.path, f"{short(text(node.proto.name) or node.op_type)}.{attribute}"))
-    node.subgraphs.append((attribute, body))
+    found = node.subgraphs if isinstance(node.subgraphs, list) else []
+    found.append((attribute, body))
+    node.subgraphs = found
     _fill(body, counts)
 
 

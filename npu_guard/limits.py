@@ -17,10 +17,16 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Bounds on what a model file may say. Each refuses the model with kind `limit` and names itself."""
 
-    nodes: Count = 1_000_000
+    nodes: Count = 300_000
     """Operators in all graphs, model-local functions expanded."""
-    tensors: Count = 1_000_000
+    tensors: Count = 300_000
     """Initializers in all graphs."""
+    values: Count = 400_000
+    """Inputs, outputs and values whose shape is noted, of a graph."""
+    structure_bytes: Count = 1 << 27
+    """What is left of a file without its weights."""
+    fields: Count = 1 << 23
+    """Fields of one protobuf message: a graph of 100,000 nodes has 300,000."""
     nesting: Annotated[int, msgspec.Meta(ge=1, le=32)] = 32
     """Graphs inside nodes inside graphs. Protobuf's 100 messages and ONNX Runtime end at 32, so it can only be lowered."""
     call_depth: Annotated[int, msgspec.Meta(ge=1, le=512)] = 128
@@ -31,6 +37,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     """A file in ONNX's text format, which is for models written by hand."""
     elements: Count = 2**40
     """Elements of one tensor, whether it has data or not."""
+    run_seconds: Count | None = None
+    """What ONNX Runtime may take for a request to run a model; without it, that follows from the model (see `allowance.py`)."""
+    run_bytes: Annotated[int, msgspec.Meta(ge=1 << 26, le=2**62)] | None = None
+    """Memory that it may take for that, in the same way."""
     external_data: Literal["checked", "unchecked"] = "checked"
     """Whether files of weights beside the model have to be there, plain and long enough. They are never opened for that."""
 

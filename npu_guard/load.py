@@ -10,39 +10,46 @@ import mmap
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import onnx
+from msgspec import Struct
 
-from npu_guard import sandbox, wire
+from npu_guard import formats, sandbox, wire
 from npu_guard.errors import ModelError
 from npu_guard.limits import DEFAULT, Limits, exceeded
+from npu_guard.printable import short
 from npu_guard.sources import is_url
 
 if TYPE_CHECKING:
+    import onnx
+
     from npu_guard.remote import Ranged
 
 _CHUNK = 1 << 24
-_MAGIC = (
-    (b"PK\x03\x04", "a zip archive; unpack it and name the .onnx file"),
-    (b"\x1f\x8b", "gzip-compressed; unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer; run 'git lfs pull' to fetch the model itself"),
-    (b"\x80\x02", "a pickle, as torch.save writes; export the module to ONNX"),
-    (b"\x80\x03", "a pickle, as torch.save writes; export the module to ONNX"),
-    (b"\x80\x04", "a pickle, as torch.save writes; export the module to ONNX"),
-    (b"\x80\x05", "a pickle, as torch.save writes; export the module to ONNX"),
-    (b"\x89HDF", "HDF5, as Keras writes; export the model to ONNX"),
-    (b"<!DOCTYPE", "an HTML page; the download has probably failed"),
-    (b"<html", "an HTML page; the download has probably failed"),
-    (b"{", "JSON; name an .onnx file"),
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Skeleton:
+class Content(Struct, frozen=True):
+    """What a model file says but for large payloads, not parsed yet: all that decides what is found in it."""
+
+    path: str
+    data: bytes
+    payloads: Mapping[int, wire.Payload]
+    text: bool
+    """Whether it is in ONNX's text format."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the structure: of two models with the same key, every rule says the same."""
+        cut = sorted(self.payloads.values(), key=lambda p: p.offset)
+        head = f"{self.text} {len(cut)}\n" + "".join(f"{p.offset} {p.length} {p.field}\n" for p in cut)
+        digest = hashlib.sha256(head.encode())
+        digest.update(self.data)
+        return digest.hexdigest()
+
+
+class Skeleton(Struct, frozen=True):
     """A parsed model whose large payloads stayed in the file."""
 
     path: str
@@ -52,52 +59,82 @@ class Skeleton:
     """Version of the default operator set."""
     limits: Limits = DEFAULT
     """What the model may claim, for those who look further."""
+    key: str = ""
+    """That of its `Content`, where it was asked for."""
 
 
-def load(path: str | Path, limits: Limits = DEFAULT) -> Skeleton:
+def load(path: str | Path, limits: Limits = DEFAULT, *, keyed: bool = False) -> Skeleton:
     """Read the skeleton of an ONNX file, binary or in ONNX's text format, or of an object in a store.
 
     Raises ModelError with one sentence for anything that is not a whole ONNX model of a known version.
     """
     name = str(path)
     if is_url(name):
-        return remote(name, limits)[0]
+        return remote(name, limits, keyed=keyed)[0]
+    return _parsed(content(path, limits), limits, keyed)
+
+
+def content(path: str | Path, limits: Limits = DEFAULT) -> Content:
+    """What `load` would parse, without a parser: imports no onnx. Raises ModelError."""
+    name = str(path)
     descriptor = _open(path, name)
     try:
         if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
             raise ModelError("not-onnx", f"{name}: the file is empty")
         with _map(descriptor, name) as data:
-            return read(data, name, limits)
+            return _stripped(data, name, limits)
     finally:
         os.close(descriptor)
 
 
-def remote(url: str, limits: Limits = DEFAULT) -> tuple[Skeleton, Ranged]:
+def remote(url: str, limits: Limits = DEFAULT, *, keyed: bool = False) -> tuple[Skeleton, Ranged]:
     """The skeleton of an object in a store, and the buffer that knows what was fetched. Files beside it are not looked at."""
     from npu_guard.remote import Ranged
 
     data = Ranged(url)
-    return read(data, url, msgspec.structs.replace(limits, external_data="unchecked")), data
+    limits = msgspec.structs.replace(limits, external_data="unchecked")
+    return _parsed(_stripped(data, url, limits), limits, keyed), data
 
 
 def read(data: wire.Buffer, name: str, limits: Limits = DEFAULT) -> Skeleton:
     """The skeleton of a model in a buffer; `name` is for messages. Raises ModelError."""
+    return _parsed(_stripped(data, name, limits), limits)
+
+
+def _stripped(data: wire.Buffer, name: str, limits: Limits) -> Content:
     if len(data) == 0:
         raise ModelError("not-onnx", f"{name}: the file is empty")
     head = data[:256]
-    _refuse_other_formats(head, name)
-    payloads: Mapping[int, wire.Payload] = {}
+    if (other := formats.other(data, head)) is not None:
+        raise ModelError("not-onnx", f"{name}: not an ONNX file but {other}")
     if head.lstrip()[:1] == b"<":
-        content = _parse_text(data, name, limits)
-    else:
-        content, payloads = wire.strip(data, name)
-    proto = _parse(content, name)
-    if len(content) > limits.name_bytes:  # else no name in it can be longer
+        if len(data) > limits.text_bytes:
+            raise exceeded(name, "bytes of ONNX text:", len(data), "text-bytes", limits.text_bytes)
+        return Content(name, data[:], {}, True)
+    return Content(name, *wire.strip(data, name, indices=wire.KEEP_INDICES, limits=limits), False)
+
+
+def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
+    name = found.path
+    data = _parse_text(found.data, name) if found.text else found.data
+    proto = _parse(data, name)
+    for what, key, limit, have in (
+        ("nodes:", "nodes", limits.nodes, len(proto.graph.node)),
+        ("tensors:", "tensors", limits.tensors, len(proto.graph.initializer)),
+        ("values:", "values", limits.values, len(proto.graph.input) + len(proto.graph.output) + len(proto.graph.value_info)),
+    ):
+        if have > limit:  # before anything is made of them
+            raise exceeded(name, what, have, key, limit)
+    if len(data) > limits.name_bytes:  # else no name in it can be longer
         _bound_names(proto, name, limits)
     opset = _check_versions(proto, name)
+    if proto.functions or proto.training_info:
+        from npu_guard.validation import aside, tensors  # which look at models that are loaded
+
+        aside.check(proto, tensors.Source(name, found.payloads, limits))
     if proto.functions:
         proto = _inline(proto, name, limits)
-    return Skeleton(name, proto, payloads, opset, limits)
+    return Skeleton(name, proto, found.payloads, opset, limits, found.key if keyed else "")
 
 
 def sha256(path: str | Path) -> str:
@@ -139,20 +176,8 @@ def _map(descriptor: int, name: str) -> mmap.mmap:
         raise ModelError("unreadable", f"{name}: cannot be mapped into memory ({error})") from None
 
 
-def _refuse_other_formats(head: bytes, name: str) -> None:
-    for magic, what in _MAGIC:
-        if head.startswith(magic):
-            raise ModelError("not-onnx", f"{name}: not an ONNX file but {what}")
-    if head[4:8] == b"ORTM":
-        raise ModelError("not-onnx", f"{name}: not an ONNX file but ONNX Runtime's own .ort format; name the .onnx file")
-    if head[4:8] == b"TFL3":
-        raise ModelError("not-onnx", f"{name}: not an ONNX file but TensorFlow Lite; export the model to ONNX")
-
-
-def _parse_text(data: wire.Buffer, name: str, limits: Limits) -> bytes:
-    if len(data) > limits.text_bytes:
-        raise exceeded(name, "bytes of ONNX text:", len(data), "text-bytes", limits.text_bytes)
-    text = data[:]
+def _parse_text(text: bytes, name: str) -> bytes:
+    import onnx
 
     def parse() -> bytes:
         parsed: bytes = onnx.parser.parse_model(text.decode()).SerializeToString()
@@ -161,11 +186,16 @@ def _parse_text(data: wire.Buffer, name: str, limits: Limits) -> bytes:
     result = sandbox.run(parse)
     if result.status == "ok":
         return result.data
-    reason = " ".join(result.text.split())[:300] or result.status
+    if result.status != "error":
+        kind = {"timeout": "timeout", "memory": "limit"}.get(result.status, "crashed")
+        raise ModelError(kind, f"{name}: ONNX's text parser did not survive this file ({result.status}); it is refused")
+    reason = " ".join(result.text.removeprefix("b'").removesuffix("'").replace("\\n", " ").split())[:300]
     raise ModelError("not-onnx", f"{name}: not valid ONNX text: {reason}")
 
 
 def _parse(content: bytes, name: str) -> onnx.ModelProto:
+    import onnx
+
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
@@ -179,6 +209,8 @@ def _parse(content: bytes, name: str) -> onnx.ModelProto:
 
 
 def _check_versions(proto: onnx.ModelProto, name: str) -> int:
+    import onnx
+
     if proto.ir_version < 1:
         raise ModelError("not-onnx", f"{name}: not an ONNX model: ir_version is {proto.ir_version}")
     if proto.ir_version > onnx.IR_VERSION:
@@ -191,10 +223,10 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
     for entry in proto.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
         if versions.setdefault(domain, entry.version) != entry.version:
-            raise ModelError("invalid", f"{name}: opset_import names the domain {domain!r} with two versions")
+            raise ModelError("invalid", f"{name}: opset_import names the domain {_shown(domain)!r} with two versions")
         if domain and not 0 <= entry.version < 2**31:
             raise ModelError(
-                "invalid", f"{name}: opset_import gives the domain {domain!r} the impossible version {entry.version}"
+                "invalid", f"{name}: opset_import gives the domain {_shown(domain)!r} the impossible version {entry.version}"
             )
     newest = onnx.defs.onnx_opset_version()
     opset = versions.get("", 1 if proto.ir_version < 3 else 0)
@@ -216,7 +248,8 @@ def _inline(proto: onnx.ModelProto, name: str, limits: Limits) -> onnx.ModelProt
     result = sandbox.run(lambda: inliner.inline_local_functions(proto).SerializeToString())
     if result.status == "ok":
         return _parse(result.data, name)
-    why = {"error": result.text, "crash": "the inliner crashed", "memory": "they need too much memory"}
+    said = " ".join(result.text.rpartition(" failed: ")[2].split())[:300]  # without the place in the inliner's source
+    why = {"error": said, "crash": "the inliner crashed", "memory": "they need too much memory"}
     raise ModelError("invalid", f"{name}: its model-local functions cannot be inlined: {why.get(result.status, 'time ran out')}")
 
 
@@ -231,7 +264,7 @@ def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             pending = next((c for c in bodies[here] if c in bodies and c not in sizes), None)
             if pending is not None:
                 if pending in path:
-                    raise ModelError("invalid", f"{name}: model-local function {pending[1]!r} calls itself")
+                    raise ModelError("invalid", f"{name}: model-local function {_shown(pending[1])!r} calls itself")
                 path.append(pending)
                 continue
             path.pop()
@@ -271,3 +304,7 @@ def _calls(nodes: object) -> list[tuple[str, str, str]]:
                     stack.append(attribute.g.node)
                 stack.extend(g.node for g in attribute.graphs)
     return found
+
+
+def _shown(name: str | bytes) -> str:
+    return short(name if isinstance(name, str) else name.decode("utf-8", "backslashreplace"))

@@ -6,7 +6,6 @@ that the file tells stands in comments.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from npu_guard.errors import UsageError
-from npu_guard.files import read_small
+from npu_guard.files import MOST_SETTINGS, read_small, toml
 from npu_guard.graph import Node, short
 from npu_guard.printable import printable
 from npu_guard.profile import convert, suggest
@@ -56,12 +55,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path, known: Collection[str]) -> Plan:
     """A plan; `known` are the names of the substitutions. Raises UsageError."""
     try:
-        data = tomllib.loads(read_small(path).decode("utf-8"))
+        data = toml(read_small(path, MOST_SETTINGS).decode("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"plan {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"plan {path}: cannot be read ({error})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"plan {path}: not valid TOML: {error}") from None
     entries = convert(data.get("step", []), list[dict[str, Any]], f"plan {path}: step")
     plan: Plan = convert({**data, "step": ()}, Plan, f"plan {path}")

@@ -14,16 +14,19 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
 
 SECONDS = 30
-MEMORY_BYTES = 1 << 30
-"""What a child may take beyond what the parent had mapped already."""
+PROCESSOR_SECONDS = 8
+"""What a child may compute; a machine that is busy with something else may take longer for it, up to `SECONDS`."""
+MEMORY_BYTES = 640 << 20
+"""What a child may take beyond what the parent had mapped already, and twice as much again as the parent holds: more nodes, more
+to do. So a small file does not get both beyond 1 GB, whatever it claims."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """`status` is `ok` (with `data`), `error` (the call raised; `data` is its message), `memory`, `timeout` or `crash`."""
 
     status: str
@@ -92,6 +95,35 @@ class Child:
         return status
 
 
+@contextlib.contextmanager
+def bounded(limit: int) -> Iterator[None]:
+    """Work of our own in this process; MemoryError where it takes the memory that the process writes into beyond `limit` bytes.
+
+    Nothing is bounded where the system does not tell what is used, or does not enforce it.
+    """
+    if not used_memory():
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    lower = limit if soft == resource.RLIM_INFINITY else min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (lower, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def used_memory() -> int:
+    """Bytes of memory that this process may write into; 0 where that cannot be known."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def _attempt(call: Callable[[], bytes]) -> Outcome:
     try:
         return Outcome("ok", call())
@@ -129,16 +161,16 @@ def _child(call: Callable[[], bytes], read_end: int, write_end: int, seconds: fl
 def _limit(seconds: float, memory: int) -> None:
     import resource  # not there on Windows, and neither is this child
 
-    whole = int(seconds) + 1
+    whole = min(int(seconds) + 1, PROCESSOR_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
-            mapped = int(statm.read().split()[0]) * resource.getpagesize()
+            mapped, held = (int(pages) * resource.getpagesize() for pages in statm.read().split()[:2])
     except OSError:  # no procfs, and there RLIMIT_AS is not enforced either
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = mapped + memory
+    limit = mapped + memory + 2 * held
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

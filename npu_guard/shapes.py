@@ -8,50 +8,52 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx
 import onnx.shape_inference
-from onnx.onnx_cpp2py_export import shape_inference as native  # what onnx.shape_inference wraps, bytes to bytes
 
-from npu_guard import sandbox, validate
+from npu_guard import sandbox
 from npu_guard.errors import ModelError
 from npu_guard.fold import Constants
 from npu_guard.graph import Graph, Model, Node, Value, bodies, short, text
-from npu_guard.inputs import forget_shapes
+from npu_guard.inference import strict
 from npu_guard.load import Skeleton
 from npu_guard.results import Dim
+from npu_guard.validation import agreement
 
 DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress"})
 _INVENTED = re.compile(r"unk__\d+")
 """Symbols that ONNX's inference makes up for extents of which nothing is known."""
-_TAGS = re.compile(r"\[\w*Error\] |Inference error\(s\): ")
 Type = tuple[int, tuple[Dim, ...] | None]
 
 
-def start(skeleton: Skeleton) -> sandbox.Child:
-    """ONNX's inference, in a child that runs beside whatever else is to be done first."""
+def start(skeleton: Skeleton, opened: Collection[str] = ()) -> sandbox.Child:
+    """ONNX's inference, in a child that runs beside whatever else is to be done first.
+
+    `opened` are inputs whose first extent is a guess of ours: what is refused because of it alone is no fault of the model.
+    """
     content = skeleton.proto.SerializeToString()
-    return sandbox.Child(lambda: _infer_native(content))
+    return sandbox.Child(lambda: strict(content, opened))
 
 
 def infer(model: Model, inference: sandbox.Child, *, assumed: bool = False) -> Mapping[Value, str]:
     """Fill in `shape` and `dtype` of every value; the result names those that stay unknown, with the reason.
 
-    Raises ModelError where ONNX's inference dies on the model or refuses it; with `assumed`, where input extents are a
-    guess of ours, a refusal is only a reason.
+    Raises ModelError where ONNX's inference dies on the model or refuses it; `assumed` tells that extents of inputs are guesses.
     """
     path = model.skeleton.path
     result = inference.result()
     if result.status != "ok":
         raise _died(path, result)
     (length,) = struct.unpack_from("<I", result.data)
-    complaint = result.data[4 : 4 + length].decode("utf-8", "backslashreplace")
+    said = result.data[4 : 4 + length].decode("utf-8", "backslashreplace")
+    refused, complaint = said[:1] == "!", said[1:]
     inferred = onnx.ModelProto()
     inferred.ParseFromString(result.data[4 + length :])
     _fill(model.graph, inferred.graph, {})
-    if complaint and not assumed and not _excused(complaint):
-        validate.after_inference(model)  # where it finds the same, it says more
+    if refused:
+        agreement.after_inference(model, assumed=assumed)  # where it finds the same, it says more
         raise ModelError("invalid", f"{path}: ONNX's shape inference refuses the model: {complaint}")
     if any(_open(shape) for shape in {v.shape for g in model.graph.graphs() for v in g.values.values()}):
         repaired = sandbox.run(lambda: _repair(model))
@@ -62,44 +64,10 @@ def infer(model: Model, inference: sandbox.Child, *, assumed: bool = False) -> M
     return {}
 
 
-def _infer_native(content: bytes) -> bytes:
-    """Strict first, for its message; what is left unknown then is a result of its own.
-
-    Shapes written in the file may contradict the operators, and then the operators are right.
-    """
-    try:
-        return struct.pack("<I", 0) + native.infer_shapes(content, True, True, True)
-    except native.InferenceError:
-        proto = onnx.ModelProto()
-        proto.ParseFromString(content)
-        stack = [proto.graph]
-        while stack:
-            graph = stack.pop()
-            forget_shapes(graph)
-            stack += [body for node in graph.node for attribute in node.attribute for _, body in bodies(attribute)]
-    try:
-        return struct.pack("<I", 0) + native.infer_shapes(proto.SerializeToString(), True, True, True)
-    except native.InferenceError as error:
-        complaint = _TAGS.sub("", " ".join(str(error).split()))[:300].encode("utf-8", "backslashreplace")
-        return struct.pack("<I", len(complaint)) + complaint + native.infer_shapes(content, False, False, True)
-
-
-def _excused(complaint: str) -> bool:
-    """Complaints that are not the model's fault.
-
-    Payloads cut out of the skeleton look external to ONNX, sparse initializers are tensors to every runtime, and the bodies of
-    ONNX's own function operators do not always infer (MeanVarianceNormalization, onnx 1.23).
-    """
-    if "external tensors" in complaint or "sparse_tensor(" in complaint:
-        return True
-    around = (op for op in re.findall(r"\(op_type:(\w+)[^)]*\): (?=\(op_type:)", complaint) if onnx.defs.has(op))
-    return any(onnx.defs.get_schema(op).has_function for op in around)  # type: ignore[attr-defined]
-
-
 def _died(path: str, result: sandbox.Outcome) -> ModelError:
     if result.status == "timeout":
         return ModelError(
-            "timeout", f"{path}: ONNX's shape inference did not end within {sandbox.SECONDS} s; the model is refused"
+            "timeout", f"{path}: ONNX's shape inference did not end within {sandbox.PROCESSOR_SECONDS} s; the model is refused"
         )
     if result.status == "memory":
         return ModelError("limit", f"{path}: ONNX's shape inference took more memory than allowed; the model is refused")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,14 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkout, as the current folder: reports then show paths that are the same everywhere."""
     monkeypatch.chdir(ROOT)
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def garbage() -> Iterator[None]:
+    """The program collects garbage rarely, as it lives for one command; hundreds of tests in one process should not."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
 
 
 @pytest.fixture(scope="session")

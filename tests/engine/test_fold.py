@@ -283,6 +283,39 @@ def test_gather_outside() -> None:
     assert agree("Gather", [ints(1, 2), ints(-3)]) is None
 
 
+@covers("GatherND")
+@given(x=arrays(least=1), data=st.data())
+@SETTINGS
+def test_gather_nd(x: Array, data: st.DataObject) -> None:
+    depth = data.draw(st.integers(1, x.ndim))
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=2, max_side=3))
+    columns = [data.draw(hnp.arrays(np.int64, shape, elements=st.integers(-side, side - 1))) for side in x.shape[:depth]]
+    must_agree("GatherND", [x, np.stack(columns, -1)])
+
+
+def test_gather_nd_that_cannot_be_told() -> None:
+    assert agree("GatherND", [ints(1, 2), ints(2)]) is None
+    assert agree("GatherND", [ints(1, 2), ints(0, 0)]) is None
+    assert agree("GatherND", [ints(1, 2).reshape(1, 2), ints(1).reshape(1, 1)], batch_dims=1) is None
+    rows, index = np.zeros((1, fold.MAX_ELEMENTS), np.int64), np.zeros((2, 1), np.int64)
+    assert agree("GatherND", [rows, index]) is None  # too many elements
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("Gather", [np.zeros((1, 1 << 14), np.float32), np.zeros(1 << 14, np.int64)]),
+        ("GatherND", [np.zeros((1, 1 << 14), np.float32), np.zeros((1 << 14, 1), np.int64)]),
+        ("Add", [np.zeros((1 << 14, 1), np.float32), np.zeros(1 << 14, np.float32)]),
+    ],
+)
+def test_weights_do_not_grow_without_end(op: str, inputs: list[Array]) -> None:
+    """Two small tables whose product would fill the machine, as a hostile file may hold."""
+    assert fold.evaluate(as_node(make(op, inputs, 20, 1, {})), inputs, None) is None
+    smaller = [inputs[0], inputs[1][:8]] if op != "Add" else [inputs[0][:8], inputs[1]]
+    assert fold.evaluate(as_node(make(op, smaller, 20, 1, {})), smaller, None) is not None
+
+
 BOUND = st.integers(-6, 6) | st.sampled_from([I64.max, I64.min, 2**31 - 1, -(2**31)])
 
 

@@ -100,12 +100,18 @@ NOTHING = {
     "Concat of one": "y = Concat<axis = 1>(x)",
 }
 SOMETHING = {
+    # Vela leaves it to the host, so not every compiler folds it away.
+    "Gather of all": "i = Constant<value = int64[8] {0,1,2,3,4,5,6,7}>() y = Gather<axis = 1>(x, i)",
+    "Gather of all, counted from the end": "i = Constant<value = int64[4] {0,-3,-2,-1}>() y = Gather<axis = -1>(x, i)",
+    "Gather of all and more": "i = Constant<value = int64[5] {0,1,2,3,3}>() y = Gather<axis = 2>(x, i)",
     "Dropout in training": "r = Constant<value = float {0.5}>() t = Constant<value = bool {1}>() y = Dropout(x, r, t)",
     "Reshape to another shape": "t = Constant<value = int64[4] {1,4,8,4}>() y = Reshape(x, t)",
     "Transpose of space": "y = Transpose<perm = [0,1,3,2]>(x)",
     "Slice backwards": "a = Constant<value = int64[1] {-1}>() b = Constant<value = int64[1] {-9999}>()"
                        " i = Constant<value = int64[1] {2}>() m = Constant<value = int64[1] {-1}>() y = Slice(x, a, b, i, m)",
     "Pad that shifts": "p = Constant<value = int64[8] {0,0,1,0,0,0,-1,0}>() y = Pad(x, p)",
+    "Gather in another order": "i = Constant<value = int64[4] {0,2,1,3}>() y = Gather<axis = 2>(x, i)",
+    "Gather of a part": "i = Constant<value = int64[3] {0,1,2}>() y = Gather<axis = 2>(x, i)",
     "Resize by too little for another row": "s = Constant<value = float[4] {1,1,1.05,1}>() y = Resize<mode = \"linear\">(x, , s)",
     "Resize of a region": "r = Constant<value = float[8] {0,0,0,0,1,1,0.5,0.5}>() s = Constant<value = int64[4] {1,8,4,4}>()"
                           " y = Resize<coordinate_transformation_mode = \"tf_crop_and_resize\">(x, r, , s)",

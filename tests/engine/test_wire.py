@@ -165,6 +165,26 @@ def test_threshold_is_exact(tensor: TensorProto, keep: int) -> None:
         assert [p.length for p in cut.values()] == [len(tensor.raw_data)]
 
 
+@given(tensors(), st.integers(0, 100), st.integers(0, 300))
+@settings(max_examples=40, deadline=None)
+def test_whole_numbers_have_a_threshold_of_their_own(tensor: TensorProto, keep: int, indices: int) -> None:
+    data = helper.make_model(helper.make_graph([], "g", [], [], [tensor])).SerializeToString()
+    _, cut = wire.strip(data, "m", keep, indices)
+    least = max(keep, indices) if tensor.data_type == TensorProto.INT64 else keep
+    assert all(p.length > least for p in cut.values())
+    if len(tensor.raw_data) > least:
+        assert [p.length for p in cut.values()] == [len(tensor.raw_data)]
+
+
+@pytest.mark.parametrize("count", [wire.KEEP_INDICES // 8, wire.KEEP_INDICES // 8 + 1])
+@pytest.mark.parametrize("dtype", [TensorProto.INT64, TensorProto.DOUBLE])
+def test_tables_of_indices_stay(dtype: int, count: int) -> None:
+    tensor = TensorProto(name="t", data_type=dtype, dims=[count], raw_data=bytes(8 * count))
+    data = helper.make_model(helper.make_graph([], "g", [], [], [tensor])).SerializeToString()
+    _, cut = wire.strip(data, "m", indices=wire.KEEP_INDICES)
+    assert len(cut) == (dtype == TensorProto.DOUBLE or 8 * count > wire.KEEP_INDICES)
+
+
 def big_model() -> bytes:
     body = helper.make_graph([helper.make_node("Relu", ["w"], ["r"])], "then", [], [], [raw("inner", 40)])
     nodes = [

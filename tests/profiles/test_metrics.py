@@ -250,9 +250,9 @@ ROWS = [
     Row(
         {"ops": ["Gather"], "metric": "rank.indices", "is": 1},
         "NPU402",
-        unary("Gather(x, i)", more="<int64[1,2] i = {0, 1}>"),
+        unary("Gather<axis = 1>(x, i)", more="<int64[1,2] i = {0, 1}>"),
         2,
-        unary("Gather(x, i)", more="<int64[2] i = {0, 1}>"),
+        unary("Gather<axis = 1>(x, i)", more="<int64[2] i = {0, 1}>"),
         "g (float[1,8,4,4] x, int64[] i) => (y) { y = Gather(x, i) }",
     ),
     Row(

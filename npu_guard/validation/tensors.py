@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+from msgspec import Struct, field
 
-from npu_guard import external
 from npu_guard.errors import ModelError
 from npu_guard.graph import text
 from npu_guard.limits import DEFAULT, Limits, exceeded
+from npu_guard.validation import external
 from npu_guard.wire import INLINE, Payload
 
 MAX_DIM = 2**31 - 1
@@ -40,13 +40,15 @@ _FIELDS |= dict.fromkeys(
     (_T.INT32, _T.INT16, _T.INT8, _T.INT4, _T.UINT16, _T.UINT8, _T.UINT4, _T.BOOL, _T.FLOAT16, _T.BFLOAT16, _T.FLOAT8E4M3FN,
      _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ, _T.FLOAT4E2M1), _I
 )  # fmt: skip
+_NUMBERS = {4: _F, 5: _I, 6: "string_data", 7: _L, 9: "raw_data", 10: _D, 11: _U}
 _MEMORY = frozenset({4, 9, 10})
 """Fields of TensorProto that hold elements as they lie in memory: float_data, raw_data, double_data."""
+_TYPES = (frozenset(_T.DataType.values()), frozenset(_T.DataType.values()) - {_T.UNDEFINED})
+"""Types that an element may have, those of later onnx releases included; the second where one has to be known."""
 _DATA = (_F, _I, _L, _D, _U, "string_data")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where tensors come from: the model's path for messages, what was cut out of it, and what it may claim."""
 
     path: str
@@ -71,6 +73,29 @@ def dims(source: Source, where: Where, extents: Sequence[int]) -> None:
         raise exceeded(source.path, f"the elements of {where()} are", count, "elements", source.limits.elements)
 
 
+def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = False) -> None:
+    """Raise ModelError where a type, or what it is a sequence, map or option of, is none that a tensor can have.
+
+    With `needed` it must tell the type of elements: nothing else does for an input.
+    """
+    while True:
+        which = proto.WhichOneof("value")
+        if which in ("tensor_type", "sparse_tensor_type"):
+            inner = getattr(proto, which)
+            dims(source, where, [d.dim_value for d in inner.shape.dim if d.HasField("dim_value")])
+            if inner.elem_type not in _TYPES[needed]:
+                raise ModelError("invalid", f"{source.path}: {where()} has the unknown element type {inner.elem_type}")
+            return
+        if which in ("sequence_type", "optional_type"):
+            proto = getattr(proto, which).elem_type
+        elif which == "map_type":
+            proto = proto.map_type.value_type
+        elif which is None and needed:
+            raise ModelError("invalid", f"{source.path}: {where()} has no type")
+        else:
+            return
+
+
 def tensor(source: Source, where: Where, proto: onnx.TensorProto) -> None:
     """Raise ModelError where the tensor does not hold what its dimensions and type say."""
     extents = proto.dims[:]
@@ -93,6 +118,8 @@ def tensor(source: Source, where: Where, proto: onnx.TensorProto) -> None:
     else:
         _entries(source.path, where, proto, want, bits)
         return
+    if proto.data_location != _T.EXTERNAL and (other := next((f for f in _DATA if len(getattr(proto, f))), None)):
+        raise ModelError("invalid", f"{source.path}: {where()} keeps its data in raw_data and {other}; there must be one place")
     if have is not None and bits is not None and have != (size := (want * bits + 7) // 8):
         raise ModelError(
             "invalid",
@@ -114,6 +141,8 @@ def _entries(path: str, where: Where, proto: onnx.TensorProto, want: int, bits: 
         raise ModelError(
             "invalid", f"{path}: {where()} of shape {proto.dims[:]} needs {want} entries in {field} and has {have}{other}"
         )
+    if others := [f for f in _DATA if f != field and len(getattr(proto, f))]:
+        raise ModelError("invalid", f"{path}: {where()} keeps data in {others[0]}; ONNX wants it in {field}")
 
 
 def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | None:
@@ -128,8 +157,9 @@ def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | No
     if location == INLINE:
         if offset not in source.payloads:
             raise ModelError("invalid", f"{path}: {where()} keeps its data at {INLINE!r}, a place that only npu-guard uses")
-        payload = source.payloads[offset]
-        return payload.length if payload.field in _MEMORY else None
+        return _cut(source, where, proto, source.payloads[offset])
+    if proto.HasField("raw_data") or any(len(getattr(proto, name)) for name in _DATA):
+        raise ModelError("invalid", f"{path}: {where()} keeps data in the file and beside it; there must be one place")
     if len(entries) != len(proto.external_data):
         raise ModelError("invalid", f"{path}: {where()} names its external data twice")
     name = f"{path}: {where()}"
@@ -143,6 +173,24 @@ def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | No
             source.sizes[location] = external.locate(Path(path).parent, location, name)[1]
         external.inside(offset, length if "length" in entries else wanted, source.sizes[location], location, name)
     return length if "length" in entries else None
+
+
+def _cut(source: Source, where: Where, proto: onnx.TensorProto, payload: Payload) -> int | None:
+    """Bytes of data that stayed in the file. Numbers of variable length are not counted, as that would be to read them."""
+    kind, held = proto.data_type, _NUMBERS[payload.holds]
+    if held not in ("raw_data", _FIELDS[kind]) or (held == "raw_data" and kind == _T.STRING):
+        raise ModelError("invalid", f"{source.path}: {where()} keeps its data in {held}; ONNX wants {_FIELDS[kind]}")
+    if payload.holds in _MEMORY:
+        return payload.size
+    want, bits = math.prod(proto.dims), BITS.get(kind) or 8
+    want = (want * bits + 7) // 8 if bits < 8 else want
+    least = payload.size if held == "string_data" else -(-payload.size // 10)
+    if not least <= want <= payload.size:
+        have = f"{payload.size} entries" if held == "string_data" else f"{payload.size} bytes"
+        raise ModelError(
+            "invalid", f"{source.path}: {where()} of shape {proto.dims[:]} needs {want} entries in {held}, which has {have}"
+        )
+    return None
 
 
 def sparse(source: Source, where: Where, proto: onnx.SparseTensorProto) -> None:
@@ -159,3 +207,7 @@ def sparse(source: Source, where: Where, proto: onnx.SparseTensorProto) -> None:
         inside = found < (math.prod(proto.dims) if len(rows) == 1 else proto.dims[:])
         if not ((found >= 0) & inside).all():
             raise ModelError("invalid", f"{source.path}: {where()} of shape {proto.dims[:]} has an index outside")
+        steps = [math.prod(proto.dims[axis + 1 :]) for axis in range(rank)]
+        places = found if len(rows) == 1 else (found * steps).sum(axis=1)
+        if not (places[1:] > places[:-1]).all():
+            raise ModelError("invalid", f"{source.path}: {where()} has indices that are not in ascending order, each once")

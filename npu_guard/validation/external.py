@@ -12,9 +12,9 @@ import stat
 from pathlib import Path
 
 from npu_guard.errors import ModelError
-from npu_guard.graph import short
+from npu_guard.printable import short
 
-_OUTSIDE = re.compile(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f\\]|_ORT_MEM_ADDR_")
+_OUTSIDE = re.compile(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f\\]|/$|_ORT_MEM_ADDR_")
 """Locations that no reader may follow: absolute, upwards, a URL or drive, ONNX Runtime's pointers into memory."""
 
 

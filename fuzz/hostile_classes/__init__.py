@@ -1,0 +1,1 @@
+"""Classes of hostile and odd models, a module each; `hostile.py` puts them together."""

@@ -1,0 +1,67 @@
+"""Whether the shapes that a node reads go together, where ONNX's inference does not ask: channels, axes, windows, counts.
+
+A runtime would refuse such a model when it loads or when it runs it. Extents that are not known agree with everything.
+What is asked of whom stands here; the questions themselves in `operands.py`, and those about values in `constant_operands.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from npu_guard.errors import ModelError
+from npu_guard.fold import Constants
+from npu_guard.graph import Model, Node, short
+from npu_guard.validation import constant_operands, operands, products
+
+
+def after_inference(model: Model, constants: Constants | None = None, *, assumed: bool = False) -> None:
+    """Raise ModelError (`invalid`) where a node cannot run on what it is given.
+
+    With `assumed` the first extents of inputs are a guess of ours, and what may follow from it is no fault of the model.
+    """
+    values = constants if constants is not None else Constants()
+    for node in model.graph.walk():
+        if node.op_type not in _ASKED or node.domain:
+            continue
+        problem = None
+        for check in _CHECKS.get(node.op_type, ()):
+            if not (assumed and check in _COUNTING):
+                problem = problem or check(node)
+        by_value = constant_operands.CHECKS.get(node.op_type)
+        if by_value is not None:
+            problem = problem or by_value(node, values, assumed)
+        if problem is not None:
+            raise ModelError("invalid", f"{model.skeleton.path}: node {short(node.label)!r} ({node.op}): {problem}")
+
+
+Check = Callable[[Node], str | None]
+_CHECKS: dict[str, Sequence[Check]] = {
+    "Conv": (operands.conv, operands.window),
+    "ConvTranspose": (operands.conv,),
+    "Gemm": (products.gemm, products.gemm_c, products.gemm_c_rows),
+    "MatMul": (products.matmul,),
+    "BatchNormalization": (operands.batch_norm,),
+    "Transpose": (operands.transpose,),
+    "PRelu": (operands.prelu, operands.prelu_first),
+    "InstanceNormalization": (operands.per_channel,),
+    "GroupNormalization": (operands.groups,),
+    "Reshape": (operands.target, operands.count),
+    "RoiAlign": (operands.regions, operands.region_counts),
+    "Einsum": (products.einsum,),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), (operands.window,)),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), (operands.global_pool,)),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), (operands.depth_to_space,)),
+    **dict.fromkeys(operands.GATES, (operands.recurrent,)),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), (operands.quantize,)),
+    **dict.fromkeys(operands.AXES, (operands.axis,)),
+    "LayerNormalization": (operands.axis, operands.layer_norm),
+    "RMSNormalization": (operands.axis, operands.layer_norm),
+    "Split": (operands.axis, operands.split),
+    "GatherElements": (operands.axis, operands.same_rank),
+    "ScatterElements": (operands.axis, operands.same_rank),
+    "Scatter": (operands.axis, operands.same_rank),
+}
+_COUNTING = frozenset({products.gemm_c_rows, operands.prelu_first, operands.count, operands.region_counts})
+"""Checks that the first extent of an input may decide."""
+_ASKED = frozenset(_CHECKS) | frozenset(constant_operands.CHECKS)
+"""All of these; one look-up is what every other node costs."""

@@ -1,0 +1,77 @@
+"""What ONNX's own checker lets through, or dies of: tensor sizes, attributes. Runs before native code sees the model.
+
+What needs shapes is asked in `agreement.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import onnx
+
+from npu_guard.errors import ModelError
+from npu_guard.graph import Graph, Model, Node, short, text
+from npu_guard.validation import attributes, tensors
+
+
+def before_inference(model: Model) -> Mapping[str, int]:
+    """Bound every dimension and check tensors and attributes; returns the sizes of the files of weights beside the model.
+
+    Raises ModelError (`invalid` or `limit`).
+    """
+    skeleton = model.skeleton
+    source = tensors.Source(skeleton.path, skeleton.payloads, skeleton.limits)
+    for graph in model.graph.graphs():
+        _graph(graph, source)
+    return source.sizes
+
+
+def _graph(graph: Graph, source: tensors.Source) -> None:
+    for tensor in graph.proto.initializer:
+        tensors.tensor(source, partial(_called, "initializer", tensor.name), tensor)
+    for sparse in graph.proto.sparse_initializer:
+        tensors.sparse(source, partial(_called, "sparse initializer", sparse.values.name), sparse)
+    for entry in graph.proto.input:
+        tensors.kind(source, partial(_called, "value", entry.name), entry.type, needed=graph.parent is None)
+    for entry in (*graph.proto.output, *graph.proto.value_info):
+        tensors.kind(source, partial(_called, "value", entry.name), entry.type)
+    known: dict[tuple[str, str], attributes.Known] = {}
+    for node in graph.nodes:
+        key = node.domain, node.op_type
+        operator = known.get(key)
+        if operator is None:
+            operator = known[key] = _look_up(graph.model, node)
+        if len(node.inputs) < operator.inputs[0] or len(node.inputs) > operator.inputs[1]:
+            raise _arity(source, node, "inputs", len(node.inputs), operator.inputs)
+        if len(node.outputs) > operator.outputs:
+            raise _arity(source, node, "outputs", len(node.outputs), (1, operator.outputs))
+        if None in node.inputs and None in node.inputs[: operator.needed]:
+            index = node.inputs.index(None)
+            what = f"node {short(node.label)!r} ({node.op}) leaves out input {index}"
+            raise ModelError("invalid", f"{source.path}: {what}, which it needs")
+        if given := node.proto.attribute:
+            attributes.check(graph.model, node, given, operator, source)
+        elif operator.required:
+            attributes.missing(node, operator, (), source)
+
+
+def _look_up(model: Model, node: Node) -> attributes.Known:
+    if node.domain not in model.opsets:
+        raise ModelError(
+            "invalid",
+            f"{model.skeleton.path}: node {short(node.label)!r} is of {short(node.domain or 'ai.onnx')!r}, a domain that is not"
+            " among those of opset_import",
+        )
+    newest = onnx.defs.get_schema(node.op_type) if not node.domain and onnx.defs.has(node.op_type) else None
+    return attributes.Known(model.schema(node), newest)
+
+
+def _arity(source: tensors.Source, node: Node, what: str, have: int, allowed: tuple[int, int]) -> ModelError:
+    least, most = allowed
+    wants = f"at least {least}" if most >= attributes.MANY - 1 else f"{least}" if least == most else f"{least} to {most}"
+    return ModelError("invalid", f"{source.path}: node {short(node.label)!r} ({node.op}) has {have} {what}; ONNX wants {wants}")
+
+
+def _called(what: str, name: str | bytes) -> str:
+    return f"{what} {short(text(name))!r}"
