@@ -37,6 +37,11 @@ def describe(verification: Verification) -> str:
     return f"output {short(worst.name)!r} differs by {worst.max_abs:.3g}, the tolerance is {worst.atol:.3g}"
 
 
+def capture_bytes(runtime: Runtime) -> int:
+    """Activations that are held at once, which are in the memory of both processes."""
+    return min(CAPTURE_BYTES, runtime.allowance.memory // 4)
+
+
 def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
     """Values of activations in the running model. Raises CannotRun."""
     watched = document.copy()
@@ -98,7 +103,7 @@ class Prover:
         held = 0
         for entry in edits:
             size = len(self.feeds) * sum(size_bytes(v) for v in self._watched(entry[1]))
-            if group and held + size > CAPTURE_BYTES:
+            if group and held + size > capture_bytes(self.runtime):
                 yield group
                 group, held = [], 0
             group.append(entry)

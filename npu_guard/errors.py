@@ -35,6 +35,13 @@ class ModelError(NpuGuardError):
         self.kind = kind
 
 
+class NotVerified(NpuGuardError):
+    """What a model leaves open, or needs, keeps it from being run at all (exit code 5)."""
+
+    exit_code = 5
+    kind = "not-verified"
+
+
 class Undecidable(Exception):
     """Raised by analysis look-ups when the graph does not tell; the engine makes an UNDECIDED finding of it."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from npu_guard.errors import UsageError
+from npu_guard.errors import NotVerified, UsageError
 from npu_guard.graph import Value, short
 
 Array = NDArray[Any]
@@ -36,16 +36,20 @@ class Spec:
 
 
 def specs(inputs: Iterable[Value]) -> list[Spec]:
-    """What a graph wants. Raises UsageError where a shape is not wholly known."""
+    """What a graph wants. Raises NotVerified where a shape is not wholly known, or it is of no numbers."""
     found = []
     for value in inputs:
         if value.initializer is not None:
             continue  # it has a default
         shape = value.shape
         if shape is None or not all(isinstance(d, int) for d in shape):
-            raise UsageError(
+            raise NotVerified(
                 f"input {short(value.name)!r} has dynamic dimensions; fix them with --input-shape {short(value.name)}:1,3,..."
             )
+        if value.dtype == onnx.TensorProto.UNDEFINED:
+            raise NotVerified(f"input {short(value.name)!r} has no element type, so nothing can be fed to it")
+        if value.dtype == onnx.TensorProto.STRING:
+            raise NotVerified(f"input {short(value.name)!r} is of type string, so nothing can be drawn for it")
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
         found.append(Spec(value.name, dtype, tuple(d for d in shape if isinstance(d, int)), _indices(value)))
     return found
@@ -68,6 +72,15 @@ def seeded(wanted: Sequence[Spec], seed: int) -> list[Feed]:
     return [{spec.name: _draw(spec, kind, seed) for spec in wanted} for kind in KINDS]
 
 
+def labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
+    """Names for so many samples of calibration, what `seeded` gives for each of the seeds, and inputs of another batch."""
+    return [
+        *(f"calibration {i + 1}" for i in range(given)),
+        *(f"{kind} of seed {seed}" for seed in seeds for kind in KINDS),
+        *["another batch"] * batches,
+    ]
+
+
 def normal(wanted: Sequence[Spec], seed: int) -> Feed:
     """The feed of the first kind alone, without extreme values."""
     return {spec.name: _draw(spec, KINDS[0], seed) for spec in wanted}
@@ -81,8 +94,6 @@ def _draw(spec: Spec, kind: str, seed: int) -> Array:
         return rng.random(spec.shape) < 0.5
     if np.issubdtype(spec.dtype, np.integer):
         return rng.integers(0, max(spec.high, 1), spec.shape).astype(spec.dtype)
-    if spec.dtype.kind == "O":
-        raise UsageError(f"input {short(spec.name)!r} is of type string, which cannot be drawn; give --calibration")
     if kind == "normal":
         drawn = rng.standard_normal(spec.shape)
     elif kind == "wide":

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npu_guard import allowance, load
 from npu_guard import feeds as inputs
-from npu_guard import load, verify
 from npu_guard.analyze import analyze
 from npu_guard.document import Document
-from npu_guard.errors import ModelError
+from npu_guard.errors import ModelError, NotVerified
+from npu_guard.limits import DEFAULT, Limits
 from npu_guard.printable import printable
 from npu_guard.rewriting import fitting
 from npu_guard.runtime import CannotRun, Runtime
@@ -65,20 +66,31 @@ class Int8:
     outputs: tuple[OutputLoss, ...] = ()
 
 
-def compare_files(before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None) -> Int8:
+def compare_files(
+    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
+) -> Int8:
     """Two model files. Raises ModelError and UsageError as the comparison in float does."""
-    return compare_fixed(before, Document.of(load.load(after)), input_shapes, calibration)
+    return compare_fixed(before, Document.of(load.load(after, limits)), input_shapes, calibration, limits)
 
 
-def compare_fixed(before: str, after: Document, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None) -> Int8:
+def compare_fixed(
+    before: str, after: Document, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
+) -> Int8:
     """A model file and what has become of it, which need not be written yet."""
-    skeleton = load.load(before)
+    skeleton = load.load(before, limits)
     first, second = (analyze(s, input_shapes) for s in (skeleton, after.skeleton()))
-    wanted, others = (inputs.specs(analysis.model.graph.inputs) for analysis in (first, second))
+    try:
+        wanted, others = (inputs.specs(analysis.model.graph.inputs) for analysis in (first, second))
+    except NotVerified as error:
+        return Int8(NOT_RUN, "", str(error))
     if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
         return Int8(NOT_RUN, "", "the models have different inputs")
-    with Runtime(verify.patience(first, second)) as runtime:
-        return compare(Document.of(skeleton), after, wanted, calibration, runtime)
+    document = Document.of(skeleton)
+    allowed = allowance.of(skeleton.limits, (document, first), (after, second), int8=True)
+    if why := allowed.refusal(DRAWN):
+        return Int8(NOT_RUN, "", why)
+    with Runtime(allowed) as runtime:
+        return compare(document, after, wanted, calibration, runtime)
 
 
 def compare(before: Document, after: Document, wanted: Sequence[inputs.Spec], calibration: Path | None, runtime: Runtime) -> Int8:

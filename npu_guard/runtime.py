@@ -1,16 +1,17 @@
 """ONNX Runtime in a process of its own, so that its death, hang or memory blow-up is a result.
 
-`Runtime` is the near side. Run as a module, this file is the far side: requests and answers are a JSON line and arrays in
-numpy's format without pickles.
+`Runtime` is the near side. Run as a module, this file is the far side: requests and answers are a line of JSON and the bytes of
+arrays. What a request may take is an `Allowance`; a model that has used up its time gets no other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import json
+import math
 import os
+import re
 import select
 import signal
 import struct
@@ -25,13 +26,22 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npu_guard import allowance as allowances
+from npu_guard import sandbox
+from npu_guard.allowance import Allowance
 from npu_guard.errors import UsageError
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-MEMORY_BYTES = 8 << 30
-START = 20.0
-"""Seconds that a busy machine may take to start the child and to load the model."""
+START = 60.0
+"""Seconds that the child may take to start, which no model has any part in."""
+_IDLE = 10.0
+"""A process that is not given the machine is given up in the end, after so many times what it may take."""
+_THREAD = 16 << 20
+"""Bytes for the stack of a thread and what it keeps for itself."""
+_LOADED = 1e7
+"""Bytes of a model that are loaded in a second by a slow core."""
+_MEMORY = re.compile("bad_alloc|MemoryError|[Uu]nable to allocate|[Ff]ailed to allocate|bad allocation|length_error")
 
 
 class CannotRun(Exception):
@@ -41,14 +51,15 @@ class CannotRun(Exception):
 class Runtime:
     """A child process that runs models with all optimisations off. A context manager; starts itself again after a death.
 
-    It has `seconds` for each feed of a request, and START besides.
+    `allowance` says what each request may take. The first that takes more time is the last: all others are refused at once.
     """
 
-    def __init__(self, seconds: float = 300.0) -> None:
-        self.seconds = seconds
+    def __init__(self, allowance: Allowance = allowances.GENEROUS) -> None:
+        self.allowance = allowance
         self.runs = 0.0
         """Seconds that the child spent in runs, for the overhead figure of the bench."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._over = ""
 
     def __enter__(self) -> Runtime:
         return self
@@ -74,71 +85,122 @@ class Runtime:
 
         With `int8`, the model is quantized first, and calibrated with these feeds.
         """
+        if self._over:
+            raise CannotRun(self._over)
         if self._process is None:
             self._process = self._start()
+        # What a rewrite has added is in the message, and nobody's claim.
+        seconds = self.allowance.seconds(len(feeds)) + len(model) / _LOADED
+        memory = self.allowance.memory + 4 * len(model)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        limit = START + self.seconds * max(1, len(feeds))
-        deadline = time.monotonic() + limit
         try:
             with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
                 path = Path(scratch) / "model"
                 path.write_bytes(model)
-                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "int8": int8}
+                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "int8": int8, "memory": memory}
                 _write(self._process.stdin, request, [a for feed in feeds for a in (feed,)])
-                head, answers = _read(_Timed(self._process.stdout, deadline))
+                head, answers = _read(_Timed(self._process, seconds, memory // 2))
         except (OSError, EOFError) as error:
             code = self._process.poll()
             self.close()
             if isinstance(error, TimeoutError):
-                raise CannotRun(f"ONNX Runtime did not end within {limit:.0f} s") from None
+                self._over = f"ONNX Runtime did not end within {seconds:.3g} s; {allowances.TIME}"
+                raise CannotRun(self._over) from None
             raise CannotRun(f"ONNX Runtime died on the model{'' if code is None else f' (exit {code})'}") from None
+        except _TooMuch:
+            self.close()
+            raise CannotRun(f"what comes out is more than {memory // 2 >> 20} MiB; {allowances.MEMORY}") from None
         if "error" in head:
-            raise CannotRun(head["error"])
+            lacks = _MEMORY.search(head["error"])
+            raise CannotRun(
+                f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {allowances.MEMORY}" if lacks else head["error"]
+            )
         self.runs += head["seconds"]
         return answers
 
     def _start(self) -> subprocess.Popen[bytes]:
         if importlib.util.find_spec("onnxruntime") is None:
             raise UsageError("comparing models needs ONNX Runtime: pip install 'npu-guard[fix]'")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-        return subprocess.Popen(
+        # Since 1.29, ONNX Runtime reports to its makers the names and hashes of the models that it loads, unless told not to.
+        environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1), "ORT_DISABLE_TELEMETRY": "1"}
+        process = subprocess.Popen(
             [sys.executable, "-m", "npu_guard.runtime"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parent.parent, start_new_session=True,
         )  # fmt: skip
+        self._process = process
+        try:
+            _read(_Timed(process, START, 1 << 16))
+        except (OSError, EOFError) as error:
+            code = process.poll()
+            self.close()
+            why = f"within {START:.0f} s" if isinstance(error, TimeoutError) else f"(exit {code})"
+            raise CannotRun(f"ONNX Runtime could not be started {why}") from None
+        return process
+
+
+class _TooMuch(Exception):
+    """An answer is larger than it may be."""
 
 
 class _Timed:
-    """Reads from a pipe until a deadline."""
+    """Reads an answer of a child, so many bytes at most, while the child has time left.
 
-    def __init__(self, pipe: IO[bytes], deadline: float) -> None:
-        self.descriptor = pipe.fileno()
-        self.deadline = deadline
+    Time is that on the clock without the time in which the child's main thread waited for a core, where the system tells it: on
+    a machine that is busy with other things, a model gets as far as on an idle one.
+    """
 
-    def read(self, size: int) -> bytes:
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float, most: int) -> None:
+        assert process.stdout is not None
+        self._descriptor = process.stdout.fileno()
+        self._pid = process.pid
+        self._began, self._waited = time.monotonic(), _waited(process.pid)
+        self._seconds = seconds
+        self._most = most
+
+    def _left(self) -> float:
+        passed = time.monotonic() - self._began
+        if passed > self._seconds * _IDLE + START:
+            return 0.0
+        return self._seconds - (passed - (_waited(self._pid) - self._waited))
+
+    def read(self, size: int) -> bytearray:
+        self._most -= size
+        if self._most < 0:
+            raise _TooMuch
         data = bytearray()
         while len(data) < size:
-            ready, _, _ = select.select([self.descriptor], [], [], max(0.0, self.deadline - time.monotonic()))
-            if not ready:
+            ready, _, _ = select.select([self._descriptor], [], [], max(0.0, min(0.25, self._left())))
+            if ready:
+                chunk = os.read(self._descriptor, min(size - len(data), 1 << 20))
+                if not chunk:
+                    raise EOFError
+                data += chunk
+            elif self._left() <= 0:
                 raise TimeoutError
-            chunk = os.read(self.descriptor, min(size - len(data), 1 << 20))
-            if not chunk:
-                raise EOFError
-            data += chunk
-        return bytes(data)
+        return data
+
+
+def _waited(pid: int) -> float:
+    """Seconds for which the main thread of a process has waited for a core; 0 where that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _write(pipe: IO[bytes], head: Mapping[str, Any], groups: Sequence[Arrays]) -> None:
-    """A message: the head with the arrays' names, then the arrays."""
-    names = [list(group) for group in groups]
-    text = json.dumps({**head, "arrays": names}).encode()
+    """A message: the head with name, type and shape of each array, then what they hold. Raises ValueError for strings."""
+    plain = [{name: np.ascontiguousarray(array) for name, array in group.items()} for group in groups]
+    if any(array.dtype.hasobject or array.dtype.kind in "SU" for group in plain for array in group.values()):
+        raise ValueError("an output is no tensor of numbers, and cannot be compared")
+    arrays = [[(name, array.dtype.name, groups[i][name].shape) for name, array in group.items()] for i, group in enumerate(plain)]
+    text = json.dumps({**head, "arrays": arrays}).encode()
     pipe.write(struct.pack("<Q", len(text)) + text)
-    for group in groups:
+    for group in plain:
         for array in group.values():
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            pipe.write(struct.pack("<Q", buffer.tell()))
-            pipe.write(buffer.getbuffer())
+            pipe.write(array.reshape(-1).view(np.uint8).data)
     pipe.flush()
 
 
@@ -146,11 +208,12 @@ def _read(pipe: Any) -> tuple[dict[str, Any], list[dict[str, Array]]]:
     (length,) = struct.unpack("<Q", pipe.read(8))
     head = json.loads(pipe.read(length))
     groups = []
-    for names in head["arrays"]:
+    for arrays in head["arrays"]:
         group = {}
-        for name in names:
-            (length,) = struct.unpack("<Q", pipe.read(8))
-            group[name] = np.load(io.BytesIO(pipe.read(length)), allow_pickle=False)
+        for name, kind, shape in arrays:
+            dtype = np.dtype(kind)
+            content = pipe.read(math.prod(shape) * dtype.itemsize)
+            group[name] = np.frombuffer(content, dtype).reshape(shape)
         groups.append(group)
     return head, groups
 
@@ -158,7 +221,6 @@ def _read(pipe: Any) -> tuple[dict[str, Any], list[dict[str, Array]]]:
 def _serve() -> None:  # runs in the child
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # ONNX Runtime prints banners to standard output, which would break the answers
-    _limit_memory()
     if sys.platform == "linux":  # a model that never ends must not outlive whoever asked, who may have been killed
         import ctypes
 
@@ -167,20 +229,29 @@ def _serve() -> None:  # runs in the child
 
     onnxruntime.set_default_logger_severity(4)
 
+    requests: Any = sys.stdin.buffer
+
     class Exact:
-        def read(self, size: int) -> bytes:
-            data = sys.stdin.buffer.read(size)
-            if len(data) < size:
+        def read(self, size: int) -> bytearray:
+            data = bytearray(size)
+            if requests.readinto(data) < size:
                 sys.exit(0)
             return data
 
+    used = sandbox.used_memory() + (os.cpu_count() or 1) * _THREAD
+    _write(answers, {}, [])
     while True:
-        request, feeds = _read(Exact())
-        try:
-            seconds, results = _run(onnxruntime, request, feeds)
-            _write(answers, {"seconds": seconds}, results)
-        except Exception as error:  # whatever ONNX Runtime raises is the answer
-            _write(answers, {"error": " ".join(str(error).split())[:500] or type(error).__name__}, [])
+        _answer(onnxruntime, answers, *_read(Exact()), used)
+
+
+def _answer(onnxruntime: Any, answers: IO[bytes], request: Mapping[str, Any], feeds: Sequence[Arrays], used: int) -> None:
+    _limit_memory(used + request["memory"])
+    tempfile.tempdir = str(Path(request["model"]).parent)  # whoever asked clears it away
+    try:
+        seconds, results = _run(onnxruntime, request, feeds)
+        _write(answers, {"seconds": seconds}, results)
+    except Exception as error:  # whatever ONNX Runtime raises is the answer
+        _write(answers, {"error": " ".join(str(error).split())[:500] or type(error).__name__}, [])
 
 
 def _run(onnxruntime: Any, request: Mapping[str, Any], feeds: Sequence[Arrays]) -> tuple[float, list[dict[str, Array]]]:
@@ -200,18 +271,19 @@ def _run(onnxruntime: Any, request: Mapping[str, Any], feeds: Sequence[Arrays]) 
     results = []
     for feed in feeds:
         values = session.run(names, dict(feed))
-        results.append({n: np.asarray(v) for n, v in zip(names, values, strict=True)})
+        # Copies: what ONNX Runtime hands over lies in an arena of its own, which doubles as long as any of it is held.
+        results.append({n: np.array(v) for n, v in zip(names, values, strict=True)})
     return time.perf_counter() - start, results
 
 
-def _limit_memory() -> None:
+def _limit_memory(limit: int) -> None:
     try:
         import resource
     except ImportError:  # not a Unix
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    # Not the address space, which grows with the number of threads and with files that are mapped.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 import npu_guard
 from npu_guard import baseline, callable_model, diff, pipeline, registry
@@ -81,7 +81,6 @@ def _from(written: baseline.Baseline, path: str, names: dict[str, str], checked:
 
 
 def _unreadable(sides: list[ModelReport], report: Report) -> int:
-    for side in sides:
-        if side.error is not None:
-            complain(side.error[1])
+    for message in dict.fromkeys(side.error[1] for side in sides if side.error is not None):
+        complain(message)
     return pipeline.exit_code(report)

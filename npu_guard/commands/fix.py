@@ -73,7 +73,9 @@ def command(
     if plan_file is not None:
         write(plan_file, plan.text(model, report.before.sha256, device.name, report.applied, report.refused))
     failed = report.applied and report.verification.verdict not in ("equal", "close")
-    integers = quantize.compare_fixed(model, report.document, config.input_shapes, calibration) if int8 and not failed else None
+    integers = None
+    if int8 and not failed:
+        integers = quantize.compare_fixed(model, report.document, config.input_shapes, calibration, config.limits)
     lossy = report.applied and integers is not None and integers.verdict != quantize.KEPT
     if output is not None and not dry_run and not failed and not lossy:
         from npu_guard import store

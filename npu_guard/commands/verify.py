@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from npu_guard import config as settings
 from npu_guard import fix_report, quantize, repair
-from npu_guard.commands._shared import input_shapes, with_calibration, with_shapes
+from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_shapes
 from npu_guard.errors import UsageError
-from npu_guard.terminal import show
+from npu_guard.limits import DEFAULT, Limits
+from npu_guard.results import Verification
+from npu_guard.terminal import complain, show
 
 
 @click.command("verify")
@@ -40,8 +43,9 @@ def command(
         return _pieces(manifest, before, calibration, form)
     if before is None or after is None:
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
-    verification, found = repair.compare_models(before, after, input_shapes(shapes), calibration, bisect=bisect)
-    integers = quantize.compare_files(before, after, input_shapes(shapes), calibration) if int8 else None
+    limits, fixed = _limits(), input_shapes(shapes)
+    verification, found = repair.compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits)
+    integers = quantize.compare_files(before, after, fixed, calibration, limits) if int8 else None
     if form == "json":
         import json
 
@@ -57,14 +61,34 @@ def command(
             show(fix_report.bisection_text(found) + "\n")
         if integers is not None:
             show(quantize.as_text(integers) + "\n")
-    return 0 if verification.verdict == "equal" and (integers is None or integers.verdict == quantize.KEPT) else 5
+    if verification.verdict != "equal":
+        complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
+        return 5
+    if integers is not None and integers.verdict != quantize.KEPT:
+        complain(f"{after}: does not keep the precision of {before} as int8, or that cannot be told")
+        return 5
+    return 0
+
+
+def _limits() -> Limits:
+    """The project's, for there is nothing else of its settings that counts here."""
+    file = settings.find(Path.cwd())
+    return DEFAULT if file is None else config_of(file).limits
+
+
+def _shortcoming(verification: Verification) -> str:
+    return "was not compared with" if verification.verdict == "not_run" else "does not compute the same as"
+
+
+def _because(verification: Verification) -> str:
+    return f" ({verification.reason})" if verification.reason else ""
 
 
 def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: str) -> int:
     """Compare the pieces of a partition with their model; alone, they can only be what was verified when it was written."""
     from npu_guard.partition import files as partition_files
 
-    verification = partition_files.verify(manifest, model, calibration=calibration)
+    verification = partition_files.verify(manifest, model, calibration=calibration, limits=_limits())
     intact = verification.reason == partition_files.ALONE
     if form == "json":
         import json
@@ -72,4 +96,7 @@ def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: s
         show(json.dumps(fix_report.verification_json(verification) | {"intact": True}, indent=2) + "\n")
     else:
         show(f"Intact: {verification.reason}\n" if intact else fix_report.verification_text(verification) + "\n")
-    return 0 if intact or verification.verdict == "equal" else 5
+    if intact or verification.verdict == "equal":
+        return 0
+    complain(f"{manifest}: {_shortcoming(verification)} {model or 'anything'}{_because(verification)}")
+    return 5

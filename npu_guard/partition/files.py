@@ -15,13 +15,14 @@ import onnx
 from numpy.typing import NDArray
 
 import npu_guard
-from npu_guard import feeds, load, store
+from npu_guard import allowance, feeds, load, store
 from npu_guard import verify as comparison
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.context import DTYPE_NAMES
 from npu_guard.document import Document
-from npu_guard.errors import ModelError, UsageError
-from npu_guard.graph import Value
+from npu_guard.errors import ModelError, NotVerified, UsageError
+from npu_guard.graph import Value, text
+from npu_guard.limits import DEFAULT, Limits
 from npu_guard.partition import manifest as partition_manifest
 from npu_guard.partition.cut import Cutter, symbols
 from npu_guard.partition.manifest import Checked, CrossingInfo, File, Manifest, PieceInfo, TensorInfo, Tool
@@ -38,11 +39,15 @@ def write(
     """Write the pieces of a document whose analysis was cut, and the manifest. The folder appears whole, or not at all.
 
     It appears only where the verdict, on seeded inputs of every kind and on the user's, is `equal`. Raises UsageError where
-    there is something else in the folder or the model cannot be fed, ModelError where its weights cannot be read.
+    there is something else in the folder or the calibration does not fit, ModelError where its weights cannot be read.
     """
     target = Path(os.path.realpath(folder))
     _expect_free(folder, target)
-    inputs = _draw(partition.analysis, calibration, seeds)
+    allowed = allowance.of(document.limits, (document, partition.analysis))
+    try:
+        inputs = _draw(partition.analysis, calibration, seeds, allowed)
+    except NotVerified as error:
+        return comparison.not_run(str(error), seeds)
     try:
         base = next(folder for folder in target.parents if folder.exists())  # so that a failure leaves no empty folders
         temporary = Path(tempfile.mkdtemp(dir=base, prefix=f".{target.name[:40]}."))
@@ -50,7 +55,7 @@ def write(
         raise UsageError(f"{folder}: no folder can be made there ({error.strerror or error})") from None
     try:
         manifest = _save(document, partition, temporary)
-        with Runtime(comparison.patience(partition.analysis)) as runtime:
+        with Runtime(allowed) as runtime:
             result = _compare(runtime, document, partition.analysis, manifest, temporary, inputs, seeds)
         if result.verdict == "equal":
             checked = Checked("equal", result.backend, result.inputs)
@@ -64,7 +69,9 @@ def write(
     return result
 
 
-def verify(path: Path, model: str | None, *, calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2)) -> Verification:
+def verify(
+    path: Path, model: str | None, *, calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), limits: Limits = DEFAULT
+) -> Verification:
     """Run the pieces of a folder, or of its manifest, and compare them with the model that they were cut from.
 
     Without a model they are compared with nothing: that they are the files that were verified when they were written, and that
@@ -75,13 +82,18 @@ def verify(path: Path, model: str | None, *, calibration: Path | None = None, se
     partition_manifest.expect_intact(manifest, folder)
     if model is None:
         return _run_alone(manifest, folder, seeds)
-    skeleton = load.load(model)
+    skeleton = load.load(model, limits)
     if load.sha256(model) != manifest.model.sha256:
         raise ModelError("invalid", f"{model}: is not the model that was cut (its SHA-256 is not the manifest's)")
     document = Document.of(skeleton)
     analysis = analyze(skeleton, _fixed(manifest))
-    with Runtime(comparison.patience(analysis)) as runtime:
-        return _compare(runtime, document, analysis, manifest, folder, _draw(analysis, calibration, seeds), seeds)
+    allowed = allowance.of(limits, (document, analysis))
+    try:
+        inputs = _draw(analysis, calibration, seeds, allowed)
+    except NotVerified as error:
+        return comparison.not_run(str(error), seeds)
+    with Runtime(allowed) as runtime:
+        return _compare(runtime, document, analysis, manifest, folder, inputs, seeds)
 
 
 def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[feeds.Feed]) -> list[dict[str, Array]]:
@@ -144,9 +156,13 @@ ALONE = "no model was named; the pieces are the files that were written, and the
 """Why pieces without their model are not said to be equal."""
 
 
-def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int]) -> tuple[list[feeds.Feed], str]:
-    """Inputs to compare on, and what they are in words."""
+def _draw(
+    analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: allowance.Allowance
+) -> tuple[list[feeds.Feed], str]:
+    """Inputs to compare on, and what they are in words. Raises NotVerified where they cannot be drawn or take too much memory."""
     wanted = feeds.specs(analysis.model.graph.inputs)
+    if why := allowed.refusal(len(seeds) * len(feeds.KINDS)):
+        raise NotVerified(why)
     given = feeds.calibration(calibration, wanted) if calibration is not None else []
     drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
     some = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {', '.join(feeds.KINDS)}"
@@ -175,7 +191,7 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest:
     graph = partition.analysis.model.graph
     return Manifest(
         1, partition_manifest.KIND, Tool("npu-guard", npu_guard.__version__),
-        File(document.source.name, load.sha256(document.source)), partition.profile,
+        File(text(os.fsencode(document.source.name)), load.sha256(document.source)), partition.profile,
         partition.npu_macs_percent, partition.npu_bytes_percent,
         tuple(_tensor(v) for v in graph.inputs if v.initializer is None),
         tuple(_tensor(v) for v in dict.fromkeys(graph.outputs)),
