@@ -52,7 +52,7 @@ def first_divergence(runtime: Runtime, before: Side, after: Side, feeds: Sequenc
     if not pairs:
         return Bisection(None, "the models have no name of a tensor in common")
     try:
-        for group in _chunks(pairs, max(1, blocks.CAPTURE_BYTES // (2 * max(1, len(feeds))))):
+        for group in _chunks(pairs, max(1, blocks.capture_bytes(runtime) // (2 * max(1, len(feeds))))):
             first = blocks.capture(runtime, before.document, feeds, [p.before for p in group])
             second = blocks.capture(runtime, after.document, feeds, [p.after for p in group])
             for pair in group:

@@ -14,6 +14,9 @@ from npu_guard.operators import MAX_ELEMENTS, OPERATORS, Array, bound, shape_sli
 
 __all__ = ["MAX_ELEMENTS", "Array", "Constants", "constant_node", "evaluate", "shape_of", "tensor"]
 
+COMPUTED, GROWTH = 1 << 24, 4
+"""Elements that a computed weight may have, or times those that it is computed from where that is more."""
+
 
 def constant_node(node: Node) -> Array | None:
     """The value of a Constant node, where it is a small number."""
@@ -30,14 +33,15 @@ def constant_node(node: Node) -> Array | None:
 def evaluate(node: Node, inputs: Sequence[Array | None], limit: int | None = MAX_ELEMENTS) -> list[Array] | None:
     """Outputs of a node on constant inputs (None stands for an input that is left out), None where it cannot be told.
 
-    `limit` bounds the elements of an output; None, for weights that are in memory already, leaves those of Expand, Tile and
-    the like bounded all the same.
+    `limit` bounds the elements of an output. None is for weights that are in memory already: as many as these, so that two
+    small tables whose broadcast fills the machine are left alone; those of Expand, Tile and the like are bounded all the same.
     """
     function = OPERATORS.get(node.op_type) if not node.domain else None
     if function is None:
         return None
     try:
-        if limit is not None and bound(node, inputs) > limit:
+        most = max(COMPUTED, GROWTH * sum(x.size for x in inputs if x is not None)) if limit is None else limit
+        if bound(node, inputs) > most:
             return None
         with np.errstate(all="ignore"):
             result = function(node, *inputs)

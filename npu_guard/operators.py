@@ -48,6 +48,10 @@ def bound(node: Node, inputs: Sequence[Array | None]) -> int:
         data, index = given
         rows: int = data.shape[node.attr("axis", 0)]
         return index.size * (data.size // max(1, rows))
+    if node.op_type == "GatherND":
+        data, index = given
+        depth: int = index.shape[-1]
+        return index.size // max(1, depth) * math.prod(data.shape[node.attr("batch_dims", 0) + depth :])
     if node.op_type in _BROADCASTING:
         if "broadcast" in node.attributes:
             raise ValueError("opset 6 and older broadcast in their own way")
@@ -204,6 +208,12 @@ def _tile(_: Node, data: Array, repeats: Array) -> Array:
     return np.tile(data, repeats.tolist())
 
 
+def _gather_nd(node: Node, data: Array, index: Array) -> Array:
+    if node.attr("batch_dims", 0):
+        raise ValueError("not needed for weights")
+    return np.asarray(data[tuple(np.moveaxis(index, -1, 0))])
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": _elementwise(np.add), "Sub": _elementwise(np.subtract), "Mul": _elementwise(np.multiply), "Div": _div,
     "Mod": _mod, "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype), "Neg": _elementwise(np.negative),
@@ -218,7 +228,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Where": _elementwise(np.where), "Identity": _elementwise(lambda x: x), "Cast": _cast,
     "Concat": lambda node, *x: np.concatenate(x, node.attributes["axis"]),
     "Gather": lambda node, data, index: np.take(data, index, node.attr("axis", 0)),
-    "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape, "Split": _split,
+    "GatherND": _gather_nd, "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape, "Split": _split,
     "Transpose": lambda node, data: np.transpose(data, node.attributes.get("perm")),
     "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: node.attr("axis", 1)])), -1),
     "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "Pad": _pad,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from npu_guard import feeds, load, registry, substitute, verify
+from msgspec.structs import replace
+
+from npu_guard import allowance, feeds, load, registry, rollback, substitute, verify
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.bisect import Bisection, Side, first_divergence
 from npu_guard.check import Checked, check
 from npu_guard.config import Config
 from npu_guard.config import root as project_root
 from npu_guard.document import Document
+from npu_guard.errors import NotVerified
 from npu_guard.graph import text
+from npu_guard.limits import DEFAULT, Limits
 from npu_guard.pipeline import remedied, report_of
 from npu_guard.plan import Plan, Planned, expect
 from npu_guard.profile import Profile
-from npu_guard.results import Verification
+from npu_guard.results import RefusedSite, Verification
 from npu_guard.runtime import CannotRun, Runtime
 from npu_guard.sites import Search
-from npu_guard.substitute import FixReport, Progress, silent
+from npu_guard.substitute import Automatic, FixReport, Picker, Progress, silent
 from npu_guard.substitution import EXACT, Substitution
 
 BATCH = 2
@@ -36,7 +40,7 @@ def fix_model(
 ) -> FixReport:  # fmt: skip
     """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
 
-    Raises ModelError where the model cannot be read, UsageError where it cannot be fed or the plan is for another one.
+    Raises ModelError where the model cannot be read, NotVerified where it cannot be fed, UsageError for another model's plan.
     """
     rules, root = registry.rules(), project_root(Path.cwd())
 
@@ -68,38 +72,59 @@ def fix_model(
         if not search.all(substitutions) and not search.almost:  # then nothing runs, and which inputs there are does not matter
             nothing = substitute.Fixed(document, analysis, before, crashes=search.crashes)
             return report(nothing, verify.not_run("nothing was replaced"))
-    wanted = feeds.specs(analysis.model.graph.inputs)
+    allowed = allowance.of(config.limits, (document, analysis))
+    try:
+        wanted = feeds.specs(analysis.model.graph.inputs)
+        _expect_room(allowed, seeds)
+    except NotVerified as error:
+        raise NotVerified(f"{path}: not verified ({error}); nothing was written") from None
     given = feeds.calibration(calibration, wanted) if calibration is not None else []
     drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
     kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
-    with Runtime(verify.patience(analysis)) as runtime:
+    with Runtime(allowed) as runtime:
         batches = _batches(runtime, document, wanted, config.input_shapes, seeds) if check_numbers else []
         kinds += f", a batch of {BATCH}" if batches else ""
         settings = substitute.Settings(
             substitutions, [*given[: substitute.BLOCK_FEEDS], *drawn[: substitute.BLOCK_FEEDS], *batches], given or drawn, seeds,
             kinds, config.input_shapes, check_numbers, progress, prefer, root,
         )  # fmt: skip
-        picker = None if plan is None else Planned(plan.step, {s.name: s for s in substitutions})
-        done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before)
-        if not done.applied:
-            whole = verify.not_run("nothing was replaced")
-        elif not check_numbers:
-            whole = verify.not_run("not asked for")
-        else:
+        guilty: dict[rollback.Key, RefusedSite] = {}
+        for attempt in range(rollback.ATTEMPTS + 1):
+            picker: Picker = Automatic(substitutions, prefer, guilty)
+            if plan is not None:
+                picker = Planned(plan.step, {s.name: s for s in substitutions})
+            done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before)
+            if not done.applied or not check_numbers:
+                whole = verify.not_run("not asked for" if done.applied else "nothing was replaced")
+                break
             progress("Verifying the whole model", 0, 1)
             exact = all(a.exactness == EXACT for a in done.applied)
-            used = [*given, *drawn, *batches]
+            used, labels, told = [*given, *drawn, *batches], feeds.labels(len(given), seeds, len(batches)), kinds
             if not exact:  # of other inputs than it was fitted to, how close an approximation comes says nothing
                 used = list(substitute.held_out(given or drawn))
-                kinds = f"{len(used)} of calibration, held out of the fit" if given else f"{len(used)} of drawn noise: {NOISE}"
+                told = f"{len(used)} of calibration, held out of the fit" if given else f"{len(used)} of drawn noise: {NOISE}"
             terms = verify.accumulation(analysis) + verify.accumulation(done.analysis)
             # What the original gives for some of the inputs came out when the blocks were verified.
             ran = {id(feed): outputs for feed, outputs in zip(settings.feeds, done.reference, strict=False)}
             known = {i: ran[id(feed)] for i, feed in enumerate(used) if id(feed) in ran}
+            runtime.allowance = allowance.of(config.limits, (document, analysis), (done.document, done.analysis))
             whole = verify.models(
-                runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=kinds, known=known
+                runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=told, known=known, labels=labels
             )
+            if whole.verdict != "differs" or plan is not None or attempt == rollback.ATTEMPTS:
+                break
+            sides = Side(document, analysis), Side(done.document, done.analysis)
+            found = rollback.culprits(runtime, *sides, done.applied, used, whole)
+            if not found.keys() - guilty.keys():
+                break
+            guilty |= found
     return report(done, whole)
+
+
+def _expect_room(allowed: allowance.Allowance, seeds: Sequence[int]) -> None:
+    """Raise NotVerified where so many inputs, and what comes out of them, take more memory than the model may have."""
+    if why := allowed.refusal(len(seeds) * len(feeds.KINDS)):
+        raise NotVerified(why)
 
 
 def _batches(
@@ -110,7 +135,7 @@ def _batches(
     opened = {s.name for s in wanted if s.name not in given and s.shape and not dims[s.name][0].HasField("dim_value")}
     if not opened or not seeds:
         return []
-    larger = [replace(s, shape=(BATCH, *s.shape[1:])) if s.name in opened else s for s in wanted]
+    larger = [dataclasses.replace(s, shape=(BATCH, *s.shape[1:])) if s.name in opened else s for s in wanted]
     drawn = feeds.seeded(larger, seeds[0])[:1]
     try:
         verify.run_document(runtime, document, drawn)
@@ -129,24 +154,32 @@ def verify_models(
 
 def compare_models(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
-    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False,
+    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT,
 ) -> tuple[Verification, Bisection | None]:  # fmt: skip
     """Whether two model files compute the same and, if asked for and they do not, where they part."""
-    skeletons = [load.load(path) for path in (before, after)]
+    skeletons = [load.load(path, limits) for path in (before, after)]
     documents = [Document.of(s) for s in skeletons]
     first, second = (analyze(s, input_shapes) for s in skeletons)
-    wanted = feeds.specs(first.model.graph.inputs)
-    if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in feeds.specs(second.model.graph.inputs)]:
+    allowed = allowance.of(limits, *zip(documents, (first, second), strict=True))
+    try:
+        wanted, others = (feeds.specs(a.model.graph.inputs) for a in (first, second))
+        _expect_room(allowed, seeds)
+    except NotVerified as error:
+        return verify.not_run(str(error), seeds), None
+    if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
         return verify.not_run("the models have different inputs", seeds), None
     given = feeds.calibration(calibration, wanted) if calibration is not None else []
     drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
     kinds = f"{len(seeds)} seeds of {', '.join(feeds.KINDS)}" + (f", {len(given)} of calibration" if given else "")
     terms = verify.accumulation(first) + verify.accumulation(second)
-    with Runtime(verify.patience(first, second)) as runtime:
+    with Runtime(allowed) as runtime:
         several = [_batches(runtime, d, wanted, input_shapes, seeds) for d in documents]
-        used = [*given, *drawn, *(several[0] if all(several) else [])]
-        kinds += f", a batch of {BATCH}" if all(several) else ""
-        result = verify.models(runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds)
+        larger = several[0] if all(several) else []
+        used, labels = [*given, *drawn, *larger], feeds.labels(len(given), seeds, len(larger))
+        kinds += f", a batch of {BATCH}" if larger else ""
+        result = verify.models(
+            runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels
+        )
         if not bisect or result.verdict != "differs":
             return result, None
         sides = (Side(documents[0], first), Side(documents[1], second))

@@ -69,8 +69,6 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         return not _training(node, constants)
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
-    if node.op_type == "Gather":
-        return _gathers_all(node, constants)
     if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
         return False
     if node.op_type == "Transpose":
@@ -96,17 +94,28 @@ def does_nothing(node: Node, constants: Constants) -> bool:
 
 _PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
-     "Upsample", "Concat", "Squeeze", "Unsqueeze", "Gather"}
+     "Upsample", "Concat", "Squeeze", "Unsqueeze"}
 )  # fmt: skip
 _REGROUPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
-def _gathers_all(node: Node, constants: Constants) -> bool:
-    """Whether a Gather takes all that is there, in order.
+def regroups(node: Node, constants: Constants) -> bool:
+    """Whether a Gather is the second half of a Reshape: it takes all that is there, in order, and gives it other extents.
 
-    Torch exports a strided view as a Reshape to one axis and a Gather with a table. Where that table counts up, the Gather is
-    the second half of the Reshape. The extents that it gives are those of the table, which only a Reshape before answers for.
+    Torch exports a strided view as a Reshape to one axis and a Gather with a table. Compilers fold it where the table counts up.
     """
+    if node.op_type != "Gather" or node.domain or node.inputs[0] is None:
+        return False
+    view = node.inputs[0]
+    before = view.producer
+    if before is None or before.op_type not in _REGROUPING or before.domain or len(view.consumers) > 1 or view.is_output:
+        return False
+    source = before.inputs[0]
+    # Of a Reshape that does nothing itself, this would be the first half.
+    return source is not None and source.shape != view.shape and _takes_all(node, constants)
+
+
+def _takes_all(node: Node, constants: Constants) -> bool:
     x, table = node.inputs[0], node.input(1)
     if x is None or table is None or x.shape is None or table.shape is None:
         return False
@@ -114,10 +123,8 @@ def _gathers_all(node: Node, constants: Constants) -> bool:
     extent = x.shape[axis] if -len(x.shape) <= axis < len(x.shape) else None
     if not isinstance(extent, int) or math.prod(d if isinstance(d, int) else 0 for d in table.shape) != extent:
         return False
-    if len(table.shape) != 1 and (x.producer is None or x.producer.op_type not in _REGROUPING or x.producer.domain):
-        return False
     indices = constants.get(table)
-    return indices is not None and np.array_equal(indices.ravel() % extent, np.arange(extent))
+    return indices is not None and np.array_equal(np.where(indices < 0, indices + extent, indices).ravel(), np.arange(extent))
 
 
 def _scales(node: Node, constants: Constants) -> list[float]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from npu_guard import blocks, edit, places, verify
+from npu_guard import blocks, edit, places, sandbox, verify
+from npu_guard.allowance import MEMORY
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.check import Checked
 from npu_guard.document import Document
@@ -21,7 +22,7 @@ from npu_guard.profile import Profile
 from npu_guard.results import Applied, ModelReport, RefusedSite, RuleCrash, Verification, Work
 from npu_guard.runtime import CannotRun, Runtime
 from npu_guard.sites import Cost, Search, choose, crash
-from npu_guard.substitution import Array, Builder, Refused, Site, Substitution
+from npu_guard.substitution import EXACT, Array, Builder, Refused, Site, Substitution
 
 MAX_PASSES = 20
 BLOCK_FEEDS = 3
@@ -99,17 +100,21 @@ class Picker(Protocol):
 
 
 class Automatic:
-    """Whatever has a finding and can be replaced, the best candidate for each block."""
+    """Whatever has a finding and can be replaced, the best candidate for each block; but what is `guilty` stays as it was."""
 
-    def __init__(self, substitutions: Sequence[Substitution], prefer: Collection[str] = ()) -> None:
+    def __init__(
+        self, substitutions: Sequence[Substitution], prefer: Collection[str] = (),
+        guilty: Mapping[tuple[str, str], RefusedSite] | None = None,
+    ) -> None:  # fmt: skip
+        self._guilty = guilty or {}
         self.refused: list[RefusedSite] = []
         self._substitutions = substitutions
         self._prefer = prefer
 
     def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
         """All that does not overlap."""
-        sites = [s for s in search.all(self._substitutions) if _key(s) not in banned]
-        self.refused += search.almost
+        sites = [s for s in search.all(self._substitutions) if _key(s) not in banned and _key(s) not in self._guilty]
+        self.refused += (*search.almost, *self._guilty.values())
         return choose(sites, self._substitutions, self._prefer, cost) if number <= MAX_PASSES else []
 
 
@@ -129,8 +134,8 @@ def fix(
 
     `checked` is what `check` says of the analysis, where that is known already.
     """
-    by_itself = picker is None
     picker = picker or Automatic(settings.substitutions, settings.prefer)
+    by_itself = isinstance(picker, Automatic)
     driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, settings, runtime)
     while driver.one_pass(picker, profile):
         pass
@@ -159,6 +164,8 @@ class _Driver:
         self._runtime = runtime
         self._banned: set[tuple[str, str]] = set()
         self._taken: set[str] = set()
+        self._room = runtime.allowance.memory // 4
+        self._memory = sandbox.used_memory()
 
     def one_pass(self, picker: Picker, profile: Profile) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
@@ -194,13 +201,18 @@ class _Driver:
             site, document, self._taken, lambda values: blocks.capture(self._runtime, document, settings.samples, values)
         )
         try:
-            outputs = site.substitution.rewrite(site, builder)
+            # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
+            samples = 0 if site.substitution.exactness == EXACT else blocks.CAPTURE_BYTES * 8
+            with sandbox.bounded(self._memory + self._room + samples):
+                outputs = site.substitution.rewrite(site, builder)
             made = {o for n in builder.nodes for o in n.output}
             missing = next((v for v in site.replaced if outputs.get(v) not in made), None)
             if missing is not None:
                 raise LookupError(f"the rewrite has nothing for {short(missing.name)!r}")
         except (Refused, CannotRun) as refusal:
             self._refuse(site, str(refusal))
+        except MemoryError:
+            self._refuse(site, f"all new weights together need more than {self._room >> 20} MiB; {MEMORY}")
         except NpuGuardError:
             raise
         except Exception as error:  # a bug in one substitution must not take the others along

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from npu_guard.profile import CONSEQUENCES
 from npu_guard.results import Severity
 from npu_guard.rule import EVERY, Case, Draft, Rule
+from npu_guard.static import regroups
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -116,7 +117,7 @@ class UnsupportedOperator(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        if not ctx.profile.operators:
+        if not ctx.profile.operators or regroups(node, ctx.analysis.constants):
             return
         entry, unlisted = ctx.profile.operators.get(node.op), ctx.profile.unlisted
         if entry is None and unlisted is not None:

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from npu_guard import registry, repair, verify
+from npu_guard import feeds, registry, repair, rollback, verify
+from npu_guard.bisect import Bisection
 from npu_guard.config import Config
 from npu_guard.context import Context
 from npu_guard.document import Document
@@ -93,6 +94,44 @@ def test_a_crash_costs_its_site_only(cli: Cli, write: Write, tmp_path: Path, mon
     assert "internal error in raises at b" in done.err
     assert cli("verify", "net.onnx", "out.onnx").code == 0
     assert "Crashed (bugs in npu-guard" in cli("fix", "net.onnx", "--dry-run").out
+
+
+class WrongOnce(LARGE):
+    """Right on all inputs with which blocks are proved, at some places wrong on one that only the whole model sees."""
+
+    places: tuple[str, ...] = ("c",)
+    value = np.float32(0)
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        (value, name), *_ = super().rewrite(site, build).items()
+        if value.name not in self.places:
+            return {value: name}
+        ends = [build.constant(np.array(at)) for at in ([0] * 4, [1] * 4)]
+        same = build.op("Equal", build.op("Slice", site.anchor.graph.inputs[0], *ends), build.constant(self.value))
+        more = build.op("Mul", name, build.op("Cast", same, to=onnx.TensorProto.FLOAT))
+        return {value: build.op("Add", name, more)}
+
+
+@pytest.mark.parametrize("places", [("c",), ("a", "d")])
+def test_what_only_the_whole_model_shows_goes_alone(write: Write, places: tuple[str, ...]) -> None:
+    substitution, path = WrongOnce(), write(CHAIN)
+    substitution.places = places
+    wanted = [feeds.Spec("x", np.dtype(np.float32), (1, 8, 24, 24))]
+    substitution.value = feeds.normal(wanted, 2)["x"][0, 0, 0, 0]
+    done = fix(path, substitution)
+    assert done.verification.verdict == "equal"
+    assert {a.node for a in done.applied} == {"a", "b", "c", "d", "y"} - set(places)
+    assert {r.node: r.reason.partition(" on (")[0] for r in done.refused} == {
+        place: f"rolled back: with it, the whole model differs from {place!r}" for place in places
+    }
+
+
+def test_what_cannot_be_told_apart_ends_as_differing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    substitution, path = WrongOnce(), write(CHAIN)
+    substitution.value = feeds.normal([feeds.Spec("x", np.dtype(np.float32), (1, 8, 24, 24))], 2)["x"][0, 0, 0, 0]
+    monkeypatch.setattr(rollback, "first_divergence", lambda *_: Bisection(None, "no name"))
+    done = fix(path, substitution)
+    assert (done.verification.verdict, len(done.applied)) == ("differs", 5)
 
 
 class Waiting(LARGE):
@@ -319,3 +358,20 @@ def test_check_imports_the_substitutions_that_it_needs(write: Write, tmp_path: P
         loaded.append({m for m in done.stderr.split() if m.startswith(("npu_guard.rules.substitutions.", "npu_guard.subst"))})
     assert loaded[0] == loaded[1] == set()
     assert loaded[2] == {"npu_guard.substitution", "npu_guard.rules.substitutions.large_kernel_to_phases"}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        """g (float[1,16,8] x) => (float[1,16,8] y) <float zero = {0}> {
+            a = Relu(x)  z = CastLike(zero, a)  b = Add(a, z)  q = Transpose<perm = [0,2,1]>(b)  s = MatMul(b, q)
+            p = Softmax(s)  y = MatMul(p, b) }""",
+        "g (bfloat16[1,16,8] x) => (y) { y = Attention<is_causal = 1, q_num_heads = 2, kv_num_heads = 2>(x, x, x) }",
+    ],
+    ids=["a constant of the tokens' type", "a mask in bfloat16"],
+)
+def test_what_onnx_itself_writes_of_attention(write: Write, graph: str) -> None:
+    """Found in the node tests of onnx: a function's body takes types from its inputs, and inputs are of any type."""
+    path = write(graph, opset=24)
+    done = fix(path, *KNOWN.values())
+    assert done.after.crashes == ()

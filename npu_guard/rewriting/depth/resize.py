@@ -49,7 +49,11 @@ def _resized(node: Node, to: Depths, x: Folded, axes: Sequence[Sampling]) -> Fol
     mode = node.attr("mode", "nearest").replace("tri", "")
     stated = scales(node, to.ctx, RANK)
     wanted = [stated.get(a, axis.out / axis.size) for a, axis in ((3, height), (4, width))]
-    exact = [math.floor(np.float32(s) * np.float32(a.size)) == a.out for s, a in zip(wanted, (height, width), strict=True)]
+    # Runtimes multiply in single precision, ONNX's inference in double: a scale is only used where both come to the same extent.
+    exact = [
+        math.floor(np.float32(s) * np.float32(a.size)) == math.floor(float(np.float32(s)) * a.size) == a.out
+        for s, a in zip(wanted, (height, width), strict=True)
+    ]
     if build.opset < 11 or all(exact):
         operand = build.constant(np.array([1, 1, *wanted], np.float32), "scales")
         operands: list[str | None] = [operand] if build.opset < 11 else [None, operand]

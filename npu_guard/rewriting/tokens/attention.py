@@ -121,6 +121,8 @@ def _masked(step: Step, scores: Map) -> Map:
         mask = causal if mask is None else mask + causal
     if mask is None:
         return scores
+    if dtype.kind != "f":  # bfloat16 is no type of numpy's own
+        raise Refused(f"a mask of type {dtype}")
     lowest = np.finfo(dtype).min / 4  # as good as minus infinity to softmax, and no danger to arithmetic
     laid = scores.view.lay(np.maximum(mask, lowest).astype(dtype))
     parts = np.split(laid, len(scores.parts), axis=CHANNELS) if laid.shape[CHANNELS] > 1 else [laid] * len(scores.parts)

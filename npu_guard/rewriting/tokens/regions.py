@@ -133,6 +133,8 @@ def translated(node: Node, ctx: Context, maps: Maps) -> Iterator[tuple[Value, Ma
     if node in ctx.analysis.silent:
         source = node.inputs[0]
         assert source is not None
+        if source not in maps:  # a constant that takes its type from tokens, say
+            raise Refused(f"{node.op} {short(node.label)!r} passes on what is no map")
         yield node.output, maps[source]
         return
     translate = OPERATORS.get(node.op_type) if not node.domain else None

@@ -10,6 +10,7 @@ from npu_guard.graph import short
 from npu_guard.rewriting.map_writer import Map, Name, static_shape
 from npu_guard.rewriting.tokens.operators import Step
 from npu_guard.rewriting.views import BATCH, CHANNELS, Atom, Axis, View, aligned, size
+from npu_guard.static import regroups
 from npu_guard.substitution import Refused
 
 
@@ -41,7 +42,10 @@ def slice_(step: Step) -> list[Map]:
 
 
 def gather(step: Step) -> list[Map]:
-    """One index, as `qkv[0]` is exported."""
+    """One index, as `qkv[0]` is exported, or all in order, as a strided view is."""
+    if regroups(step.node, step.ctx.analysis.constants):
+        x = step.map(0)
+        return [replace(x, view=x.view.reshaped(static_shape(step.node.output)))]
     x, axis, indices = step.map(0), step.node.attr("axis", 0) % len(step.map(0).view.axes), step.constant(1)
     if indices is None or np.size(step.ctx.array(indices)) != 1:
         raise Refused("Gather of several positions or channels, or of computed ones")
