@@ -117,7 +117,8 @@ PAGE = """# A fleet in an object store
 
 Made by `make bench-fleet`. `npu-guard scan s3://...` fetches the structure of a model in pieces and skips the weights
 between, so cost depends on how the weights lie, not on their size. Requests and bytes below are measured with an
-S3-compatible server; they are the same with any other. CPU time is that of the machine that made this page.
+S3-compatible server; they are the same with any other. CPU time is that of the machine that made this page. Where results are
+kept, and when a model is not read again, stands in [cache.md](cache.md).
 
 | model | size | requests | fetched | part of the file | CPU time |
 |---|---|---|---|---|---|

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 import npu_guard
-from npu_guard import load, registry
+from npu_guard import load, registry, summary
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.check import Checked, check, macs_share
 from npu_guard.config import Config
@@ -17,48 +18,67 @@ from npu_guard.config import root as project_root
 from npu_guard.errors import ModelError
 from npu_guard.layers import device, layer_rows
 from npu_guard.profile import Profile
-from npu_guard.results import Finding, ModelReport, Outcome, Report, Totals, Verdict
-from npu_guard.summary import counts_as_failure
+from npu_guard.results import ModelReport, Outcome, Report, Totals, Verdict
 
 if TYPE_CHECKING:
+    from npu_guard.cache import Cache
     from npu_guard.document import Document
+    from npu_guard.stamp import Basis
+
+exit_code = summary.exit_code
+verdict = summary.verdict
+Fresh = tuple[ModelReport, str, bytes | None]
+"""A report that was made now; with a cache, the model's key and the entry to keep."""
 
 
 def check_models(
     paths: Sequence[str], config: Config, *, hashes: bool = False, layers: bool = False, files: Mapping[str, str] | None = None,
-    remedies: bool = False, jobs: int = 1,
+    remedies: bool = False, jobs: int = 1, cache: Cache | None = None, known: Mapping[str, ModelReport] | None = None,
 ) -> Report:  # fmt: skip
     """Check each model against the configured profile. A model that cannot be read is a result like others.
 
     `hashes` adds the SHA-256 of each file, which costs reading it whole; `layers` adds a row for each operator; `remedies`
     names what would remove each finding; `files` are those to read for models that are no files themselves; `jobs` is how
-    many processes share the work. Raises UsageError.
+    many processes share the work; `cache` keeps reports, and `known` are those that were looked up there already.
+    Raises UsageError.
     """
     profile = registry.profile(config.profile)
     read = {path: files.get(path, path) if files is not None else path for path in paths}
-    work = partial(check_model, profile=profile, config=config, hashes=hashes, layers=layers, remedies=remedies)
-    checked: Mapping[str, ModelReport] = {}
-    if jobs > 1 and len(read) > 1:
-        checked = _in_parallel(work, dict.fromkeys(read.values()), profile, jobs)
+    work = partial(_fresh, profile=profile, config=config, hashes=hashes, layers=layers, remedies=remedies, cache=cache)
+    if known is None:
+        known = cache.known(read.values()) if cache is not None else {}
+    checked = dict(known)
+    new = [file for file in dict.fromkeys(read.values()) if file not in checked]
+    for report, key, entry in _in_parallel(work, new, profile, jobs) if jobs > 1 and len(new) > 1 else map(work, new):
+        checked[report.path] = report
+        if cache is not None and entry is not None:
+            cache.keep(key, entry)
+    if cache is not None:
+        cache.close()
     reports = []
     for path in paths:
         file = read[path]
-        report = checked[file] if checked else work(file)
+        report = checked[file]
         error = report.error and (report.error[0], report.error[1].replace(file, path))
         reports.append(report if file == path else replace(report, path=path, error=error))
     return Report(npu_guard.__version__, tuple(reports), config.fail_on, config.allow_undecided)
 
 
-def _in_parallel(
-    work: Callable[[str], ModelReport], paths: Iterable[str], profile: Profile, jobs: int
-) -> Mapping[str, ModelReport]:
+def _in_parallel(work: Callable[[str], Fresh], paths: Iterable[str], profile: Profile, jobs: int) -> Iterator[Fresh]:
     from npu_guard.fleet import local
 
-    def lost(path: str) -> ModelReport:
+    def lost(path: str) -> Fresh:
         error = ("crashed", f"{path}: the process that checked it died, each time")
-        return ModelReport(path, profile.name, Verdict.UNREADABLE, error=error)
+        return ModelReport(path, profile.name, Verdict.UNREADABLE, error=error), "", None
 
-    return {report.path: report for report in local.each(work, paths, jobs, lost)}
+    return local.each(work, paths, jobs, lost)
+
+
+def _fresh(
+    path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, cache: Cache | None
+) -> Fresh:  # fmt: skip
+    report, basis = _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies, keyed=cache is not None)
+    return report, basis.key if basis is not None else "", cache.entry(report, basis) if cache is not None else None
 
 
 def analysis_of(path: str, config: Config) -> Analysis:
@@ -80,25 +100,39 @@ def check_model(
     path: str, profile: Profile, config: Config, *, hashes: bool = False, layers: bool = False, remedies: bool = False
 ) -> ModelReport:
     """Check one model against one profile."""
+    return _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies)[0]
+
+
+def _checked(
+    path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, keyed: bool = False
+) -> tuple[ModelReport, Basis | None]:
     digest = ""
     try:
-        skeleton = load.load(path, config.limits)
+        skeleton = load.load(path, config.limits, keyed=keyed)
         if hashes:
             digest = load.sha256(path)
         return check_skeleton(skeleton, profile, config, digest, layers=layers, remedies=remedies)
     except ModelError as error:
-        return ModelReport(path, profile.name, Verdict.UNREADABLE, sha256=digest, error=(error.kind, str(error)))
+        return ModelReport(path, profile.name, Verdict.UNREADABLE, sha256=digest, error=(error.kind, str(error))), None
 
 
 def check_skeleton(
     skeleton: load.Skeleton, profile: Profile, config: Config, digest: str = "", *, layers: bool = False, remedies: bool = False
-) -> ModelReport:
-    """Check a model that is loaded already. Raises ModelError where it is none that could run."""
+) -> tuple[ModelReport, Basis | None]:
+    """Check a model that is loaded already; of one with a key comes also what the report rests on.
+
+    Raises ModelError where it is none that could run.
+    """
     analysis = analyze(skeleton, config.input_shapes)
     checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
     if remedies:
         checked = remedied(checked, analysis, profile)
-    return report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
+    report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
+    if not skeleton.key:
+        return report, None
+    from npu_guard.stamp import Basis  # who keeps nothing starts faster without
+
+    return report, Basis(skeleton.key, checked.files, analysis.beside)
 
 
 def remedied(checked: Checked, analysis: Analysis, profile: Profile) -> Checked:
@@ -138,32 +172,6 @@ def report_of(
         pieces=pieces,
         asked=checked.asked,
     )
-
-
-def verdict(findings: Iterable[Finding], fail_on: str) -> Verdict:
-    """FAIL where a finding counts, UNDECIDED where nothing failed and a rule could not tell.
-
-    `--fail-on never` changes the exit code and not the verdict: a model with errors never reads as a pass.
-    """
-    counted = [f for f in findings if counts_as_failure(f, fail_on)]
-    if any(f.outcome is Outcome.FAIL for f in counted):
-        return Verdict.FAIL
-    return Verdict.UNDECIDED if counted else Verdict.PASS
-
-
-def exit_code(report: Report) -> int:
-    """The command line's exit code: the highest over the models."""
-    codes = [0]
-    for model in report.models:
-        if model.verdict is Verdict.UNREADABLE:
-            codes.append(3)
-        elif report.fail_on != "never" and (
-            model.verdict is Verdict.FAIL or (model.verdict is Verdict.UNDECIDED and not report.allow_undecided)
-        ):
-            codes.append(1)
-        if model.crashes:
-            codes.append(4)
-    return max(codes)
 
 
 def _totals(analysis: Analysis, checked: Checked) -> Totals:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import click
+from msgspec.structs import replace
 
-from npu_guard import matrix, pipeline, registry, sources
+import npu_guard
+from npu_guard import registry, sources
 from npu_guard.commands._shared import FORMATS, config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
 from npu_guard.errors import UsageError
+from npu_guard.results import Report
+from npu_guard.summary import exit_code
 from npu_guard.terminal import complain, show, write
+
+if TYPE_CHECKING:
+    from npu_guard.config import Config
+    from npu_guard.matrix import Matrix
 
 
 @click.command("check")
@@ -31,12 +40,15 @@ from npu_guard.terminal import complain, show, write
 @click.option(
     "--jobs", metavar="N", type=click.IntRange(1, 1024), default=1, help="Processes that share many models.  [default: 1]"
 )
+@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Keep results here and take up what is known.")
+@click.option("--no-cache", is_flag=True, help="Not the cache that the settings name.")
 @click.option("--all-profiles", is_flag=True, help="Compare all devices; --profile A,B compares some.")
 @with_config
 def command(
     models: tuple[str, ...], profile: str | None, form: str, output: Path | None, reports: tuple[str, ...], fail_on: str | None,
     allow_undecided: bool, select: str | None, ignore: str | None, shapes: tuple[str, ...], config_file: Path | None,
-    baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, all_profiles: bool,
+    baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, cache: Path | None, no_cache: bool,
+    all_profiles: bool,
 ) -> int:  # fmt: skip
     """Check models against a device's limits. Weights are never read.
 
@@ -54,24 +66,23 @@ def command(
         ignore=ignore,
         shapes=shapes,
     )
+    config = replace(config, cache=None if no_cache else cache or config.cache)
     names = sources.names(models)
-    if several := matrix.devices(profile, all_profiles):
-        if extra or baseline or write_baseline or save_repro:
-            raise UsageError("--report, --baseline, --write-baseline and --save-repro go with a single profile")
+    if all_profiles or (profile and "," in profile):
+        from npu_guard import matrix
+
+        several = matrix.devices(profile, all_profiles)
+        if extra or baseline or write_baseline or save_repro or cache:
+            raise UsageError("--report, --baseline, --write-baseline, --save-repro and --cache go with a single profile")
         return _matrix(matrix.compare(names, several, config), form, output)
     wanted = (form, *(name for name, _ in extra))
-    hashes = any(registry.shows_hashes(name) for name in wanted)
-    layers = any(registry.shows_layers(name) for name in wanted)
-    remedies = any(registry.shows_remedies(name) for name in wanted)
-    lines: list[str] = []
-    if baseline is None and write_baseline is None and save_repro is None and not any(":" in name for name in names):
-        report = pipeline.check_models(names, config, hashes=hashes, layers=layers, remedies=remedies, jobs=jobs)
-    else:
-        from npu_guard import gate  # the plain case does without what this needs
-
-        report, lines = gate.check(
-            names, config, baseline, write_baseline, save_repro, hashes=hashes, layers=layers, remedies=remedies, jobs=jobs
-        )
+    asked = _Asked(
+        hashes=any(registry.shows_hashes(name) for name in wanted),
+        layers=any(registry.shows_layers(name) for name in wanted),
+        remedies=any(registry.shows_remedies(name) for name in wanted),
+    )
+    gate = (baseline, write_baseline, save_repro)
+    report, lines = _checked(names, config, asked, gate, jobs)
     for name, path in extra:
         write(path, registry.renderer(name)(report, color=False))
     render = registry.renderer(form)
@@ -87,10 +98,44 @@ def command(
             complain(model.error[1])
         for crash in model.crashes:
             complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
-    return pipeline.exit_code(report)
+    return exit_code(report)
 
 
-def _matrix(found: matrix.Matrix, form: str, output: Path | None) -> int:
+class _Asked(TypedDict):
+    """What the formats show besides findings."""
+
+    hashes: bool
+    layers: bool
+    remedies: bool
+
+
+def _checked(
+    names: list[str], config: Config, asked: _Asked, gate: tuple[Path | None, Path | None, Path | None], jobs: int
+) -> tuple[Report, list[str]]:
+    """The report, and lines for people. What is all known, and what asks for less, does without what the rest needs."""
+    store = None
+    if config.cache is not None:
+        from npu_guard.cache import Cache
+
+        store = Cache(config.cache, config, **asked)
+    if any(gate) or any(":" in name for name in names):
+        from npu_guard import gate as whole
+
+        report, lines = whole.check(names, config, *gate, **asked, jobs=jobs, cache=store)
+    else:
+        known = store.known(names) if store is not None else {}
+        if len(known) == len(names):
+            models = tuple(known[name] for name in names)
+            return Report(npu_guard.__version__, models, config.fail_on, config.allow_undecided), []
+        from npu_guard import pipeline
+
+        report, lines = pipeline.check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []
+    return report, [*lines, *([store.problem] if store is not None and store.problem else [])]
+
+
+def _matrix(found: Matrix, form: str, output: Path | None) -> int:
+    from npu_guard import matrix
+
     text = matrix.render(found, form)
     if output is not None:
         write(output, text)
@@ -101,7 +146,7 @@ def _matrix(found: matrix.Matrix, form: str, output: Path | None) -> int:
             complain(row.error)
     for crash in (crash for model in found.report.models for crash in model.crashes):
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
-    return pipeline.exit_code(found.report)
+    return exit_code(found.report)
 
 
 def _report_target(entry: str) -> tuple[str, Path]:

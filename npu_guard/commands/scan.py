@@ -10,6 +10,7 @@ import click
 
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
 from npu_guard.errors import UsageError
+from npu_guard.printable import printable
 from npu_guard.terminal import complain, show
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def command(
     """Check many models, each once: files, folders, patterns, and URLs such as s3://bucket/models.
 
     Results are kept in the store by the model's structure, the device's profile and the version, so an unchanged model is not
-    read again, and a scan that was interrupted goes on where it ended. Of objects in a store only the structure is fetched.
+    read again, and a scan that was interrupted goes on where it ended. From the second run on, the reports say what changed
+    since the one before. Of objects in an object store only the structure is fetched.
     """
     try:
-        from npu_guard.fleet.store import Store
+        from npu_guard.fleet.store import Store, without_password
     except ImportError as error:
         raise UsageError(f"scan needs the package {error.name}; pip install 'npu-guard[fleet]'") from None
     from npu_guard.fleet import report, scan
@@ -51,7 +53,11 @@ def command(
     database = Store(store)
     try:
         with report.live() as progress:
-            tally = scan.scan(sources, config, database, _workers(jobs, address), progress)
+            try:
+                tally = scan.scan(sources, config, database, _workers(jobs, address), progress)
+            except KeyboardInterrupt:
+                complain(f"what was found is in {printable(without_password(store), 200)}; the same command goes on from there")
+                raise
         fleet = report.Fleet.of(database, tally.run)
         show(report.text(fleet, tally))
         for path, write in ((page, report.write_html), (parquet, report.write_parquet)):

@@ -6,7 +6,8 @@ import base64
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from npu_guard.fleet.work import Done, Row
 from npu_guard.printable import printable
 
 VERDICTS = ("pass", "fail", "undecided", "unreadable", "internal")
+_BADNESS = ("pass", "undecided", "fail", "unreadable", "internal")
+_KINDS = ("worse", "new", "better", "gone")
 _LISTED = 500
 """Models that the page names; Parquet has all."""
 
@@ -48,12 +51,30 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A model that is not as it was in the run before; None where it is not in it."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    @property
+    def kind(self) -> str:
+        """`worse`, `better`, `new` or `gone`."""
+        if self.before is None or self.after is None:
+            return "new" if self.before is None else "gone"
+        return "worse" if _BADNESS.index(self.after) > _BADNESS.index(self.before) else "better"
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """What one run found, and those before it."""
 
     run: Run
     rows: tuple[tuple[str, int, Row], ...]
     trend: tuple[Point, ...]
+    changes: tuple[Change, ...] = ()
+    """Since the run before, the worst first; nothing in the first run."""
 
     @staticmethod
     def of(store: Store, run: int) -> Fleet:
@@ -61,8 +82,11 @@ class Fleet:
         runs = store.runs()
         this = next(r for r in runs if r.id == run)
         alike = [r for r in runs if r.sources == this.sources and r.profile == this.profile and (r.finished or r.id == run)]
-        points = tuple(_point(r, tuple(store.rows(r))) for r in alike[-12:])
-        return Fleet(this, tuple(store.rows(this)), points)
+        rows = tuple(store.rows(this))
+        points = tuple(_point(r, store.rows(r)) for r in alike[-12:])
+        before = max((r for r in alike if r.id < run), key=lambda r: r.id, default=None)
+        then = {name: row.verdict for name, _, row in store.rows(before)} if before is not None else None
+        return Fleet(this, rows, points, () if then is None else _changes(then, {name: row.verdict for name, _, row in rows}))
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -98,15 +122,42 @@ class Fleet:
         return max(codes)
 
 
-def _verdicts(rows: Sequence[tuple[str, int, Row]]) -> dict[str, int]:
+def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+    found = [Change(name, before.get(name), verdict) for name, verdict in after.items() if before.get(name) != verdict]
+    found += [Change(name, verdict, None) for name, verdict in before.items() if name not in after]
+    return tuple(sorted(found, key=lambda c: (_KINDS.index(c.kind), c.name)))
+
+
+def _verdicts(rows: Iterable[tuple[str, int, Row]]) -> dict[str, int]:
     counts = dict.fromkeys(VERDICTS, 0)
     for _, _, row in rows:
         counts[row.verdict] = counts.get(row.verdict, 0) + 1
     return counts
 
 
-def _point(run: Run, rows: Sequence[tuple[str, int, Row]]) -> Point:
-    return Point(run, _verdicts(rows), len(rows), sum(row.counts[0] for _, _, row in rows))
+def _point(run: Run, rows: Iterable[tuple[str, int, Row]]) -> Point:
+    errors = 0
+
+    def counted() -> Iterator[tuple[str, int, Row]]:  # a million rows go by and are not kept
+        nonlocal errors
+        for name, size, row in rows:
+            errors += row.counts[0]
+            yield name, size, row
+
+    verdicts = _verdicts(counted())
+    return Point(run, verdicts, sum(verdicts.values()), errors)
+
+
+def _since(fleet: Fleet) -> list[str]:
+    """What changed since the run before: a line of counts, and the models that became worse."""
+    if len(fleet.trend) < 2:
+        return []
+    counts = Counter(change.kind for change in fleet.changes)
+    words = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
+    lines = [f"since run {fleet.trend[-2].run.id}: {words or 'nothing changed'}"]
+    worse = [change for change in fleet.changes if change.kind == "worse"]
+    lines += [f"  worse: {printable(change.name, 200)}, {change.before} before, now {change.after}" for change in worse[:10]]
+    return [*lines, f"  and {len(worse) - 10} more that became worse"] if len(worse) > 10 else lines
 
 
 def text(fleet: Fleet, tally: Tally) -> str:
@@ -117,6 +168,7 @@ def text(fleet: Fleet, tally: Tally) -> str:
     now += f", {tally.known} known and unchanged" if tally.known else ""
     now += f", {tally.resumed} from the interrupted run" if tally.resumed else ""
     lines = [f"{len(fleet.rows)} models against {fleet.run.profile}: {words or 'none'} ({now})"]
+    lines += _since(fleet)
     for rule in fleet.affected()[:20]:
         parts = ((rule.errors, "errors"), (rule.warnings, "warnings and notes"), (rule.undecided, "undecided"))
         counts = ", ".join(f"{n} {what}" for n, what in parts if n)
@@ -169,7 +221,9 @@ def html(fleet: Fleet) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     worst = sorted(fleet.rows, key=lambda r: (VERDICTS.index(r[2].verdict) in (0, 2), -r[2].counts[0], -r[2].counts[2], r[0]))
     return environment.get_template("fleet.html.j2").render(
-        version=npu_guard.__version__, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(), names=VERDICTS,
+        version=npu_guard.__version__, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(),
+        names=[n for n in VERDICTS if any(p.verdicts[n] for p in fleet.trend)], changes=fleet.changes[:_LISTED],
+        kinds=Counter(change.kind for change in fleet.changes),
         worst=[r for r in worst if r[2].verdict != "pass"][:_LISTED], most=max([p.total for p in fleet.trend], default=1) or 1,
         style=Markup(style), style_hash=f"sha256-{digest}",
     )  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Protocol
 from npu_guard import registry
 from npu_guard.config import Config
 from npu_guard.fleet import work
-from npu_guard.fleet.store import Store
+from npu_guard.fleet.store import Store, stored
 from npu_guard.fleet.work import Done, Row
 from npu_guard.sources import Source, sources
+from npu_guard.stamp import stamp
 
 Progress = Callable[[Done | None, int, int], None]
 """Told of each model as it is done (None: done before), how many are, and of how many."""
@@ -39,8 +40,8 @@ class Tally:
 def scan(given: Sequence[str], config: Config, store: Store, workers: Workers, progress: Progress) -> Tally:
     """Check every model that has no result yet, and record one for each name. Raises UsageError, ModelError (sources)."""
     profile = registry.profile(config.profile)
-    stamp = work.stamp(profile, config)
-    tally = Tally(store.begin(profile.name, stamp, given))
+    under = stamp(config)
+    tally = Tally(store.begin(profile.name, under, given))
     reported = store.reported(tally.run)
     listed = list(sources(given))
     count = 0
@@ -48,16 +49,16 @@ def scan(given: Sequence[str], config: Config, store: Store, workers: Workers, p
     def note(done: Done | None) -> None:
         nonlocal count
         if done is not None:
-            store.add(tally.run, stamp, done)
+            store.add(tally.run, under, done)
         count += 1
         progress(done, count, len(listed))
 
     def new() -> Iterator[Source]:
         for source in listed:
-            if source.name in reported:
+            if stored(source.name) in reported:
                 tally.resumed += 1
                 note(None)
-            elif (row := store.known(stamp, source.name, source.mark)) is not None:
+            elif (row := store.known(under, source.name, source.mark)) is not None and work.holds(source, row):
                 tally.known += 1
                 note(Done(source.name, source.mark, source.size, row))
             else:

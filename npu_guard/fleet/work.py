@@ -8,22 +8,24 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import msgspec
 
-import npu_guard
 from npu_guard import load, pipeline, registry
 from npu_guard.config import Config
-from npu_guard.errors import ModelError
-from npu_guard.profile import Profile
+from npu_guard.errors import ModelError, UsageError
 from npu_guard.results import ModelReport, Outcome
 from npu_guard.sources import Source, is_url
+from npu_guard.validation import external
 
 SECONDS = 120.0
 """For one model, however it comes: what takes longer is a result of its own and holds nothing up."""
 _SHOWN = 20
+_LASTING = frozenset({"not-onnx", "truncated", "unsupported-version", "limit"})
+"""Refusals that follow from the file alone."""
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -37,7 +39,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One model against one device. `key` is that of its structure: equal keys and stamps have equal results."""
+    """One model against one device. `key` is that of its structure (`load.Content`): equal keys and stamps have equal results."""
 
     key: str
     verdict: str
@@ -55,6 +57,8 @@ class Row(msgspec.Struct, frozen=True):
     requests: int = 0
     fetched: int = 0
     """Bytes read from an object store; 0 for files."""
+    beside: dict[str, int] = {}
+    """Sizes of the files of weights that were there, by location."""
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -77,36 +81,20 @@ class _Late(Exception):
     pass
 
 
-def stamp(profile: Profile, config: Config) -> str:
-    """What besides the model decides the result: version, device and settings."""
-    settings = msgspec.json.encode(
-        [
-            npu_guard.__version__, [r.code for r in registry.rules()], msgspec.to_builtins(profile, enc_hook=_word),
-            config.select, config.ignore, {k: v.value for k, v in config.severity.items()}, config.suppress, config.fail_on,
-            dict(config.input_shapes), config.limits,
-        ], order="deterministic", enc_hook=_word,
-    )  # fmt: skip
-    return hashlib.sha256(settings).hexdigest()[:32]
-
-
-def _word(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else getattr(value, "value", None) or repr(value)
-
-
 def run(source: Source, config: Config) -> Done:
     """Check one model; whatever it does, the result is a row."""
     began = time.process_time()
-    buffer = None
+    skeleton, buffer = None, None
     try:
         with _deadline(SECONDS):
             if is_url(source.name):
-                skeleton, buffer = load.remote(source.name, config.limits)
+                skeleton, buffer = load.remote(source.name, config.limits, keyed=True)
             else:
-                skeleton = load.load(source.name, config.limits)
-            key = hashlib.sha256(skeleton.proto.SerializeToString(deterministic=True)).hexdigest()
-            report = pipeline.check_skeleton(skeleton, registry.profile(config.profile), config)
-    except ModelError as error:
-        return _refused(source, error.kind, str(error), began)
+                skeleton = load.load(source.name, config.limits, keyed=True)
+            report, basis = pipeline.check_skeleton(skeleton, registry.profile(config.profile), config)
+    except (ModelError, UsageError) as error:  # one model without the input that --input-shape names costs no other its result
+        lasting = error.kind in _LASTING or (error.kind == "invalid" and (skeleton is None or not _has_weights_beside(skeleton)))
+        return _refused(source, error.kind, str(error), began, lasting)
     except _Late:
         return _refused(source, "timeout", f"{source.name}: took more than {SECONDS:.0f} s", began)
     except MemoryError:
@@ -114,9 +102,12 @@ def run(source: Source, config: Config) -> Done:
     except Exception as error:  # a bug of ours costs one model, not the run
         return _refused(source, "internal", f"{source.name}: internal error: {type(error).__name__}: {error}", began)
     row = msgspec.structs.replace(
-        _row(key, report), seconds=round(time.process_time() - began, 4), requests=buffer.requests if buffer else 0,
+        _row(skeleton.key, report),
+        beside=dict(basis.beside) if basis is not None else {},
+        seconds=round(time.process_time() - began, 4),
+        requests=buffer.requests if buffer else 0,
         fetched=buffer.fetched if buffer else 0,
-    )  # fmt: skip
+    )
     return Done(source.name, source.mark, source.size, row)
 
 
@@ -125,10 +116,26 @@ def refusal_key(source: Source) -> str:
     return "refused-" + hashlib.sha256(f"{source.name}\n{source.mark}".encode("utf-8", "backslashreplace")).hexdigest()[:56]
 
 
-def _refused(source: Source, kind: str, message: str, began: float) -> Done:
-    # Nothing is known of the structure, so the result holds for this name and mark alone.
-    row = Row(refusal_key(source), "unreadable", kind, message[:1000], seconds=round(time.process_time() - began, 4))
-    return Done(source.name, source.mark, source.size, row)
+def _has_weights_beside(skeleton: load.Skeleton) -> bool:
+    """Whether a model may name files of weights: more places than those where the reader has cut weights out."""
+    content: bytes = skeleton.proto.SerializeToString()
+    return content.count(b"\x0a\x08location") > len(skeleton.payloads)
+
+
+def _refused(source: Source, kind: str, message: str, began: float, lasting: bool = False) -> Done:
+    # Nothing is known of the structure, so the result holds for this name and mark alone; and for this run, where something
+    # else than the file may have been the reason: weights beside it, a busy machine, a bug.
+    error = message[:1000].encode("utf-8", "backslashreplace").decode()
+    row = Row(refusal_key(source), "unreadable", kind, error, seconds=round(time.process_time() - began, 4))
+    return Done(source.name, source.mark if lasting else "", source.size, row)
+
+
+def holds(source: Source, row: Row) -> bool:
+    """Whether the weights beside a model are still what they were when the row was made."""
+    try:
+        return all(external.locate(Path(source.name).parent, at, "")[1] == size for at, size in row.beside.items())
+    except ModelError:
+        return False
 
 
 def _row(key: str, report: ModelReport) -> Row:

@@ -204,3 +204,109 @@ def test_weights_of_objects_are_not_fetched(tmp_path: Path) -> None:
         assert row.requests <= 6
     finally:
         memory.rm("memory://big.onnx")
+
+
+def test_weights_beside_a_model_are_looked_at_again(tmp_path: Path) -> None:
+    import numpy as np
+    import onnx
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    weight = onnx.numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "w")
+    data = weight.raw_data
+    onnx.external_data_helper.set_external_data(weight, "net.bin", 0, len(data))
+    weight.ClearField("raw_data")
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, [1, 8, 4, 4]) for n in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Conv", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    (folder / "net.onnx").write_bytes(onnx.helper.make_model(graph, ir_version=10).SerializeToString())
+
+    def verdict() -> tuple[str, int]:
+        tally, fleet = run(folder, Counting())
+        return fleet.rows[0][2].verdict, tally.checked
+
+    assert verdict() == ("unreadable", 1)
+    (folder / "net.bin").write_bytes(data)
+    assert verdict() == ("pass", 1), "the model is the same, the refusal was not about it alone"
+    assert verdict() == ("pass", 0)
+    (folder / "net.bin").write_bytes(data[:-4])
+    assert verdict() == ("unreadable", 1)
+    (folder / "net.bin").write_bytes(data + data)
+    assert verdict() == ("pass", 1)
+    assert verdict() == ("pass", 0)
+
+
+def test_refusals_that_follow_from_the_file_are_kept(models: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(nobody) }'
+    (models / "dangling.onnx").write_text(text)
+    run(models, Counting())
+    workers = Counting()
+    _, fleet = run(models, workers)
+    assert workers.seen == []
+    assert fleet.verdicts["unreadable"] == 2
+
+
+def test_an_input_that_one_model_lacks_is_no_bug_of_ours(models: Path) -> None:
+    workers = Counting()
+    _, fleet = run(models, workers, Config(input_shapes={"nobody": (1,)}))
+    assert fleet.verdicts == dict.fromkeys(VERDICTS, 0) | {"unreadable": 15}
+    assert {row.error_kind for _, _, row in fleet.rows} == {"usage", "not-onnx"}
+    assert fleet.exit_code("error") == 3
+    again = Counting()
+    run(models, again, Config(input_shapes={"nobody": (1,)}))
+    assert len(again.seen) == 14, "only what is no model stays so"
+
+
+def test_names_that_are_no_text(models: Path) -> None:
+    odd = os.fsencode(models) + b"/odd\xff.onnx"
+    Path(os.fsdecode(odd)).write_bytes(b"not a model")
+    first = Counting(stop_after=15)
+    with pytest.raises(KeyboardInterrupt):
+        run(models, first)
+    tally, fleet = run(models, Counting())
+    assert (tally.checked, tally.resumed) == (1, 15)
+    assert [name for name, _, _ in fleet.rows if name.endswith("odd\\udcff.onnx")]
+    assert run(models, Counting())[0].checked == 0
+
+
+def test_what_changed_since_the_run_before(models: Path) -> None:
+    tally, fleet = run(models, Counting())
+    assert fleet.changes == ()
+    assert "since run" not in report.text(fleet, tally)
+    bad = (models / "deep" / "bad1.onnx").read_bytes()
+    (models / "good0.onnx").write_bytes(bad)  # worse
+    (models / "deep" / "bad0.onnx").write_bytes((models / "good1.onnx").read_bytes())  # better
+    (models / "good2.onnx").rename(models / "moved.onnx")  # gone, and new
+    (models / "good3.onnx").write_bytes((models / "good4.onnx").read_bytes())  # another model with the same verdict
+    tally, fleet = run(models, Counting())
+    assert [(c.kind, Path(c.name).name, c.before, c.after) for c in fleet.changes] == [
+        ("worse", "good0.onnx", "pass", "fail"),
+        ("new", "moved.onnx", None, "pass"),
+        ("better", "bad0.onnx", "fail", "pass"),
+        ("gone", "good2.onnx", "pass", None),
+    ]
+    lines = report.text(fleet, tally).splitlines()
+    assert lines[1] == "since run 1: 1 worse, 1 new, 1 better, 1 gone"
+    assert lines[2].endswith("good0.onnx, pass before, now fail")
+    assert "Since run 1" in report.html(fleet)
+    tally, fleet = run(models, Counting())
+    assert report.text(fleet, tally).splitlines()[1] == "since run 2: nothing changed"
+
+
+def test_two_scans_in_one_store(models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "npu_guard", "scan", str(models), "--store", str(tmp_path / "both.db"), "--jobs", "1"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 3, err
+        assert out.startswith(b"15 models against aimotive-aiware: 10 pass, 4 fail, 1 unreadable")
+    with sqlite3.connect(tmp_path / "both.db") as database:
+        rows, names = database.execute("select count(*), count(distinct name) from reported").fetchone()
+    assert names == 15
+    assert rows % 15 == 0
+
+
+def test_passwords_are_not_shown(tmp_path: Path, models: Path, program: Program) -> None:
+    done = program(tmp_path, "scan", "models", "--store", "nosuch://me:geheim@host/fleet")
+    assert done.code == 2
+    assert "nosuch://me:***@host/fleet" in done.err
+    assert "geheim" not in done.err
