@@ -10,10 +10,11 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs chromium bench bench-report bench-peers bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided ecosystem test-cluster clean
+.PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
+	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided hostile ecosystem test-cluster clean
 
 help:  ## Show this list.
-	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/base  ## Install the base package (no torch) and check the sample model.
 	@echo '$$ npu-guard check samples/*.onnx'
@@ -46,6 +47,13 @@ chromium:
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium; } >/dev/null; \
 	else echo 'make: the browser tests need Chromium; as root: apt-get install chromium' >&2; exit 1; fi
 
+postgresql:
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing PostgreSQL for the tests of scan ...'; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y postgresql; } >/dev/null; \
+	else echo 'make: the tests of scan need PostgreSQL; as root: apt-get install postgresql' >&2; exit 1; fi
+
 bench: $(VENV)/dev  ## Measure start-up, time and memory against the budgets.
 	$(BIN)/python bench/run.py
 
@@ -55,10 +63,17 @@ bench-report: $(VENV)/dev chromium  ## Write and open the HTML report of a model
 bench-peers: $(VENV)/base  ## The same files with other tools, each in an environment of its own below .bench/.
 	$(BIN)/python bench/run.py --peers
 
+bench-counts: $(VENV)/dev  ## What check costs, counted and not timed; OPTIONS=--record keeps what tests hold it to.
+	$(BIN)/python bench/counts.py $(OPTIONS)
+
+bench-instructions: $(VENV)/dev  ## Instructions of whole processes beside import onnx, where valgrind is installed.
+	$(BIN)/python bench/counts.py --instructions
+
 bench-fleet: $(VENV)/cluster  ## What a million models in an object store cost, into docs/scale.md.
 	$(BIN)/python bench/fleet.py --output docs/scale.md
 
-# Long runs. SECONDS bounds each part of fuzz and fuzz-guided; CORPORA names folders of models: make ecosystem CORPORA="timm=/data/timm".
+# Long runs. SECONDS bounds each part of fuzz and fuzz-guided; CORPORA names folders of models:
+# make ecosystem CORPORA="timm=/data/timm --resume FILE", where FILE keeps what is done through an interruption.
 SECONDS := 300
 fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
@@ -70,6 +85,12 @@ fuzz-record: $(VENV)/dev  ## A million executions of our own code and some ten t
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 20000 --level full --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 5000 --level deep --output docs/fuzzing.md
 
+SET :=
+hostile: $(VENV)/dev  ## Six commands on hostile models, and on those of a folder SET, into docs/trust.md.
+	@rm -rf .bench/hostile && mkdir -p .bench/hostile
+	$(BIN)/python fuzz/hostile.py --write .bench/hostile/own
+	$(BIN)/python bench/hostile.py .bench/hostile/own $(SET) --output docs/trust.md
+
 fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 	@$(PIP) install atheris
 	$(BIN)/python fuzz/guided.py fuzz/corpus -max_total_time=$(SECONDS)
@@ -77,7 +98,7 @@ fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, into docs/ecosystem.md.
 	$(BIN)/python bench/ecosystem.py $(CORPORA) --output docs/ecosystem.md
 
-test-cluster: $(VENV)/cluster  ## A Ray cluster that loses a node, and an S3-compatible server.
+test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an S3-compatible server, PostgreSQL.
 	$(BIN)/python -m pytest tests/fleet
 
 ROUNDS := 20
@@ -111,6 +132,6 @@ $(VENV)/dev: $(VENV)/base requirements/torch.txt
 	@touch $@
 
 $(VENV)/cluster: $(VENV)/dev
-	@echo 'Installing Ray and an S3-compatible server ...'
-	@$(PIP) install --editable '.[cluster]' s3fs 'moto[server]'
+	@echo 'Installing Ray, an S3-compatible server and the driver of PostgreSQL ...'
+	@$(PIP) install --editable '.[cluster,postgresql]' s3fs 'moto[server]'
 	@touch $@
