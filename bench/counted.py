@@ -121,7 +121,9 @@ def _by_part(found: "Mapping[str, int]") -> dict[str, int]:
     parts: dict[str, int] = {}
     for name, count in found.items():
         path = os.path.realpath(name)
-        own = next((f"npu_guard/{path[len(root) :]}" for root in roots if path.startswith(root)), None)
+        rest = next((path[len(root) :] for root in roots if path.startswith(root)), None)
+        # The environment may lie in the checkout.
+        own = None if rest is None or "site-packages" in rest else f"npu_guard/{rest}"
         part = "made at run time, or frozen" if name.startswith("<") else own or packages.get(name, "elsewhere")
         parts[part] = parts.get(part, 0) + count
     return parts

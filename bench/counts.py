@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ SHAPES = ("chain", "findings", "fan", "passed_on", "rearranged", "nested")
 NODES = 120
 
 OWN, OTHERS, MODULES = "bytecodes in npu-guard", "bytecodes in what it uses", "modules imported"
+USED = ("onnx", "numpy", "protobuf", "click", "msgspec", "typing-extensions")
+"""Packages that `check` imports."""
 ALLOWED = {OWN: 1.03, OTHERS: 1.05, MODULES: 1.03}
 """How much more than recorded; what others publish may change a little."""
 TO_ONNX = 0.8
@@ -57,13 +61,20 @@ def start(also: str = "") -> dict[str, Any]:
     parts, modules = found["bytecodes"], found["modules"]
     own = sum(count for part, count in parts.items() if part.startswith("npu_guard/"))
     found["totals"] = {OWN: own, OTHERS: sum(parts.values()) - own, MODULES: len(modules)}
+    found["versions"] = {"python": platform.python_version(), **{name: metadata.version(name) for name in USED}}
     return found
 
 
 def grown(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
-    """What has grown by more than is allowed: by how much, and where."""
+    """What has grown by more than is allowed: by how much, and where.
+
+    What other packages do is compared between equal versions of them alone: their next release is nobody's change here.
+    """
     lines = []
+    same = found["versions"] == recorded.get("versions")
     for what, allowed in ALLOWED.items():
+        if what != OWN and not same:
+            continue
         now, was = found["totals"][what], recorded["totals"][what]
         if now <= was * allowed:
             continue
@@ -83,7 +94,7 @@ def grown(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
 
 def record(found: Mapping[str, Any]) -> None:
     RECORD.parent.mkdir(exist_ok=True)
-    kept = {key: found[key] for key in ("totals", "bytecodes", "modules")}
+    kept = {key: found[key] for key in ("totals", "versions", "bytecodes", "modules")}
     RECORD.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
