@@ -117,7 +117,7 @@ def static_only() -> Iterator[None]:
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.shapes.sandbox.run", lambda call: Outcome("ok", call())),
         mock.patch.object(load, "_inline", refuse),
-        mock.patch.object(load, "_parse_text", lambda data, name, limits: _not_text(name)),
+        mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):
         yield
 
