@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE))
 
 from hostile_classes import files, graphs, semantics, strings, tensors, wire  # noqa: E402
 from hostile_classes.case import ACCEPT, Case  # noqa: E402
+from oracle import RAW  # noqa: E402
 
 from npu_guard import pipeline, registry  # noqa: E402
 from npu_guard.config import Config  # noqa: E402
@@ -32,7 +33,6 @@ from npu_guard.results import Report, Verdict  # noqa: E402
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown", "html")
 SECONDS = 10
 MEMORY = 1 << 30
-_RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\ufeff]")
 _COMMAND = re.compile(
     r"^\s*::(?!(?:error|warning|notice|group|endgroup)\b)|^::error file=x::|##(?:vso|teamcity)?\[", re.MULTILINE
 )
@@ -83,7 +83,7 @@ def judged(case: Case, kind: str, message: str, path: str) -> list[str]:
 
 def unsafe(name: str, text: str, report: Report) -> Iterator[str]:
     """What a report must not hold."""
-    if (raw := _RAW.search(text)) is not None:
+    if (raw := RAW.search(text)) is not None:
         yield f"raw {raw.group()!r} at {text[max(0, raw.start() - 30) : raw.end() + 30]!r}"
     if name in ("text", "github", "markdown") and (command := _COMMAND.search(text)) is not None:
         yield f"command {text[command.start() : command.end() + 40]!r}"

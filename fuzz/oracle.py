@@ -23,7 +23,8 @@ from npu_guard.sandbox import Outcome
 
 CONFIG = Config()
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown")
-_RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\ufeff]")
+"""What no text for people or programs may hold as it is."""
 _FORGED = re.compile(r"^::error file=x::|##vso\[", re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ def execute(data: bytes, path: Path, *, formats: bool = False) -> str:
         assert pipeline.exit_code(report) == 3
     for name in FORMATS if formats else ():
         text = registry.renderer(name)(report, color=False)
-        assert not _RAW.search(text), f"{name}: {_RAW.search(text)}"
+        assert not RAW.search(text), f"{name}: {RAW.search(text)}"
         if name in ("text", "github", "markdown"):
             assert not _FORGED.search(text), f"{name}: {_FORGED.search(text)}"
         if name in ("json", "sarif", "gitlab"):
@@ -79,7 +80,7 @@ def _command(*arguments: str) -> int:
             code = end.code
     assert isinstance(code, int)
     for text in (out.getvalue(), err.getvalue()):
-        assert not _RAW.search(text), f"{arguments[0]}: {_RAW.search(text)}"
+        assert not RAW.search(text), f"{arguments[0]}: {RAW.search(text)}"
         assert "Traceback" not in text, f"{arguments[0]}: {text[-3000:]}"
     assert code in (0, 1, 2, 3, 5), f"{arguments[0]} ended with {code}: {err.getvalue()[-1000:]}"
     assert out.getvalue() or err.getvalue(), f"{arguments[0]} ended with {code} and says nothing"
