@@ -77,7 +77,7 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         # A crop-and-resize reads a region, so equal extents say nothing there.
         # And a scale that leaves the extent as it is for lack of room still moves the samples.
         return bool(node.attr("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize") and all(
-            scale == 1 for scale in _scales(node, constants)
+            scale == 1 for scale in stated_scales(node, constants)
         )
     if node.op_type == "Slice":
         steps = node.input(4)
@@ -127,7 +127,7 @@ def _takes_all(node: Node, constants: Constants) -> bool:
     return indices is not None and np.array_equal(np.where(indices < 0, indices + extent, indices).ravel(), np.arange(extent))
 
 
-def _scales(node: Node, constants: Constants) -> list[float]:
+def stated_scales(node: Node, constants: Constants) -> list[float]:
     """Scales that a Resize or Upsample states as numbers."""
     operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
     array = None if operand is None else constants.get(operand)

@@ -325,3 +325,16 @@ def test_invalid_utf8_in_a_bad_name(analysis: Analyse, save: Callable[..., Any])
         return  # protobuf refuses the name already
     with pytest.raises(ModelError):
         analysis(onnx.load(path))
+
+
+@pytest.mark.parametrize("scale", ["1.8", "1.6"])
+def test_extents_that_inference_rounds_otherwise_are_not_held_against_a_model(analysis: Analyse, scale: str) -> None:
+    """5 x 1.8 is 9 for runtimes and 8 for ONNX's inference; 5 x 1.6 is 8 for both, so 81 elements are wrong there."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 13]> g (float[1,8,5,5] x) => (float[1,8,81] y)
+        <float[4] s = {{1,1,{scale},{scale}}}, int64[3] t = {{1,8,81}}> {{ r = Resize(x, , s)  y = Reshape(r, t) }}"""
+    )
+    if scale == "1.8":
+        analysis(model)
+    else:
+        refused(analysis, model, "another number of elements")
