@@ -131,7 +131,7 @@ def stated_scales(node: Node, constants: Constants) -> list[float]:
     """Scales that a Resize or Upsample states as numbers."""
     operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
     array = None if operand is None else constants.get(operand)
-    return list(node.attributes.get("scales", ()) if array is None else array.ravel())
+    return list(node.attributes.get("scales", ()) if array is None else map(float, array.ravel()))
 
 
 def _training(node: Node, constants: Constants) -> bool:

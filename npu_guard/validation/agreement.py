@@ -16,6 +16,7 @@ from npu_guard.fold import Constants
 from npu_guard.graph import Model, Node, short
 from npu_guard.static import stated_scales
 from npu_guard.validation import constant_operands, operands, products
+from npu_guard.validation.tensors import MAX_DIM
 
 
 def after_inference(model: Model, constants: Constants | None = None, *, assumed: bool = False) -> None:
@@ -50,11 +51,11 @@ def _is_rounded_apart(node: Node, values: Constants) -> bool:
         return False
     axes = node.attributes.get("axes") or range(len(x.shape))
     sized = (
-        (np.float32(scale), x.shape[axis])
+        (np.float32(scale), extent)
         for axis, scale in zip(axes, stated_scales(node, values), strict=False)
-        if -len(x.shape) <= axis < len(x.shape) and math.isfinite(scale)
+        if -len(x.shape) <= axis < len(x.shape) and isinstance(extent := x.shape[axis], int) and abs(scale * extent) <= MAX_DIM
     )
-    return any(isinstance(e, int) and math.floor(float(s) * e) != math.floor(s * np.float32(e)) for s, e in sized)
+    return any(math.floor(float(s) * e) != math.floor(s * np.float32(e)) for s, e in sized)
 
 
 Check = Callable[[Node], str | None]
