@@ -6,6 +6,7 @@ Inputs drawn from [0, 1) alone make Relu and Identity agree; so signs, wide rang
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,19 +124,32 @@ def calibration(path: Path, wanted: Sequence[Spec]) -> list[Feed]:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
     try:
+        for file in files:
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would hang
+                raise UsageError(f"calibration {path.name}: {file.name} is not a regular file")
         if path.is_dir():
-            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+            return {file.stem: _numbers(np.load(file, allow_pickle=False)) for file in files}
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_FILE_BYTES:
             raise UsageError(f"calibration {path.name}: unpacks to {size} bytes; the limit is {MAX_FILE_BYTES}")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: _numbers(file[name]) for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"calibration {path}: no such file") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # zipfile and numpy let through whatever a damaged or encrypted file leads them to
         raise UsageError(f"calibration {path.name}: not an .npz file or a folder of .npy files ({error})") from None
+
+
+def _numbers(array: Array | bytes) -> Array:
+    """What an entry of an archive holds, where it is an array; any other file in it comes as bytes."""
+    if isinstance(array, bytes):
+        raise ValueError("it has files that are no arrays")
+    return array
 
 
 def _samples(path: Path, spec: Spec, array: Array) -> list[Array]:
@@ -144,7 +158,7 @@ def _samples(path: Path, spec: Spec, array: Array) -> list[Array]:
         raise UsageError(f"{name} is {array.dtype} and the input wants {spec.dtype}")
     if not array.size and 0 not in spec.shape:
         raise UsageError(f"{name} has no samples")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, and is refused as that
         array = array.astype(spec.dtype, copy=False)
     if not np.isfinite(array).all() if array.dtype.kind == "f" else False:
         raise UsageError(f"{name} has NaN or infinite values")

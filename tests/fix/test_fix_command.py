@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -117,59 +117,6 @@ def test_dynamic_dims_ask_for_a_shape(cli: Cli, write: Write, tmp_path: Path) ->
     done = cli("verify", "net.onnx", "out.onnx")
     assert (done.code, done.err.count("\n")) == (5, 1)
     assert "out.onnx: was not compared with net.onnx (input 'x' has dynamic dimensions" in done.err
-
-
-def npz(path: Path, **arrays: Any) -> None:
-    np.savez(path, allow_pickle=True, **arrays)
-
-
-GOOD = np.ones((1, 8, 24, 24), np.float32)
-CALIBRATION: dict[str, tuple[dict[str, Any], str]] = {
-    "shape": ({"x": np.ones((1, 8, 24, 23), np.float32)}, "has shape [1, 8, 24, 23] and the input wants [1, 8, 24, 24]"),
-    "dtype": ({"x": np.ones((1, 8, 24, 24), np.int32)}, "is int32 and the input wants float32"),
-    "name": ({"image": GOOD}, "which is no input"),
-    "one too many": ({"x": GOOD, "z": GOOD}, "which is no input"),
-    "nothing": ({}, "has nothing for input 'x'"),
-    "objects": ({"x": np.array([{}, None], object)}, "not an .npz file"),
-    "NaN": ({"x": np.full_like(GOOD, np.nan)}, "NaN or infinite"),
-    "infinite": ({"x": np.full_like(GOOD, np.inf)}, "NaN or infinite"),
-    "overflow": ({"x": np.full((1, 8, 24, 24), 1e300)}, "NaN or infinite"),
-    "scalar": ({"x": np.float32(1)}, "has shape []"),
-    "no samples": ({"x": np.ones((0, 8, 24, 24), np.float32)}, "no samples"),
-}
-
-
-@pytest.mark.parametrize("case", CALIBRATION)
-def test_calibration_is_refused(cli: Cli, write: Write, tmp_path: Path, case: str) -> None:
-    arrays, reason = CALIBRATION[case]
-    write(LARGE)
-    npz(tmp_path / "data.npz", **arrays)
-    done = cli("fix", "net.onnx", "-o", "out.onnx", "--calibration", "data.npz")
-    assert (done.code, done.err.count("\n")) == (2, 1), done
-    assert reason in done.err
-    assert not (tmp_path / "out.onnx").exists()
-
-
-@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04"])
-def test_calibration_file_is_refused(cli: Cli, write: Write, tmp_path: Path, content: bytes | None) -> None:
-    write(LARGE)
-    if content is not None:
-        (tmp_path / "data.npz").write_bytes(content)
-    for command in (("fix", "net.onnx", "-o", "out.onnx"), ("verify", "net.onnx", "net.onnx")):
-        done = cli(*command, "--calibration", "data.npz")
-        assert (done.code, done.err.count("\n")) == (2, 1), done
-        assert "data.npz" in done.err
-
-
-def test_calibration_is_used(cli: Cli, write: Write, tmp_path: Path) -> None:
-    write(LARGE)
-    npz(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((3, 8, 24, 24)).astype(np.float32))
-    (tmp_path / "data").mkdir()
-    np.save(tmp_path / "data" / "x.npy", GOOD)
-    for name, count in (("data.npz", 3), ("data", 1)):
-        done = cli("fix", "net.onnx", "-o", "out.onnx", "--calibration", name)
-        assert done.code == 0, done
-        assert f"{count} of calibration" in done.out
 
 
 def test_what_cannot_run_is_never_accepted(cli: Cli, write: Write, tmp_path: Path) -> None:
