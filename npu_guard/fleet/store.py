@@ -205,7 +205,11 @@ class Store:
 
 
 def _decoded(content: bytes) -> Row:
-    return msgspec.json.decode(content, type=Row)
+    try:
+        return msgspec.json.decode(content, type=Row)
+    except (ValueError, RecursionError) as error:
+        reason = printable(str(error), 200)
+        raise UsageError(f"the store of results holds one that npu-guard never wrote ({reason}); take another store") from None
 
 
 def without_password(url: str) -> str:

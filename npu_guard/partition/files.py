@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from npu_guard.partition.manifest import Checked, CrossingInfo, File, Manifest, 
 from npu_guard.partition.partition import Partition
 from npu_guard.results import Verification
 from npu_guard.runtime import CannotRun, Runtime
+from npu_guard.validation.tensors import MAX_DIM
 
 Array = NDArray[Any]
 
@@ -81,7 +83,7 @@ def verify(
     manifest, folder = partition_manifest.read(path), partition_manifest.folder_of(path)
     partition_manifest.expect_intact(manifest, folder)
     if model is None:
-        return _run_alone(manifest, folder, seeds)
+        return _run_alone(manifest, folder, seeds, limits)
     skeleton = load.load(model, limits)
     if load.sha256(model) != manifest.model.sha256:
         raise ModelError("invalid", f"{model}: is not the model that was cut (its SHA-256 is not the manifest's)")
@@ -136,15 +138,25 @@ def _compare(
     return comparison.judge(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=kinds)
 
 
-def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int]) -> Verification:
+def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: Limits) -> Verification:
     by_name = {name: number for number, name in DTYPE_NAMES.items()}
     wanted = []
     for t in manifest.inputs:
-        shape = tuple(d for d in t.shape or () if isinstance(d, int))
+        shape = tuple(d for d in t.shape or () if isinstance(d, int) and 0 <= d <= MAX_DIM)
         if t.shape is None or len(shape) < len(t.shape) or t.dtype not in by_name:
             return comparison.not_run(f"input {t.name!r} has no fixed shape and type to draw; name the model", seeds)
         wanted.append(feeds.Spec(t.name, onnx.helper.tensor_dtype_to_np_dtype(by_name[t.dtype]), shape))
-    with Runtime() as runtime:
+    pieces = [load.load(folder / piece.file.name, limits) for piece in manifest.pieces]
+    if not pieces:
+        return comparison.not_run("there are no pieces", seeds)
+    allowed = allowance.of(limits, *((Document.of(piece), analyze(piece)) for piece in pieces))
+    # What a piece reads the allowance counts; that the manifest claims no more than that is asked here.
+    claimed = len(seeds) * len(feeds.KINDS) * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
+    if claimed > allowed.memory:
+        return comparison.not_run("the manifest claims inputs that its pieces are too small for; name the model", seeds)
+    if why := allowed.refusal(len(seeds) * len(feeds.KINDS)):
+        return comparison.not_run(why, seeds)
+    with Runtime(allowed) as runtime:
         try:
             run(runtime, manifest, folder, [feed for seed in seeds for feed in feeds.seeded(wanted, seed)])
         except CannotRun as error:

@@ -111,7 +111,7 @@ def read(path: Path) -> Manifest:
         raise UsageError(f"{path}: no such manifest; name the {NAME} that 'npu-guard partition -o DIR' wrote") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is no manifest of npu-guard partition ({error})") from None
     found = Counter(f.name for f in manifest.files())
     wrong = next((name for name, times in found.items() if _FILE.fullmatch(name) is None or times > 1), None)

@@ -100,6 +100,15 @@ def test_a_result_belongs_to_the_structure(models: Path) -> None:
     assert len(set(keys.values())) == 15
 
 
+@pytest.mark.parametrize("content", [b"{}", b"\xf0", b"[" * 100_000, b""])
+def test_a_damaged_result_ends_in_a_sentence(models: Path, content: bytes) -> None:
+    run(models, Counting())
+    with sqlite3.connect(models.parent / "store.db") as database:
+        database.execute("UPDATE results SET row = ?", (content,))
+    with pytest.raises(UsageError, match="never wrote"):
+        run(models, Counting())
+
+
 def test_killed_at_any_moment_the_store_is_whole(models: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "npu_guard", "scan", str(models), "--store", str(tmp_path / "k.db"), "--jobs", "1"]
     for wait in (0.9, 1.3, 1.7):

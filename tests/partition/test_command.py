@@ -264,6 +264,27 @@ def test_no_manifest(cli: Cli, written: Path, content: str) -> None:
     assert (done.code, done.err.count("\n"), "is no manifest" in done.err) == (2, 1, True), done
 
 
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ([-1, 8, 8, 8], "no fixed shape"), ([2**40, 8, 8, 8], "no fixed shape"), ([1, 8, 1 << 20, 1 << 20], "too small for"),
+        ([], "Invalid"), (["N", 8, 8, 8], "no fixed shape"),
+    ],
+)  # fmt: skip
+def test_inputs_that_no_piece_has(cli: Cli, written: Path, shape: list[int | str], reason: str) -> None:
+    content = manifest(written)
+    content["inputs"][0]["shape"] = shape
+    (written / "manifest.json").write_text(json.dumps(content))
+    done = cli("verify", "--manifest", "cut")
+    assert (done.code, reason in done.out) == (5, True), done
+
+
+def test_a_manifest_of_nothing(cli: Cli, written: Path) -> None:
+    (written / "manifest.json").write_text(json.dumps(manifest(written) | {"pieces": [], "crossings": []}))
+    assert cli("verify", "--manifest", "cut").code == 5
+    assert cli("verify", "--manifest", "cut", "net.onnx").code == 5
+
+
 def test_arguments(cli: Cli, written: Path) -> None:
     for arguments in (
         ("net.onnx",),
