@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import re
 
-_UNSAFE = (
+_HIDDEN = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
     # What CI servers take for commands: `##vso[`, `##[error]`, `##teamcity[` anywhere in a line, `::error` at its start.
     r"|#(?=#\w*\[)|\A\s*:(?=:)"
-    # Markup, in case the text ends up in a page; Python's own names such as <lambda> are no tags.
-    r"|<(?=[/!?a-zA-Z])(?!(?:lambda|module|locals|genexpr|listcomp)>)"
 )
+# Markup, in case the text ends up in a page; Python's own names such as <lambda> are no tags.
+_UNSAFE = rf"{_HIDDEN}|<(?=[/!?a-zA-Z])(?!(?:lambda|module|locals|genexpr|listcomp)>)"
 
 
 _SHORT = 120
@@ -36,6 +36,16 @@ def printable(text: str, limit: int = 400) -> str:
     if not (safe.isascii() and safe.isprintable()) or "<" in safe or "##" in safe or "::" in safe:
         safe = _unsafe().sub(_escape, safe)
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
+
+
+def inert(text: str) -> str:
+    """A text of several lines, of any length, in which no line moves a cursor, hides something or reads as a command."""
+    return "\n".join(_hidden().sub(_escape, line) for line in text.split("\n"))
+
+
+@functools.cache
+def _hidden() -> re.Pattern[str]:
+    return re.compile(_HIDDEN)
 
 
 def json_ascii(text: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from npu_guard.errors import UsageError
-from npu_guard.printable import printable
+from npu_guard.printable import inert, printable
 
 
 def complain(message: str) -> None:
@@ -36,6 +36,7 @@ def show(content: str) -> None:
 
 def show_markdown(page: str) -> None:
     """Rendered on a terminal, as it is elsewhere."""
+    page = inert(page)
     if not sys.stdout.isatty():
         show(page)
         return

@@ -10,7 +10,7 @@ import click
 
 from npu_guard import manual, registry
 from npu_guard.errors import UsageError
-from npu_guard.printable import printable
+from npu_guard.printable import inert, printable
 from npu_guard.terminal import complain, show, show_markdown, write
 
 
@@ -90,4 +90,4 @@ def diff(before: str, after: str) -> None:
     from npu_guard.profile.compare import differences
 
     lines = differences(registry.device_file(before), registry.device_file(after))
-    show("".join(f"{line}\n" for line in lines) or "no difference\n")
+    show(inert("".join(f"{line}\n" for line in lines)) or "no difference\n")

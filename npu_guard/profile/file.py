@@ -125,6 +125,19 @@ class ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severity: dict[str, Literal["error", "warning", "note"]] = {}
     coverage: Coverage | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError, which msgspec makes a message with the place of, for names that could not be chosen."""
+        for name in (self.name, *self.variants):
+            if problem := name_problem(name):
+                raise ValueError(problem)
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with the name of a device or of a variant, which people write as NAME:VARIANT; empty if nothing."""
+    if name.isascii() and name[:1].isalnum() and len(name) < 80 and all(c.isalnum() or c in "._+-" for c in name):
+        return ""
+    return f"a device cannot be called {name[:80]!r}: a name has letters, digits and . _ + - alone, such as 'vendor-chip'"
+
 
 def read(path: Path) -> ProfileFile:
     """Read a device file. Raises UsageError."""

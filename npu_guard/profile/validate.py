@@ -15,7 +15,17 @@ from npu_guard.errors import UsageError
 from npu_guard.files import MOST_SETTINGS, read_small, toml
 from npu_guard.partition.settings import Given
 from npu_guard.profile.device import load_profile, requirements
-from npu_guard.profile.file import Coverage, LimitEntry, OperatorsEntry, ProfileFile, RequirementEntry, Toolchain, Unlisted, plain
+from npu_guard.profile.file import (
+    Coverage,
+    LimitEntry,
+    OperatorsEntry,
+    ProfileFile,
+    RequirementEntry,
+    Toolchain,
+    Unlisted,
+    name_problem,
+    plain,
+)
 from npu_guard.profile.keys import LIMITS, convert, limit_value, suggest
 from npu_guard.profile.lines import Lines
 from npu_guard.profile.measure_tensor import formal_inputs
@@ -77,8 +87,10 @@ class _Checker:
                 yield (), f"{key!r} is missing"
             elif not isinstance(self.data[key], str) or not self.data[key]:
                 yield (key,), f"{key!r} must be words in quotes"
-        if "extends" in self.data and self.data["extends"] not in self.known:
-            extends = str(self.data["extends"])
+        for name in (self.data.get("name"), *self._table("variants")):
+            if isinstance(name, str) and name and (problem := name_problem(name)):
+                yield ("variants", name) if name in self._table("variants") else ("name",), problem
+        if (extends := str(self.data.get("extends", ""))) and extends not in self.known:
             yield ("extends",), f"extends {extends!r}, which is no profile{suggest(extends, self.known)}"
         for key, kind in _TABLES.items():
             if key in self.data:

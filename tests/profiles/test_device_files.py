@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -212,6 +213,9 @@ def test_all_problems_at_once(program: Callable[..., tuple[int, str, str]], tmp_
     ("text", "line", "words"),
     [
         ("name = \n", 1, "not valid TOML"),
+        ("title = 't'\nname = 'two words'\nsource = 's'\n[limits]\n", 2, "cannot be called 'two words'"),
+        (HEAD + "[variants]\n'a:b' = 'A B'\n[limits]\n", 5, "cannot be called 'a:b'"),
+        ('extends = ["kneron"]\n' + HEAD + "[limits]\n", 1, "is no profile"),
         (HEAD + "x = [1,\n", 4, "not valid TOML"),
         (HEAD + 'extends = "aimotive-aiwar"\n', 4, "did you mean 'aimotive-aiware'?"),
         (HEAD + "limits = 5\n", 4, "'limits' must be a table"),
@@ -277,6 +281,27 @@ def test_the_schema_explains(schema: jsonschema.Draft202012Validator) -> None:
     assert limit["when"]["description"].startswith("Where the limit holds")
     assert limit["in"]["description"].startswith("The only numbers or words")
     assert "kernel" in limit["metric"]["examples"]
+
+
+HOSTILE = ("\\u001b[31mred", "\\u202etxt", "##vso[task.complete]", "a\\n::error file=x::forged")
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_words_of_a_file_are_data(program: Callable[..., tuple[int, str, str]], tmp_path: Path, words: str) -> None:
+    device = f'name = "mine"\ntitle = "{words}"\nsource = "{words}"\nnotes = ["{words}"]\n{LIMIT}note = "{words}"\n'
+    (tmp_path / "mine.toml").write_text(device)
+    for command in (("mine.toml",), ("diff", "kneron", "mine.toml"), ("validate", "mine.toml")):
+        code, out, err = program(tmp_path, "profiles", *command)
+        assert code == 0, (out, err)
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202e]|##vso|^::", out, re.MULTILINE), out
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "\\u0000", "a/b", "x" * 80])
+def test_names_that_nobody_could_choose(program: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.toml").write_text(HEAD.replace('"mine"', f'"{name}"') + LIMIT)
+    code, out, err = program(tmp_path, "profiles", "mine.toml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "cannot be called" in err
 
 
 def test_new(program: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
