@@ -79,11 +79,13 @@ fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everythi
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level full
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level deep
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level files
 
 fuzz-record: $(VENV)/dev  ## A million executions of our own code and some ten thousand of everything, into docs/fuzzing.md.
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 1000000 --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 20000 --level full --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 5000 --level deep --output docs/fuzzing.md
+	$(BIN)/python fuzz/run.py --seconds 36000 --count 50000 --level files --output docs/fuzzing.md
 
 SET :=
 hostile: $(VENV)/dev  ## Six commands on hostile models, and on those of a folder SET, into docs/trust.md.

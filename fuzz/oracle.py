@@ -59,19 +59,20 @@ def rewrite(path: Path, folder: Path) -> str:
     model, fixed, pieces = str(path), folder / "fixed.onnx", folder / "pieces"
     fixed.unlink(missing_ok=True)
     shutil.rmtree(pieces, ignore_errors=True)
-    code = _command("fix", model, "-o", str(fixed), "--allow", "approximate")
+    code = command("fix", model, "-o", str(fixed), "--allow", "approximate")
     assert fixed.exists() == (code in (0, 1)), f"fix ended with {code}; the file is {'' if fixed.exists() else 'not '}there"
     if fixed.exists():
         again = execute(fixed.read_bytes(), folder / "again.onnx")
         assert again in ("pass", "fail", "undecided"), f"what fix wrote cannot be read: {again}"
-    assert _command("verify", model, model) in (0, 2, 3, 5)
-    cut = _command("partition", model, "-o", str(pieces))
+    assert command("verify", model, model) in (0, 2, 3, 5)
+    cut = command("partition", model, "-o", str(pieces))
     assert pieces.exists() == (cut == 0), f"partition ended with {cut}; the folder is {'' if pieces.exists() else 'not '}there"
-    assert _command("diff", model, model) in (0, 3), "a model differs from itself"
+    assert command("diff", model, model) in (0, 3), "a model differs from itself"
     return f"fix ended with {code}"
 
 
-def _command(*arguments: str) -> int:
+def command(*arguments: str) -> int:
+    """Run a whole command line in this process; the result is its exit code. Raises AssertionError if it breaks the contract."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

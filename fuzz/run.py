@@ -1,9 +1,10 @@
 """Bounded fuzzing: `python fuzz/run.py [--level static] [--seconds 60] [--count N] [--first 0] [--output docs/fuzzing.md]`.
 
 Each execution is determined by its number, so a failure is found again by it: `--first N --count 1`. What fails is written
-to fuzz/failures/ as a model. A worker that dies or hangs is a failure of the execution that it was at, and another takes
+to fuzz/failures/. A worker that dies or hangs is a failure of the execution that it was at, and another takes
 its place. Levels: `static`, our own code of `check` alone, hundreds of times a second; `full`, with the sandboxed native
-code and all text formats; `deep`, where `check` could read the model, `fix`, `verify`, `partition` and `diff` too.
+code and all text formats; `deep`, where `check` could read the model, `fix`, `verify`, `partition` and `diff` too; `files`,
+a good model beside which another file is mutated: a device, settings, a baseline, a plan, a manifest, calibration.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ sys.path.insert(0, str(HERE))
 from mutations import damage, mutate  # noqa: E402
 from oracle import execute, rewrite, static_only  # noqa: E402
 from seeds import seeds  # noqa: E402
+from side_files import prepare, trial  # noqa: E402
 
-HANG = {"static": 20.0, "full": 20.0, "deep": 200.0}
+HANG = {"static": 20.0, "full": 20.0, "deep": 200.0, "files": 40.0}
 """Seconds after which an execution counts as hanging."""
 BATCH = 500
 FIXED = "then "
@@ -51,22 +53,36 @@ def model(number: int) -> bytes:
     return mutate(data, rng.randrange, 1 + rng.randrange(4))
 
 
+def attempt(number: int, level: str, folder: Path) -> list[str]:
+    """What an execution came to: one outcome, or two. Raises whatever is a failure."""
+    if level == "files":
+        return [trial(number, folder / "work")]
+    path = folder / "m.onnx"
+    outcome = execute(model(number), path, formats=level != "static")
+    if level == "deep" and outcome in ("pass", "fail", "undecided"):
+        return [outcome, f"{FIXED}{rewrite(path, folder)}"]
+    return [outcome]
+
+
+def kept(number: int, level: str, folder: Path) -> tuple[str, bytes]:
+    """The input of an execution, to look at: what its file is called, and its content."""
+    if level != "files":
+        return f"{number}.onnx", model(number)
+    given = prepare(number, folder / "work").given
+    return f"{number}-{given.name}", given.read_bytes()
+
+
 def worker(wire: Connection, level: str) -> None:
     """Run the batches that come, and say before each execution which it is and after each batch how it went."""
     with tempfile.TemporaryDirectory() as folder, static_only() if level == "static" else contextlib.nullcontext():
-        path = Path(folder) / "m.onnx"
         while (batch := wire.recv()) is not None:
             counts: Counts = collections.Counter()
             for number in range(*batch):
                 wire.send(number)
-                data = model(number)
                 faulthandler.dump_traceback_later(HANG[level], exit=True)
                 began = time.process_time()
                 try:
-                    outcome = execute(data, path, formats=level != "static")
-                    counts[outcome] += 1
-                    if level == "deep" and outcome in ("pass", "fail", "undecided"):
-                        counts[f"{FIXED}{rewrite(path, Path(folder))}"] += 1
+                    counts.update(attempt(number, level, Path(folder)))
                 except Exception:
                     counts["FAILED"] += 1
                     wire.send(f"execution {number}: {traceback.format_exc(limit=-3)}")
@@ -149,7 +165,9 @@ class Run:
         print(text, flush=True)
         folder = HERE / "failures"
         folder.mkdir(exist_ok=True)
-        (folder / f"{number}.onnx").write_bytes(model(number))
+        with tempfile.TemporaryDirectory() as work:
+            name, content = kept(number, self.level, Path(work))
+        (folder / name).write_bytes(content)
 
 
 def record(path: Path, title: str, first: int, counts: Counts) -> None:
@@ -171,7 +189,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--level", choices=("static", "full", "deep"), default="static")
+    parser.add_argument("--level", choices=tuple(HANG), default="static")
     parser.add_argument("--output", type=Path, help="the page to record the run in")
     arguments = parser.parse_args()
     last = sys.maxsize if arguments.count is None else arguments.first + arguments.count

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "fuzz"))
 from mutations import MUTATIONS, mutate  # noqa: E402
 from oracle import execute, rewrite, static_only  # noqa: E402
 from seeds import seeds  # noqa: E402
+from side_files import KINDS, trial  # noqa: E402
 
 
 @st.composite
@@ -71,3 +72,10 @@ KEPT = sorted((Path(__file__).parent / "kept").glob("*.onnx"))
 def test_failures_that_were_found(tmp_path: Path, file: Path) -> None:
     if execute(file.read_bytes(), tmp_path / "m.onnx", formats=True) in ("pass", "fail", "undecided"):
         rewrite(tmp_path / "m.onnx", tmp_path)
+
+
+def test_files_beside_a_model(tmp_path: Path) -> None:
+    """All kinds, and not refusals alone."""
+    seen = [trial(number, tmp_path / "work").split(", exit code ") for number in range(500)]
+    assert {kind for kind, _ in seen} == KINDS.keys()
+    assert sum(code in "01" for _, code in seen) > 50
