@@ -38,6 +38,8 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "maxpool-strides": ("strides of three entries", "y = MaxPool<kernel_shape=[2,2], strides=[1,1,1]>(x)", IMAGE, "strides"),
     "maxpool-flat": ("an input of rank 2", "y = MaxPool<kernel_shape=[2]>(x)", "float[1,4] x", "MaxPool"),
     "maxpool-too-large": ("a window larger than the input", "y = MaxPool<kernel_shape=[9,9]>(x)", IMAGE, "MaxPool"),
+    "maxpool-pads-kernel": ("pads as large as the kernel", "y = MaxPool<kernel_shape=[2,2], pads=[2,2,2,2]>(x)", IMAGE, "padding"),
+    "averagepool-pads-kernel": ("pads larger than the kernel at one side", "y = AveragePool<kernel_shape=[2,2], pads=[0,0,0,3]>(x)", IMAGE, "padding"),
     "averagepool-no-kernel": ("no kernel_shape", "y = AveragePool(x)", IMAGE, "kernel_shape"),
     "averagepool-kernel-length": ("kernel_shape of three entries", "y = AveragePool<kernel_shape=[2,2,2]>(x)", IMAGE, "kernel_shape"),
     "lppool-kernel-length": ("kernel_shape of one entry", "y = LpPool<kernel_shape=[2]>(x)", IMAGE, "kernel_shape"),
@@ -57,7 +59,17 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "einsum-rank": ("labels for another rank", 'y = Einsum<equation="ijk->ik">(x)', "float[1,4] x", "Einsum"),
     "einsum-extents": ("one label for two extents", 'y = Einsum<equation="ij,jk->ik">(x, w)', "float[1,4] x, float[5,2] w", "(Einsum)"),
     "einsum-output-label": ("a label only the output has", 'y = Einsum<equation="ij->iz">(x)', "float[1,4] x", "Einsum"),
+    # left out
+    "concat-left-out": ("one of three parts left out", "y = Concat<axis=1>(x, , x)", "float[1,4] x", "input 1"),
+    "concat-first-left-out": ("the first part left out", "y = Concat<axis=1>(, x)", "float[1,4] x", "input 0"),
+    "max-left-out": ("an operand left out, which kills ONNX Runtime", "y = Max(x, , x)", "float[1,4] x", "input 1"),
+    "sum-left-out": ("the middle one of three left out", "y = Sum(x, , x)", "float[1,4] x", "input 1"),
     # elementwise
+    "clip-min-list": ("a bound for each column", "y = Clip(x, w)", "float[1,4] x, float[4] w", "min"),
+    "clip-max-table": ("a bound of rank 2", "y = Clip(x, , w)", "float[1,4] x, float[1,1] w", "max"),
+    "mod-fmod": ("an fmod of 2", "y = Mod<fmod=2>(x, x)", "float[1,4] x", "fmod"),
+    "cumsum-reverse": ("a reverse of -1", "y = CumSum<reverse=-1>(x, a)", "float[1,4] x, int64 a", "reverse"),
+    "lrn-size": ("a window of 0 channels", "y = LRN<size=0>(x)", IMAGE, "size"),
     "add-broadcast": ("extents that do not broadcast", "y = Add(x, w)", "float[1,4] x, float[3] w", "(Add)"),
     "add-types": ("two element types", "y = Add(x, w)", "float[1,4] x, int64[4] w", "Add"),
     "add-bool": ("truth values added", "y = Add(x, w)", "bool[1,4] x, bool[4] w", "Add"),
@@ -184,8 +196,34 @@ BAD_CONSTANTS: dict[str, tuple[str, str, str, str, str]] = {
     "cumsum-axis": ("an axis beyond the rank", "y = CumSum(x, a)", "float[1,4] x", "int64 a = {5}", "(CumSum)"),
     "range-step": ("a step of 0", "c = Range(a, b, d) y = Add(x, c)", "float[1,4] x", "float a = {0}, float b = {4}, float d = {0}", "Range"),
     "onehot-values": ("three values", "y = OneHot(i, d, v)", "int64[2] i", "int64 d = {4}, float[3] v = {0,1,2}", "OneHot"),
+    "slice-scalar": ("a start that is no list", "y = Slice(x, a, b)", "float[1,4] x", "int64 a = {0}, int64[1] b = {1}", "input 1"),
+    "squeeze-scalar": ("an axis that is no list", "y = Squeeze(x, a)", "float[1,4] x", "int64 a = {0}", "input 1"),
+    "unsqueeze-table": ("axes of rank 2", "y = Unsqueeze(x, a)", "float[1,4] x", "int64[1,1] a = {0}", "input 1"),
+    "reduce-scalar": ("an axis that is no list", "y = ReduceSum(x, a)", "float[1,4] x", "int64 a = {1}", "input 1"),
+    "split-table": ("sizes of rank 2", "y, z = Split<axis=1>(x, s)", "float[1,4] x", "int64[1,2] s = {2,2}", "input 1"),
+    "split-too-many": ("more parts than there are rows", "y, z, v = Split<axis=1, num_outputs=3>(x)", "float[1,2] x", "", "parts"),
+    "split-nothing-left": ("nothing left for the last part", "y, z, v, u = Split<axis=1, num_outputs=4>(x)", "float[1,5] x", "", "parts"),
+    "dropout-ratio": ("a ratio of 1", "y = Dropout(x, r)", "float[1,4] x", "float r = {1}", "ratio"),
     "weights-shape": ("weights that do not broadcast", "y = Add(x, w)", "float[1,4] x", "float[3] w = {1,2,3}", "(Add)"),
     "quantize-zero-point": ("a zero point of another length", "h = QuantizeLinear(x, s, z) y = DequantizeLinear(h, s, z)", "float[1,4] x", "float s = {1}, uint8[4] z = {0,0,0,0}", "QuantizeLinear"),
+}  # fmt: skip
+
+
+# Of another opset than they are written for: (what, nodes, inputs, constants, opset, what a refusal has to name).
+BAD_OPSETS: dict[str, tuple[str, str, str, str, int, str]] = {
+    "gelu-early": ("an operator of opset 20", "y = Gelu(x)", "float[1,4] x", "", 17, "opset 17"),
+    "attention-early": ("an operator of opset 23", "y = Attention(x, x, x)", "float[1,2,4,8] x", "", 17, "opset 17"),
+    "round-early": ("an operator of opset 11", "y = Round(x)", "float[1,4] x", "", 10, "opset 10"),
+    "hardswish-early": ("an operator of opset 14", "y = HardSwish(x)", "float[1,4] x", "", 13, "opset 13"),
+    "upsample-late": ("an operator that Resize replaced", "y = Upsample(x, s)", IMAGE, "float[4] s = {1,1,2,2}", 10, "opset 10"),
+    "scatter-late": ("an operator that ScatterElements replaced", "y = Scatter(x, i, x)", "float[1,4] x", "int64[1,4] i = {0,0,0,0}", 11, "opset 11"),
+    "groupnorm-late": ("a scale for each group, as it was before opset 21", "y = GroupNormalization<num_groups=2>(x, w, w)", "float[1,4,3,3] x, float[2] w", "", 21, "scale"),
+    "groupnorm-early": ("a scale for each channel, as it is from opset 21 on", "y = GroupNormalization<num_groups=2>(x, w, w)", "float[1,4,3,3] x, float[4] w", "", 18, "scale"),
+}  # fmt: skip
+GOOD_OPSETS: dict[str, tuple[str, str, str, str, int]] = {
+    "layernorm-early": ("an operator of opset 17 that ONNX Runtime has always had", "y = LayerNormalization(x, w)", "float[1,4] x, float[4] w", "", 11),
+    "upsample-early": ("before Resize replaced it", "y = Upsample(x, s)", IMAGE, "float[4] s = {1,1,2,2}", 9),
+    "groupnorm-early": ("a scale for each group before opset 21", "y = GroupNormalization<num_groups=2>(x, w, w)", "float[1,4,3,3] x, float[2] w", "", 18),
 }  # fmt: skip
 
 
@@ -195,6 +233,10 @@ def cases() -> Iterator[Case]:
         yield Case(name, "semantics", what, ("invalid",), named, text(nodes, inputs))
     for name, (what, nodes, inputs, values, named) in BAD_CONSTANTS.items():
         yield Case(name, "semantics", what, ("invalid",), named, text(nodes, inputs, values=values))
+    for name, (what, nodes, inputs, values, opset, named) in BAD_OPSETS.items():
+        yield Case(name, "semantics", what, ("invalid",), named, text(nodes, inputs, values=values, opset=opset))
+    for name, (what, nodes, inputs, values, opset) in GOOD_OPSETS.items():
+        yield Case(f"good-{name}", "semantics", what, (ACCEPT,), "", text(nodes, inputs, values=values, opset=opset))
     for name, (what, nodes, inputs, values) in GOOD.items():
         yield Case(f"good-{name}", "semantics", what, (ACCEPT,), "", text(nodes, inputs, values=values))
 
@@ -215,6 +257,12 @@ GOOD: dict[str, tuple[str, str, str, str]] = {
     "gather-negative": ("an index from the end", "y = Gather<axis=1>(x, i)", "float[1,4] x", "int64[1] i = {-1}"),
     "squeeze-all": ("all axes of extent 1", "y = Squeeze(x)", "float[1,4] x", ""),
     "flatten-rank": ("an axis equal to the rank", "y = Flatten<axis=2>(x)", "float[1,4] x", ""),
+    "layernorm-leading": ("a scale with axes before those that are normalized", "y = LayerNormalization(x, w)", "float[2,3,4] x, float[3,4] w", ""),
+    "layernorm-column": ("a scale that broadcasts along the axis", "y = LayerNormalization(x, w)", "float[2,3,4] x, float[3,1] w", ""),
+    "maxpool-pads": ("pads of one less than the kernel", "y = MaxPool<kernel_shape=[2,2], pads=[1,1,1,1]>(x)", IMAGE, ""),
+    "clip-single": ("a bound that is a list of one", "y = Clip(x, w)", "float[1,4] x, float[1] w", ""),
+    "unsqueeze-scalar": ("a single axis without a list", "y = Unsqueeze(x, a)", "float[1,4] x", "int64 a = {0}"),
+    "split-last-smaller": ("a last part of one row", "y, z, v = Split<axis=1, num_outputs=3>(x)", "float[1,7] x", ""),
     "concat-one": ("one input", "y = Concat<axis=-1>(x)", "float[1,4] x", ""),
     "pad-axes": ("pads of named axes only", "y = Pad(x, p, , a)", "float[1,4] x", "int64[2] p = {1,1}, int64[1] a = {1}"),
     "resize-axes": ("scales of named axes only", "y = Resize<axes=[2,3]>(x, , s)", IMAGE, "float[2] s = {2,2}"),

@@ -1,7 +1,8 @@
 """Whether the shapes that a node reads go together, where ONNX's inference does not ask: channels, axes, windows, counts.
 
 A runtime would refuse such a model when it loads or when it runs it. Extents that are not known agree with everything.
-What is asked of whom stands here; the questions themselves in `operands.py`, and those about values in `constant_operands.py`.
+What is asked of whom stands here; the questions themselves in `operands.py`, `convolutions.py` and `products.py`, and those
+about values in `constant_operands.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from npu_guard.errors import ModelError
 from npu_guard.fold import Constants
 from npu_guard.graph import Model, Node, short
 from npu_guard.static import stated_scales
-from npu_guard.validation import constant_operands, operands, products
+from npu_guard.validation import constant_operands, convolutions, operands, products
 from npu_guard.validation.tensors import MAX_DIM
 
 
@@ -60,8 +61,8 @@ def _is_rounded_apart(node: Node, values: Constants) -> bool:
 
 Check = Callable[[Node], str | None]
 _CHECKS: dict[str, Sequence[Check]] = {
-    "Conv": (operands.conv, operands.window),
-    "ConvTranspose": (operands.conv,),
+    "Conv": (convolutions.conv, convolutions.window),
+    "ConvTranspose": (convolutions.conv,),
     "Gemm": (products.gemm, products.gemm_c, products.gemm_c_rows),
     "MatMul": (products.matmul,),
     "BatchNormalization": (operands.batch_norm,),
@@ -72,20 +73,22 @@ _CHECKS: dict[str, Sequence[Check]] = {
     "Reshape": (operands.target, operands.count),
     "RoiAlign": (operands.regions, operands.region_counts),
     "Einsum": (products.einsum,),
-    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), (operands.window,)),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), (operands.global_pool,)),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), (convolutions.window,)),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), (convolutions.global_pool,)),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), (operands.depth_to_space,)),
     **dict.fromkeys(operands.GATES, (operands.recurrent,)),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), (operands.quantize,)),
     **dict.fromkeys(operands.AXES, (operands.axis,)),
     "LayerNormalization": (operands.axis, operands.layer_norm),
     "RMSNormalization": (operands.axis, operands.layer_norm),
-    "Split": (operands.axis, operands.split),
+    **dict.fromkeys(operands.LISTS, (operands.lists,)),
+    "Split": (operands.axis, operands.lists, operands.split, operands.parts),
+    "Clip": (operands.bounds,),
     "GatherElements": (operands.axis, operands.same_rank),
     "ScatterElements": (operands.axis, operands.same_rank),
     "Scatter": (operands.axis, operands.same_rank),
 }
-_COUNTING = frozenset({products.gemm_c_rows, operands.prelu_first, operands.count, operands.region_counts})
+_COUNTING = frozenset({products.gemm_c_rows, operands.prelu_first, operands.count, operands.region_counts, operands.parts})
 """Checks that the first extent of an input may decide."""
 _ASKED = frozenset(_CHECKS) | frozenset(constant_operands.CHECKS)
 """All of these; one look-up is what every other node costs."""

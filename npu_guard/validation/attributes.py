@@ -11,16 +11,18 @@ from npu_guard.graph import Model, Node, short, text
 from npu_guard.validation import tensors
 
 _A = onnx.AttributeProto
+_OPTION = onnx.defs.OpSchema.FormalParameterOption
 MANY = 2**31
 
 
 class Known:
     """What ONNX's schema says of an operator, asked for once; nothing is known of operators of other domains.
 
-    An operator that is newer than the model's opset (runtimes run such models) is held to its types of attributes alone.
+    An operator that is newer than the model's opset, and that runtimes know all the same, is held to its types of attributes
+    alone.
     """
 
-    __slots__ = ("attributes", "complete", "inputs", "needed", "outputs", "required")
+    __slots__ = ("attributes", "complete", "inputs", "needed", "outputs", "required", "variadic")
 
     def __init__(self, schema: onnx.defs.OpSchema | None, newest: onnx.defs.OpSchema | None) -> None:
         self.inputs = (0, MANY) if schema is None else (schema.min_input, schema.max_input)
@@ -28,10 +30,13 @@ class Known:
         self.complete = schema is not None
         self.needed = 0
         """How many inputs, from the first, may not be left out."""
-        for given in () if schema is None else schema.inputs:
-            if given.option != onnx.defs.OpSchema.FormalParameterOption.Single:
-                break
-            self.needed += 1
+        self.variadic = MANY
+        """The input from which on there may be any number, none of which may be left out."""
+        for index, given in enumerate(() if schema is None else schema.inputs):
+            if given.option == _OPTION.Single and self.needed == index:
+                self.needed += 1
+            if given.option == _OPTION.Variadic:
+                self.variadic = index
         declared = schema or newest
         # OpSchema.AttrType and AttributeProto.AttributeType share their numbers.
         self.attributes: Mapping[str, int] = (
@@ -84,6 +89,8 @@ def check(
                 raise ModelError("invalid", f"{path}: {where()} is {value}; it must be at least 1")
             if name == "axis" and abs(value) > tensors.MAX_RANK:
                 raise ModelError("invalid", f"{path}: {where()} is {value}, beyond any tensor's rank")
+            if value not in (0, 1) and (node.op_type, name) in _SWITCHES and operator.complete:
+                raise ModelError("invalid", f"{path}: {where()} is {value}; it must be 0 or 1")
         elif kind == _A.INTS:
             if name in ("strides", "dilations", "kernel_shape") and any(not 0 < i <= tensors.MAX_DIM for i in value):
                 raise ModelError("invalid", f"{path}: {where()} is {_listed(value)}; every entry must be at least 1")
@@ -139,8 +146,25 @@ _FIELDS = {
 }  # fmt: skip
 _MESSAGES = frozenset({_A.TENSOR, _A.GRAPH, _A.SPARSE_TENSOR, _A.TYPE_PROTO})
 _POSITIVE = frozenset(
-    {"group", "blocksize", "num_heads", "num_groups", "hidden_size", "q_num_heads", "kv_num_heads", "num_outputs", "offset_group"}
+    {
+        "group",
+        "blocksize",
+        "num_heads",
+        "num_groups",
+        "hidden_size",
+        "q_num_heads",
+        "kv_num_heads",
+        "num_outputs",
+        "offset_group",
+        "size",
+    }
 )
+_SWITCHES = frozenset({
+    ("Mod", "fmod"), *((op, name) for op in ("CumSum", "CumProd") for name in ("exclusive", "reverse")),
+    ("NonMaxSuppression", "center_point_box"), *((op, "layout") for op in ("LSTM", "GRU", "RNN")), ("LSTM", "input_forget"),
+    ("GRU", "linear_before_reset"),
+})  # fmt: skip
+"""Integers that stand for no and yes, and that runtimes refuse where they are something else."""
 
 
 def _words(operators: str, name: str, words: str) -> dict[tuple[str, str], frozenset[bytes]]:

@@ -91,6 +91,12 @@ def _filled(node: Node, constants: Constants, assumed: bool) -> str | None:
     return _not_negative("shape", 0)(node, constants, assumed)
 
 
+def _dropout(node: Node, constants: Constants, assumed: bool) -> str | None:
+    ratio = _value(node, constants, 1)
+    wrong = ratio is not None and ratio.size == 1 and not 0 <= float(ratio.reshape(-1)[0]) < 1
+    return f"its ratio is {_listed(ratio)} and must be in [0, 1)" if wrong and ratio is not None else None
+
+
 Check = Callable[[Node, Constants, bool], str | None]
 CHECKS: dict[str, Check] = {
     "Resize": _resize,
@@ -98,6 +104,7 @@ CHECKS: dict[str, Check] = {
     "Pad": _pad,
     "Gather": _gather,
     "CumSum": _cumsum,
+    "Dropout": _dropout,
     "Range": _range,
     "ConstantOfShape": _filled,
     "Expand": _not_negative("shape", 1),

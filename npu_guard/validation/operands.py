@@ -30,35 +30,6 @@ def broadcasts(given: Shape, to: Shape) -> bool:
     return len(given) <= len(to) and not any(g != 1 and differ(g, t) for g, t in pairs)
 
 
-def conv(node: Node) -> str | None:
-    """Weight, bias and groups against the channels of the input."""
-    x, w, b = extents(node, 0), extents(node, 1), extents(node, 2)
-    if x is None or w is None:
-        return None
-    if len(x) < 3 or len(w) != len(x):
-        return f"input of shape {list(x)} does not go with a weight of shape {list(w)}"
-    group = node.attr("group", 1)
-    cin, filters = x[1], w[0]
-    if isinstance(filters, int) and filters % group:
-        return f"{filters} {'channels' if node.op_type == 'ConvTranspose' else 'filters'} cannot be split into {group} groups"
-    if not isinstance(cin, int) or not isinstance(filters, int):
-        return None
-    if node.op_type == "ConvTranspose":
-        if differ(filters, cin):
-            return f"the weight is for {filters} input channels and the input has {cin}"
-        out = w[1] * group if isinstance(w[1], int) else None
-    else:
-        if isinstance(w[1], int) and cin != w[1] * group:
-            return f"the weight is for {w[1]} x {group} (group) input channels and the input has {cin}"
-        out = filters
-    if b is not None and (len(b) != 1 or differ(b[0], out)):
-        return f"the bias has shape {list(b)} and there are {out} output channels"
-    kernel = node.attributes.get("kernel_shape")
-    if kernel is not None and any(differ(k, d) for k, d in zip(kernel, w[2:], strict=False)):
-        return f"kernel_shape is {list(kernel)} and the weight is {list(w[2:])}"
-    return None
-
-
 def batch_norm(node: Node) -> str | None:
     """Parameters for as many channels as there are."""
     x = extents(node, 0)
@@ -77,38 +48,6 @@ def transpose(node: Node) -> str | None:
     if x is None or perm is None or sorted(perm) == list(range(len(x))):
         return None
     return f"perm {list(perm)} is no order of the {len(x)} axes of its input"
-
-
-def window(node: Node) -> str | None:
-    """Lists with an entry for each axis of space, and a window that fits."""
-    x, w = extents(node, 0), extents(node, 1) if node.op_type.startswith("Conv") else None
-    kernel = node.attributes.get("kernel_shape") or (w[2:] if w is not None else None)
-    if x is None or not kernel:
-        return None
-    axes = len(x) - 2
-    for name in ("kernel_shape", "strides", "dilations", "pads"):
-        given = node.attributes.get(name)
-        if given is not None and len(given) != (wanted := 2 * axes if name == "pads" else axes):
-            return f"its {name} has {len(given)} entries and {axes} axes of space want {wanted}"
-    auto = node.attr("auto_pad", "NOTSET")
-    if auto.startswith("SAME"):
-        return None
-    pads = node.attributes.get("pads") if auto == "NOTSET" else None
-    dilations = node.attributes.get("dilations")
-    for axis, (extent, k) in enumerate(zip(x[2:], kernel, strict=False)):
-        if not isinstance(extent, int) or not isinstance(k, int):
-            continue
-        reach = (k - 1) * (dilations[axis] if dilations else 1) + 1
-        padded = extent + (pads[axis] + pads[axis + axes] if pads else 0)
-        if reach > padded:
-            return f"its window of {reach} does not fit into {padded}, the padded extent of axis {axis + 2}"
-    return None
-
-
-def global_pool(node: Node) -> str | None:
-    """Something to pool over."""
-    x = extents(node, 0)
-    return f"its input has the shape {list(x)}, without axes of space" if x is not None and len(x) < 3 else None
 
 
 def prelu(node: Node) -> str | None:
@@ -147,12 +86,12 @@ def axis(node: Node) -> str | None:
 
 
 def layer_norm(node: Node) -> str | None:
-    """Scale and bias broadcast to what is normalized."""
-    x, axis = extents(node, 0), node.attr("axis", -1)
+    """Scale and bias broadcast to the input, whose leading axes they may have too."""
+    x = extents(node, 0)
     for index, what in ((1, "scale"), (2, "bias")):
         shape = extents(node, index)
-        if x is not None and shape is not None and not broadcasts(shape, x[axis:]):
-            return f"its {what} has the shape {list(shape)} and what it normalizes has the shape {list(x[axis:])}"
+        if x is not None and shape is not None and not broadcasts(shape, x):
+            return f"its {what} has the shape {list(shape)} and the input {list(x)}"
     return None
 
 
@@ -161,6 +100,42 @@ def split(node: Node) -> str | None:
     wanted = node.attributes.get("num_outputs")
     have = len(node.outputs)
     return f"num_outputs is {wanted} and it has {have} outputs" if wanted is not None and wanted != have else None
+
+
+def parts(node: Node) -> str | None:
+    """Something for each output, outside of branches."""
+    wanted, x, axis = node.attributes.get("num_outputs"), extents(node, 0), node.attr("axis", 0)
+    if node.graph.parent is not None:  # a branch may be for other ranks, and never run for this one
+        return None
+    if wanted is None or x is None or not -len(x) <= axis < len(x) or not isinstance(extent := x[axis], int):
+        return None
+    part = -(-extent // wanted)  # the last part is the smaller one
+    return f"an extent of {extent} does not make {wanted} parts of {part}" if 0 < extent <= part * (wanted - 1) else None
+
+
+def lists(node: Node) -> str | None:
+    """What must be a list is one. Unsqueeze alone takes a single axis without it."""
+    for index in LISTS[node.op_type]:
+        shape = extents(node, index)
+        if shape is not None and len(shape) != 1 and not (node.op_type == "Unsqueeze" and not shape):
+            return f"its input {index} has the shape {list(shape)} and must be a list"
+    return None
+
+
+LISTS = {
+    "Slice": (1, 2, 3, 4), "Squeeze": (1,), "Unsqueeze": (1,), "Split": (1,),
+    **{f"Reduce{what}": (1,) for what in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
+}  # fmt: skip
+"""Inputs that are lists of axes, of positions or of sizes."""
+
+
+def bounds(node: Node) -> str | None:
+    """The bounds of Clip are single numbers."""
+    for index, what in ((1, "min"), (2, "max")):
+        shape = extents(node, index)
+        if shape is not None and shape != () and (len(shape) != 1 or differ(shape[0], 1)):
+            return f"its {what} has the shape {list(shape)} and must be a single number"
+    return None
 
 
 def same_rank(node: Node) -> str | None:
@@ -190,11 +165,19 @@ def per_channel(node: Node) -> str | None:
 
 
 def groups(node: Node) -> str | None:
-    """Channels that can be split into groups."""
+    """Channels that can be split into groups, and a scale and a bias for each channel; before opset 21, for each group."""
     x, groups = extents(node, 0), node.attributes.get("num_groups")
     if x is None or len(x) < 2 or not isinstance(x[1], int) or not groups:
         return None
-    return f"{x[1]} channels cannot be split into {groups} groups" if x[1] % groups else None
+    if x[1] % groups:
+        return f"{x[1]} channels cannot be split into {groups} groups"
+    of_channels = node.graph.model.opsets.get("", 0) >= 21
+    wanted = x[1] if of_channels else groups
+    for index, what in ((1, "scale"), (2, "bias")):
+        shape = extents(node, index)
+        if shape is not None and (len(shape) != 1 or differ(shape[0], wanted)):
+            return f"its {what} has the shape {list(shape)} and there are {wanted} {'channels' if of_channels else 'groups'}"
+    return None
 
 
 def depth_to_space(node: Node) -> str | None:

@@ -46,10 +46,11 @@ def _graph(graph: Graph, source: tensors.Source) -> None:
             raise _arity(source, node, "inputs", len(node.inputs), operator.inputs)
         if len(node.outputs) > operator.outputs:
             raise _arity(source, node, "outputs", len(node.outputs), (1, operator.outputs))
-        if None in node.inputs and None in node.inputs[: operator.needed]:
-            index = node.inputs.index(None)
-            what = f"node {short(node.label)!r} ({node.op}) leaves out input {index}"
-            raise ModelError("invalid", f"{source.path}: {what}, which it needs")
+        if None in node.inputs:
+            needed = (i for i, given in enumerate(node.inputs) if given is None and not operator.needed <= i < operator.variadic)
+            if (index := next(needed, None)) is not None:
+                what = f"node {short(node.label)!r} ({node.op}) leaves out input {index}"
+                raise ModelError("invalid", f"{source.path}: {what}, which it needs")
         if given := node.proto.attribute:
             attributes.check(graph.model, node, given, operator, source)
         elif operator.required:
@@ -63,8 +64,20 @@ def _look_up(model: Model, node: Node) -> attributes.Known:
             f"{model.skeleton.path}: node {short(node.label)!r} is of {short(node.domain or 'ai.onnx')!r}, a domain that is not"
             " among those of opset_import",
         )
+    schema = model.schema(node)
     newest = onnx.defs.get_schema(node.op_type) if not node.domain and onnx.defs.has(node.op_type) else None
-    return attributes.Known(model.schema(node), newest)
+    where = f"{model.skeleton.path}: node {short(node.label)!r} ({node.op})"
+    if schema is None and newest is not None and node.op_type not in _OF_OLD:
+        raise ModelError("invalid", f"{where}: opset {model.opsets[node.domain]}, which the model imports, does not have it yet")
+    if schema is not None and schema.deprecated and node.op_type not in _GONE_AND_RUN:
+        raise ModelError("invalid", f"{where}: ONNX does not have it from opset {schema.since_version} on")
+    return attributes.Known(schema, newest)
+
+
+_OF_OLD = frozenset({"LayerNormalization", "MeanVarianceNormalization", "ThresholdedRelu"})
+"""Operators that ONNX Runtime has had in opset 1 already, so there are models of older opsets with them."""
+_GONE_AND_RUN = frozenset({"GroupNormalization"})
+"""Only its form of opset 18 was taken back, and runtimes run it."""
 
 
 def _arity(source: tensors.Source, node: Node, what: str, have: int, allowed: tuple[int, int]) -> ModelError:
