@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided hostile ecosystem test-cluster clean
+	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided differential hostile ecosystem test-cluster clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -92,6 +92,9 @@ hostile: $(VENV)/dev  ## Six commands on hostile models, and on those of a folde
 	@rm -rf .bench/hostile && mkdir -p .bench/hostile
 	$(BIN)/python fuzz/hostile.py --write .bench/hostile/own
 	$(BIN)/python bench/hostile.py .bench/hostile/own $(SET) --output docs/trust.md
+
+differential: $(VENV)/dev  ## Single faults through check and through ONNX Runtime, into docs/fuzzing.md; CORPORA as for ecosystem.
+	$(BIN)/python fuzz/differential.py $(CORPORA) --count 50000 --output docs/fuzzing.md
 
 fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 	@$(PIP) install atheris

@@ -174,10 +174,14 @@ def record(path: Path, title: str, first: int, counts: Counts) -> None:
     """Write what came of a run into its section of the page."""
     rows = "\n".join(f"| {name} | {n:,} |" for name, n in counts.most_common())
     made = f"numbers {first:,} to {first + executions(counts) - 1:,}, {counts['FAILED']} failed"
-    table = f"| outcome | executions |\n|---|---|\n{rows}"
-    text = f"<!-- {title} -->\n**{executions(counts):,} executions**: {made}.\n\n{table}\n<!-- end -->"
+    record_text(path, title, f"**{executions(counts):,} executions**: {made}.\n\n| outcome | executions |\n|---|---|\n{rows}")
+
+
+def record_text(path: Path, title: str, text: str) -> None:
+    """Replace a section of the page."""
     page = path.read_text(encoding="utf-8")
-    page, times = re.subn(rf"<!-- {title} -->.*?<!-- end -->", lambda _: text, page, flags=re.DOTALL)
+    section = f"<!-- {title} -->\n{text}\n<!-- end -->"
+    page, times = re.subn(rf"<!-- {title} -->.*?<!-- end -->", lambda _: section, page, flags=re.DOTALL)
     if times != 1:
         raise SystemExit(f"{path} has no place for this: a line <!-- {title} --> and after it one <!-- end -->")
     path.write_text(page, encoding="utf-8")

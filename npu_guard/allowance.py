@@ -26,7 +26,7 @@ _NODE_BYTES, _DRAW = 6000, 1e-4
 """What a node takes of ONNX Runtime's memory, and the seconds of drawing an input or comparing an output, however small."""
 _FREE_NODES, _FREE_MACS, _FREE_BYTES = 2000, 2_000_000, 4 << 20
 """Claims that need no weights."""
-_NODES, _MACS, _CLAIMED = 1 / 64, 10**5, 10**4
+_NODES, _MACS, _CLAIMED = 1 / 512, 10**5, 10**4
 """Nodes, MACs and bytes of activations that are believed for each byte of weights. Networks have 5 to 4,000 MACs."""
 _KEY = "in [tool.npu-guard.limits] gives it more"
 TIME, MEMORY = f"'run-seconds' {_KEY}", f"'run-bytes' {_KEY}"
@@ -70,6 +70,14 @@ def of(limits: Limits, *models: tuple[Document, Analysis], int8: bool = False) -
     """For running each of these models, one after the other. `int8` is for quantizing them, which keeps all activations."""
     found = [_of(limits, document, analysis, int8=int8) for document, analysis in models]
     return Allowance(*(max(getattr(a, name) for a in found) for name in Allowance.__slots__))
+
+
+def hopeless(limits: Limits, *documents: Document) -> str:
+    """Why no model of these will be run, whatever their analysis says; empty where that depends on it."""
+    nodes, weights = (max(counts) for counts in zip(*((len(d.proto.graph.node), _weights(d)) for d in documents), strict=True))
+    most = _BYTES + weights * (6 + _CLAIMED) + min(nodes, _FREE_NODES + int(weights * _NODES)) * _NODE_BYTES
+    least = Allowance(0.0, 0.0, min(most, _LARGEST) if limits.run_bytes is None else limits.run_bytes, nodes * _NODE_BYTES)
+    return least.refusal(0)
 
 
 def _of(limits: Limits, document: Document, analysis: Analysis, *, int8: bool) -> Allowance:

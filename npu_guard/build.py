@@ -20,18 +20,22 @@ def build(skeleton: Skeleton) -> Model:
     if not skeleton.proto.graph.node and not skeleton.proto.graph.output:
         raise ModelError("invalid", f"{skeleton.path}: the graph has neither nodes nor outputs; there is nothing in it to check")
     model = Model(skeleton)
-    _fill(model.graph, [0, 0])
+    _fill(model.graph, [0, 0, -1, 0])
     return model
 
 
 def _bound(graph: Graph, counts: list[int]) -> None:
-    """Refuse what is larger than the limits before a view of it is made. `counts`: nodes and tensors so far."""
+    """Refuse what is larger than the limits before a view of it is made. `counts`: nodes, tensors, graphs, attributes."""
     skeleton = graph.model.skeleton
     counts[0] += len(graph.proto.node)
     counts[1] += len(graph.proto.initializer) + len(graph.proto.sparse_initializer)
+    counts[2] += 1
+    counts[3] += sum(len(node.attribute) for node in graph.proto.node)
     for what, key, have, limit in (
         ("nodes:", "nodes", counts[0], skeleton.limits.nodes),
         ("tensors:", "tensors", counts[1], skeleton.limits.tensors),
+        ("graphs in nodes:", "graphs", counts[2], skeleton.limits.graphs),
+        ("attributes of nodes:", "attributes", counts[3], skeleton.limits.attributes),
         ("graphs nested in nodes, in levels:", "nesting", len(graph.path), skeleton.limits.nesting),
     ):
         if have > limit:

@@ -17,21 +17,25 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Bounds on what a model file may say. Each refuses the model with kind `limit` and names itself."""
 
-    nodes: Count = 300_000
+    nodes: Count = 100_000
     """Operators in all graphs, model-local functions expanded."""
-    tensors: Count = 300_000
+    tensors: Count = 100_000
     """Initializers in all graphs."""
-    values: Count = 400_000
+    values: Count = 200_000
     """Inputs, outputs and values whose shape is noted, of a graph."""
-    structure_bytes: Count = 1 << 27
+    attributes: Count = 400_000
+    """Attributes of all nodes."""
+    structure_bytes: Count = 96 << 20
     """What is left of a file without its weights."""
     fields: Count = 1 << 23
     """Fields of one protobuf message: a graph of 100,000 nodes has 300,000."""
     nesting: Annotated[int, msgspec.Meta(ge=1, le=32)] = 32
     """Graphs inside nodes inside graphs. Protobuf's 100 messages and ONNX Runtime end at 32, so it can only be lowered."""
+    graphs: Count = 10_000
+    """Graphs inside nodes, in all; ONNX's inference takes the square of their number."""
     call_depth: Annotated[int, msgspec.Meta(ge=1, le=512)] = 128
     """Model-local functions that call each other; the inliner recurses over them."""
-    name_bytes: Count = 1 << 24
+    name_bytes: Count = 1 << 20
     """The longest name of a node, value or operator."""
     text_bytes: Count = 1 << 26
     """A file in ONNX's text format, which is for models written by hand."""

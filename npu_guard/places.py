@@ -140,8 +140,10 @@ def _frames(node: Node) -> Iterator[tuple[str, int, str]]:
 
 def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known | None:
     """What the nearest nodes that know it, on both sides, agree upon."""
-    if not node.graph.model.traced:
+    model = node.graph.model
+    if not model.traced or model.surveys <= 0:
         return None
+    model.surveys -= 1
     answers: set[_Known] = set()
     for step in (_producers, _readers):
         seen, pending, found = {node}, step(node), False

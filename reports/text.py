@@ -17,6 +17,8 @@ _VERDICT = {
     Verdict.UNREADABLE: ("UNREADABLE", "bold red"),
 }
 _SHOWN_NODES = 3
+_SHOWN_GROUPS = 1000
+"""Of a model; nobody reads more, and a log of megabytes helps no one."""
 
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
@@ -62,15 +64,25 @@ def _model(page: _Page, model: ModelReport) -> None:
     for note in model.notes:
         page.print(page.style(f"  note: {printable(note)}", "dim"))
     shown = [f for f in model.findings if f.suppressed is None]
+    room, told = _SHOWN_GROUPS, 0
     for scope, findings in _by_scope(shown):
+        if not room:
+            break
         page.print()
         page.print(page.style(printable(".".join(scope)) if scope else "(top level)", "bold"))
         for source, groups in _by_line(alike(model, findings)):
-            for group in groups:
+            if not room:
+                break
+            for group in groups[:room]:
                 _group(page, group)
+                told += len(group.findings)
+            room -= min(room, len(groups))
             if source is not None:
                 where = f"{printable(source.file)}:{source.line} in {printable(source.function)}"
                 page.print(page.style(f"{'':<21}{where}", "cyan"))
+    if told < len(shown):
+        page.print()
+        page.print(page.style(f"... and {len(shown) - told:,} more findings; --format json has them all", "bold"))
     if shown:
         _advice(page, model, shown)
     page.print()

@@ -54,6 +54,8 @@ g (float[4] x) => (float[4] y) { h = local.outer(x) y = local.inner(h) }
         ("tensors", 2, CHAIN),
         ("name-bytes", 6, CHAIN.replace("scale", "s")),
         ("nesting", 2, NESTED),
+        ("graphs", 4, NESTED),
+        ("attributes", 4, NESTED),
         ("call-depth", 2, CALLS),
         ("elements", 32, CHAIN),
     ],
