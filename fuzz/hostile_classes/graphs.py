@@ -15,6 +15,23 @@ BRANCHES = "y = If(c) <then_branch = t () => (float[1,4] a) {{ {} }}, else_branc
 CX = "bool c, float[1,4] x"
 
 
+def _branches(count: int) -> bytes:
+    """So many Ifs, each of which has two graphs."""
+
+    def body(name: bytes) -> bytes:
+        return node(b"Relu", [b"x"], [name]) + block(2, b"b") + block(12, value(name, 1, 4))
+
+    def branch(which: bytes, name: bytes) -> bytes:
+        return block(5, block(1, which) + block(6, body(name)) + number(20, 5))
+
+    made = (
+        node(b"If", [b"c"], [b"y%d" % i], branch(b"then_branch", b"t%d" % i) + branch(b"else_branch", b"e%d" % i))
+        for i in range(count)
+    )
+    condition = block(11, value(b"c", element=9))
+    return model(graph(b"".join(made), condition, y=value(b"y0", 1, 4)))
+
+
 def raw_type(*extents: int, name: bytes = b"x") -> bytes:
     """A model whose input has these extents."""
     return model(graph(RELU, x=value(name, *extents), y=block(1, b"y")))
@@ -200,7 +217,7 @@ def cases() -> Iterator[Case]:
         ("nodes-1200000", "1.2 million nodes", model(graph(node(b"Relu", [b"x"], [b"t"]) * 1_200_000)), ("limit",), "nodes"),
         ("inputs-500000", "half a million inputs", model(graph(RELU, b"".join(block(11, value(b"i%d" % i, 1)) for i in range(500_000)))), ("limit",), "values"),
         ("weights-400000", "400,000 weights", model(graph(RELU, block(5, number(1, 1) + number(2, 1) + block(8, b"w") + block(9, bytes(4))) * 400_000)), ("limit",), "tensors"),
-        ("branches-10002", "5,001 Ifs", model(graph(node(b"If", [b"c"], [b"y"], block(5, block(1, b"then_branch") + block(6, graph(RELU)) + number(20, 5)) + block(5, block(1, b"else_branch") + block(6, graph(RELU)) + number(20, 5))) * 5_001)), ("limit",), "graphs"),
+        ("branches-10002", "5,001 Ifs", _branches(5_001), ("limit",), "graphs"),
         ("attributes-1000000", "10,000 nodes of 100 attributes", model(graph(node(b"Op", [b"x"], [b"t"], block(7, b"own") + b"".join(block(5, block(1, b"a%d" % i) + number(3, 1) + number(20, 2)) for i in range(100))) * 10_000), block(8, block(1, b"own") + number(2, 1))), ("limit",), "attributes"),
         ("name-2000000", "a name of two million letters", model(graph(node(b"Relu", [b"x"], [b"y"], block(3, b"n" * 2_000_000)))), ("limit",), "name"),
         ("sequences-99990", "99,990 sequences that no one reads", model(graph(b"".join(node(b"SequenceConstruct", [b"x"], [b"q%d" % i]) for i in range(99_990)) + RELU)), (ACCEPT,), ""),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=str))
 @with_profile
 @with_format
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
 @click.option("--report", "reports", metavar="FORMAT:FILE", multiple=True, help="Write one more result; may be repeated.")
 @with_fail_on
 @click.option("--allow-undecided", is_flag=True, help="Exit with 0 where nothing failed but a rule could not tell.")

@@ -22,7 +22,7 @@ from npu_guard.terminal import complain, show, write
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
 )
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
 @click.option(
     "--fail-on", type=click.Choice(("refused", "disagreement", "never")), default="refused", show_default=True,
     help="What makes the exit code 1: that the compiler refuses, or that the two differ.",

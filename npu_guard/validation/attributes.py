@@ -89,8 +89,9 @@ def check(
                 raise ModelError("invalid", f"{path}: {where()} is {value}; it must be at least 1")
             if name == "axis" and abs(value) > tensors.MAX_RANK:
                 raise ModelError("invalid", f"{path}: {where()} is {value}, beyond any tensor's rank")
-            if value not in (0, 1) and (node.op_type, name) in _SWITCHES and operator.complete:
-                raise ModelError("invalid", f"{path}: {where()} is {value}; it must be 0 or 1")
+            most = _CHOICES.get((node.op_type, name))
+            if most is not None and not 0 <= value <= most:
+                raise ModelError("invalid", f"{path}: {where()} is {value}; it must be 0 {'or' if most == 1 else 'to'} {most}")
         elif kind == _A.INTS:
             if name in ("strides", "dilations", "kernel_shape") and any(not 0 < i <= tensors.MAX_DIM for i in value):
                 raise ModelError("invalid", f"{path}: {where()} is {_listed(value)}; every entry must be at least 1")
@@ -159,12 +160,15 @@ _POSITIVE = frozenset(
         "size",
     }
 )
-_SWITCHES = frozenset({
-    ("Mod", "fmod"), *((op, name) for op in ("CumSum", "CumProd") for name in ("exclusive", "reverse")),
-    ("NonMaxSuppression", "center_point_box"), *((op, "layout") for op in ("LSTM", "GRU", "RNN")), ("LSTM", "input_forget"),
-    ("GRU", "linear_before_reset"),
-})  # fmt: skip
-"""Integers that stand for no and yes, and that runtimes refuse where they are something else."""
+_CHOICES = {
+    **dict.fromkeys((
+        ("Mod", "fmod"), ("NonMaxSuppression", "center_point_box"), ("MaxPool", "storage_order"), ("LSTM", "input_forget"),
+        ("GRU", "linear_before_reset"), *((op, "layout") for op in ("LSTM", "GRU", "RNN")),
+        *((op, name) for op in ("CumSum", "CumProd") for name in ("exclusive", "reverse")),
+    ), 1),
+    ("TreeEnsemble", "post_transform"): 4, ("TreeEnsemble", "aggregate_function"): 3,
+}  # fmt: skip
+"""The largest of integers that stand for words, no and yes among them, and that runtimes refuse where they are something else."""
 
 
 def _words(operators: str, name: str, words: str) -> dict[tuple[str, str], frozenset[bytes]]:

@@ -79,6 +79,18 @@ def _cumsum(node: Node, constants: Constants, assumed: bool) -> str | None:
     return None if -len(x.shape) <= at < len(x.shape) else f"its axis is {at} and its input has rank {len(x.shape)}"
 
 
+def _slice(node: Node, constants: Constants, assumed: bool) -> str | None:
+    x, axes = node.input(0), node.input(3)
+    if x is None or x.shape is None or axes is None or axes.initializer is None or (found := constants.get(axes)) is None:
+        return None
+    rank = len(x.shape)
+    named = [int(i) for i in found.reshape(-1)[: rank + 1]]
+    wrong = next((i for i in named if not -rank <= i < rank), None)
+    if wrong is not None:
+        return f"it names axis {wrong} and its input has rank {rank}"
+    return f"its axes {_listed(found)} name one twice" if len({i % rank for i in named}) < len(named) else None
+
+
 def _range(node: Node, constants: Constants, assumed: bool) -> str | None:
     step = _value(node, constants, 2)
     return "its step is 0" if step is not None and step.size == 1 and not step.any() else None
@@ -106,6 +118,7 @@ CHECKS: dict[str, Check] = {
     "CumSum": _cumsum,
     "Dropout": _dropout,
     "Range": _range,
+    "Slice": _slice,
     "ConstantOfShape": _filled,
     "Expand": _not_negative("shape", 1),
     "Tile": _not_negative("repeats", 1),
