@@ -41,6 +41,17 @@ class Case:
         return path
 
 
+def later(build: Callable[[], bytes]) -> Make:
+    """For bytes that are too many to keep: they are made where they are written."""
+
+    def make(folder: Path) -> Path:
+        path = folder / "m.onnx"
+        path.write_bytes(build())
+        return path
+
+    return make
+
+
 def header(opset: int = 20, ir: int = 10, more: str = "") -> str:
     """The head of a model in ONNX text."""
     return f'<ir_version: {ir}, opset_import: ["" : {opset}{more}]>'

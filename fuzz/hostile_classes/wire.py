@@ -10,7 +10,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 
-from hostile_classes.case import ACCEPT, RELU, Case, block, graph, model, node, number, text, value, varint
+from hostile_classes.case import ACCEPT, RELU, Case, block, graph, later, model, node, number, text, value, varint
 
 FORMATS = ("not-onnx",)
 BROKEN = ("not-onnx", "truncated")
@@ -181,19 +181,12 @@ def cases() -> Iterator[Case]:
         "",
         number(1, 8) + block(7, block(1, b"") + block(2, b"")) + block(8, number(2, 20)),
     )
-    yield Case("fields-many", "wire", "nine million fields", ("limit",), "fields", GOOD + number(15, 0) * 9_000_000, alone=True)
-    yield Case(
-        "structure-large", "wire", "a doc string of 200 MB", ("limit",), "bytes", GOOD + block(6, b"d" * (200 << 20)), alone=True
-    )
-    yield Case(
-        "names-large",
-        "wire",
-        "100 names of 2 MB",
-        ("limit",),
-        "bytes",
-        model(graph(b"".join(node(b"Relu", [b"x"], [b"%d" % i + b"n" * (2 << 20)]) for i in range(100)))),
-        alone=True,
-    )
+    for name, what, named, build in (
+        ("fields-many", "nine million fields", "fields", lambda: GOOD + number(15, 0) * 9_000_000),
+        ("structure-large", "a doc string of 200 MB", "bytes", lambda: GOOD + block(6, b"d" * (200 << 20))),
+        ("names-large", "100 names of 2 MB", "bytes", lambda: model(graph(b"".join(node(b"Relu", [b"x"], [b"%d" % i + b"n" * (2 << 20)]) for i in range(100))))),
+    ):  # fmt: skip
+        yield Case(name, "wire", what, ("limit",), named, later(build), alone=True)
 
     # where a tensor keeps its data
     raw, floats = block(9, bytes(8000)), block(4, bytes(8000))
