@@ -58,6 +58,7 @@ FORBIDDEN = {
     "does not fit into": "a window larger than its input",
     "shape inference refuses": "what ONNX's own inference refuses",
     "does not broadcast to the input": "a slope with more axes than its input",
+    "its sizes are .* and must be more than 0": "extents that are none",
     "its (scale|bias) has the shape": "a scale or bias that is not one for each channel",
 }
 """What `check` refuses although ONNX Runtime runs it, by what `check` says: ONNX forbids it."""

@@ -206,6 +206,7 @@ BAD_CONSTANTS: dict[str, tuple[str, str, str, str, str]] = {
     "split-table": ("sizes of rank 2", "y, z = Split<axis=1>(x, s)", "float[1,4] x", "int64[1,2] s = {2,2}", "input 1"),
     "split-too-many": ("more parts than there are rows", "y, z, v = Split<axis=1, num_outputs=3>(x)", "float[1,2] x", "", "parts"),
     "split-nothing-left": ("nothing left for the last part", "y, z, v, u = Split<axis=1, num_outputs=4>(x)", "float[1,5] x", "", "parts"),
+    "div-zero": ("integers divided by 0", "y = Div(x, d)", "int64[1,4] x", "int64[4] d = {1,2,0,4}", "(Div)"),
     "dropout-ratio": ("a ratio of 1", "y = Dropout(x, r)", "float[1,4] x", "float r = {1}", "ratio"),
     "weights-shape": ("weights that do not broadcast", "y = Add(x, w)", "float[1,4] x", "float[3] w = {1,2,3}", "(Add)"),
     "quantize-zero-point": ("a zero point of another length", "h = QuantizeLinear(x, s, z) y = DequantizeLinear(h, s, z)", "float[1,4] x", "float s = {1}, uint8[4] z = {0,0,0,0}", "QuantizeLinear"),

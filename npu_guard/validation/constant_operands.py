@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 
 from npu_guard.fold import Array, Constants
 from npu_guard.graph import Node
@@ -103,6 +104,17 @@ def _filled(node: Node, constants: Constants, assumed: bool) -> str | None:
     return _not_negative("shape", 0)(node, constants, assumed)
 
 
+def _divisor(node: Node, constants: Constants, assumed: bool) -> str | None:
+    divisor = node.input(1)
+    if divisor is None or divisor.initializer is None or divisor.dtype not in _INTEGERS:
+        return None
+    found = constants.get(divisor)
+    return f"it divides integers by {_listed(found)}" if found is not None and not found.all() else None
+
+
+_INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
+
+
 def _dropout(node: Node, constants: Constants, assumed: bool) -> str | None:
     ratio = _value(node, constants, 1)
     wrong = ratio is not None and ratio.size == 1 and not 0 <= float(ratio.reshape(-1)[0]) < 1
@@ -116,6 +128,7 @@ CHECKS: dict[str, Check] = {
     "Pad": _pad,
     "Gather": _gather,
     "CumSum": _cumsum,
+    "Div": _divisor,
     "Dropout": _dropout,
     "Range": _range,
     "Slice": _slice,

@@ -65,7 +65,7 @@ def _look_up(model: Model, node: Node) -> attributes.Known:
             " among those of opset_import",
         )
     schema = model.schema(node)
-    newest = onnx.defs.get_schema(node.op_type) if not node.domain and onnx.defs.has(node.op_type) else None
+    newest = onnx.defs.get_schema(node.op_type, node.domain) if onnx.defs.has(node.op_type, node.domain) else None
     where = f"{model.skeleton.path}: node {short(node.label)!r} ({node.op})"
     if schema is None and newest is not None and node.op_type not in _OF_OLD:
         raise ModelError("invalid", f"{where}: opset {model.opsets[node.domain]}, which the model imports, does not have it yet")
