@@ -223,9 +223,10 @@ def test_everything_by_keyboard(show: Show, model: Path) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("tab", name="Graph")).to_be_focused()
+    first = page.locator(".canvas .box[aria-label^='graph input']")
+    expect(first).to_be_visible()  # the graph is laid out when its tab is opened
     for _ in range(7):  # theme, then the graph's five buttons, then the graph
         page.keyboard.press("Tab")
-    first = page.locator(".canvas .box[aria-label^='graph input']")
     expect(first).to_be_focused()
     page.keyboard.press("ArrowDown")
     body = page.locator(".canvas .box[aria-label^='Module body,']")
