@@ -20,29 +20,40 @@ def build(skeleton: Skeleton) -> Model:
     if not skeleton.proto.graph.node and not skeleton.proto.graph.output:
         raise ModelError("invalid", f"{skeleton.path}: the graph has neither nodes nor outputs; there is nothing in it to check")
     model = Model(skeleton)
-    _fill(model.graph, [0, 0, -1, 0])
+    _fill(model.graph, _Counts())
     return model
 
 
-def _bound(graph: Graph, counts: list[int]) -> None:
-    """Refuse what is larger than the limits before a view of it is made. `counts`: nodes, tensors, graphs, attributes."""
-    skeleton = graph.model.skeleton
-    counts[0] += len(graph.proto.node)
-    counts[1] += len(graph.proto.initializer) + len(graph.proto.sparse_initializer)
-    counts[2] += 1
-    counts[3] += sum(len(node.attribute) for node in graph.proto.node)
+class _Counts:
+    """What there is in the graphs so far."""
+
+    __slots__ = ("attributes", "graphs", "nodes", "tensors")
+
+    def __init__(self) -> None:
+        self.nodes = self.tensors = self.attributes = 0
+        self.graphs = -1  # the outermost is in no node
+
+
+def _bound(graph: Graph, counts: _Counts) -> None:
+    """Refuse what is larger than the limits before a view of it is made."""
+    proto, skeleton = graph.proto, graph.model.skeleton
+    limits = skeleton.limits
+    counts.nodes += len(proto.node)
+    counts.tensors += len(proto.initializer) + len(proto.sparse_initializer)
+    counts.graphs += 1
+    counts.attributes += sum(len(node.attribute) for node in proto.node)
     for what, key, have, limit in (
-        ("nodes:", "nodes", counts[0], skeleton.limits.nodes),
-        ("tensors:", "tensors", counts[1], skeleton.limits.tensors),
-        ("graphs in nodes:", "graphs", counts[2], skeleton.limits.graphs),
-        ("attributes of nodes:", "attributes", counts[3], skeleton.limits.attributes),
-        ("graphs nested in nodes, in levels:", "nesting", len(graph.path), skeleton.limits.nesting),
+        ("nodes:", "nodes", counts.nodes, limits.nodes),
+        ("tensors:", "tensors", counts.tensors, limits.tensors),
+        ("graphs in nodes:", "graphs", counts.graphs, limits.graphs),
+        ("attributes of nodes:", "attributes", counts.attributes, limits.attributes),
+        ("graphs nested in nodes, in levels:", "nesting", len(graph.path), limits.nesting),
     ):
         if have > limit:
             raise exceeded(skeleton.path, what, have, key, limit)
 
 
-def _fill(graph: Graph, counts: list[int]) -> None:
+def _fill(graph: Graph, counts: _Counts) -> None:
     _bound(graph, counts)
     name, proto, values = graph.model.skeleton.path, graph.proto, graph.values
     # Before IR version 4 every initializer had to be listed as an input too, and was none.
@@ -83,7 +94,7 @@ def _initializer(graph: Graph, value_name: str, tensor: onnx.TensorProto | None)
     value.initializer = tensor if tensor is not None else onnx.TensorProto(name=value_name)
 
 
-def _node(graph: Graph, proto: onnx.NodeProto, counts: list[int]) -> Node:
+def _node(graph: Graph, proto: onnx.NodeProto, counts: _Counts) -> Node:
     node = Node(proto, graph)
     if not node.op_type:
         raise ModelError("invalid", f"{graph.model.skeleton.path}: node {short(node.name)!r} has no operator type")
@@ -127,7 +138,7 @@ def _node(graph: Graph, proto: onnx.NodeProto, counts: list[int]) -> Node:
     return node
 
 
-def _body(graph: Graph, node: Node, attribute: str, proto: onnx.GraphProto, counts: list[int]) -> None:
+def _body(graph: Graph, node: Node, attribute: str, proto: onnx.GraphProto, counts: _Counts) -> None:
     body = Graph(graph.model, proto, graph, (*graph.path, f"{short(text(node.proto.name) or node.op_type)}.{attribute}"))
     found = node.subgraphs if isinstance(node.subgraphs, list) else []
     found.append((attribute, body))

@@ -145,11 +145,11 @@ def _arrays(path: Path) -> dict[str, Array]:
         raise UsageError(f"calibration {path.name}: not an .npz file or a folder of .npy files ({error})") from None
 
 
-def _numbers(array: Array | bytes) -> Array:
-    """What an entry of an archive holds, where it is an array; any other file in it comes as bytes."""
-    if isinstance(array, bytes):
+def _numbers(loaded: object) -> Array:
+    """What numpy loaded, if it is an array: any other file in an archive comes as bytes, and an archive called .npy as one."""
+    if not isinstance(loaded, np.ndarray):
         raise ValueError("it has files that are no arrays")
-    return array
+    return loaded
 
 
 def _samples(path: Path, spec: Spec, array: Array) -> list[Array]:

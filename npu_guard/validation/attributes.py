@@ -13,6 +13,7 @@ from npu_guard.validation import tensors
 _A = onnx.AttributeProto
 _OPTION = onnx.defs.OpSchema.FormalParameterOption
 MANY = 2**31
+_ANY = (-(2**63), 2**63)
 
 
 class Known:
@@ -89,9 +90,11 @@ def check(
                 raise ModelError("invalid", f"{path}: {where()} is {value}; it must be at least 1")
             if name == "axis" and abs(value) > tensors.MAX_RANK:
                 raise ModelError("invalid", f"{path}: {where()} is {value}, beyond any tensor's rank")
-            most = _CHOICES.get((node.op_type, name))
-            if most is not None and not 0 <= value <= most:
-                raise ModelError("invalid", f"{path}: {where()} is {value}; it must be 0 {'or' if most == 1 else 'to'} {most}")
+            least, most = _RANGES.get((node.op_type, name), _ANY) if operator.complete else _ANY
+            if not least <= value <= most:
+                raise ModelError(
+                    "invalid", f"{path}: {where()} is {value}; it must be {least} {'or' if most == 1 else 'to'} {most}"
+                )
         elif kind == _A.INTS:
             if name in ("strides", "dilations", "kernel_shape") and any(not 0 < i <= tensors.MAX_DIM for i in value):
                 raise ModelError("invalid", f"{path}: {where()} is {_listed(value)}; every entry must be at least 1")
@@ -147,28 +150,20 @@ _FIELDS = {
 }  # fmt: skip
 _MESSAGES = frozenset({_A.TENSOR, _A.GRAPH, _A.SPARSE_TENSOR, _A.TYPE_PROTO})
 _POSITIVE = frozenset(
-    {
-        "group",
-        "blocksize",
-        "num_heads",
-        "num_groups",
-        "hidden_size",
-        "q_num_heads",
-        "kv_num_heads",
-        "num_outputs",
-        "offset_group",
-        "size",
-    }
+    {"group", "blocksize", "num_heads", "num_groups", "hidden_size", "q_num_heads", "kv_num_heads", "num_outputs", "offset_group"}
 )
-_CHOICES = {
+
+
+_RANGES = {
     **dict.fromkeys((
         ("Mod", "fmod"), ("NonMaxSuppression", "center_point_box"), ("MaxPool", "storage_order"), ("LSTM", "input_forget"),
         ("GRU", "linear_before_reset"), *((op, "layout") for op in ("LSTM", "GRU", "RNN")),
         *((op, name) for op in ("CumSum", "CumProd") for name in ("exclusive", "reverse")),
-    ), 1),
-    ("TreeEnsemble", "post_transform"): 4, ("TreeEnsemble", "aggregate_function"): 3,
+    ), (0, 1)),
+    ("TreeEnsemble", "post_transform"): (0, 4), ("TreeEnsemble", "aggregate_function"): (0, 3),
+    ("LRN", "size"): (1, tensors.MAX_DIM),
 }  # fmt: skip
-"""The largest of integers that stand for words, no and yes among them, and that runtimes refuse where they are something else."""
+"""Integers that stand for words, no and yes among them, or for a count, and that runtimes refuse where they are anything else."""
 
 
 def _words(operators: str, name: str, words: str) -> dict[tuple[str, str], frozenset[bytes]]:

@@ -83,11 +83,14 @@ DAMAGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("header", ENTRIES.values(), ids=list(ENTRIES))
-def test_calibration_folder_is_refused(cli: Cli, write: Write, tmp_path: Path, header: bytes) -> None:
+FILES = {**{name: entry(header) for name, header in ENTRIES.items()}, "an archive": archive("x.npy", entry(b"(1, 8, 24, 24)"))}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=list(FILES))
+def test_calibration_folder_is_refused(cli: Cli, write: Write, tmp_path: Path, content: bytes) -> None:
     write(LARGE)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "x.npy").write_bytes(entry(header))
+    (tmp_path / "data" / "x.npy").write_bytes(content)
     done = cli("verify", "net.onnx", "net.onnx", "--calibration", "data")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
     assert "calibration data: " in done.err
