@@ -18,10 +18,9 @@ from npu_guard.errors import UsageError
 from npu_guard.files import write_atomic
 from npu_guard.fleet.scan import Progress, Tally
 from npu_guard.fleet.store import Run, Store
-from npu_guard.fleet.work import Done, Row
+from npu_guard.fleet.work import VERDICTS, Done, Row
 from npu_guard.printable import printable
 
-VERDICTS = ("pass", "fail", "undecided", "unreadable", "internal")
 _BADNESS = ("pass", "undecided", "fail", "unreadable", "internal")
 _KINDS = ("worse", "new", "better", "gone")
 _LISTED = 500
@@ -131,7 +130,7 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Chang
 def _verdicts(rows: Iterable[tuple[str, int, Row]]) -> dict[str, int]:
     counts = dict.fromkeys(VERDICTS, 0)
     for _, _, row in rows:
-        counts[row.verdict] = counts.get(row.verdict, 0) + 1
+        counts[row.verdict] += 1
     return counts
 
 

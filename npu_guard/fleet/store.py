@@ -20,7 +20,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
 from npu_guard.errors import UsageError
-from npu_guard.fleet.work import Done, Row
+from npu_guard.fleet.work import VERDICTS, Done, Row
 from npu_guard.printable import printable
 
 _NAME_BYTES = 1500
@@ -154,12 +154,16 @@ class Store:
             return set(connection.execute(sql.select(_REPORTED.c.name).where(_REPORTED.c.run == run)).scalars())
 
     def known(self, stamp: str, name: str, mark: str) -> Row | None:
-        """The result of a model that has not changed since, if it holds under this stamp."""
+        """The result of a model that has not changed since, if it holds under this stamp; a damaged one is none."""
         join = sql.select(_RESULTS.c.row).join(_MODELS, _MODELS.c.key == _RESULTS.c.key)
         here = (_MODELS.c.name == stored(name)) & (_MODELS.c.mark == mark) & (_RESULTS.c.stamp == stamp)
         with self._transaction() as connection:
             row = connection.execute(join.where(here)).scalar()
-        return None if row is None or not mark else _decoded(row)
+        if row is None or not mark:
+            return None
+        with contextlib.suppress(UsageError):
+            return _decoded(row)
+        return None
 
     def add(self, run: int, stamp: str, done: Done) -> bool:
         """Record a result, once for each run and name: False where that was done before."""
@@ -206,10 +210,13 @@ class Store:
 
 def _decoded(content: bytes) -> Row:
     try:
-        return msgspec.json.decode(content, type=Row)
+        row = msgspec.json.decode(content, type=Row)
+        if row.verdict not in VERDICTS:
+            raise ValueError(f"a verdict {row.verdict!r}")
     except (ValueError, RecursionError) as error:
         reason = printable(str(error), 200)
         raise UsageError(f"the store of results holds one that npu-guard never wrote ({reason}); take another store") from None
+    return row
 
 
 def without_password(url: str) -> str:

@@ -23,6 +23,7 @@ from npu_guard.validation import external
 
 SECONDS = 120.0
 """For one model, however it comes: what takes longer is a result of its own and holds nothing up."""
+VERDICTS = ("pass", "fail", "undecided", "unreadable", "internal")
 _SHOWN = 20
 _LASTING = frozenset({"not-onnx", "truncated", "unsupported-version", "limit"})
 """Refusals that follow from the file alone."""
@@ -43,6 +44,7 @@ class Row(msgspec.Struct, frozen=True):
 
     key: str
     verdict: str
+    """One of VERDICTS."""
     error_kind: str = ""
     error: str = ""
     rules: dict[str, tuple[int, int, int]] = {}

@@ -100,13 +100,24 @@ def test_a_result_belongs_to_the_structure(models: Path) -> None:
     assert len(set(keys.values())) == 15
 
 
-@pytest.mark.parametrize("content", [b"{}", b"\xf0", b"[" * 100_000, b""])
-def test_a_damaged_result_ends_in_a_sentence(models: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"{}", b"\xf0", b"[" * 100_000, b"", b'{"key":"k","verdict":"fine"}'])
+def test_a_damaged_result_is_made_again(models: Path, content: bytes) -> None:
     run(models, Counting())
     with sqlite3.connect(models.parent / "store.db") as database:
         database.execute("UPDATE results SET row = ?", (content,))
+    workers = Counting()
+    _, fleet = run(models, workers)
+    assert len(workers.seen) == 15
+    assert fleet.verdicts == VERDICTS
+    assert [p.verdicts["fail"] for p in fleet.trend] == [4, 4]
+
+
+def test_a_damaged_result_of_an_older_device_ends_in_a_sentence(models: Path) -> None:
+    run(models, Counting())
+    with sqlite3.connect(models.parent / "store.db") as database:
+        database.execute("UPDATE results SET row = ?", (b"{}",))
     with pytest.raises(UsageError, match="never wrote"):
-        run(models, Counting())
+        run(models, Counting(), Config(ignore=("NPU102",)))
 
 
 def test_killed_at_any_moment_the_store_is_whole(models: Path, tmp_path: Path) -> None:
