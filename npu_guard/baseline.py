@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ class Applied:
 def is_baseline(path: str) -> bool:
     """Whether a file is JSON that says which version of a schema of ours it has; any other is a model, if an unreadable one."""
     try:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
             head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")

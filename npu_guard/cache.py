@@ -159,7 +159,7 @@ def _holds(basis: Basis, folder: Path) -> bool:
 
 
 def _prepare(folder: Path) -> None:
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return
     folder.mkdir(parents=True)
     # Neither committed nor backed up.

@@ -48,7 +48,7 @@ def is_target(text: str) -> bool:
         return False
     name = found.group(1)
     # One letter before the colon is a drive, unless there is such a module.
-    return len(name) > 1 or Path(f"{name}.py").is_file() or Path(name, "__init__.py").is_file()
+    return len(name) > 1 or os.path.isfile(f"{name}.py") or os.path.isfile(f"{name}/__init__.py")
 
 
 def parse_input(text: str) -> Input:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -84,19 +85,19 @@ def find(start: Path) -> Path | None:
     """The configuration file that counts in a folder: the nearest one upwards, up to the repository's root."""
     for folder in (start, *start.parents):
         own = folder / "npu-guard.toml"
-        if own.is_file():
+        if os.path.isfile(own):
             return own
         project = folder / "pyproject.toml"
-        if project.is_file() and _section(project) is not None:
+        if os.path.isfile(project) and _section(project) is not None:
             return project
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):
             return None
     return None
 
 
 def root(start: Path) -> Path:
     """Root of the project around a folder: where `.git` is, else the folder itself."""
-    return next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start)
+    return next((folder for folder in (start, *start.parents) if os.path.exists(folder / ".git")), start)
 
 
 def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:

@@ -215,7 +215,7 @@ def _cause(error: BaseException) -> str:
 
 def _project_root() -> Path:
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return next((folder for folder in (here, *here.parents) if os.path.exists(folder / ".git")), here)
 
 
 def _parts(message: Any) -> Iterator[Any]:

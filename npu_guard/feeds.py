@@ -6,6 +6,7 @@ Inputs drawn from [0, 1) alone make Relu and Identity agree; so signs, wide rang
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,12 +125,12 @@ def calibration(path: Path, wanted: Sequence[Spec]) -> list[Feed]:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.npy")) if os.path.isdir(path) else [path]
     try:
         for file in files:
             if not stat.S_ISREG(file.stat().st_mode):  # a pipe would hang
                 raise UsageError(f"calibration {path.name}: {file.name} is not a regular file")
-        if path.is_dir():
+        if os.path.isdir(path):
             return {file.stem: _numbers(np.load(file, allow_pickle=False)) for file in files}
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())

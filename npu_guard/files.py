@@ -58,7 +58,7 @@ def write_atomic(path: Path, content: Iterable[bytes]) -> None:
     temporary = ""
     target = Path(os.path.realpath(path))  # a link stays one, and what it leads to is replaced
     try:
-        if target.exists() and not target.is_file():  # /dev/stdout, a named pipe: nothing that could be replaced
+        if os.path.exists(target) and not os.path.isfile(target):  # /dev/stdout, a named pipe: nothing that could be replaced
             with target.open("wb") as stream:
                 stream.writelines(content)
             return

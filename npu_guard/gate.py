@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
     lines = []
     found = baseline.read(known, profile) if known is not None else None
     if target is not None:
-        older = baseline.read(target, profile) if target.exists() else found
+        older = baseline.read(target, profile) if os.path.exists(target) else found
         found = baseline.make(report, profile, older)
         write(target, baseline.text(found))
         lines.append(f"wrote {target} with {len(found.entries)} entries")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -184,7 +185,7 @@ def relative(file: str, root: Path | None) -> tuple[str, bool]:
         for start in range(len(parts)) if absolute else range(min(1, len(parts))):
             candidate = PurePosixPath(*parts[start:])
             try:
-                if (root / candidate).is_file():
+                if os.path.isfile(root / candidate):
                     return str(candidate), True
             except (OSError, ValueError):  # too long, or with a null byte
                 break

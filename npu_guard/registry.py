@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +24,7 @@ def pack(name: str) -> Path:
     """Folder of a pack: inside the package in a wheel, beside it in a checkout."""
     for root in npu_guard.__path__:
         folder = Path(root) / name
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder
     raise RuntimeError(f"the pack {name!r} is missing from this installation of npu-guard")
 
@@ -63,7 +64,7 @@ def substitutions_of(wanted: Iterable[Rule]) -> tuple[Substitution, ...]:
 
     folder = pack("rules") / "substitutions"
     stems = {name.replace("-", "_") for rule in wanted for name in rule.substitutions}
-    found = [s for stem in sorted(stems) if (folder / f"{stem}.py").is_file() for s in _substitution(stem)]
+    found = [s for stem in sorted(stems) if os.path.isfile(folder / f"{stem}.py") for s in _substitution(stem)]
     return tuple(sorted(found, key=lambda s: (s.exactness != EXACT, s.name)))
 
 

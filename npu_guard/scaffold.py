@@ -83,12 +83,12 @@ def _one(folder: Path, name: str, content: str, force: bool) -> Item:
     path, raw = folder / name, content.encode("utf-8")
     there = os.path.lexists(path)
     try:
-        if there and path.is_file() and path.read_bytes() == raw:
+        if there and os.path.isfile(path) and path.read_bytes() == raw:
             return Item(name, State.SAME, f"{name} is there already and says the same")
         if there and not force:
             return Item(name, State.KEPT, f"{name} exists and was left as it is; --force replaces it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if there and not path.is_file():
+        if there and not os.path.isfile(path):
             raise UsageError(f"{name}: exists and is no file; remove it first")
         write_atomic(path, [raw])
     except UsageError as error:

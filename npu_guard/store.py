@@ -55,7 +55,7 @@ def save(document: Document, path: Path) -> None:
 def _data_of(path: Path) -> set[Path]:
     """Files beside a model that it names, and that are called as `_save_external` calls them."""
     try:
-        tensors = Document.of(load.load(str(path))).tensors() if path.is_file() else ()
+        tensors = Document.of(load.load(str(path))).tensors() if os.path.isfile(path) else ()
         named = {text(e.value) for t in tensors for e in t.external_data if e.key == "location"}
     except (ModelError, OSError):  # whatever is there, it is to be replaced
         return set()
@@ -77,7 +77,7 @@ def _is_named(data: Path, path: Path) -> bool:
     """Whether another model in the folder names the data, such as a copy of the old one. One that cannot be read may."""
     name = data.name.encode("utf-8", "surrogateescape")
     for other in data.parent.iterdir():
-        if other.suffix not in (".onnx", path.suffix) or other.name == path.name or not other.is_file():
+        if other.suffix not in (".onnx", path.suffix) or other.name == path.name or not os.path.isfile(other):
             continue
         try:
             with other.open("rb") as file:

@@ -78,6 +78,14 @@ def test_library_code_never_prints(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [*ENGINE, *MEMBERS], ids=relative)
+def test_names_that_a_system_does_not_take_are_no_bug(file: Path) -> None:
+    """pathlib raises where a name is too long or a folder above is closed; os.path says that there is no such file."""
+    calls = [n.func for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+    asked = [call for call in calls if isinstance(call, ast.Attribute) and call.attr in {"exists", "is_file", "is_dir"}]
+    assert not [call.lineno for call in asked if ast.unparse(call.value) != "os.path"]
+
+
+@pytest.mark.parametrize("file", [*ENGINE, *MEMBERS], ids=relative)
 def test_modules_can_be_read_in_one_go(file: Path) -> None:
     limit = 150 if file.parent == ROOT / "rules" else 320
     assert len(file.read_text(encoding="utf-8").splitlines()) <= limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,9 @@ def command(
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
     for file in (output, plan_file):
-        if file is not None and Path(model).exists() and file.exists() and file.samefile(model):
+        if file is not None and _same(file, model):
             raise UsageError(f"{file}: is the input itself; name another file")
-    if output is not None and plan_file is not None and output.resolve() == plan_file.resolve():
+    if output is not None and plan_file is not None and _same(output, plan_file):
         raise UsageError(f"{output}: is to be the model and the plan; name another file for one of them")
     config = config_of(config_file, profile=profile, shapes=shapes)
     chosen = _substitutions(allow is not None, prefer)
@@ -96,6 +97,14 @@ def command(
         complain(f"{model}: the fixed model does not keep its precision as int8, or that cannot be told; nothing was written")
         return 5
     return pipeline.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
+
+
+def _same(file: Path, other: Path | str) -> bool:
+    """Whether both names lead to one file, be it there or not."""
+    try:
+        return os.path.samefile(file, other)
+    except OSError:
+        return os.path.realpath(file) == os.path.realpath(other)
 
 
 @contextlib.contextmanager

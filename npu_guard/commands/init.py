@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 
 import click
@@ -56,7 +57,7 @@ def command(profile: str, pattern: str, force: bool) -> int:
 
 def _next(pattern: str) -> str:
     """What to do with the files."""
-    found = sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
+    found = sorted(name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
     model = printable(found[0], 200) if found else "MODEL"
     lines = ["", "What to do next"]
     if not found:

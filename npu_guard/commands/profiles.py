@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def new(name: str, output: Path | None) -> None:
     if not re.fullmatch(r"[a-z0-9]+([-._][a-z0-9]+)*", name):
         raise UsageError(f"profiles new {name!r}: a name has small letters, digits and dashes, such as 'vendor-chip'")
     target = output or Path(f"{name}.toml")
-    if target.exists():
+    if os.path.exists(target):
         raise UsageError(f"profiles new {name}: {target} is there already; -o FILE says another place")
     template = (Path(__file__).parents[1] / "templates" / "profile.toml").read_text(encoding="utf-8")
     write(target, template.replace("@NAME@", json.dumps(name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -39,9 +40,9 @@ def command(
 
 def _expect_ours(path: Path) -> None:
     """Raise UsageError where a file exists that is no report of ours."""
-    if not path.exists():
+    if not os.path.exists(path):
         return
-    if path.is_file():
+    if os.path.isfile(path):
         try:
             with path.open("rb") as file:
                 if _OURS in file.read(4096):

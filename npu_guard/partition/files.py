@@ -51,7 +51,7 @@ def write(
     except NotVerified as error:
         return comparison.not_run(str(error), seeds)
     try:
-        base = next(folder for folder in target.parents if folder.exists())  # so that a failure leaves no empty folders
+        base = next(folder for folder in target.parents if os.path.exists(folder))  # so that a failure leaves no empty folders
         temporary = Path(tempfile.mkdtemp(dir=base, prefix=f".{target.name[:40]}."))
     except OSError as error:
         raise UsageError(f"{folder}: no folder can be made there ({error.strerror or error})") from None
@@ -246,13 +246,13 @@ def _appear(temporary: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     old = temporary.with_name(f"{temporary.name}.old")
     names: set[str] = set()
-    if target.exists():
+    if os.path.exists(target):
         names = _ours(target) if any(target.iterdir()) else set()
         target.rename(old)
     try:
         temporary.rename(target)
     except OSError:
-        if old.exists():
+        if os.path.exists(old):
             old.rename(target)
         raise
     with contextlib.suppress(OSError):  # what somebody has put there since then stays, in the old folder

@@ -104,7 +104,7 @@ def encode(manifest: Manifest) -> bytes:
 
 def read(path: Path) -> Manifest:
     """A manifest from a file, or from the folder that it is in. Raises UsageError."""
-    file = path / NAME if path.is_dir() else path
+    file = path / NAME if os.path.isdir(path) else path
     try:
         manifest = msgspec.json.decode(read_small(file), type=Manifest)
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def read(path: Path) -> Manifest:
 
 def folder_of(path: Path) -> Path:
     """The folder of a manifest."""
-    return path if path.is_dir() else path.parent
+    return path if os.path.isdir(path) else path.parent
 
 
 def expect_intact(manifest: Manifest, folder: Path) -> None:
