@@ -14,7 +14,7 @@ from unittest import mock
 
 import onnx
 
-from npu_guard import cli, load, pipeline, registry, shapes
+from npu_guard import cli, inlining, load, pipeline, registry, shapes
 from npu_guard.config import Config
 from npu_guard.errors import ModelError
 from npu_guard.graph import Model
@@ -111,14 +111,14 @@ def static_only() -> Iterator[None]:
     def unrepaired(model: Model) -> bytes:
         return json.dumps([[] for _ in model.graph.graphs()]).encode()
 
-    def refuse(proto: onnx.ModelProto, name: str, limits: object) -> onnx.ModelProto:
+    def refuse(proto: onnx.ModelProto, name: str, limits: object) -> bytes:
         raise ModelError("limit", f"{name}: functions are not expanded here")
 
     with (
-        mock.patch.object(shapes, "start", lambda skeleton, opened=(): Nothing(skeleton.proto.SerializeToString())),
+        mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.shapes.sandbox.run", lambda call: Outcome("ok", call())),
-        mock.patch.object(load, "_inline", refuse),
+        mock.patch.object(inlining, "inline", refuse),
         mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):
         yield

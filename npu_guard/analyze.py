@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from npu_guard import cost, shapes, static
 from npu_guard.build import build
+from npu_guard.errors import ModelError
 from npu_guard.fold import Constants
 from npu_guard.graph import Model, Node, Value
-from npu_guard.inputs import fix_inputs, open_batches
+from npu_guard.inputs import fix_inputs
 from npu_guard.load import Skeleton
 from npu_guard.results import NodeCost
 from npu_guard.validation import agreement, validate
@@ -64,35 +65,46 @@ class Analysis(Struct, frozen=True):
 
     def readers(self, value: Value) -> list[Node]:
         """Nodes that read the value, seen through silent nodes."""
-        return list(self._reading(value))
+        return [node for node in self._reading(value) if node is not None]
 
     def only_reader(self, value: Value) -> Node | None:
-        """The one node that reads the value, once, seen through silent nodes; None where there are more or none."""
+        """The one node that reads the value, once, seen through silent nodes; None where others do, or the model's user."""
         if value not in self.single:
             found = tuple(itertools.islice(self._reading(value), 2))
             self.single[value] = found[0] if len(found) == 1 else None
         return self.single[value]
 
-    def _reading(self, value: Value) -> Iterator[Node]:
+    def _reading(self, value: Value) -> Iterator[Node | None]:
+        """Nodes that read the value, and None for each output of the model that it is behind silent nodes."""
         stack = list(reversed(value.consumers))
         while stack:
             node = stack.pop()
             if node not in self.silent:
                 yield node
             elif node.output not in self.static:  # a Shape, say, reads the value but what it makes is a constant
+                if node.output.is_output:
+                    yield None
                 stack.extend(reversed(node.output.consumers))
 
 
 def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
     """All that the rules may ask about. Raises ModelError where the model is none that could run."""
-    opened = open_batches(skeleton.proto, input_shapes or {})
-    notes = fix_inputs(skeleton.proto, input_shapes or {}, skeleton.path)
-    with shapes.start(skeleton, opened) as inference:
+    guess = fix_inputs(skeleton.proto, input_shapes or {}, skeleton.path)
+    try:
+        return _analyze(skeleton, guess.notes)
+    except ModelError as error:
+        if not guess.notes or error.kind != "invalid":
+            raise
+    return _analyze(skeleton, guess.take_back())  # perhaps nothing is wrong but the guess
+
+
+def _analyze(skeleton: Skeleton, notes: Sequence[str]) -> Analysis:
+    with shapes.start(skeleton) as inference:
         model = build(skeleton)
         beside = validate.before_inference(model)
-        unknown = shapes.infer(model, inference, assumed=bool(notes))
+        unknown = shapes.infer(model, inference)
     constants = Constants()
-    agreement.after_inference(model, constants, assumed=bool(notes))
+    agreement.after_inference(model, constants)
     fixed = static.static_values(model.graph.walk())
     silent = {
         node

@@ -15,15 +15,10 @@ from npu_guard import printable
 from npu_guard.load import Skeleton
 from npu_guard.results import Dim
 
-short = printable.short
+short, text = printable.short, printable.text
 _A = onnx.AttributeProto
 BODIES = frozenset({_A.GRAPH, _A.GRAPHS})
 """Types of attributes that hold graphs."""
-
-
-def text(value: str | bytes) -> str:
-    """A name from a file; protobuf hands over invalid UTF-8 as bytes."""
-    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
 def domain(value: str | bytes) -> str:
@@ -190,6 +185,11 @@ class Model:
             except onnx.defs.SchemaError:
                 self._schemas[key] = None
         return self._schemas[key]
+
+    def is_made_up(self, node: Node) -> bool:
+        """Whether a node has the domain of ONNX's own operators, none of which is called like that in any version."""
+        ours = not node.domain or node.domain.startswith("ai.onnx.")
+        return ours and self.schema(node) is None and not onnx.defs.has(node.op_type, node.domain)
 
     def default(self, node: Node, name: str) -> Any:
         """What ONNX takes for an attribute of a node where it is left out, None where that is nothing."""

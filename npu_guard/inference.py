@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import onnx
 import onnx.shape_inference
@@ -21,7 +21,7 @@ _SPARSE = re.compile(r"type:? sparse_tensor\(")
 _OPERATOR = re.compile(r"\(op_type:(\w+)(?:, node name: (\d+))?\): ")
 
 
-def strict(content: bytes, opened: Collection[str] = ()) -> bytes:
+def strict(content: bytes) -> bytes:
     """Strict first, for its message; what is left unknown then is a result of its own.
 
     Shapes written in the file may contradict the operators, and then the operators are right. The message has a mark in front:
@@ -40,8 +40,6 @@ def strict(content: bytes, opened: Collection[str] = ()) -> bytes:
         complaints = _complaints(str(error))
         result = native.infer_shapes(content, False, False, True)
     faults = [c for c in complaints if not _excused(c)]
-    if faults and opened:
-        faults = _without_guesses(proto, opened)
     said = f"!{_worded(faults[0], labels)}" if faults else f".{_worded(complaints[0], labels)}" if complaints else ""
     line = said.encode("utf-8", "backslashreplace")
     return struct.pack("<I", len(line)) + line + result
@@ -60,18 +58,6 @@ def _numbered(proto: onnx.ModelProto) -> list[str]:
             node.name = str(len(labels) - 1)
             stack += [body for attribute in node.attribute for _, body in bodies(attribute)]
     return labels
-
-
-def _without_guesses(proto: onnx.ModelProto, opened: Collection[str]) -> list[str]:
-    """What is wrong with the model whatever the extents are that were guessed."""
-    for entry in proto.graph.input:
-        if entry.name in opened:
-            entry.type.tensor_type.shape.dim[0].Clear()
-    try:
-        native.infer_shapes(proto.SerializeToString(), True, True, True)
-    except native.InferenceError as error:
-        return [c for c in _complaints(str(error)) if not _excused(c)]
-    return []
 
 
 def _complaints(message: str) -> list[str]:

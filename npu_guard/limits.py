@@ -25,7 +25,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     """Inputs, outputs and values whose shape is noted, of a graph."""
     attributes: Count = 400_000
     """Attributes of all nodes."""
-    structure_bytes: Count = 96 << 20
+    structure_bytes: Count = 64 << 20
     """What is left of a file without its weights."""
     fields: Count = 1 << 23
     """Fields of one protobuf message: a graph of 100,000 nodes has 300,000."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from npu_guard import formats, sandbox, wire
+from npu_guard import formats, inlining, sandbox, wire
 from npu_guard.errors import ModelError
 from npu_guard.limits import DEFAULT, Limits, exceeded
-from npu_guard.printable import short
+from npu_guard.printable import short, text
 from npu_guard.sources import is_url
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
 
         aside.check(proto, tensors.Source(name, found.payloads, limits))
     if proto.functions:
-        proto = _inline(proto, name, limits)
+        proto = _parse(inlining.inline(proto, name, limits), name)
     return Skeleton(name, proto, found.payloads, opset, limits, found.key if keyed else "")
 
 
@@ -224,10 +224,10 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
     for entry in proto.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
         if versions.setdefault(domain, entry.version) != entry.version:
-            raise ModelError("invalid", f"{name}: opset_import names the domain {_shown(domain)!r} with two versions")
+            raise ModelError("invalid", f"{name}: opset_import names the domain {short(text(domain))!r} with two versions")
         if domain and not 0 <= entry.version < 2**31:
             raise ModelError(
-                "invalid", f"{name}: opset_import gives the domain {_shown(domain)!r} the impossible version {entry.version}"
+                "invalid", f"{name}: opset_import gives the domain {short(text(domain))!r} the impossible version {entry.version}"
             )
     newest = onnx.defs.onnx_opset_version()
     opset = versions.get("", 1 if proto.ir_version < 3 else 0)
@@ -242,45 +242,6 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
     return opset
 
 
-def _inline(proto: onnx.ModelProto, name: str, limits: Limits) -> onnx.ModelProto:
-    from onnx import inliner
-
-    _bound_expansion(proto, name, limits)
-    result = sandbox.run(lambda: inliner.inline_local_functions(proto).SerializeToString())
-    if result.status == "ok":
-        return _parse(result.data, name)
-    said = " ".join(result.text.rpartition(" failed: ")[2].split())[:300]  # without the place in the inliner's source
-    why = {"error": said, "crash": "the inliner crashed", "memory": "they need too much memory"}
-    raise ModelError("invalid", f"{name}: its model-local functions cannot be inlined: {why.get(result.status, 'time ran out')}")
-
-
-def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
-    """Refuse recursive functions, too deep ones, and those that would expand to too many nodes."""
-    bodies = {(f.domain, f.name, f.overload): _calls(f.node) for f in proto.functions}
-    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}  # (expanded nodes, call depth)
-    for root in bodies:
-        path: list[tuple[str, str, str]] = [root]
-        while path:
-            here = path[-1]
-            pending = next((c for c in bodies[here] if c in bodies and c not in sizes), None)
-            if pending is not None:
-                if pending in path:
-                    raise ModelError("invalid", f"{name}: model-local function {_shown(pending[1])!r} calls itself")
-                path.append(pending)
-                continue
-            path.pop()
-            known = [sizes[c] for c in bodies[here] if c in sizes]
-            own = len(bodies[here]) - len(known)
-            sizes[here] = (own + sum(n for n, _ in known), 1 + max((d for _, d in known), default=0))
-            if sizes[here][1] > limits.call_depth:
-                levels = "levels of model-local functions that call each other:"
-                raise exceeded(name, levels, sizes[here][1], "call-depth", limits.call_depth)
-    calls = _calls(proto.graph.node)
-    total = sum(sizes.get(c, (1, 0))[0] for c in calls)
-    if total > limits.nodes:
-        raise exceeded(name, "nodes, model-local functions expanded:", total, "nodes", limits.nodes)
-
-
 def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
     stack = [proto.graph.node, *(f.node for f in proto.functions)]
     while stack:
@@ -293,21 +254,3 @@ def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             for attribute in node.attribute:
                 stack.append(attribute.g.node)
                 stack.extend(g.node for g in attribute.graphs)
-
-
-def _calls(nodes: object) -> list[tuple[str, str, str]]:
-    """Operators called by these nodes and the graphs inside them."""
-    found = []
-    stack = [nodes]
-    while stack:
-        for node in stack.pop():  # type: ignore[attr-defined]
-            found.append((node.domain, node.op_type, node.overload))
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g.node)
-                stack.extend(g.node for g in attribute.graphs)
-    return found
-
-
-def _shown(name: str | bytes) -> str:
-    return short(name if isinstance(name, str) else name.decode("utf-8", "backslashreplace"))

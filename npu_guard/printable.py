@@ -20,6 +20,11 @@ _UNSAFE = rf"{_HIDDEN}|<(?=[/!?a-zA-Z])(?!(?:lambda|module|locals|genexpr|listco
 _SHORT = 120
 
 
+def text(value: str | bytes) -> str:
+    """A name from a file; protobuf hands over invalid UTF-8 as bytes."""
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
 def short(name: str) -> str:
     """A name cut for messages."""
     return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"

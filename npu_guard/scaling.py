@@ -6,6 +6,8 @@ from math import isclose
 from typing import TYPE_CHECKING
 
 from npu_guard.errors import Undecidable
+from npu_guard.printable import short
+from npu_guard.static import stated_scales
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -30,10 +32,33 @@ def scales(node: Node, ctx: Context) -> tuple[float, ...]:
     return tuple(found)
 
 
+def rounding(node: Node) -> str:
+    """How nearest chooses a pixel; the operators of old always took the one before."""
+    old = node.op_type == "Upsample" or node.graph.model.opsets.get("", 0) < 11
+    return "floor" if old else str(node.attr("nearest_mode", "round_prefer_floor"))
+
+
+def repeats(transform: str, rounding: str, scale: int) -> bool:
+    """Whether nearest at a whole scale takes each pixel that many times in a row, for any extent.
+
+    Row q * scale + r comes from q + f, and f must round to 0 for every r < scale. With half-pixel centres f is
+    (2 r + 1 - scale) / (2 scale); counted from the corner r / scale, and (2 r + 1) / (2 scale) for `tf_half_pixel_for_nn`; with
+    corners aligned it lies within 1/2 at scale 2 alone (formulas: ONNX, operator Resize).
+    """
+    nearest = rounding in ("round_prefer_floor", "round_prefer_ceil")
+    if transform in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
+        return nearest or scale == 1
+    if transform == "asymmetric":
+        return scale == 1 or rounding == "floor" or (rounding == "round_prefer_floor" and scale == 2)
+    if transform == "tf_half_pixel_for_nn":
+        return rounding == "floor"
+    return transform == "align_corners" and (scale == 1 or (nearest and scale == 2))
+
+
 def _stated(node: Node, ctx: Context, rank: int) -> dict[int, float]:
     """Scales that the node states as constants, by axis."""
-    operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
-    array = None if operand is None else ctx.analysis.constants.get(operand)
-    given = node.attributes.get("scales") if array is None else array.reshape(-1).tolist()
+    given = stated_scales(node, ctx.analysis.constants)
+    if given is None:
+        raise Undecidable(f"the scales of {short(node.label)!r} are computed")
     axes = node.attributes.get("axes") or range(rank)
-    return {axis % rank: float(s) for axis, s in zip(axes, given or (), strict=False)} if rank else {}
+    return {axis % rank: s for axis, s in zip(axes, given, strict=False)} if rank else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import onnx
 import onnx.shape_inference
@@ -18,6 +18,7 @@ from npu_guard.errors import ModelError
 from npu_guard.fold import Constants
 from npu_guard.graph import Graph, Model, Node, Value, bodies, short, text
 from npu_guard.inference import strict
+from npu_guard.inputs import without_defaults
 from npu_guard.load import Skeleton
 from npu_guard.results import Dim
 from npu_guard.validation import agreement
@@ -28,19 +29,16 @@ _INVENTED = re.compile(r"unk__\d+")
 Type = tuple[int, tuple[Dim, ...] | None]
 
 
-def start(skeleton: Skeleton, opened: Collection[str] = ()) -> sandbox.Child:
-    """ONNX's inference, in a child that runs beside whatever else is to be done first.
-
-    `opened` are inputs whose first extent is a guess of ours: what is refused because of it alone is no fault of the model.
-    """
-    content = skeleton.proto.SerializeToString()
-    return sandbox.Child(lambda: strict(content, opened))
+def start(skeleton: Skeleton) -> sandbox.Child:
+    """ONNX's inference, in a child that runs beside whatever else is to be done first."""
+    content = without_defaults(skeleton.proto).SerializeToString()
+    return sandbox.Child(lambda: strict(content))
 
 
-def infer(model: Model, inference: sandbox.Child, *, assumed: bool = False) -> Mapping[Value, str]:
+def infer(model: Model, inference: sandbox.Child) -> Mapping[Value, str]:
     """Fill in `shape` and `dtype` of every value; the result names those that stay unknown, with the reason.
 
-    Raises ModelError where ONNX's inference dies on the model or refuses it; `assumed` tells that extents of inputs are guesses.
+    Raises ModelError where ONNX's inference dies on the model or refuses it.
     """
     path = model.skeleton.path
     result = inference.result()
@@ -53,7 +51,7 @@ def infer(model: Model, inference: sandbox.Child, *, assumed: bool = False) -> M
     inferred.ParseFromString(result.data[4 + length :])
     _fill(model.graph, inferred.graph, {})
     if refused:
-        agreement.after_inference(model, assumed=assumed)  # where it finds the same, it says more
+        agreement.after_inference(model)  # where it finds the same, it says more
         raise ModelError("invalid", f"{path}: ONNX's shape inference refuses the model: {complaint}")
     if any(_open(shape) for shape in {v.shape for g in model.graph.graphs() for v in g.values.values()}):
         repaired = sandbox.run(lambda: _repair(model))

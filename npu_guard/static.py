@@ -15,6 +15,7 @@ from npu_guard.fold import Constants
 from npu_guard.graph import Node, Value
 from npu_guard.results import Dim
 
+_MS = "com.microsoft"
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
 BROADCASTING = frozenset(
     {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor",
@@ -53,9 +54,28 @@ def static_values(nodes: Iterable[Node]) -> set[Value]:
                 ):  # is_constant, spelled out: this line runs once for each edge of the graph
                     constant = False
                     break
-        if constant:
+        if constant and _is_folded(node):
             static.update(v for v in node.outputs if v is not None)
     return static
+
+
+def _is_folded(node: Node) -> bool:
+    """Whether a compiler knows what the operator makes of constants; of foreign ones, those that quantize weights."""
+    if node.domain:
+        return node.domain == _MS and node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    return node.graph.model.schema(node) is not None and not (node.op_type == "Dropout" and node.input(2) is not None)
+
+
+def trains(node: Node, constants: Constants) -> bool | None:
+    """Whether the node does at training what it does not do at inference; None where a computed flag tells."""
+    if node.op_type == "Dropout" and not node.domain:
+        mode = node.input(2)
+        value = None if mode is None else constants.get(mode)
+        return None if mode is not None and value is None else _training(node, constants)
+    if node.op_type == "BatchNormalization" and not node.domain:
+        statistics = any(v is not None and (v.consumers or v.is_output) for v in node.outputs[1:])
+        return bool(node.attr("training_mode", 0)) or statistics
+    return False
 
 
 def does_nothing(node: Node, constants: Constants) -> bool:
@@ -76,9 +96,9 @@ def does_nothing(node: Node, constants: Constants) -> bool:
     if node.op_type in ("Resize", "Upsample"):
         # A crop-and-resize reads a region, so equal extents say nothing there.
         # And a scale that leaves the extent as it is for lack of room still moves the samples.
-        return bool(node.attr("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize") and all(
-            scale == 1 for scale in stated_scales(node, constants)
-        )
+        scales = stated_scales(node, constants)
+        crops = node.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+        return not crops and scales is not None and all(scale == 1 for scale in scales)
     if node.op_type == "Slice":
         steps = node.input(4)
         values = None if steps is None else constants.get(steps)
@@ -127,11 +147,13 @@ def _takes_all(node: Node, constants: Constants) -> bool:
     return indices is not None and np.array_equal(np.where(indices < 0, indices + extent, indices).ravel(), np.arange(extent))
 
 
-def stated_scales(node: Node, constants: Constants) -> list[float]:
-    """Scales that a Resize or Upsample states as numbers."""
+def stated_scales(node: Node, constants: Constants) -> list[float] | None:
+    """Scales that a Resize or Upsample states as numbers, none where it states sizes; None where they are computed."""
     operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
-    array = None if operand is None else constants.get(operand)
-    return list(node.attributes.get("scales", ()) if array is None else map(float, array.ravel()))
+    if operand is None:
+        return list(node.attributes.get("scales", ()))
+    array = constants.get(operand)
+    return list(map(float, array.ravel())) if array is not None else [] if operand.shape == (0,) else None
 
 
 def _training(node: Node, constants: Constants) -> bool:

@@ -19,7 +19,7 @@ class DataType(Rule):
 
     *What it does*
 
-    Compares the element type of every input of the model, and of every operator's first output, with `tensor.dtypes`. An
+    Compares the element type of every input of the model, and of what every operator makes, with `tensor.dtypes`. An
     operator that the device refuses is NPU101's alone.
 
     *Why it matters*
@@ -72,6 +72,14 @@ class DataType(Rule):
             title="indices",
         ),
         Case(
+            """g (float[1,8,4,4] x) => (float[1,8,2,2] y, int64[1,8,2,2] i)
+            { y, i = MaxPool<kernel_shape = [2,2], strides = [2,2]>(x) }""",
+            limits=_FLOATS,
+            expect=(("y", "int64"),),
+            allowed="float32, float16, int8",
+            title="indices beside a map",
+        ),
+        Case(
             "g (float[1,8,4,4] x) => (y) { z = com.example.Op(x)  y = Relu(x) }",
             limits=_FLOATS,
             undecided=("z",),
@@ -92,4 +100,8 @@ class DataType(Rule):
             yield Draft(f"elements of {name}", limit="tensor.dtypes", measured=name, allowed=", ".join(known), value=value)
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        return self.check_input(node.output, ctx) if node.output.name and not ctx.refuses(node) else ()
+        if node.output.name and not ctx.refuses(node):
+            yield from self.check_input(node.output, ctx)
+            for value in node.outputs[1:]:
+                if value is not None and (value.consumers or value.is_output):
+                    yield from self.check_input(value, ctx)

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 
 class DynamicWeights(Rule):
-    """The weights of a convolution are computed, or come in as an input.
+    """The weights of a convolution or the parameters of a BatchNormalization are computed, or come in as an input.
 
     *What it does*
 
-    Looks at the second input of Conv and ConvTranspose. Weights that follow from constants are fine, the compiler folds
-    them. An initializer that is listed as an input of the model as well may be overridden by a caller: undecided.
+    Looks at the second input of Conv and ConvTranspose, and at scale, bias, mean and variance of BatchNormalization, which
+    becomes a part of a convolution. What follows from constants is fine, the compiler folds it. An initializer that is
+    listed as an input of the model as well may be overridden by a caller: undecided.
 
     *Why it matters*
 
@@ -29,7 +30,7 @@ class DynamicWeights(Rule):
 
     code = "NPU601"
     name = "dynamic-weights"
-    ops = ("Conv", "ConvTranspose")
+    ops = ("Conv", "ConvTranspose", "BatchNormalization")
     limits = ("conv.constant_weights",)
     good = (
         Case(
@@ -64,6 +65,13 @@ class DynamicWeights(Rule):
             title="computed from an input",
         ),
         Case(
+            """g (float[1,8,4,4] x, float[8] s) => (float[1,8,4,4] y)
+            <float[8] c> { y = BatchNormalization(x, s, c, c, c) }""",
+            limits={"conv.constant_weights": True},
+            expect=(("y", None),),
+            title="a scale that comes in",
+        ),
+        Case(
             "g (float[1,2,4,4] x, float[2,2,1,1] w = {1.0, 2.0, 3.0, 4.0}) => (float[1,2,4,4] y) { y = Conv(x, w) }",
             limits={"conv.constant_weights": True},
             undecided=("y",),
@@ -72,8 +80,12 @@ class DynamicWeights(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        weight = ctx.input(node, 1)
-        if ctx.limit("conv.constant_weights") and not ctx.is_fixed(weight):
-            origin = ctx.analysis.origin(weight)
-            how = "an input of the model" if origin.is_input else "computed at run time"
-            yield Draft(f"the weights {ctx.show(weight)} are {how}", limit="conv.constant_weights", value=weight)
+        if not ctx.limit("conv.constant_weights"):
+            return
+        weights = node.inputs[1:] if node.op_type == "BatchNormalization" else [ctx.input(node, 1)]
+        for weight in weights:
+            if weight is not None and not ctx.is_fixed(weight):
+                origin = ctx.analysis.origin(weight)
+                how = "an input of the model" if origin.is_input else "computed at run time"
+                yield Draft(f"the weights {ctx.show(weight)} are {how}", limit="conv.constant_weights", value=weight)
+                return

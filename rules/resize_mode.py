@@ -5,7 +5,7 @@ from math import isclose
 from typing import TYPE_CHECKING
 
 from npu_guard.rule import Case, Draft, Rule
-from npu_guard.scaling import scales
+from npu_guard.scaling import repeats, rounding, scales
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -23,8 +23,9 @@ class ResizeMode(Rule):
     *What it does*
 
     Compares mode, scale and coordinate transformation of Resize and Upsample with the forms in `resize`. The scale is the
-    output's extent over the input's, the same along all axes of space. Resizing batch or channels never fits, nor does
-    antialiasing or cropping.
+    output's extent over the input's, the same along all axes of space. Nearest at a whole scale has to repeat every pixel
+    that often, which follows from coordinates and rounding. Resizing batch or channels never fits, nor does antialiasing or
+    cropping.
 
     *Why it matters*
 
@@ -64,6 +65,13 @@ class ResizeMode(Rule):
             title="nearest, three times",
         ),
         Case(
+            'g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize<nearest_mode = "ceil">(x, , s) }',
+            _LIMIT,
+            expect=(("y", "nearest x2 half_pixel ceil"),),
+            allowed=_ALLOWED,
+            title="rounded up, which does not repeat each pixel twice",
+        ),
+        Case(
             'g (float[1,8,4,4] x) => (y) <int64[4] s = {1, 8, 8, 16}> { y = Resize<mode = "linear">(x, , , s) }',
             _LIMIT,
             expect=(("y", "linear x2 x4 half_pixel"),),
@@ -90,6 +98,12 @@ class ResizeMode(Rule):
             undecided=("y",),
             title="a scale that is computed",
         ),
+        Case(
+            'g (float[1,8,4,4] x, float[4] s) => (float[1,8,4,4] y) { y = Resize<mode = "linear">(x, , s) }',
+            _LIMIT,
+            undecided=("y",),
+            title="a scale that is computed, and leaves the extents as they are",
+        ),
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
@@ -100,19 +114,25 @@ class ResizeMode(Rule):
         antialias = node.attr("antialias", 0) != 0
         space = scale[2:] if all(s == 1 for s in scale[:2]) else ()
         plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
-        if plain and any(_fits(form, mode, space[0], transform) for form in forms):
+        pixels = rounding(node)
+        if plain and any(_fits(form, mode, space[0], transform, pixels) for form in forms):
             return
         shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scale))
-        measured = f"{mode} {shown} {transform}{' antialias' if antialias else ''}"
+        odd = mode == "nearest" and plain and _whole(space[0]) and not repeats(transform, pixels, int(space[0]))
+        measured = f"{mode} {shown} {transform}{f' {pixels}' if odd else ''}{' antialias' if antialias else ''}"
         yield Draft(f"resizes by {measured}", limit="resize", measured=measured, allowed="; ".join(map(_words, forms)))
 
 
-def _fits(form: ResizeForm, mode: str, scale: float, transform: str) -> bool:
-    whole = scale >= 1 and scale == int(scale)
-    if mode != form.mode or not (whole if isinstance(form.scales, str) else any(isclose(scale, s) for s in form.scales)):
+def _whole(scale: float) -> bool:
+    return scale >= 1 and scale == int(scale)
+
+
+def _fits(form: ResizeForm, mode: str, scale: float, transform: str, pixels: str) -> bool:
+    if mode != form.mode or not (_whole(scale) if isinstance(form.scales, str) else any(isclose(scale, s) for s in form.scales)):
         return False
-    # Nearest at a whole scale repeats pixels, whichever way the coordinates are counted.
-    return not form.transforms or transform in form.transforms or (mode == "nearest" and whole)
+    if mode == "nearest" and _whole(scale):  # the device repeats pixels, whichever way the coordinates are counted
+        return repeats(transform, pixels, int(scale))
+    return not form.transforms or transform in form.transforms
 
 
 def _words(form: ResizeForm) -> str:

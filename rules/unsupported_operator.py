@@ -21,9 +21,9 @@ class UnsupportedOperator(Rule):
     *What it does*
 
     Looks the operator up in the profile's table. One that the profile refuses is an error. One that the table does not
-    mention is a warning: nobody has said that it compiles. Some operators are in the table for the channel axis alone
-    (Softmax, ReduceSum); over other axes they are a warning too. Axes of extent 1 do not count. Before opset 13, Softmax
-    runs over its axis and all that follow.
+    mention is a warning: nobody has said that it compiles; an error where ONNX has none of that name in its own domain. Some
+    operators are in the table for the channel axis alone (Softmax, ReduceSum); over other axes they are a warning too. Axes
+    of extent 1 do not count. Before opset 13, Softmax runs over its axis and all that follow.
 
     *Why it matters*
 
@@ -94,6 +94,12 @@ class UnsupportedOperator(Rule):
             title="of the same name, but not ONNX's",
         ),
         Case(
+            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Rellu(x) }",
+            operators={"Relu": "supported"},
+            expect=(("y", None),),
+            title="no operator of ONNX",
+        ),
+        Case(
             "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Softmax(x) }",
             operators={"Softmax": "channels"},
             expect=(("y", None),),
@@ -122,6 +128,8 @@ class UnsupportedOperator(Rule):
         entry, unlisted = ctx.profile.operators.get(node.op), ctx.profile.unlisted
         if entry is None and unlisted is not None:
             yield Draft(f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1])
+        elif entry is None and node.graph.model.is_made_up(node):
+            yield Draft(f"{node.op} is no operator of ONNX")
         elif entry is None:
             yield Draft(f"{node.op} is not documented for this device", severity=Severity.WARNING)
         elif entry.status == "refused":

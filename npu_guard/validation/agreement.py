@@ -20,11 +20,8 @@ from npu_guard.validation import constant_operands, convolutions, operands, prod
 from npu_guard.validation.tensors import MAX_DIM
 
 
-def after_inference(model: Model, constants: Constants | None = None, *, assumed: bool = False) -> None:
-    """Raise ModelError (`invalid`) where a node cannot run on what it is given.
-
-    With `assumed` the first extents of inputs are a guess of ours, and what may follow from it is no fault of the model.
-    """
+def after_inference(model: Model, constants: Constants | None = None) -> None:
+    """Raise ModelError (`invalid`) where a node cannot run on what it is given."""
     values = constants if constants is not None else Constants()
     if any(_is_rounded_apart(node, values) for node in model.graph.walk() if node.op_type in ("Resize", "Upsample")):
         return
@@ -33,11 +30,10 @@ def after_inference(model: Model, constants: Constants | None = None, *, assumed
             continue
         problem = None
         for check in _CHECKS.get(node.op_type, ()):
-            if not (assumed and check in _COUNTING):
-                problem = problem or check(node)
+            problem = problem or check(node)
         by_value = constant_operands.CHECKS.get(node.op_type)
         if by_value is not None:
-            problem = problem or by_value(node, values, assumed)
+            problem = problem or by_value(node, values)
         if problem is not None:
             raise ModelError("invalid", f"{model.skeleton.path}: node {short(node.label)!r} ({node.op}): {problem}")
 
@@ -53,7 +49,7 @@ def _is_rounded_apart(node: Node, values: Constants) -> bool:
     axes = node.attributes.get("axes") or range(len(x.shape))
     sized = (
         (np.float32(scale), extent)
-        for axis, scale in zip(axes, stated_scales(node, values), strict=False)
+        for axis, scale in zip(axes, stated_scales(node, values) or (), strict=False)
         if -len(x.shape) <= axis < len(x.shape) and isinstance(extent := x.shape[axis], int) and abs(scale * extent) <= MAX_DIM
     )
     return any(math.floor(float(s) * e) != math.floor(s * np.float32(e)) for s, e in sized)
@@ -88,7 +84,5 @@ _CHECKS: dict[str, Sequence[Check]] = {
     "ScatterElements": (operands.axis, operands.same_rank),
     "Scatter": (operands.axis, operands.same_rank),
 }
-_COUNTING = frozenset({products.gemm_c_rows, operands.prelu_first, operands.count, operands.region_counts, operands.parts})
-"""Checks that the first extent of an input may decide."""
 _ASKED = frozenset(_CHECKS) | frozenset(constant_operands.CHECKS)
 """All of these; one look-up is what every other node costs."""

@@ -86,7 +86,7 @@ def check(
         if not value or kind in _MESSAGES:
             _stands(path, where, attribute)
         if kind == _A.INT:
-            if name in _POSITIVE and not 0 < value <= tensors.MAX_DIM:
+            if name in _POSITIVE and not 0 < value <= tensors.MAX_DIM and not (value == 0 and name.endswith("num_heads")):
                 raise ModelError("invalid", f"{path}: {where()} is {value}; it must be at least 1")
             if name == "axis" and abs(value) > tensors.MAX_RANK:
                 raise ModelError("invalid", f"{path}: {where()} is {value}, beyond any tensor's rank")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 
 from npu_guard.fold import Array, Constants
 from npu_guard.graph import Node
@@ -20,7 +19,7 @@ def _value(node: Node, constants: Constants, index: int) -> Array | None:
 
 
 def _not_negative(what: str, index: int) -> Check:
-    def check(node: Node, constants: Constants, assumed: bool) -> str | None:
+    def check(node: Node, constants: Constants) -> str | None:
         found = _value(node, constants, index)
         return f"its {what} is {_listed(found)}, with a negative entry" if found is not None and (found < 0).any() else None
 
@@ -32,7 +31,7 @@ def _listed(found: Array) -> str:
     return str(shown if found.ndim else found.item()) if found.size <= 8 else f"{str(shown)[:-1]}, ...]"
 
 
-def _resize(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _resize(node: Node, constants: Constants) -> str | None:
     scales, sizes = (1, None) if node.op_type == "Upsample" or len(node.inputs) == 2 else (2, 3)
     found = _value(node, constants, scales)
     if found is not None and not (found > 0).all():
@@ -41,28 +40,30 @@ def _resize(node: Node, constants: Constants, assumed: bool) -> str | None:
     return f"its sizes are {_listed(found)} and must be more than 0" if found is not None and not (found > 0).all() else None
 
 
-def _pad(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _pad(node: Node, constants: Constants) -> str | None:
     pads, x = _value(node, constants, 1), node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
     if pads is None or x is None or node.input(3) is not None or pads.shape != (2 * len(x),):
         return None
     for axis, extent in enumerate(x):
         left = int(pads[axis]) + int(pads[axis + len(x)])
-        if isinstance(extent, int) and extent + left < 0 and not (assumed and axis == 0):
+        if isinstance(extent, int) and extent + left < 0:
             return f"its pads {_listed(pads)} take more from axis {axis} than its extent of {extent}"
     return None
 
 
-def _gather(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _gather(node: Node, constants: Constants) -> str | None:
     data, given = node.input(0), node.input(1)
     if (
         data is None
         or data.shape is None
         or given is None
         or (given.producer is not None and given.producer.op_type != "Constant")
+        or node.graph.parent is not None
     ):
-        return None  # indices that follow from shapes are the exporter's arithmetic, and cost more to ask for
+        # Indices that follow from shapes are the exporter's arithmetic, and cost more to ask for; a branch may never run.
+        return None
     axis = node.attr("axis", 0)
-    if not -len(data.shape) <= axis < len(data.shape) or (assumed and data.initializer is None and axis in (0, -len(data.shape))):
+    if not -len(data.shape) <= axis < len(data.shape):
         return None
     extent = data.shape[axis]
     found = constants.get(given) if isinstance(extent, int) else None
@@ -72,7 +73,7 @@ def _gather(node: Node, constants: Constants, assumed: bool) -> str | None:
     return None if worst is None else f"it reads index {worst} of axis {axis}, which has extent {extent}"
 
 
-def _cumsum(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _cumsum(node: Node, constants: Constants) -> str | None:
     x, axis = node.input(0), _value(node, constants, 1)
     if x is None or x.shape is None or axis is None or axis.size != 1:
         return None
@@ -80,7 +81,7 @@ def _cumsum(node: Node, constants: Constants, assumed: bool) -> str | None:
     return None if -len(x.shape) <= at < len(x.shape) else f"its axis is {at} and its input has rank {len(x.shape)}"
 
 
-def _slice(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _slice(node: Node, constants: Constants) -> str | None:
     x, axes = node.input(0), node.input(3)
     if x is None or x.shape is None or axes is None or axes.initializer is None or (found := constants.get(axes)) is None:
         return None
@@ -92,43 +93,31 @@ def _slice(node: Node, constants: Constants, assumed: bool) -> str | None:
     return f"its axes {_listed(found)} name one twice" if len({i % rank for i in named}) < len(named) else None
 
 
-def _range(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _range(node: Node, constants: Constants) -> str | None:
     step = _value(node, constants, 2)
     return "its step is 0" if step is not None and step.size == 1 and not step.any() else None
 
 
-def _filled(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _filled(node: Node, constants: Constants) -> str | None:
     value = node.attributes.get("value")
     if value is not None and int(np.prod(value.dims, dtype=object)) != 1:
         return f"its value has the shape {list(value.dims)} and must be a single element"
-    return _not_negative("shape", 0)(node, constants, assumed)
+    return _not_negative("shape", 0)(node, constants)
 
 
-def _divisor(node: Node, constants: Constants, assumed: bool) -> str | None:
-    divisor = node.input(1)
-    if divisor is None or divisor.initializer is None or divisor.dtype not in _INTEGERS:
-        return None
-    found = constants.get(divisor)
-    return f"it divides integers by {_listed(found)}" if found is not None and not found.all() else None
-
-
-_INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
-
-
-def _dropout(node: Node, constants: Constants, assumed: bool) -> str | None:
+def _dropout(node: Node, constants: Constants) -> str | None:
     ratio = _value(node, constants, 1)
     wrong = ratio is not None and ratio.size == 1 and not 0 <= float(ratio.reshape(-1)[0]) < 1
     return f"its ratio is {_listed(ratio)} and must be in [0, 1)" if wrong and ratio is not None else None
 
 
-Check = Callable[[Node, Constants, bool], str | None]
+Check = Callable[[Node, Constants], str | None]
 CHECKS: dict[str, Check] = {
     "Resize": _resize,
     "Upsample": _resize,
     "Pad": _pad,
     "Gather": _gather,
     "CumSum": _cumsum,
-    "Div": _divisor,
     "Dropout": _dropout,
     "Range": _range,
     "Slice": _slice,

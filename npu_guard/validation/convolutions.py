@@ -50,13 +50,15 @@ def window(node: Node) -> str | None:
     if auto.startswith("SAME"):
         return None
     pads = node.attributes.get("pads") if auto == "NOTSET" else None
-    dilations = node.attributes.get("dilations")
+    dilations, strides = node.attributes.get("dilations"), node.attributes.get("strides")
     for axis, (extent, k) in enumerate(zip(x[2:], kernel, strict=False)):
         if not isinstance(extent, int) or not isinstance(k, int):
             continue
         reach = (k - 1) * (dilations[axis] if dilations else 1) + 1
         padded = extent + (pads[axis] + pads[axis + axes] if pads else 0)
-        if reach > padded:
+        # Rounded up, the number of windows is 1 as long as the only one hangs over by less than a stride.
+        over = (strides[axis] if strides else 1) - 1 if w is None and node.attr("ceil_mode", 0) else 0
+        if reach > padded + over:
             return f"its window of {reach} does not fit into {padded}, the padded extent of axis {axis + 2}"
         if w is None and pads and (pad := max(pads[axis], pads[axis + axes])) >= k:
             return f"its padding of {pad} along axis {axis + 2} is not less than its kernel of {k}"
