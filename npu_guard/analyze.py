@@ -76,15 +76,15 @@ class Analysis(Struct, frozen=True):
 
     def _reading(self, value: Value) -> Iterator[Node | None]:
         """Nodes that read the value, and None for each output of the model that it is behind silent nodes."""
-        stack = list(reversed(value.consumers))
+        stack = [(value, node) for node in reversed(value.consumers)]
         while stack:
-            node = stack.pop()
+            given, node = stack.pop()
             if node not in self.silent:
                 yield node
-            elif node.output not in self.static:  # a Shape, say, reads the value but what it makes is a constant
+            elif node.output not in self.static and node.inputs[0] is given:  # what only tells a type or a shape goes no further
                 if node.output.is_output:
                     yield None
-                stack.extend(reversed(node.output.consumers))
+                stack += [(node.output, reader) for reader in reversed(node.output.consumers)]
 
 
 def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:

@@ -15,6 +15,7 @@ from npu_guard.context import Context
 from npu_guard.errors import ModelError, Undecidable
 from npu_guard.fingerprint import with_fingerprints
 from npu_guard.graph import Node, Value, short
+from npu_guard.limits import exceeded
 from npu_guard.profile import Profile, Requirement
 from npu_guard.results import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.rule import EVERY, Draft, Rule
@@ -114,6 +115,8 @@ class _Run:
             text = f"cannot tell: {undecidable.reason}"
             draft = Draft(text, requirement.key, severity=requirement.severity)
             self._add(rule, node, node.output, draft, Outcome.UNDECIDED)
+        except ModelError:
+            raise
         except Exception as error:  # as above
             self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
 
@@ -131,6 +134,9 @@ class _Run:
         suppressed = self.config.suppression(rule.code, rule.name, place)
         if node is not None and severity is Severity.ERROR and suppressed is None:
             self.blocked.add(node)
+        if len(self.findings) >= self.config.limits.findings:
+            have, path = len(self.findings), self.ctx.analysis.model.skeleton.path
+            raise exceeded(path, "findings: more than", have, "findings", have)
         self.findings.append(
             Finding(
                 rule=rule.code,

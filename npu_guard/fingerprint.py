@@ -11,6 +11,7 @@ import collections
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +26,10 @@ _FAMILY = {
 
 _MAX_PAIRS = 10_000
 """Candidates to weigh against each other among findings that differ in the module path alone."""
+_MAX_ALL_PAIRS = 100_000
+"""The same for all findings of a model."""
+_MAX_DIGITS = 9
+"""A part of a path that is longer is no number of a layer."""
 
 
 class Mark(Struct, frozen=True):
@@ -111,6 +116,8 @@ class _Matching:
         self.left = set(range(len(before)))
         self.right = set(range(len(after)))
         self.pairs: list[tuple[int, int]] = []
+        self.paths: dict[tuple[str, ...], _Path] = {}
+        """By scope, each worked out once."""
 
     def same(self, key: Callable[[Mark], Hashable | None]) -> None:
         """Pair the findings that agree in a key; among too many, those of the same shape go first."""
@@ -122,18 +129,29 @@ class _Matching:
     def moved(self) -> None:
         """Pair findings of renumbered or wrapped modules, by the change of path that explains the most of them."""
         options: dict[Hashable, list[tuple[int, int]]] = {}
+        left = _MAX_ALL_PAIRS
         for olds, news in self._groups(lambda m: (m.kind, m.shape) if m.scope else None):
-            if len(olds) * len(news) > _MAX_PAIRS:
-                self._same_in(olds, news, lambda m: _masked(m.scope))
+            count = len(olds) * len(news)
+            if count > min(left, _MAX_PAIRS):
+                self._same_in(olds, news, lambda m: self._path(m).masked)
                 continue
+            left -= count
+            paths = [(j, self._path(self.after[j])) for j in news]
             for i in olds:
-                for j in news:
-                    change = _change(self.before[i].scope, self.after[j].scope)
+                path = self._path(self.before[i])
+                for j, other in paths:
+                    change = _change(path, other)
                     if change is not None:
                         options.setdefault(change, []).append((i, j))
         for candidates in sorted(options.values(), key=len, reverse=True):
             for i, j in candidates:
                 self._take(i, j)
+
+    def _path(self, mark: Mark) -> _Path:
+        found = self.paths.get(mark.scope)
+        if found is None:
+            found = self.paths[mark.scope] = _Path.of(mark.scope)
+        return found
 
     def unplaced(self) -> None:
         """Pair what is left by its shape, where one of the two does not say in which module it is."""
@@ -180,19 +198,30 @@ class _Matching:
             self.pairs.append((i, j))
 
 
-def _masked(scope: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple("#" if part.isdecimal() else part for part in scope)
+class _Path(NamedTuple):
+    """A module path and its numbers."""
+
+    scope: tuple[str, ...]
+    masked: tuple[str, ...]
+    """With `#` for each number."""
+    numbers: tuple[int, ...]
+
+    @staticmethod
+    def of(scope: tuple[str, ...]) -> _Path:
+        masked = tuple("#" if part.isdecimal() and len(part) <= _MAX_DIGITS else part for part in scope)
+        return _Path(scope, masked, tuple(int(a) for a, b in zip(scope, masked, strict=True) if b == "#" != a))
 
 
-def _change(old: tuple[str, ...], new: tuple[str, ...]) -> Hashable | None:
+def _change(old: _Path, new: _Path) -> Hashable | None:
     """How a path has changed, None where it is another module: what was put before it or taken away, and by how much its
     numbers differ.
     """
-    length = min(len(old), len(new))
-    tail_old, tail_new = old[len(old) - length :], new[len(new) - length :]
-    if _masked(tail_old) != _masked(tail_new):
+    before, put = max(0, len(old.scope) - len(new.scope)), max(0, len(new.scope) - len(old.scope))
+    tail = old.masked[before:]
+    if tail != new.masked[put:]:
         return None
-    shift = tuple(int(b) - int(a) for a, b in zip(tail_old, tail_new, strict=True) if a.isdecimal())
-    if len(old) != len(new) and (any(shift) or all(part.isdecimal() for part in tail_old)):
+    count = tail.count("#")
+    shift = tuple(b - a for a, b in zip(old.numbers[-count:], new.numbers[-count:], strict=True)) if count else ()
+    if (before or put) and (any(shift) or count == len(tail)):
         return None
-    return old[: len(old) - length], new[: len(new) - length], shift
+    return old.scope[:before], new.scope[:put], shift

@@ -60,11 +60,16 @@ def shape_of(node: Node, dims: Sequence[int]) -> Array:
     return shape_slice(node, dims)
 
 
+_ROOM = 64 << 20
+"""Bytes of all values together. A network has some hundred of a few numbers, and some tables of 4,096."""
+
+
 class Constants:
     """Values of small constant tensors, worked out when somebody asks."""
 
     def __init__(self) -> None:
         self._known: dict[Value, Array | None] = {}
+        self._room = _ROOM
 
     def get(self, value: Value) -> Array | None:
         """The value where the graph alone determines it and it is small, else None."""
@@ -86,14 +91,19 @@ class Constants:
 
     def _evaluate(self, value: Value) -> None:
         """Note the value and those that the same node makes."""
-        known, node = self._known, value.producer
+        node = value.producer
         if node is None:
-            known[value] = None if value.initializer is None or value.is_input else tensor(value.initializer)
+            self._keep(value, None if value.initializer is None or value.is_input else tensor(value.initializer))
             return
         results = self._run(node)
         for index, output in enumerate(node.outputs):
             if output is not None:
-                known[output] = results[index] if results is not None and index < len(results) else None
+                self._keep(output, results[index] if results is not None and index < len(results) else None)
+
+    def _keep(self, value: Value, array: Array | None) -> None:
+        """Note a value, as long as there is room for all of them: small ones are many in a model that wants to do harm."""
+        self._room -= 0 if array is None else array.nbytes
+        self._known[value] = array if self._room >= 0 else None
 
     def _run(self, node: Node) -> Sequence[Array | None] | None:
         if node.domain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from npu_guard import cost, manual, places
@@ -25,6 +26,8 @@ from npu_guard.results import (
 _VERDICTS = ("ok", "warning", "undecided", "error")
 """From the least to the worst: a layer is as bad as its worst finding."""
 _FOLDED = NodeCost(0, 0, 0, 0)
+_MAX_GIVEN = 256
+"""Rows that an operator gives to its bodies: in them each node that reads any has all of these."""
 
 
 def layer_rows(analysis: Analysis, profile: Profile, findings: Sequence[Finding]) -> tuple[LayerRow, ...]:
@@ -79,6 +82,7 @@ class _Rows:
         self.index: dict[Node | Value, int] = {value: i for i, value in enumerate(self.inputs)}
         for i, (node, _, _) in enumerate(self.order, len(self.inputs)):
             self.index[node] = i
+        self.given: dict[Node, tuple[int, ...]] = {}
         self.results: dict[Value, list[str]] = {}
         for value in analysis.model.graph.outputs:
             self.results.setdefault(analysis.origin(value), []).append(value.name)
@@ -125,7 +129,10 @@ class _Rows:
 
     def _reads(self, node: Node, owners: dict[Graph, Node]) -> Iterator[int]:
         """Rows that a node reads: its inputs, and what the bodies in it give back."""
-        values = list(node.inputs) + [v for _, body in node.subgraphs for v in body.outputs]
+        yield from self._rows([*node.inputs, *(v for _, body in node.subgraphs for v in body.outputs)], owners)
+
+    def _rows(self, values: Iterable[Value | None], owners: dict[Graph, Node]) -> Iterator[int]:
+        asked: set[Node] = set()
         for value in values:
             if value is None or self.analysis.is_constant(value):
                 continue
@@ -133,28 +140,29 @@ class _Rows:
             known = self.index.get(origin.producer or origin)
             if known is not None:
                 yield known
-            elif origin.graph in owners:  # an input of a body: whatever its operator is given
-                yield from self._reads_of_owner(owners[origin.graph], owners)
+            elif origin.graph in owners and owners[origin.graph] not in asked:
+                # An input of a body: whatever its operator is given.
+                owner = owners[origin.graph]
+                asked.add(owner)
+                yield from self._given(owner, owners)
 
-    def _reads_of_owner(self, owner: Node, owners: dict[Graph, Node]) -> Iterator[int]:
-        for value in owner.inputs:
-            if value is not None and not self.analysis.is_constant(value):
-                origin = self.analysis.origin(value)
-                known = self.index.get(origin.producer or origin)
-                if known is not None:
-                    yield known
-                elif origin.graph in owners and owners[origin.graph] is not owner:
-                    yield from self._reads_of_owner(owners[origin.graph], owners)
+    def _given(self, owner: Node, owners: dict[Graph, Node]) -> tuple[int, ...]:
+        """Rows that an operator with a body reads, worked out once: of loops in loops each asks the one around it."""
+        if owner not in self.given:
+            self.given[owner] = ()  # should an input come from the operator's own body
+            rows = dict.fromkeys(self._rows(owner.inputs, owners))
+            self.given[owner] = tuple(itertools.islice(rows, _MAX_GIVEN))
+        return self.given[owner]
 
 
 def _walk(graph: Graph, around: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, ...], tuple[str, ...]]]:
     """Nodes with the path at which the picture shows them, and their own module path."""
     for node in graph.nodes:
         own = places.scope(node)
-        path = own if own[: len(around)] == around else around + own
+        path = own if own[: len(around)] == around else places.bounded(around + own)
         yield node, path, own
         for _, body in node.subgraphs:
-            yield from _walk(body, (*path, body.path[-1]))
+            yield from _walk(body, places.bounded((*path, body.path[-1])))
 
 
 def _waste(shape: tuple[Dim, ...] | None, multiple: int | None) -> float | None:

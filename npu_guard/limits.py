@@ -25,10 +25,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     """Inputs, outputs and values whose shape is noted, of a graph."""
     attributes: Count = 400_000
     """Attributes of all nodes."""
+    findings: Count = 100_000
+    """What all rules have to say of a model for one device."""
     structure_bytes: Count = 64 << 20
     """What is left of a file without its weights."""
-    fields: Count = 1 << 23
-    """Fields of one protobuf message: a graph of 100,000 nodes has 300,000."""
+    fields: Count = 1 << 22
+    """Protobuf fields that are read one by one: a graph of 100,000 nodes has 300,000."""
+    parsed_bytes: Count = 256 << 20
+    """What that takes in memory, its text aside, by an estimate: 100,000 convolutions with shapes take 200 MB."""
     nesting: Annotated[int, msgspec.Meta(ge=1, le=32)] = 32
     """Graphs inside nodes inside graphs. Protobuf's 100 messages and ONNX Runtime end at 32, so it can only be lowered."""
     graphs: Count = 10_000

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 import functools
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from npu_guard.printable import text
 from npu_guard.results import Place, Source
 
 if TYPE_CHECKING:  # what only asks `relative` does without onnx
-    from npu_guard.graph import Node, Value
+    from npu_guard.graph import Model, Node, Value
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 _STACK = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'File "([^"\n]{1,1000})", line (\d{1,9}), in ([^\n]{1,200})')
-_VERBOSE_FRAME = re.compile(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200})$", re.MULTILINE)
-"""A line of the older exporter's doc_string, where it was asked to be verbose."""
+_VERBOSE_FRAME = re.compile(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200}+)$", re.MULTILINE)
+"""A line of the older exporter's doc_string, where it was asked to be verbose. The last `+` is against backtracking: in a line
+of many such numbers each would be tried with all ends.
+"""
 _INSTALLED = re.compile(r"(^|/)(site-packages|dist-packages)/|(^|/)lib/python3\.\d+/|^<", re.IGNORECASE)
 _TORCH = re.compile(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|utils|ao|functional\.py)(/|\.py|$)")
 """A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
@@ -30,10 +33,52 @@ _DRIVE = re.compile(r"^[A-Za-z]:/")
 _PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MAX_TEXT = 65536
+_MAX_NAMES = 64
+_MAX_NAMES_TEXT = 4096
+"""What a node's own names may take. Exporters' are far below; beyond it nothing is recorded."""
+_MAX_PARTS = 64
+_MAX_SCOPE = 512
+"""Characters of a module path: all nodes of a module repeat it in a report."""
 _MAX_STEPS = 64
 """Nodes to look at around one that says nothing of its origin."""
+_MAX_EDGES = 512
+"""What connects them: a node may have as many inputs and readers as the model has nodes."""
+_MAX_FRAMES = 20
+"""Lines of a stack that may be the user's own, of which each is looked for in the project."""
+_MAX_FILES = 1000
+"""Files to look for in the project, for one model."""
+_MAX_FOLDERS = 20
+"""How deep in the project a file may lie that is to be found there."""
 
 _Known = TypeVar("_Known")
+Asked = dict[str, tuple[str, bool]]
+"""Files of recorded lines, with what became of each: on that, besides the model, a source depends."""
+
+
+class _Stack(NamedTuple):
+    """What a node's recorded stack comes to."""
+
+    source: tuple[str, int, str] | None
+    asked: Asked
+    empty: bool
+
+
+class _Memo:
+    """What the nodes of one model record, read once. It hangs on the model and ends with it."""
+
+    def __init__(self) -> None:
+        self.recorded: dict[Node, tuple[str, ...] | None] = {}
+        self.scopes: dict[Node, tuple[str, ...]] = {}
+        self.stacks: dict[tuple[Node, Path | None], _Stack] = {}
+        self.files: dict[tuple[str, Path | None], tuple[str, bool]] = {}
+
+
+def _memo(model: Model) -> _Memo:
+    found = vars(model).get("_places")
+    if found is None:
+        found = vars(model)["_places"] = _Memo()
+    assert isinstance(found, _Memo)
+    return found
 
 
 def place(node: Node) -> Place:
@@ -52,26 +97,53 @@ def scope(node: Node) -> tuple[str, ...]:
     From dynamo's metadata, or from the names of the older exporter; where a simplifier has dropped the one and there
     are none of the other, from the name of the node's parameters, which is their path in the module tree.
     """
+    scopes = _memo(node.graph.model).scopes
+    found = scopes.get(node)
+    if found is None:
+        found = scopes[node] = bounded(_scope(node))
+    return found
+
+
+def bounded(path: Sequence[str]) -> tuple[str, ...]:
+    """A module path as far as any real one goes."""
+    if len(path) <= _MAX_PARTS and sum(map(len, path)) <= _MAX_SCOPE:
+        return tuple(path)
+    kept, left = [], _MAX_SCOPE
+    for part in path[:_MAX_PARTS]:
+        if left > 0:
+            kept.append(part[:left])
+            left -= len(part)
+    return tuple(kept)
+
+
+def _scope(node: Node) -> tuple[str, ...]:
     recorded = _recorded(node)
     if recorded is not None:
         return (node.op_type in _WEIGHTED and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
-        return _scope_from_name(node.name)
+        return _scope_from_name(node.name[:_MAX_NAMES_TEXT])
     return _owner(node) or _surrounding(node, _recorded) or ()
 
 
 def _recorded(node: Node) -> tuple[str, ...] | None:
-    text = node.metadata(_SCOPES)
-    if text is None or len(text) > _MAX_TEXT:
+    recorded = _memo(node.graph.model).recorded
+    if node not in recorded:
+        names = _names(node.metadata(_SCOPES) or "")
+        module = names[-2] if names is not None and len(names) > 1 else ""  # the last entry is the operator itself
+        recorded[node] = None if names is None else bounded([part for part in module.split(".") if part])
+    return recorded[node]
+
+
+def _names(recorded: str) -> list[str] | None:
+    """What exporters write as Python's text of a list: `['', 'layer1', 'layer1.0', 'conv2d']`. None where it is no such text."""
+    if len(recorded) > _MAX_NAMES_TEXT or not (recorded.startswith("[") and recorded.endswith("]")):
         return None
-    try:
-        names = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        return None
-    module = names[-2] if len(names) > 1 else ""  # the last entry is the operator itself
-    return tuple(part for part in module.split(".") if part)
+    inside = recorded[1:-1].strip()
+    entries = [entry.strip() for entry in inside.split(",", _MAX_NAMES)] if inside else []
+    for entry in entries:
+        if len(entry) < 2 or entry[0] not in "'\"" or entry.find(entry[0], 1) != len(entry) - 1:
+            return None
+    return [entry[1:-1] for entry in entries]
 
 
 def _is_norm(node: Node) -> bool:
@@ -97,10 +169,6 @@ def _owner(node: Node) -> tuple[str, ...]:
     return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
 
 
-Asked = dict[str, tuple[str, bool]]
-"""Files of recorded lines, with what became of each: on that, besides the model, a source depends."""
-
-
 def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source | None:
     """The innermost line of the user's own code in the recorded stack, relative to `root`.
 
@@ -108,24 +176,46 @@ def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source 
     where that is a single one. `asked` takes up what was looked for in the project.
     """
     found = _recorded_source(node, root, asked)
-    if found is None and not any(_frames(node)):
+    if found is None and _stack(node, root).empty:
         found = _surrounding(node, lambda other: _recorded_source(other, root, asked))
     return None if found is None else Source(*found, ".".join(scope(node)))
 
 
 def _recorded_source(node: Node, root: Path | None, asked: Asked | None) -> tuple[str, int, str] | None:
-    outside = None
+    stack = _stack(node, root)
+    if asked is not None:
+        asked.update(stack.asked)
+    return stack.source
+
+
+def _stack(node: Node, root: Path | None) -> _Stack:
+    memo = _memo(node.graph.model)
+    found = memo.stacks.get((node, root))
+    if found is None:
+        found = memo.stacks[node, root] = _read_stack(node, root, memo)
+    return found
+
+
+def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
+    outside, empty = None, True
+    asked: Asked = {}
     for file, line, function in _frames(node):
+        empty = False
         if _INSTALLED.search(file) or _TORCH.search(file):
             continue
-        name, inside = relative(file, root)
-        if asked is not None:
-            asked[file] = name, inside
+        if len(asked) >= _MAX_FRAMES:
+            break
+        known = memo.files.get((file, root))
+        if known is None and len(memo.files) < _MAX_FILES:
+            known = memo.files[file, root] = relative(file, root)
+        if known is not None:
+            asked[file] = known
+        name, inside = known or relative(file, None)
         if inside:
-            return name, line, function
+            return _Stack((name, line, function), asked, empty)
         if outside is None and ("/" in file or function not in _CALLS):
             outside = name, line, function
-    return outside
+    return _Stack(outside, asked, empty)
 
 
 def _frames(node: Node) -> Iterator[tuple[str, int, str]]:
@@ -134,7 +224,7 @@ def _frames(node: Node) -> Iterator[tuple[str, int, str]]:
     if recorded is not None:
         found = list(reversed(_FRAME.findall(recorded[:_MAX_TEXT])))
     else:
-        found = _VERBOSE_FRAME.findall(node.proto.doc_string[:_MAX_TEXT]) if node.proto.doc_string else []
+        found = _VERBOSE_FRAME.findall(text(node.proto.doc_string)[:_MAX_TEXT])
     for file, line, function in found:
         yield file.strip().replace("\\", "/"), int(line), function.strip()
 
@@ -147,17 +237,19 @@ def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known |
     model.surveys -= 1
     answers: set[_Known] = set()
     for step in (_producers, _readers):
-        seen, pending, found = {node}, step(node), False
+        seen, pending, edges, found = set[Node](), [node], _MAX_EDGES, False
         while pending:
             other = pending.pop()
             if other in seen:
                 continue
             seen.add(other)
-            if len(seen) > _MAX_STEPS:
-                return None
-            answer = known(other)
+            answer = None if other is node else known(other)
             if answer is None:
-                pending += step(other)
+                around = step(other)
+                edges -= len(around)
+                if len(seen) > _MAX_STEPS or edges < 0:
+                    return None
+                pending += around
             else:
                 answers.add(answer)
                 found = True
@@ -167,11 +259,12 @@ def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known |
 
 
 def _producers(node: Node) -> list[Node]:
-    return [v.producer for v in node.inputs if v is not None and v.producer is not None]
+    return [v.producer for v in node.inputs[:_MAX_EDGES] if v is not None and v.producer is not None]
 
 
 def _readers(node: Node) -> list[Node]:
-    return [reader for v in node.outputs if v is not None for reader in v.consumers]
+    readers = (reader for v in node.outputs[:_MAX_EDGES] if v is not None for reader in v.consumers)
+    return list(itertools.islice(readers, _MAX_EDGES + 1))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -182,7 +275,8 @@ def relative(file: str, root: Path | None) -> tuple[str, bool]:
     parts = [part for part in (path.parts[1:] if absolute else path.parts) if part not in ("..", ".")]
     if root is not None:
         # The longest end of the path that exists here; a relative path is one already.
-        for start in range(len(parts)) if absolute else range(min(1, len(parts))):
+        first = max(0, len(parts) - _MAX_FOLDERS)
+        for start in range(first, len(parts)) if absolute else range(min(1, len(parts))):
             candidate = PurePosixPath(*parts[start:])
             try:
                 if os.path.isfile(root / candidate):

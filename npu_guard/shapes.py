@@ -5,6 +5,7 @@ All native code runs in the sandbox. What stays unknown gets a reason.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -122,8 +123,13 @@ def _decode(proto: onnx.TypeProto) -> Type:
             dims.append(dim.dim_value if dim.dim_value >= 0 else None)
         else:
             symbol = text(dim.dim_param)
-            dims.append(None if not symbol or _INVENTED.fullmatch(symbol) else symbol)
+            dims.append(None if not symbol or _INVENTED.fullmatch(symbol) else symbol if len(symbol) < 100 else _cut(symbol))
     return tensor.elem_type, tuple(dims)
+
+
+def _cut(symbol: str) -> str:
+    """A long symbol, short and still its own: messages of many findings show it."""
+    return f"{symbol[:80]}…{hashlib.sha256(symbol.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"
 
 
 def _type(value: Value) -> onnx.TypeProto:

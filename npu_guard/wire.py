@@ -85,6 +85,41 @@ _INTS, _LISTED = 8, 1 << 24
 _DATA_TYPE, _INT64 = 2, 7
 _FIXED = {1: 8, 5: 4}
 
+_ENTRY = "StringStringEntryProto"
+_COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
+    "ModelProto": (0, {7: "GraphProto", 8: _ENTRY, 14: _ENTRY, 20: "TrainingInfoProto", 25: "FunctionProto",
+                       26: "DeviceConfigurationProto"}),
+    "TrainingInfoProto": (100, {1: "GraphProto", 2: "GraphProto", 3: _ENTRY, 4: _ENTRY}),
+    "FunctionProto": (240, {4: "string", 5: "string", 6: "string", 7: "NodeProto", 9: _ENTRY, 11: "AttributeProto",
+                            12: "ValueInfoProto", 14: _ENTRY}),
+    "GraphProto": (180, {1: "NodeProto", 5: TENSOR, 11: "ValueInfoProto", 12: "ValueInfoProto", 13: "ValueInfoProto",
+                         14: "TensorAnnotation", 15: "SparseTensorProto", 16: _ENTRY}),
+    "NodeProto": (240, {1: "string", 2: "string", 5: "AttributeProto", 9: _ENTRY, 10: "NodeDeviceConfigurationProto"}),
+    "AttributeProto": (240, {5: TENSOR, 6: "GraphProto", 8: "numbers", 9: "string", 10: TENSOR, 11: "GraphProto",
+                             14: "TypeProto", 15: "TypeProto", 22: "SparseTensorProto", 23: "SparseTensorProto"}),
+    TENSOR: (220, {1: "numbers", 3: _ENTRY, 5: "numbers", 6: "string", 7: "numbers", 11: "numbers", 13: _ENTRY, 16: _ENTRY}),
+    "SparseTensorProto": (100, {1: TENSOR, 2: TENSOR, 3: "numbers"}),
+    "ValueInfoProto": (64, {2: "TypeProto", 4: _ENTRY}),
+    "TensorAnnotation": (100, {2: _ENTRY}),
+    "TypeProto": (48, {1: "Tensor", 4: "Sequence", 5: "Map", 7: _ENTRY, 8: "Tensor", 9: "Sequence"}),
+    "Tensor": (40, {2: "TensorShapeProto"}),
+    "Sequence": (40, {1: "TypeProto"}),
+    "Map": (40, {2: "TypeProto"}),
+    "TensorShapeProto": (100, {1: _ENTRY}),
+    "DeviceConfigurationProto": (100, {3: "string"}),
+    "NodeDeviceConfigurationProto": (100, {2: "ShardingSpecProto"}),
+    "ShardingSpecProto": (100, {2: "numbers", 3: "Numbers", 4: "ShardedDimProto"}),
+    "Numbers": (100, {2: "numbers"}),
+    "ShardedDimProto": (100, {2: _ENTRY}),
+    _ENTRY: (48, {}),  # and other small ones that hold no messages: Dimension, OperatorSetIdProto
+    "string": (16, None),
+    "numbers": (0, None),
+}  # fmt: skip
+"""What each message costs in memory beside its text, as measured, and what is in it: {field number: message}."""
+_FIELD, _NUMBER, _WORST = 16, 16, 128
+"""What a field costs in memory, and a packed number while its list grows; no file becomes larger than so many times its bytes."""
+_HIGH = bytes(range(128, 256))
+
 
 def strip(
     data: Buffer, name: str, keep: int = KEEP_BYTES, indices: int = 0, limits: Limits = DEFAULT
@@ -98,7 +133,55 @@ def strip(
     rest = b"".join(chunks)
     if cut and rest.count(INLINE.encode()) != len(cut):
         raise ModelError("invalid", f"{name}: it names {INLINE!r}, a place that only npu-guard uses")
+    bound(rest, name, limits)
     return rest, cut
+
+
+def bound(data: bytes, name: str, limits: Limits) -> None:
+    """Raise ModelError where protobuf would make too much of a serialized ModelProto: an empty message of two bytes takes 200.
+
+    A small model is not looked at, whatever is in it.
+    """
+    most = limits.parsed_bytes
+    if len(data) * _WORST <= most:
+        return
+    r = _Reader(data, name, 0, {})
+    have, pos, end = 0, 0, len(data)
+    inside = _COSTS["ModelProto"][1] or {}
+    outer: list[tuple[int, dict[int, str]]] = []
+    while True:
+        while pos == end:
+            if not outer:
+                return
+            end, inside = outer.pop()
+        tag = data[pos]
+        if tag < 0x80:
+            pos += 1
+        else:
+            tag, pos = r.varint(pos, end)
+        have += _FIELD
+        kind = None
+        start = pos
+        if tag & 7 == 2:
+            length, start = r.varint(pos, end) if pos < end and data[pos] >= 0x80 else (data[pos], pos + 1) 
+            pos = start + length
+            kind = inside.get(tag >> 3)
+        elif tag & 7 == 0:
+            _, pos = r.varint(pos, end)
+        else:
+            pos += _FIXED.get(tag & 7, len(data))
+        if pos > end:
+            raise r.broken(start, end)
+        if kind is not None:
+            cost, within = _COSTS[kind]
+            have += cost
+            if within is not None:
+                outer.append((end, inside))
+                pos, end, inside = start, pos, within
+            elif not cost:
+                have += _NUMBER * len(data[start:pos].translate(None, _HIGH))
+        if have > most:
+            raise exceeded(name, "bytes that its structure takes in memory:", have, "parsed-bytes", most)
 
 
 class _Reader(Struct):
@@ -109,6 +192,8 @@ class _Reader(Struct):
     indices: int = 0
     limits: Limits = DEFAULT
     listed: int = 0
+    steps: int = 0
+    """Fields that were looked at, in the whole file."""
 
     def varint(self, pos: int, end: int) -> tuple[int, int]:
         """(value, position behind it)."""
@@ -140,7 +225,7 @@ def _message(r: _Reader, pos: int, end: int, kind: str, depth: int) -> tuple[lis
         raise ModelError("limit", f"{r.name}: graphs are nested deeper than {MAX_DEPTH} levels")
     data, keep, leads = r.data, r.keep, LEADS[kind]
     chunks: list[bytes] = []
-    size = steps = 0
+    size, steps = 0, r.steps
     run = pos  # start of the bytes that are copied as they are
     once, seen = _ONCE.get(kind), set()
     most, longest = r.limits.fields, r.limits.structure_bytes
@@ -148,7 +233,7 @@ def _message(r: _Reader, pos: int, end: int, kind: str, depth: int) -> tuple[lis
         start = pos
         steps += 1
         if steps > most:
-            raise exceeded(r.name, f"fields of a {kind} are", steps, "fields", most)
+            raise exceeded(r.name, "fields:", steps, "fields", most)
         tag = data[pos]
         pos += 1
         if tag >= 0x80:
@@ -176,7 +261,9 @@ def _message(r: _Reader, pos: int, end: int, kind: str, depth: int) -> tuple[lis
                         "limit", f"{r.name}: lists of integers in attributes take more than {_LISTED} bytes, the limit"
                     )
             if length > keep and (child := leads.get(tag >> 3)) is not None:
+                r.steps = steps
                 parts, n = _tensor(r, body, pos) if child is TENSOR else _message(r, body, pos, child, depth + 1)
+                steps = r.steps
                 if n != length:
                     if start - run + size + n > longest:
                         raise _too_long(r, start - run + size + n)
@@ -200,6 +287,7 @@ def _message(r: _Reader, pos: int, end: int, kind: str, depth: int) -> tuple[lis
             raise _too_long(r, end - run + size)
         chunks.append(data[run:end])
         size += end - run
+    r.steps = steps
     return chunks, size
 
 
@@ -207,16 +295,16 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
     """A TensorProto at [start, end): as it is, or without payload and marked as external to the skeleton."""
     rest: list[bytes] = []
     held: dict[int, int] = {}
-    pieces = payload = steps = 0
+    pieces = payload = 0
     at = Payload(start, end - start, 0)
     beside = False
     keep = r.keep
     pos = start
     while pos < end:
         field_start = pos
-        steps += 1
-        if steps > r.limits.fields:
-            raise exceeded(r.name, "fields of a TensorProto are", steps, "fields", r.limits.fields)
+        r.steps += 1
+        if r.steps > r.limits.fields:
+            raise exceeded(r.name, "fields:", r.steps, "fields", r.limits.fields)
         tag, pos = r.varint(pos, end)
         wire, field = tag & 7, tag >> 3
         body, length = pos, 0

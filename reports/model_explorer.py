@@ -15,6 +15,7 @@ Scan, which are graphs of their own there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -31,6 +32,8 @@ _COLOURS = {
     "folded": ("#eeeeee", "#000000"),
 }
 """Background and text by verdict, the worst first."""
+_LONGEST = 512
+"""Characters of the way into a body, which each node in it repeats; the viewer finds nothing by a longer one."""
 _ORDER = tuple(_COLOURS)
 
 
@@ -60,8 +63,10 @@ def _words(model: ModelReport) -> Iterator[tuple[str, str, str]]:
 def _key(place: Place) -> str:
     if place.op_type == "graph input":
         return f"[value] {place.node}"
-    bodies = [part for entry in place.graph for part in entry.rsplit(".", 1)]
-    return "/".join([*bodies, place.node])
+    bodies = "".join(f"{part}/" for entry in place.graph for part in entry.rsplit(".", 1))
+    if len(bodies) > _LONGEST:
+        bodies = f"{bodies[:80]}…{hashlib.sha256(bodies.encode()).hexdigest()[:32]}/"
+    return bodies + place.node
 
 
 def _result(verdict: str, rules: list[str]) -> dict[str, str]:

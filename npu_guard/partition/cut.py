@@ -12,6 +12,9 @@ from npu_guard.graph import Graph, Node, Value, text
 from npu_guard.partition.partition import Partition, Piece
 from npu_guard.partition.units import is_default, is_known_shape, reads_of
 
+_HEADER = 1 << 16
+"""Bytes of text about the whole model that every piece repeats; what is longer stays out of all of them."""
+
 
 class Cutter:
     """Cuts pieces out of one document. The weights stay in the files that they are in."""
@@ -31,6 +34,11 @@ class Cutter:
         self.header.CopyFrom(document.proto)
         for field in ("graph", "functions", "training_info"):
             self.header.ClearField(field)
+        if self.header.ByteSize() > _HEADER:
+            self.header.ClearField("doc_string")
+            self.header.ClearField("metadata_props")
+        words = onnx.GraphProto(doc_string=document.proto.graph.doc_string, metadata_props=document.proto.graph.metadata_props)
+        self.words = words if words.ByteSize() <= _HEADER else onnx.GraphProto()
 
     def document_of(self, piece: Piece) -> Document:
         """The piece's model."""
@@ -39,8 +47,7 @@ class Cutter:
         proto.CopyFrom(self.header)
         whole, graph = self.document.proto.graph, proto.graph
         graph.name = f"{whole.name or 'model'} {piece.index} {piece.side}"
-        graph.doc_string = whole.doc_string
-        graph.metadata_props.extend(whole.metadata_props)
+        graph.MergeFrom(self.words)
         graph.node.extend(self._node(node) for node in nodes)
         names = {v.name for v in constants}
         for name in names & self.weights.keys():

@@ -34,6 +34,9 @@ from npu_guard.validation.tensors import MAX_DIM
 
 Array = NDArray[Any]
 
+_TIMES, _FREE = 3, 64 << 20
+"""How many times the model's size its pieces may take in all, and bytes beyond that."""
+
 
 def write(
     document: Document, partition: Partition, folder: Path, *, calibration: Path | None = None, seeds: Sequence[int] = (0,)
@@ -57,6 +60,10 @@ def write(
         raise UsageError(f"{folder}: no folder can be made there ({error.strerror or error})") from None
     try:
         manifest = _save(document, partition, temporary)
+        if manifest is None:
+            return comparison.not_run(
+                "its pieces would take several times the space of the model, as many read one weight", seeds
+            )
         with Runtime(allowed) as runtime:
             result = _compare(runtime, document, partition.analysis, manifest, temporary, inputs, seeds)
         if result.verdict == "equal":
@@ -187,13 +194,18 @@ def _fixed(manifest: Manifest) -> Mapping[str, Sequence[int]]:
     return {t.name: found[t.name] for t in manifest.inputs if t.shape and len(found[t.name]) == len(t.shape)}
 
 
-def _save(document: Document, partition: Partition, folder: Path) -> Manifest:
+def _save(document: Document, partition: Partition, folder: Path) -> Manifest | None:
+    """Write the pieces; None where they take several times what the model takes."""
     cutter = Cutter(document, partition)
-    pieces = []
+    pieces: list[PieceInfo] = []
+    room = _TIMES * (document.source.stat().st_size + sum(partition.analysis.beside.values())) + _FREE
     for piece in partition.pieces:
         path = folder / f"{piece.index}-{piece.side}.onnx"
         store.save(cutter.document_of(piece), path)
         data = sorted(f for f in folder.iterdir() if f.name.startswith(f"{path.name}."))
+        room -= sum(f.stat().st_size for f in (path, *data))
+        if room < 0:
+            return None
         pieces.append(
             PieceInfo(
                 piece.index, "npu" if piece.side == "npu" else "host", _file(path), tuple(map(_file, data)), len(piece.nodes),

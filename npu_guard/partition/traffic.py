@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 
 from npu_guard.partition.units import EITHER, Units
@@ -25,6 +26,7 @@ class Traffic:
         self.size: dict[int, int] = {}
         for level in levels:
             self.size[level] = self.size.get(level, 0) + 1
+        self._order = sorted(self.size)
 
     def has_slack(self, unit: int) -> bool:
         """Whether all that read the unit come later; most do not, and asking is cheap."""
@@ -49,7 +51,7 @@ class Traffic:
             return False  # some of it has moved already
         first = self._first_reader(part, here)
         if first is None:
-            there = min((level for level in self.size if level > here and level % 2 == here % 2), default=here)
+            there = self._next(here)
         else:
             there = first if all(units.sides[u] == EITHER for u in part) else first - (first - here) % 2
         if there <= here:
@@ -59,6 +61,14 @@ class Traffic:
             move()
             return True
         return False
+
+    def _next(self, here: int) -> int:
+        """The next level of the same side that has units; `here` where it is the last one."""
+        order = self._order
+        index = bisect.bisect_right(order, here)
+        while index < len(order) and order[index] % 2 != here % 2:
+            index += 1
+        return order[index] if index < len(order) else here
 
     def _first_reader(self, part: Sequence[int], here: int) -> int | None:
         """The lowest level that reads what a part of the level `here` makes, at least `here`; None where nothing does."""
@@ -107,7 +117,10 @@ class Traffic:
                 counts[here] -= moving
                 if not counts[here]:
                     del counts[here]
+        if there not in self.size:
+            bisect.insort(self._order, there)
         self.size[there] = self.size.get(there, 0) + len(part)
         self.size[here] -= len(part)
         if not self.size[here]:
             del self.size[here]
+            del self._order[bisect.bisect_left(self._order, here)]
