@@ -15,7 +15,7 @@ from npu_guard.analyze import Analysis
 from npu_guard.check import Checked, check, macs_share
 from npu_guard.config import Config, Suppression
 from npu_guard.context import Context
-from npu_guard.errors import Undecidable, UsageError
+from npu_guard.errors import ModelError, Undecidable, UsageError
 from npu_guard.graph import Node, Value
 from npu_guard.limits import Limits
 from npu_guard.profile import Limit, Profile
@@ -339,3 +339,11 @@ def test_notes_and_unknown_values_reach_the_report(save: Callable[..., Path]) ->
 def test_an_unknown_profile(save: Callable[..., Path]) -> None:
     with pytest.raises(UsageError):
         pipeline.check_models([str(save(CHAIN))], Config(profile="nope"))
+
+
+def test_more_findings_than_allowed_refuse_the_model(analysis: Analyse) -> None:
+    rules = [Anything()]
+    found = check(analysis(CHAIN), PROFILE, rules, Config()).findings
+    assert check(analysis(CHAIN), PROFILE, rules, Config(limits=Limits(findings=len(found)))).findings == found
+    with pytest.raises(ModelError, match=f"findings: more than {len(found) - 1}; the limit is"):
+        check(analysis(CHAIN), PROFILE, rules, Config(limits=Limits(findings=len(found) - 1)))

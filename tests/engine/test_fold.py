@@ -558,3 +558,18 @@ def test_long_chains_and_wide_nodes(view: View, value: Find) -> None:
         assert found is not None
         assert found.tolist() == [1]
     assert time.process_time() - before < 3
+
+
+def test_many_values_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no room any more counts as not known."""
+    monkeypatch.setattr(fold, "_ROOM", 10 * 8 * 16)
+    graph = onnx.parser.parse_graph(
+        "g () => (int64[16] v99) { k = Constant<value = int64[16] {0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}>() v0 = Neg(k) "
+        + " ".join(f"v{i + 1} = Neg(v{i})" for i in range(99))
+        + "}"
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    view = build(Skeleton("m", model, {}, 20)).graph
+    constants = fold.Constants()
+    assert constants.get(view.values["v5"]) is not None
+    assert constants.get(view.values["v99"]) is None

@@ -87,3 +87,11 @@ def test_such_a_gather_is_no_operator_that_a_device_has_to_have(check: Check, si
     assert refused(body, [*counting[:-1], 0]) == ["Gather"]
     # Nothing else would answer for the extents that it gives.
     assert refused(body.replace("y = Relu(z)", "y = Relu(z)  u = Relu(v)"), counting) == ["Gather"]
+
+
+def test_what_is_undone_counts_where_it_leaves_the_model(analysis: Analyse) -> None:
+    """Through an Identity, too: the flat map is an output."""
+    text = """g (float[1,8,4,4] x) => (OUT float[1,8,4,4] y) <int64[3] flat = {1,8,16}, int64[4] back = {1,8,4,4}> {
+        r = Relu(x)  a = Reshape(r, flat)  i = Identity(a)  y = Reshape(a, back) }"""
+    assert rearrangements(analysis(text.replace("OUT", ""))) == {}
+    assert len(rearrangements(analysis(text.replace("OUT", "float[1,8,16] i,")))) == 2

@@ -205,6 +205,30 @@ def test_functions_are_inlined(save: Callable[..., Path]) -> None:
     assert not {"A", "B"} & set(nodes)
 
 
+def imports(function: onnx.FunctionProto, **versions: int) -> onnx.FunctionProto:
+    for entry in function.opset_import:
+        entry.version = versions.get(entry.domain or "onnx", entry.version)
+    return function
+
+
+@pytest.mark.parametrize("versions", [{"onnx": 19}, {"f": 3}, {"onnx": 19, "f": 2}])
+def test_functions_of_another_opset_are_inlined_where_that_changes_nothing(
+    save: Callable[..., Path], versions: dict[str, int]
+) -> None:
+    """The inliner leaves their calls as they are, and what is in them would be read by nobody."""
+    model = with_functions([imports(function("A", ["Relu"]), **versions), function("B", ["A"])], "B")
+    nodes = [node.op_type for node in build(load(save(model))).graph.nodes]
+    assert nodes.count("Relu") == 1
+    assert not {"A", "B"} & set(nodes)
+
+
+def test_functions_of_an_opset_with_other_operators_are_refused(save: Callable[..., Path]) -> None:
+    old = function("A", ["Relu"])
+    old.node[0].CopyFrom(helper.make_node("ReduceMax", ["x"], ["v0"], axes=[2, 3]))  # opset 18 made axes an input
+    with pytest.raises(ModelError, match=r"'f::A' is written for opset 17 and the model for 20, where '[A-Za-z]+' is another"):
+        load(save(with_functions([imports(old, onnx=17)], "A")))
+
+
 def test_functions_in_bodies_are_inlined(save: Callable[..., Path]) -> None:
     model = with_functions([function("A", ["Relu"])], "A")
     shape = helper.make_tensor_value_info("z", 1, [1, 8, 4, 4])

@@ -58,6 +58,52 @@ def test_one_symbol_is_one_extent(analysis: Analyse, value: Find) -> None:
     assert found.notes == ("dynamic batch 'n' of input 'a' taken as 1",)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[t,80] x, float[16,80,3] w) => (y) <int64[1] a = {0}> { r = Transpose(x) u = Unsqueeze(r, a) y = Conv(u, w) }",
+        "g (float[n,5] x, float[4,2] w) => (float[4,5] y) { y = MatMul(w, x) }",
+        "g (float[n,8] x) => (y) <int64[2] s = {2,16}> { y = Reshape(x, s) }",
+    ],
+)
+def test_a_batch_that_cannot_be_one_stays_open(analysis: Analyse, value: Find, text: str) -> None:
+    found = analysis(text)
+    symbol = value(found, "x").shape[0]
+    assert isinstance(symbol, str)
+    assert found.notes == (f"dynamic batch {symbol!r} of input 'x' left open: the model does not run with 1",)
+
+
+def test_what_is_wrong_with_any_batch_is_refused(analysis: Analyse) -> None:
+    with pytest.raises(ModelError, match="inner extents"):
+        analysis("g (float[n,5] x, float[4,2] w) => (y) { y = MatMul(x, w) }")
+
+
+def test_a_batch_that_names_axes_of_space_leaves_them_open(analysis: Analyse, value: Find) -> None:
+    found = analysis("g (float[n,8,4,4] x, float[1,8,n,n] z) => (y, v) { y = Relu(x) v = Relu(z) }")
+    assert value(found, "y").shape == (1, 8, 4, 4)
+    assert value(found, "v").shape == (1, 8, "n", "n")
+    state = analysis("g (float[n,8,4] x, float[1,n,8] h) => (y, v) { y = Relu(x) v = Relu(h) }")
+    assert value(state, "v").shape == (1, 1, 8), "the second axis of a recurrent state is the batch"
+
+
+@pytest.mark.parametrize(("version", "known"), [(3, True), (8, False)])
+def test_a_default_that_a_caller_may_replace_is_not_believed(analysis: Analyse, value: Find, version: int, known: bool) -> None:
+    """Before IR version 4 every initializer was listed as an input too."""
+    model = onnx.parser.parse_model(
+        f'<ir_version: {version}, opset_import: ["" : 13]> g (float[1,8,4,4] x, int64[2] s) => (float[a,b] y)'
+        " <int64[2] s = {8,16}> { y = Reshape(x, s) }"
+    )
+    assert (value(analysis(model), "y").shape == (8, 16)) is known
+
+
+def test_long_symbols_are_cut_and_stay_apart(analysis: Analyse, value: Find) -> None:
+    long = "s" * 10_000
+    found = analysis(f"g (float[1,{long}a] x, float[1,{long}b] z) => (y, v) {{ y = Relu(x) v = Relu(z) }}")
+    (_, a), (_, b) = value(found, "y").shape, value(found, "v").shape
+    assert a != b
+    assert max(len(a), len(b)) < 120
+
+
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_a_given_shape_binds_its_symbols(analysis: Analyse, value: Find, name: str) -> None:
     found = analysis(SHARED, shapes={name: (4, 8)})

@@ -36,6 +36,28 @@ def test_constants_and_what_follows_from_them(analysis: Analyse, value: Find) ->
     assert found.is_constant(None)
 
 
+@pytest.mark.parametrize("op", ["own.Magic", "Rellu", "com.microsoft.QuickGelu"])
+def test_what_nobody_defines_makes_no_constants(analysis: Analyse, op: str) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 20, "own" : 1, "com.microsoft" : 1]> g (float[1,8,4,4] x) => (float[1,2,4,4] y)'
+        f" <float[2,8,1,1] w = {{{', '.join(['1'] * 16)}}}> {{ v = {op}(w) y = Conv<kernel_shape = [1,1]>(x, v) }}"
+    )
+    assert running(analysis(model)) == [op.rpartition(".")[2], "Conv"]
+
+
+def test_dropout_with_a_flag_makes_no_constants(analysis: Analyse) -> None:
+    values = f"<float[2,8,1,1] w = {{{', '.join(['1'] * 16)}}}, float r = {{0.5}}, bool t = {{1}}>"
+    found = analysis(f"g (float[1,8,4,4] x) => (float[1,2,4,4] y) {values} {{ v = Dropout(w, r, t) y = Conv(x, v) }}")
+    assert running(found) == ["Dropout", "Conv"]
+
+
+def test_readers_behind_silent_nodes_that_only_look(analysis: Analyse, value: Find) -> None:
+    """A CastLike takes the type of its second input, and nothing of its data."""
+    found = analysis(graph("a = Relu(x) b = Neg(x) c = CastLike(b, a) d = Exp(c) y = Sin(a)"))
+    assert [n.op_type for n in found.readers(value(found, "a"))] == ["Sin"]
+    assert [n.op_type for n in found.readers(value(found, "b"))] == ["Exp"]
+
+
 def test_weights_are_dequantized_at_compile_time(analysis: Analyse) -> None:
     found = analysis("""g (float[1,8,4,4] x, float s) => (float[1,2,4,4] y)
       <int8[2,8,1,1] w = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}, float scale = {0.5}, int8 zero = {0}> {
