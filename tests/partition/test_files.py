@@ -13,6 +13,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from npu_guard.partition import files
+
 if TYPE_CHECKING:
     from conftest import Run
 
@@ -200,3 +202,26 @@ def test_sparse_weights(cli: Cli, project: Path) -> None:
     (project / "net.onnx").write_bytes(model.SerializeToString())
     assert cli("partition", "net.onnx", "-o", "cut").code == 0
     expect_same(project, {"x": np.ones((1, 8, 4, 4), np.float32)}, full=False)
+
+
+def test_long_texts_about_the_whole_model_are_in_no_piece(cli: Cli, write: Write, project: Path) -> None:
+    """Else a hundred pieces would be a hundred times the model."""
+    model = onnx.load(write(THREE))
+    model.metadata_props.add(key="short", value="kept")
+    onnx.save(model, project / "net.onnx")
+    assert cli("partition", "net.onnx", "-o", "cut").code == 0
+    assert [p.key for p in onnx.load(project / "cut" / "0-npu.onnx").metadata_props] == ["short"]
+    model.metadata_props.add(key="long", value="v" * 100_000)
+    model.graph.doc_string = "d" * 100_000
+    onnx.save(model, project / "net.onnx")
+    assert cli("partition", "net.onnx", "-o", "cut").code == 0
+    assert sum(f.stat().st_size for f in (project / "cut").glob("*.onnx")) < 20_000
+
+
+def test_a_weight_that_every_piece_would_repeat(cli: Cli, write: Write, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_FREE", 1000)
+    steps = "".join(f" t{i} = Transpose<perm = [0,1,3,2]>(c{i - 1})  c{i} = Conv<pads = [1,1,1,1]>(t{i}, w)" for i in range(1, 8))
+    write(f"g ({MAP} x) => ({MAP} c7) <float[8,8,3,3] w> {{ c0 = Conv<pads = [1,1,1,1]>(x, w) {steps} }}")
+    done = cli("partition", "net.onnx", "-o", "cut")
+    assert (done.code, "several times the space" in done.err) == (5, True)
+    assert {f.name for f in project.iterdir()} == {"net.onnx", "npu-guard.toml"}
