@@ -106,11 +106,12 @@ def _code(text: str) -> str:
 
 def _json(diff: Diff) -> str:
     """Version 1: the findings are those of the report's own JSON."""
-    new, fixed, unchanged = (_findings(diff, part) for part in (diff.head.findings, diff.fixed, diff.unchanged))
-    head = _document(diff.report)["models"][0]
+    document = _document(diff.report)
+    head = document["models"][0]
+    new, fixed, unchanged = head["findings"], _findings(diff, diff.fixed), _findings(diff, diff.unchanged)
     data = {
         "schema_version": VERSION,
-        "tool": _document(diff.report)["tool"],
+        "tool": document["tool"],
         "profile": diff.head.profile,
         "base": {"path": diff.base.path, "sha256": diff.base.sha256},
         "head": {"path": head["path"], "sha256": head["sha256"]},

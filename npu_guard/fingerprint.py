@@ -129,13 +129,13 @@ class _Matching:
     def moved(self) -> None:
         """Pair findings of renumbered or wrapped modules, by the change of path that explains the most of them."""
         options: dict[Hashable, list[tuple[int, int]]] = {}
-        left = _MAX_ALL_PAIRS
+        budget = _MAX_ALL_PAIRS
         for olds, news in self._groups(lambda m: (m.kind, m.shape) if m.scope else None):
             count = len(olds) * len(news)
-            if count > min(left, _MAX_PAIRS):
+            if count > min(budget, _MAX_PAIRS):
                 self._same_in(olds, news, lambda m: self._path(m).masked)
                 continue
-            left -= count
+            budget -= count
             paths = [(j, self._path(self.after[j])) for j in news]
             for i in olds:
                 path = self._path(self.before[i])
@@ -147,10 +147,10 @@ class _Matching:
             for i, j in candidates:
                 self._take(i, j)
 
-    def _path(self, mark: Mark) -> _Path:
-        found = self.paths.get(mark.scope)
+    def _path(self, m: Mark) -> _Path:
+        found = self.paths.get(m.scope)
         if found is None:
-            found = self.paths[mark.scope] = _Path.of(mark.scope)
+            found = self.paths[m.scope] = _Path.of(m.scope)
         return found
 
     def unplaced(self) -> None:
@@ -202,14 +202,14 @@ class _Path(NamedTuple):
     """A module path and its numbers."""
 
     scope: tuple[str, ...]
-    masked: tuple[str, ...]
-    """With `#` for each number."""
+    masked: tuple[str | None, ...]
+    """With None for each number."""
     numbers: tuple[int, ...]
 
     @staticmethod
     def of(scope: tuple[str, ...]) -> _Path:
-        masked = tuple("#" if part.isdecimal() and len(part) <= _MAX_DIGITS else part for part in scope)
-        return _Path(scope, masked, tuple(int(a) for a, b in zip(scope, masked, strict=True) if b == "#" != a))
+        masked = tuple(None if part.isdecimal() and len(part) <= _MAX_DIGITS else part for part in scope)
+        return _Path(scope, masked, tuple(int(a) for a, b in zip(scope, masked, strict=True) if b is None))
 
 
 def _change(old: _Path, new: _Path) -> Hashable | None:
@@ -220,7 +220,7 @@ def _change(old: _Path, new: _Path) -> Hashable | None:
     tail = old.masked[before:]
     if tail != new.masked[put:]:
         return None
-    count = tail.count("#")
+    count = tail.count(None)
     shift = tuple(b - a for a, b in zip(old.numbers[-count:], new.numbers[-count:], strict=True)) if count else ()
     if (before or put) and (any(shift) or count == len(tail)):
         return None

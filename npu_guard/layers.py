@@ -26,7 +26,7 @@ from npu_guard.results import (
 _VERDICTS = ("ok", "warning", "undecided", "error")
 """From the least to the worst: a layer is as bad as its worst finding."""
 _FOLDED = NodeCost(0, 0, 0, 0)
-_MAX_GIVEN = 256
+_MAX_GIVEN = 64
 """Rows that an operator gives to its bodies: in them each node that reads any has all of these."""
 
 

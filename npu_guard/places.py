@@ -74,10 +74,9 @@ class _Memo:
 
 
 def _memo(model: Model) -> _Memo:
-    found = vars(model).get("_places")
+    found: _Memo | None = vars(model).get("_places")
     if found is None:
         found = vars(model)["_places"] = _Memo()
-    assert isinstance(found, _Memo)
     return found
 
 
@@ -138,6 +137,9 @@ def _names(recorded: str) -> list[str] | None:
     """What exporters write as Python's text of a list: `['', 'layer1', 'layer1.0', 'conv2d']`. None where it is no such text."""
     if len(recorded) > _MAX_NAMES_TEXT or not (recorded.startswith("[") and recorded.endswith("]")):
         return None
+    names = recorded[2:-2].split("', '", _MAX_NAMES)
+    if recorded.startswith("['") and recorded.endswith("']") and recorded.count("'") == 2 * len(names):
+        return names
     inside = recorded[1:-1].strip()
     entries = [entry.strip() for entry in inside.split(",", _MAX_NAMES)] if inside else []
     for entry in entries:
@@ -197,24 +199,24 @@ def _stack(node: Node, root: Path | None) -> _Stack:
 
 
 def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
-    outside, empty = None, True
+    outside, own, empty = None, 0, True
     asked: Asked = {}
     for file, line, function in _frames(node):
         empty = False
         if _INSTALLED.search(file) or _TORCH.search(file):
             continue
-        if len(asked) >= _MAX_FRAMES:
+        own += 1
+        if own > _MAX_FRAMES:
             break
         known = memo.files.get((file, root))
         if known is None and len(memo.files) < _MAX_FILES:
             known = memo.files[file, root] = relative(file, root)
         if known is not None:
             asked[file] = known
-        name, inside = known or relative(file, None)
-        if inside:
-            return _Stack((name, line, function), asked, empty)
+            if known[1]:
+                return _Stack((known[0], line, function), asked, empty)
         if outside is None and ("/" in file or function not in _CALLS):
-            outside = name, line, function
+            outside = (known or relative(file, None))[0], line, function
     return _Stack(outside, asked, empty)
 
 
@@ -237,7 +239,8 @@ def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known |
     model.surveys -= 1
     answers: set[_Known] = set()
     for step in (_producers, _readers):
-        seen, pending, edges, found = set[Node](), [node], _MAX_EDGES, False
+        seen: set[Node] = set()
+        pending, edges, found = [node], _MAX_EDGES, False
         while pending:
             other = pending.pop()
             if other in seen:

@@ -15,6 +15,7 @@ Scan, which are graphs of their own there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -63,10 +64,16 @@ def _words(model: ModelReport) -> Iterator[tuple[str, str, str]]:
 def _key(place: Place) -> str:
     if place.op_type == "graph input":
         return f"[value] {place.node}"
-    bodies = "".join(f"{part}/" for entry in place.graph for part in entry.rsplit(".", 1))
-    if len(bodies) > _LONGEST:
-        bodies = f"{bodies[:80]}…{hashlib.sha256(bodies.encode()).hexdigest()[:32]}/"
-    return bodies + place.node
+    return f"{_way(place.graph)}{place.node}"
+
+
+@functools.lru_cache(maxsize=16)
+def _way(graph: tuple[str, ...]) -> str:
+    """What is before the names of a body's nodes."""
+    way = "".join(f"{part}/" for entry in graph for part in entry.rsplit(".", 1))
+    if len(way) > _LONGEST:
+        way = f"{way[:80]}…{hashlib.sha256(way.encode(errors='replace')).hexdigest()[:32]}/"
+    return way
 
 
 def _result(verdict: str, rules: list[str]) -> dict[str, str]:
