@@ -45,7 +45,8 @@ def test_every_bad_case_is_found_again(rule: Rule, case: Case, tmp_path: Path) -
             untyped.append(finding)
             continue
         assert what(finding) in again
-        if finding.outcome is Outcome.FAIL and all(o.type.tensor_type.HasField("shape") for o in model.graph.output):
+        typed = all(o.type.tensor_type.HasField("shape") for o in model.graph.output)
+        if finding.outcome is Outcome.FAIL and typed and "no operator of ONNX" not in finding.message:
             onnx.checker.check_model(model, full_check=True)
     assert {f.outcome for f in untyped} <= {Outcome.UNDECIDED}
 
