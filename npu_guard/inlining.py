@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from npu_guard import sandbox
 from npu_guard.errors import ModelError
 from npu_guard.limits import Limits, exceeded
+from npu_guard.parsed_size import bound
 from npu_guard.printable import short, text
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def inline(proto: onnx.ModelProto, name: str, limits: Limits) -> bytes:
         why = {"error": said, "crash": "the inliner crashed", "memory": "they need too much memory"}
         raise _stays(name, why.get(result.status, "time ran out"))
     left, _, content = result.data.partition(b"\n")
+    bound(content, name, limits)
     if left:
         call = known[int(left)]
         raise _stays(name, reasons.get(call, f"{_shown(call)} is called in a way that the inliner does not know"))
@@ -88,9 +90,10 @@ def _id(function: onnx.FunctionProto) -> Id:
 
 
 def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
-    """Refuse recursive functions, too deep ones, and those that would expand to too many nodes."""
+    """Refuse recursive functions, too deep ones, and those that would expand to too many nodes or bytes."""
     bodies = {_id(f): _calls(f.node) for f in proto.functions}
-    sizes: dict[Id, tuple[int, int]] = {}  # (expanded nodes, call depth)
+    own_bytes = {_id(f): f.ByteSize() for f in proto.functions}
+    sizes: dict[Id, tuple[int, int, int]] = {}  # (expanded nodes, call depth, expanded bytes)
     for root in bodies:
         path: list[Id] = [root]
         while path:
@@ -104,14 +107,19 @@ def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             path.pop()
             known = [sizes[c] for c in bodies[here] if c in sizes]
             own = len(bodies[here]) - len(known)
-            sizes[here] = (own + sum(n for n, _ in known), 1 + max((d for _, d in known), default=0))
+            nodes = own + sum(n for n, _, _ in known)
+            size = own_bytes[here] + sum(b for _, _, b in known)
+            sizes[here] = (nodes, 1 + max((d for _, d, _ in known), default=0), size)
             if sizes[here][1] > limits.call_depth:
                 levels = "levels of model-local functions that call each other:"
                 raise exceeded(name, levels, sizes[here][1], "call-depth", limits.call_depth)
     calls = _calls(proto.graph.node)
-    total = sum(sizes.get(c, (1, 0))[0] for c in calls)
-    if total > limits.nodes:
+    expanded = [sizes.get(c, (1, 0, 0)) for c in calls]
+    if (total := sum(n for n, _, _ in expanded)) > limits.nodes:
         raise exceeded(name, "nodes, model-local functions expanded:", total, "nodes", limits.nodes)
+    if (size := proto.graph.ByteSize() + sum(b for _, _, b in expanded)) > limits.structure_bytes:
+        what = "bytes of the model without its weights, model-local functions expanded:"
+        raise exceeded(name, what, size, "structure-bytes", limits.structure_bytes)
 
 
 def _calls(nodes: object) -> list[Id]:

@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     fields: Count = 1 << 22
     """Protobuf fields that are read one by one: a graph of 100,000 nodes has 300,000."""
     parsed_bytes: Count = 256 << 20
-    """What that takes in memory, its text aside, by an estimate: 100,000 convolutions with shapes take 200 MB."""
+    """What is left of a file once it is parsed, by an estimate: 50,000 convolutions with weights and shapes take 150 MB."""
     nesting: Annotated[int, msgspec.Meta(ge=1, le=32)] = 32
     """Graphs inside nodes inside graphs. Protobuf's 100 messages and ONNX Runtime end at 32, so it can only be lowered."""
     graphs: Count = 10_000

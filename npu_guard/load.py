@@ -252,5 +252,6 @@ def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             if longest > limits.name_bytes:
                 raise exceeded(name, "length of a name:", longest, "name-bytes", limits.name_bytes)
             for attribute in node.attribute:
-                stack.append(attribute.g.node)
+                if attribute.HasField("g"):  # else asking for it makes one
+                    stack.append(attribute.g.node)
                 stack.extend(g.node for g in attribute.graphs)

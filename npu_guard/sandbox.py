@@ -23,7 +23,8 @@ PROCESSOR_SECONDS = 8
 """What a child may compute; a machine that is busy with something else may take longer for it, up to `SECONDS`."""
 MEMORY_BYTES = 640 << 20
 """What a child may take beyond what the parent had mapped already, and twice as much again as the parent holds: more nodes, more
-to do. So a small file does not get both beyond 1 GB, whatever it claims."""
+to do, up to `_TOGETHER`. So no file gets both beyond 1 GB, whatever it claims."""
+_TOGETHER = 960 << 20
 
 
 class Outcome(Struct, frozen=True):
@@ -170,7 +171,10 @@ def _limit(seconds: float, memory: int) -> None:
     except OSError:  # no procfs, and there RLIMIT_AS is not enforced either
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = mapped + memory + 2 * held
+    more = 2 * held
+    if memory <= MEMORY_BYTES:  # who asks for more than that has reckoned with what the model needs
+        more = min(more, max(0, _TOGETHER - memory - held))
+    limit = mapped + memory + more
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from npu_guard.errors import ModelError
 from npu_guard.limits import DEFAULT, Limits, exceeded
+from npu_guard.parsed_size import bound
 
 KEEP_BYTES = 4096
 """Tensors with a payload up to this size stay in the skeleton: Reshape targets, axes, scales, pads."""
@@ -85,41 +86,6 @@ _INTS, _LISTED = 8, 1 << 24
 _DATA_TYPE, _INT64 = 2, 7
 _FIXED = {1: 8, 5: 4}
 
-_ENTRY = "StringStringEntryProto"
-_COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
-    "ModelProto": (0, {7: "GraphProto", 8: _ENTRY, 14: _ENTRY, 20: "TrainingInfoProto", 25: "FunctionProto",
-                       26: "DeviceConfigurationProto"}),
-    "TrainingInfoProto": (100, {1: "GraphProto", 2: "GraphProto", 3: _ENTRY, 4: _ENTRY}),
-    "FunctionProto": (240, {4: "string", 5: "string", 6: "string", 7: "NodeProto", 9: _ENTRY, 11: "AttributeProto",
-                            12: "ValueInfoProto", 14: _ENTRY}),
-    "GraphProto": (180, {1: "NodeProto", 5: TENSOR, 11: "ValueInfoProto", 12: "ValueInfoProto", 13: "ValueInfoProto",
-                         14: "TensorAnnotation", 15: "SparseTensorProto", 16: _ENTRY}),
-    "NodeProto": (240, {1: "string", 2: "string", 5: "AttributeProto", 9: _ENTRY, 10: "NodeDeviceConfigurationProto"}),
-    "AttributeProto": (240, {5: TENSOR, 6: "GraphProto", 8: "numbers", 9: "string", 10: TENSOR, 11: "GraphProto",
-                             14: "TypeProto", 15: "TypeProto", 22: "SparseTensorProto", 23: "SparseTensorProto"}),
-    TENSOR: (220, {1: "numbers", 3: _ENTRY, 5: "numbers", 6: "string", 7: "numbers", 11: "numbers", 13: _ENTRY, 16: _ENTRY}),
-    "SparseTensorProto": (100, {1: TENSOR, 2: TENSOR, 3: "numbers"}),
-    "ValueInfoProto": (64, {2: "TypeProto", 4: _ENTRY}),
-    "TensorAnnotation": (100, {2: _ENTRY}),
-    "TypeProto": (48, {1: "Tensor", 4: "Sequence", 5: "Map", 7: _ENTRY, 8: "Tensor", 9: "Sequence"}),
-    "Tensor": (40, {2: "TensorShapeProto"}),
-    "Sequence": (40, {1: "TypeProto"}),
-    "Map": (40, {2: "TypeProto"}),
-    "TensorShapeProto": (100, {1: _ENTRY}),
-    "DeviceConfigurationProto": (100, {3: "string"}),
-    "NodeDeviceConfigurationProto": (100, {2: "ShardingSpecProto"}),
-    "ShardingSpecProto": (100, {2: "numbers", 3: "Numbers", 4: "ShardedDimProto"}),
-    "Numbers": (100, {2: "numbers"}),
-    "ShardedDimProto": (100, {2: _ENTRY}),
-    _ENTRY: (48, {}),  # and other small ones that hold no messages: Dimension, OperatorSetIdProto
-    "string": (16, None),
-    "numbers": (0, None),
-}  # fmt: skip
-"""What each message costs in memory beside its text, as measured, and what is in it: {field number: message}."""
-_FIELD, _NUMBER, _WORST = 16, 16, 128
-"""What a field costs in memory, and a packed number while its list grows; no file becomes larger than so many times its bytes."""
-_HIGH = bytes(range(128, 256))
-
 
 def strip(
     data: Buffer, name: str, keep: int = KEEP_BYTES, indices: int = 0, limits: Limits = DEFAULT
@@ -135,53 +101,6 @@ def strip(
         raise ModelError("invalid", f"{name}: it names {INLINE!r}, a place that only npu-guard uses")
     bound(rest, name, limits)
     return rest, cut
-
-
-def bound(data: bytes, name: str, limits: Limits) -> None:
-    """Raise ModelError where protobuf would make too much of a serialized ModelProto: an empty message of two bytes takes 200.
-
-    A small model is not looked at, whatever is in it.
-    """
-    most = limits.parsed_bytes
-    if len(data) * _WORST <= most:
-        return
-    r = _Reader(data, name, 0, {})
-    have, pos, end = 0, 0, len(data)
-    inside = _COSTS["ModelProto"][1] or {}
-    outer: list[tuple[int, dict[int, str]]] = []
-    while True:
-        while pos == end:
-            if not outer:
-                return
-            end, inside = outer.pop()
-        tag = data[pos]
-        if tag < 0x80:
-            pos += 1
-        else:
-            tag, pos = r.varint(pos, end)
-        have += _FIELD
-        kind = None
-        start = pos
-        if tag & 7 == 2:
-            length, start = r.varint(pos, end) if pos < end and data[pos] >= 0x80 else (data[pos], pos + 1) 
-            pos = start + length
-            kind = inside.get(tag >> 3)
-        elif tag & 7 == 0:
-            _, pos = r.varint(pos, end)
-        else:
-            pos += _FIXED.get(tag & 7, len(data))
-        if pos > end:
-            raise r.broken(start, end)
-        if kind is not None:
-            cost, within = _COSTS[kind]
-            have += cost
-            if within is not None:
-                outer.append((end, inside))
-                pos, end, inside = start, pos, within
-            elif not cost:
-                have += _NUMBER * len(data[start:pos].translate(None, _HIGH))
-        if have > most:
-            raise exceeded(name, "bytes that its structure takes in memory:", have, "parsed-bytes", most)
 
 
 class _Reader(Struct):

@@ -33,6 +33,18 @@ def attribute(body: bytes, op: bytes = b"Relu", opset: int = 20) -> bytes:
     return model(graph(node(op, [b"x"], [b"y"], block(5, body))), opset=opset)
 
 
+def chain(length: int, fields: bytes = b"", own: bool = False, more: bytes = b"") -> bytes:
+    """A model of nodes in a row, each with these fields; foreign ones where they may have any attribute."""
+    op, fields = (b"Op", block(7, b"own") + fields) if own else (b"Relu", fields)
+    nodes = (node(op, [b"v%d" % i if i else b"x"], [b"v%d" % (i + 1) if i + 1 < length else b"y"], fields) for i in range(length))
+    return model(graph(b"".join(nodes)), block(8, block(1, b"own") + number(2, 1)) * own + more)
+
+
+def noted(shape: bytes) -> bytes:
+    """A model that notes the type of a value with this shape."""
+    return model(graph(RELU, block(13, block(1, b"z") + block(2, block(1, number(1, 1) + block(2, shape))))))
+
+
 def archive(name: str) -> bytes:
     """A zip archive."""
     stream = io.BytesIO()
@@ -187,6 +199,27 @@ def cases() -> Iterator[Case]:
         ("names-large", "100 names of 2 MB", "bytes", lambda: model(graph(b"".join(node(b"Relu", [b"x"], [b"%d" % i + b"n" * (2 << 20)]) for i in range(100))))),
     ):  # fmt: skip
         yield Case(name, "wire", what, ("limit",), named, later(build), alone=True)
+
+    # what protobuf makes 8 to 100 times as large as it is in the file; where `named` is empty it is just below the limit
+    for name, what, named, build in (
+        ("metadata", "11 nodes of 380,000 empty entries of metadata", "parsed-bytes", lambda: chain(11, b"\x4a\x00" * 380_000)),
+        ("metadata-less", "11 nodes of 340,000", "", lambda: chain(11, b"\x4a\x00" * 340_000)),
+        ("extents", "a type of 4.5 million empty extents", "parsed-bytes", lambda: noted(b"\x0a\x00" * 4_500_000)),
+        ("extents-less", "a type of 3.9 million", "rank", lambda: noted(b"\x0a\x00" * 3_900_000)),
+        ("rank", "a weight of 18 million dimensions", "parsed-bytes", lambda: tensor(block(1, b"\x01" * 18_000_000), extents=())),
+        ("rank-less", "a weight of 15 million", "rank", lambda: tensor(block(1, b"\x01" * 15_000_000), extents=())),
+        ("quantization", "6 annotations of 800,000 empty entries", "parsed-bytes", lambda: model(graph(RELU, block(14, block(1, b"x") + b"\x12\x00" * 800_000) * 6))),
+        ("integers", "4,400 lists of 4,090 integers", "parsed-bytes", lambda: chain(440, b"".join(block(5, block(1, b"q%d" % i) + block(8, bytes(4090)) + number(20, 7)) for i in range(10)), own=True)),
+        ("attributes", "1.2 million empty attributes", "parsed-bytes", lambda: chain(1, b"\x2a\x00" * 1_200_000, own=True)),
+        ("tensors", "1.3 million empty tensors in an attribute", "parsed-bytes", lambda: attribute(block(1, b"q") + b"\x52\x00" * 1_300_000 + number(20, 9))),
+        ("outputs", "a node of a million outputs", "parsed-bytes", lambda: model(graph(node(b"Split", [b"x"], [b"y", *(b"o%d" % i for i in range(1_000_000))])))),
+        ("inputs", "5 nodes of 900,000 empty inputs", "fields", lambda: chain(5, b"\x0a\x00" * 900_000)),
+        ("strings", "5 lists of 900,000 empty strings", "fields", lambda: chain(5, block(5, block(1, b"q") + b"\x4a\x00" * 900_000 + number(20, 8)), own=True)),
+        ("integers-single", "5 lists of 900,000 integers one by one", "fields", lambda: chain(5, block(5, block(1, b"q") + b"\x40\x00" * 900_000 + number(20, 7)), own=True)),
+        ("unknown", "5 nodes of 900,000 unknown fields", "fields", lambda: chain(5, number(1000, 0) * 900_000)),
+        ("expanded", "50,000 calls of a function of 2,000 bytes", "structure-bytes", lambda: chain(50_000, own=True, more=block(25, block(1, b"Op") + block(4, b"a") + block(5, b"b") + node(b"Foo", [b"a"], [b"b"], block(7, b"own") + block(5, block(1, b"q") + block(4, b"s" * 2000) + number(20, 3))).replace(b"\x0a", b"\x3a", 1) + block(9, block(1, b"own") + number(2, 1)) + block(10, b"own")))),
+    ):  # fmt: skip
+        yield Case(f"parsed-{name}", "wire", what, ("limit",) if named else (ACCEPT,), named, later(build), alone=True)
 
     # where a tensor keeps its data
     raw, floats = block(9, bytes(8000)), block(4, bytes(8000))

@@ -65,12 +65,16 @@ Where = Callable[[], str]
 def dims(source: Source, where: Where, extents: Sequence[int]) -> None:
     """Raise ModelError where extents are negative or ask for more than any device has."""
     if len(extents) > MAX_RANK:
-        raise ModelError("limit", f"{source.path}: {where()} has rank {len(extents)}; the limit is {MAX_RANK}")
+        raise _rank(source, where, len(extents))
     for extent in extents:
         if not 0 <= extent <= MAX_DIM:
             raise ModelError("invalid", f"{source.path}: {where()} has an axis of extent {extent}, outside 0 to 2^31-1")
     if (count := math.prod(extents)) > source.limits.elements:
         raise exceeded(source.path, f"the elements of {where()} are", count, "elements", source.limits.elements)
+
+
+def _rank(source: Source, where: Where, rank: int) -> ModelError:
+    return ModelError("limit", f"{source.path}: {where()} has rank {rank}; the limit is {MAX_RANK}")
 
 
 def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = False) -> None:
@@ -82,7 +86,10 @@ def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = Fal
         which = proto.WhichOneof("value")
         if which in ("tensor_type", "sparse_tensor_type"):
             inner = getattr(proto, which)
-            dims(source, where, [d.dim_value for d in inner.shape.dim if d.HasField("dim_value")])
+            axes = inner.shape.dim
+            if len(axes) > MAX_RANK:
+                raise _rank(source, where, len(axes))
+            dims(source, where, [d.dim_value for d in axes if d.HasField("dim_value")])
             if inner.elem_type not in _TYPES[needed]:
                 raise ModelError("invalid", f"{source.path}: {where()} has the unknown element type {inner.elem_type}")
             return
@@ -98,8 +105,8 @@ def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = Fal
 
 def tensor(source: Source, where: Where, proto: onnx.TensorProto) -> None:
     """Raise ModelError where the tensor does not hold what its dimensions and type say."""
-    extents = proto.dims[:]
-    dims(source, where, extents)
+    dims(source, where, proto.dims)
+    extents = proto.dims[:]  # not before that: there may be millions
     kind = proto.data_type
     if kind not in _FIELDS:
         if kind == _T.UNDEFINED or kind not in _T.DataType.values():
@@ -195,7 +202,7 @@ def _cut(source: Source, where: Where, proto: onnx.TensorProto, payload: Payload
 
 def sparse(source: Source, where: Where, proto: onnx.SparseTensorProto) -> None:
     """Raise ModelError where values and indices of a sparse tensor do not go together."""
-    dims(source, where, proto.dims[:])
+    dims(source, where, proto.dims)
     for part, name in ((proto.values, "values"), (proto.indices, "indices")):
         tensor(source, lambda name=name: f"{where()} ({name})", part)  # type: ignore[misc]
     count = math.prod(proto.values.dims)

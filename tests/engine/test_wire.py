@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from npu_guard import wire
+from npu_guard import parsed_size, wire
 from npu_guard.analyze import analyze
 from npu_guard.errors import ModelError
 from npu_guard.limits import Limits
@@ -302,6 +303,52 @@ def test_no_more_than_the_structure_is_read() -> None:
     data = Sparse(helper.make_model(helper.make_graph([], "g", [], [], [tensor])).SerializeToString())
     _, cut = wire.strip(data, "m", KEEP)
     assert [p.length for p in cut.values()] == [4096]
+
+
+def test_costs_are_known_for_all_that_onnx_can_say() -> None:
+    """A message or list that a later onnx brings would else be free."""
+    stack, seen = [(onnx.ModelProto.DESCRIPTOR, parsed_size._by_tag())], set()
+    while stack:
+        message, known = stack.pop()
+        if message.full_name in seen:
+            continue
+        seen.add(message.full_name)
+        for field in message.fields:
+            part = known.get(field.number << 3 | 2)
+            if field.message_type is not None:
+                assert part is not None, field.full_name
+                assert part[1] is not None, field.full_name
+                stack.append((field.message_type, part[1]))
+            elif field.is_repeated and field.cpp_type not in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+                assert part is not None, field.full_name
+                assert part[1] is None, field.full_name
+    assert len(seen) > 20
+
+
+@given(models())
+@settings(max_examples=40, deadline=None)
+def test_no_model_costs_more_than_is_looked_for(model: onnx.ModelProto) -> None:
+    data = model.SerializeToString()
+    assert len(data) <= parsed_size._parsed(data, 1 << 60) <= parsed_size._WORST * len(data)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_costs_of_noise(noise: bytes) -> None:
+    """Every byte is looked at; what is no message is a ModelError."""
+    with contextlib.suppress(ModelError):
+        parsed_size.bound(noise, "m", Limits(parsed_bytes=max(1, parsed_size._WORST * len(noise) - 1)))
+
+
+@pytest.mark.parametrize("name", ["meta", "wide"])
+def test_fields_are_counted_over_the_whole_file(name: str) -> None:
+    node = b"\x4a\x00" * 4_000 if name == "meta" else b"\x0a\x01x" * 3_000
+    graph = b"".join(b"\x0a" + wire.varint(len(node)) + node for _ in range(3))
+    data = b"\x08\x0a\x3a" + wire.varint(len(graph)) + graph
+    steps = 2 + 3 + 3 * (4_000 if name == "meta" else 3_000)
+    wire.strip(data, "m", limits=Limits(fields=steps))
+    with pytest.raises(ModelError, match=f"fields: {steps}; the limit is {steps - 1} .'fields'"):
+        wire.strip(data, "m", limits=Limits(fields=steps - 1))
 
 
 def test_zeros_end_at_the_first_byte() -> None:

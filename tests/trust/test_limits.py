@@ -10,6 +10,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from npu_guard import parsed_size
 from npu_guard.analyze import analyze
 from npu_guard.errors import ModelError
 from npu_guard.limits import Limits
@@ -68,6 +69,53 @@ def test_limits(tmp_path: Path, key: str, most: int, text: str) -> None:
         analyze(load(path, Limits(**{key.replace("-", "_"): most - 1})))
     assert caught.value.kind == "limit"
     assert f" {most}; the limit is {most - 1} ({key!r} in [tool.npu-guard.limits])" in str(caught.value)
+
+
+CALLED = (
+    HEADER.format(', "local" : 1')
+    + """
+g (float[4] x) => (float[4] y) { h = local.f(x) y = local.f(h) }
+<domain: "local", opset_import: ["" : 20, "own" : 1]> f (a) => (b) { b = own.Foo<text = "%s">(a) }"""
+)
+
+
+@pytest.mark.parametrize("length", [100, 1000])
+def test_bytes_of_functions_are_counted_where_they_are_called(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "m.onnx"
+    model = onnx.parser.parse_model(CALLED % ("t" * length))
+    path.write_bytes(model.SerializeToString())
+    size = model.graph.ByteSize() + 2 * model.functions[0].ByteSize()
+    load(path, Limits(structure_bytes=size))
+    with pytest.raises(ModelError, match=f"functions expanded: {size}; the limit is {size - 1} .'structure-bytes'"):
+        load(path, Limits(structure_bytes=size - 1))
+
+
+@pytest.mark.parametrize("text", [CHAIN, NESTED])
+def test_memory_of_the_structure(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "m.onnx"
+    data = onnx.parser.parse_model(text).SerializeToString()
+    path.write_bytes(data)
+    size = parsed_size._parsed(data, 1 << 60)
+    load(path, Limits(parsed_bytes=size))
+    with pytest.raises(ModelError, match="'parsed-bytes'") as caught:
+        load(path, Limits(parsed_bytes=size - 1))
+    assert caught.value.kind == "limit"
+
+
+def test_functions_are_weighed_where_they_are_called(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    data = onnx.parser.parse_model(CALLS).SerializeToString()
+    path.write_bytes(data)
+    most = Limits(parsed_bytes=parsed_size._parsed(data, 1 << 60))
+    load(path, most)
+    many = onnx.parser.parse_model(CALLS)
+    many.graph.node[1].input[0] = "v0"
+    for i in range(40):
+        many.graph.node.add(op_type="outer", domain="local", input=["x"], output=[f"v{i}"])
+    path.write_bytes(many.SerializeToString())
+    before = Limits(parsed_bytes=parsed_size._parsed(many.SerializeToString(), 1 << 60))
+    with pytest.raises(ModelError, match="'parsed-bytes'"):
+        load(path, before)
 
 
 def test_text_is_bounded(tmp_path: Path) -> None:
