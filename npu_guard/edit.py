@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 
@@ -38,7 +41,7 @@ def replace(document: Document, nodes: Sequence[Node], edits: Sequence[tuple[Sit
     """
     result = document.copy()
     graph = result.proto.graph
-    before = _dead(graph)
+    before = _dead(graph, _readers(graph))
     index = {node: i for i, node in enumerate(nodes)}
     removed: set[int] = set()
     added: list[onnx.NodeProto] = []
@@ -95,28 +98,44 @@ def _reads(node: onnx.NodeProto) -> Iterable[str]:
             yield from (o.name for o in body.output)
 
 
-def _dead(graph: onnx.GraphProto) -> set[str]:
+def _readers(graph: onnx.GraphProto) -> Counter[str]:
+    """How many read each name: nodes, and the model's user."""
+    return Counter(itertools.chain((name for node in graph.node for name in set(_reads(node))), (o.name for o in graph.output)))
+
+
+def _dead(graph: onnx.GraphProto, readers: Mapping[str, int]) -> set[str]:
     """Names that nothing reads: outputs of nodes, and initializers."""
-    used = {name for node in graph.node for name in _reads(node)} | {o.name for o in graph.output}
     made = {name for node in graph.node for name in node.output} | {t.name for t in graph.initializer}
-    return made - used
+    return {name for name in made if not readers.get(name)}
 
 
 def _prune(graph: onnx.GraphProto, dead_before: set[str]) -> None:
     """Drop what the edit has left without readers; what was dead before stays as its author wanted it."""
-    while True:
-        dead = _dead(graph) - dead_before
-        gone = [i for i, node in enumerate(graph.node) if node.output and all(not o or o in dead for o in node.output)]
-        if not gone:
-            break
-        for i in reversed(gone):
-            del graph.node[i]
-    inputs = {i.name for i in graph.input}
-    for i in reversed(range(len(graph.initializer))):
-        name = graph.initializer[i].name
-        if name in dead and name not in inputs:
-            del graph.initializer[i]
-    alive = {name for node in graph.node for name in node.output}
-    for i in reversed(range(len(graph.value_info))):
-        if graph.value_info[i].name not in alive:
-            del graph.value_info[i]
+    nodes, readers = list(graph.node), _readers(graph)
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+
+    def useless(node: onnx.NodeProto) -> bool:
+        return bool(node.output) and not any(o and (readers[o] or o in dead_before) for o in node.output)
+
+    gone = {i for i, node in enumerate(nodes) if useless(node)}
+    stack = list(gone)
+    while stack:
+        for name in set(_reads(nodes[stack.pop()])):
+            readers[name] -= 1
+            maker = producer.get(name)
+            if maker is not None and maker not in gone and useless(nodes[maker]):
+                gone.add(maker)
+                stack.append(maker)
+    kept = [node for i, node in enumerate(nodes) if i not in gone]
+    inputs, alive = {i.name for i in graph.input}, {name for node in kept for name in node.output}
+    _keep(graph.node, kept)
+    dead = _dead(graph, readers) - dead_before - inputs
+    _keep(graph.initializer, [t for t in graph.initializer if t.name not in dead])
+    _keep(graph.value_info, [v for v in graph.value_info if v.name in alive])
+
+
+def _keep(field: Any, kept: Sequence[Any]) -> None:
+    """Drop all others of a repeated field at once: one by one, each would move all that follow."""
+    if len(kept) < len(field):
+        del field[:]
+        field.extend(kept)

@@ -19,6 +19,7 @@ from msgspec import Struct
 from npu_guard import formats, inlining, sandbox, wire
 from npu_guard.errors import ModelError
 from npu_guard.limits import DEFAULT, Limits, exceeded
+from npu_guard.parsed_size import bound
 from npu_guard.printable import short, text
 from npu_guard.sources import is_url
 
@@ -116,7 +117,10 @@ def _stripped(data: wire.Buffer, name: str, limits: Limits) -> Content:
 
 def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
     name = found.path
-    data = _parse_text(found.data, name) if found.text else found.data
+    data = found.data
+    if found.text:
+        data = _parse_text(data, name)
+        bound(data, name, limits)
     proto = _parse(data, name)
     for what, key, limit, have in (
         ("nodes:", "nodes", limits.nodes, len(proto.graph.node)),

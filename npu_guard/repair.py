@@ -67,11 +67,11 @@ def fix_model(
             document=done.document,
         )
 
-    if plan is None and calibration is None:
-        search = Search(analysis, before.findings, profile)
-        if not search.all(substitutions) and not search.almost:  # then nothing runs, and which inputs there are does not matter
-            nothing = substitute.Fixed(document, analysis, before, crashes=search.crashes)
-            return report(nothing, verify.not_run("nothing was replaced"))
+    search = Search(analysis, before.findings, profile)
+    if plan is None and calibration is None and not search.all(substitutions) and not search.almost:
+        # Then nothing runs, and which inputs there are does not matter.
+        nothing = substitute.Fixed(document, analysis, before, crashes=search.crashes)
+        return report(nothing, verify.not_run("nothing was replaced"))
     allowed = allowance.of(config.limits, (document, analysis))
     try:
         wanted = feeds.specs(analysis.model.graph.inputs)
@@ -93,7 +93,7 @@ def fix_model(
             picker: Picker = Automatic(substitutions, prefer, guilty)
             if plan is not None:
                 picker = Planned(plan.step, {s.name: s for s in substitutions})
-            done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before)
+            done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before, search)
             if not done.applied or not check_numbers:
                 whole = verify.not_run("not asked for" if done.applied else "nothing was replaced")
                 break
@@ -111,7 +111,8 @@ def fix_model(
             whole = verify.models(
                 runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=told, known=known, labels=labels
             )
-            if whole.verdict != "differs" or plan is not None or attempt == rollback.ATTEMPTS:
+            again = attempt < rollback.ATTEMPTS and settings.budget.sites >= len(done.applied)
+            if whole.verdict != "differs" or plan is not None or not again:
                 break
             sides = Side(document, analysis), Side(done.document, done.analysis)
             found = rollback.culprits(runtime, *sides, done.applied, used, whole)

@@ -32,6 +32,7 @@ class Search:
         self.almost: list[RefusedSite] = []
         self.crashes: list[RuleCrash] = []
         self._context = Context(analysis, profile)
+        self._done = False
         self._failing: dict[str, set[str]] = {}
         for finding in findings:
             if finding.outcome is Outcome.FAIL and finding.suppressed is None:
@@ -79,12 +80,13 @@ class Search:
                         yield site
 
     def all(self, substitutions: Sequence[Substitution]) -> list[Site]:
-        """Every site; what almost is one is noted."""
-        for found in self.each(substitutions):
+        """Every site; what almost is one is noted. Whoever asks again is not searched for again."""
+        for found in self.each(substitutions) if not self._done else ():
             if isinstance(found, RefusedSite):
                 self.almost.append(found)
             else:
                 self.found.append(found)
+        self._done = True
         return self.found
 
 
@@ -114,6 +116,15 @@ def choose(sites: Sequence[Site], order: Sequence[Substitution], prefer: Collect
             taken.update(site.nodes)
             chosen.append(site)
     return chosen
+
+
+def others(found: Sequence[Site]) -> Callable[[Site], tuple[str, ...]]:
+    """Names of the substitutions that were found at nodes of a site as well."""
+    claims: dict[Node, set[str]] = {}
+    for site in found:
+        for node in site.nodes:
+            claims.setdefault(node, set()).add(site.substitution.name)
+    return lambda site: tuple(sorted(set().union(*(claims.get(n, ()) for n in site.nodes)) - {site.substitution.name}))
 
 
 def with_remedies(

@@ -10,21 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from npu_guard import blocks, edit, places, sandbox, verify
+from npu_guard import blocks, edit, sandbox, verify
 from npu_guard.allowance import MEMORY
 from npu_guard.analyze import Analysis, analyze
 from npu_guard.check import Checked
 from npu_guard.document import Document
 from npu_guard.errors import ModelError, NpuGuardError
 from npu_guard.feeds import Feed
-from npu_guard.graph import Node, short
+from npu_guard.graph import short
 from npu_guard.profile import Profile
-from npu_guard.results import Applied, ModelReport, RefusedSite, RuleCrash, Verification, Work
+from npu_guard.results import Applied, ModelReport, RefusedSite, RuleCrash, Verification
+from npu_guard.rewriting.weights import SITES, Budget, Weights
 from npu_guard.runtime import CannotRun, Runtime
-from npu_guard.sites import Cost, Search, choose, crash
+from npu_guard.sites import Cost, Search, choose, crash, others
 from npu_guard.substitution import EXACT, Array, Builder, Refused, Site, Substitution
 
 MAX_PASSES = 20
+SPARE = 32 << 20
+"""Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
+MAX_INVALID = 64
+"""Times that some of the edits are tried together without those that make the model invalid."""
 BLOCK_FEEDS = 3
 """Inputs with which each block is verified alone, one of each kind; the whole is verified with all."""
 CheckModel = Callable[[Analysis], Checked]
@@ -69,6 +74,8 @@ class Settings:
     """Names of substitutions that come before others, whatever they cost."""
     root: Path | None = None
     """The project's folder, to which lines of Python are relative."""
+    budget: Budget = field(default_factory=Budget)
+    """Shared by all attempts at a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +135,15 @@ def find_sites(
 
 def fix(
     document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime,
-    picker: Picker | None = None, checked: Checked | None = None,
+    picker: Picker | None = None, checked: Checked | None = None, search: Search | None = None,
 ) -> Fixed:  # fmt: skip
     """Replace blocks until nothing applies, or as the picker says. The document given is not touched.
 
-    `checked` is what `check` says of the analysis, where that is known already.
+    `checked` is what `check` says of the analysis, and `search` what was found in it, where that is known already.
     """
     picker = picker or Automatic(settings.substitutions, settings.prefer)
     by_itself = isinstance(picker, Automatic)
-    driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, settings, runtime)
+    driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, settings, runtime, search)
     while driver.one_pass(picker, profile):
         pass
     state = driver.state
@@ -144,6 +151,7 @@ def fix(
     # What was refused at first and replaced in the end is no refusal, but for a step that somebody has asked for.
     replaced = {(a.substitution, label) for a in state.applied for label in a.nodes_before if by_itself}
     state.refused = [refusal for key, refusal in told.items() if key not in replaced]
+    state.refused += driver.beyond
     state.crashes = list(driver.crashes.values())
     return state
 
@@ -155,26 +163,32 @@ def _key(site: Site) -> tuple[str, str]:
 class _Driver:
     """One run of `fix`: the model as it stands, and what has failed so far."""
 
-    def __init__(self, state: Fixed, check: CheckModel, settings: Settings, runtime: Runtime) -> None:
+    def __init__(self, state: Fixed, check: CheckModel, settings: Settings, runtime: Runtime, search: Search | None) -> None:
         self.state = state
+        self._search = search
         self.refused: list[RefusedSite] = []
+        self.beyond: list[RefusedSite] = []
         self.crashes: dict[tuple[str, str], RuleCrash] = {}
         self._check = check
         self._settings = settings
         self._runtime = runtime
         self._banned: set[tuple[str, str]] = set()
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._sites = SITES
+        self._weights = Weights(state.document, settings.budget)
         self._room = runtime.allowance.memory // 4
         self._memory = sandbox.used_memory()
 
     def one_pass(self, picker: Picker, profile: Profile) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
         state, settings = self.state, self._settings
-        search = Search(state.analysis, state.checked.findings, profile)
-        self._taken = edit.names_in(state.document.proto.graph)
+        search, self._search = self._search or Search(state.analysis, state.checked.findings, profile), None
+        self._taken, self._numbers = edit.names_in(state.document.proto.graph), {}
+        self._weights = Weights(state.document, settings.budget)
         number = state.applied[-1].number + 1 if state.applied else 1
         failed = len(self._banned)
-        chosen = picker.pick(search, number, self._banned, self._price)
+        chosen = self._afford(picker.pick(search, number, self._banned, self._price))
         self.crashes.update(((c.rule, c.node), c) for c in search.crashes)
         edits = []
         for i, site in enumerate(chosen):
@@ -185,10 +199,24 @@ class _Driver:
         merged = self._merge([e for e in edits if e[0] in verified])
         if merged is not None:
             kept, document, analysis = merged
-            others = _others(search.found)
-            state.applied += (_applied(e, number, verified[e[0]], search, analysis, others(e[0]), settings.root) for e in kept)
+            told = others(search.found)
+            state.applied += (
+                blocks.applied(e, number, verified[e[0]], search, analysis, told(e[0]), settings.root) for e in kept
+            )
             state.document, state.analysis, state.checked = document, analysis, self._check(analysis)
         return bool(chosen) or len(self._banned) > failed
+
+    def _afford(self, chosen: Sequence[Site]) -> Sequence[Site]:
+        """As many sites as are left to this run; one sentence tells of the others."""
+        budget = self._settings.budget
+        left = min(budget.sites, self._sites)
+        kept, rest = chosen[:left], chosen[left:]
+        budget.sites -= len(kept)
+        self._sites -= len(kept)
+        if rest:
+            reason = f"one run replaces {SITES:,} blocks at most, so {len(rest):,} from here on are left; fix the result again"
+            self.beyond = [RefusedSite(rest[0].substitution.name, rest[0].anchor.label, reason)]
+        return kept
 
     def _refuse(self, site: Site, reason: str) -> None:
         self._banned.add(_key(site))
@@ -198,12 +226,14 @@ class _Driver:
         """The new nodes of a site. Where its rewrite refuses or raises, the site is out."""
         settings, document = self._settings, self.state.document
         builder = Builder(
-            site, document, self._taken, lambda values: blocks.capture(self._runtime, document, settings.samples, values)
-        )
+            site, document, self._taken, lambda values: blocks.capture(self._runtime, document, settings.samples, values),
+            self._weights, self._numbers,
+        )  # fmt: skip
         try:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if site.substitution.exactness == EXACT else blocks.CAPTURE_BYTES * 8
-            with sandbox.bounded(self._memory + self._room + samples):
+            builder.most = self._memory + self._room + samples
+            with sandbox.bounded(builder.most + SPARE):
                 outputs = site.substitution.rewrite(site, builder)
             made = {o for n in builder.nodes for o in n.output}
             missing = next((v for v in site.replaced if outputs.get(v) not in made), None)
@@ -220,24 +250,29 @@ class _Driver:
             self.crashes[_key(site)] = crash(site.substitution, site.anchor, error)
         else:
             return site, builder, outputs
-        self._taken.difference_update(builder.names)
+        builder.give_back()
         return None
 
     def _price(self, site: Site) -> float | None:
-        """What a site costs when it is replaced, from what its rewrite would emit."""
+        """What a site costs when it is replaced, from what its rewrite would emit; nothing once enough have been asked for."""
+        budget, kind = self._settings.budget, blocks.kind(self.state.analysis, site)
+        if kind in budget.known or not budget.prices:
+            return budget.known.get(kind, 0.0)
+        budget.prices -= 1
         made = self._emit(site)
         if made is None:
             return None
-        self._taken.difference_update(made[1].names)
-        return blocks.price(self.state.document, self.state.analysis, made)
+        made[1].give_back()
+        return budget.known.setdefault(kind, blocks.price(self.state.document, self.state.analysis, made))
 
     def _prove(self, edits: Sequence[blocks.Edit]) -> dict[Site, Verification]:
         """Verifications of the sites that hold."""
         settings, state = self._settings, self.state
         samples = held_out(settings.samples)[-BLOCK_FEEDS:]
         prover = blocks.Prover(
-            self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds
-        )
+            self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds,
+            budget=settings.budget,
+        )  # fmt: skip
         verified = {}
         if not state.applied:
             state.reference = prover.reference
@@ -255,7 +290,7 @@ class _Driver:
         """The model with all edits that make a valid one together; None where none does."""
         document, nodes = self.state.document, self.state.analysis.model.graph.nodes
         kept: list[blocks.Edit] = []
-        result = None
+        result, tried = None, 0
         groups = [list(edits)] if edits else []
         while groups:
             group = groups.pop()
@@ -264,41 +299,12 @@ class _Driver:
                 result = edited, analyze(edited.skeleton(), self._settings.input_shapes)
             except ModelError as error:
                 # Halves find the culprit without taking its neighbours along.
-                if len(group) == 1:
-                    self._refuse(group[0][0], f"rolled back: the result is not valid ({error})")
+                tried += 1
+                if len(group) == 1 or tried > MAX_INVALID:
+                    for site, *_ in group:
+                        self._refuse(site, f"rolled back: the result is not valid ({error})")
                 else:
                     groups += [group[len(group) // 2 :], group[: len(group) // 2]]
             else:
                 kept += group
         return None if result is None else (kept, *result)
-
-
-def _others(found: Sequence[Site]) -> Callable[[Site], tuple[str, ...]]:
-    """Names of the substitutions that were found at nodes of a site as well."""
-    claims: dict[Node, set[str]] = {}
-    for site in found:
-        for node in site.nodes:
-            claims.setdefault(node, set()).add(site.substitution.name)
-    return lambda site: tuple(sorted(set().union(*(claims.get(n, ()) for n in site.nodes)) - {site.substitution.name}))
-
-
-def _applied(
-    made: blocks.Edit, number: int, verification: Verification, search: Search, analysis: Analysis, others: tuple[str, ...],
-    root: Path | None,
-) -> Applied:  # fmt: skip
-    """The entry of the report. `analysis` is that of the new model."""
-    site, builder, _ = made
-    values = analysis.model.graph.values
-    new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
-    return Applied(
-        substitution=site.substitution.name, exactness=site.substitution.exactness, node=site.anchor.label,
-        rules=search.silenced(site), nodes_before=tuple(n.label for n in site.nodes),
-        nodes_after=tuple(n.name for n in builder.nodes), verification=verification, note=builder.note,
-        at=site.anchor.output.name, number=number, op_type=site.anchor.op, source=places.source(site.anchor, root),
-        before=_work(search.analysis, site.nodes), after=_work(analysis, [n for n in new if n is not None]), others=others,
-    )  # fmt: skip
-
-
-def _work(analysis: Analysis, nodes: Sequence[Node]) -> Work:
-    costs = [analysis.costs[n] for n in nodes if n in analysis.costs]
-    return Work(len(costs), sum(c.macs for c in costs), sum(c.output_bytes for c in costs))

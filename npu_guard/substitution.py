@@ -15,8 +15,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from npu_guard import fold
+from npu_guard import sandbox
+from npu_guard.errors import Undecidable
 from npu_guard.graph import Node, Value, short
+from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -27,6 +29,10 @@ HISTORY = "npu_guard.substitution"
 """Key of a node's metadata: the substitutions that made it what it is, in order."""
 EXACT = "exact"
 APPROXIMATE = "approximate"
+
+
+COPIES = 2
+"""Times that protobuf and what is handed to it hold a constant while it is made."""
 
 
 class Refused(Exception):
@@ -108,8 +114,10 @@ class Builder:
     """Emits nodes and constants for one site, with names that are new, deterministic and tell where they come from."""
 
     def __init__(
-        self, site: Site, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]]
-    ) -> None:
+        self, site: Site, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]],
+        weights: Weights | None = None, numbers: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """`weights` and `numbers` (the last tried for each name) are those of other builders for the same document."""
         self.site = site
         self.origin = site.anchor
         """The old node that gives new ones their names and source lines; a rewrite of many nodes moves it along."""
@@ -121,11 +129,13 @@ class Builder:
         self.promised_db = -math.inf
         self.note = ""
         """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
-        self._document = document
         self._taken = taken
-        self._numbers: dict[str, int] = {}  # tried so far, so that the thousandth name is found as fast as the first
+        self._numbers = {} if numbers is None else numbers  # so that the thousandth name is found as fast as the first
+        self._before: dict[str, int] = {}
         self._capture = capture
-        self._tensors = {t.name: t for t in document.proto.graph.initializer}
+        self._weights = weights or Weights(document)
+        self.most = 0
+        """Bytes of memory that this process may use; 0 for any number."""
 
     def op(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> str:
         """A node; the result is the name of its first output. Inputs are values of the model or names from here."""
@@ -133,6 +143,7 @@ class Builder:
 
     def op_many(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> list[str]:
         """A node with several outputs."""
+        self._expect_room()
         name = self._name(op_type.lower())
         made = [self._unique(f"{name}_out{i}" if outputs > 1 else f"{name}_out") for i in range(outputs)]
         given = ["" if i is None else i.name if isinstance(i, Value) else i for i in inputs]
@@ -176,36 +187,22 @@ class Builder:
 
     def constant(self, array: Array, hint: str = "weight") -> str:
         """An initializer."""
+        array = np.asarray(array, order="C")
+        self._expect_room(array.nbytes)
         name = self._name(hint)
-        self.initializers.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
+        self.initializers.append(onnx.numpy_helper.from_array(array, name))
         return name
 
     def ints(self, *values: int) -> str:
         """An int64 vector: axes, shapes, pads."""
         return self.constant(np.asarray(values, np.int64), "ints")
 
-    def weight(self, value: Value) -> Array:
-        """Values of a constant tensor, read now. Raises Refused where they cannot be had."""
-        if value.initializer is not None:
-            tensor = self._tensors.get(value.initializer.name)
-            if tensor is None:
-                raise Refused(f"weight {short(value.name)!r} is not a plain initializer")
-            return self._document.array(tensor)
-        node = value.producer
-        if node is None:
-            raise Refused(f"weight {short(value.name)!r} is an input")
-        if node.op_type == "Constant" and not node.domain:
-            tensor = node.attributes.get("value")
-            small = fold.constant_node(node)
-            if small is not None:
-                return small
-            if tensor is None:
-                raise Refused(f"the value of Constant {short(node.label)!r} is not a number")
-            return self._document.array(tensor)
-        results = fold.evaluate(node, [None if i is None else self.weight(i) for i in node.inputs], None)
-        if results is None:
-            raise Refused(f"weight {short(value.name)!r} is computed by {node.op}, which is not evaluated here")
-        return results[node.outputs.index(value)]
+    def weight(self, value: Value, small: Small = lambda _: None, evaluate: Evaluate = evaluated) -> Array:
+        """Values of a constant tensor, read now. Raises Refused where they cannot be had; the others are for `Weights.get`."""
+        try:
+            return self._weights.get(value, small, evaluate)
+        except Undecidable as gap:
+            raise Refused(gap.reason) from None
 
     def activations(self, *values: Value) -> list[dict[str, Array]]:
         """Values of activations in the real model on the calibration data, one dictionary for each sample."""
@@ -215,11 +212,22 @@ class Builder:
         """How close an approximate block comes for the worst of the samples; less than that in the proof rolls it back."""
         self.promised_db, self.note = snr_db, note
 
+    def give_back(self) -> None:
+        """Let others have the names that were made here."""
+        self._taken.difference_update(self.names)
+        self._numbers.update(self._before)
+
+    def _expect_room(self, size: int = 0) -> None:
+        """Raise MemoryError while there is still some left: protobuf does not ask whether it was given any, and crashes."""
+        if self.most and (used := sandbox.used_memory()) and used + COPIES * size > self.most:
+            raise MemoryError
+
     def _name(self, hint: str) -> str:
         return self._unique(f"{self.origin.label}__{self.site.substitution.name}_{hint}")
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, self._numbers.get(wanted, 1)
+        self._before.setdefault(wanted, number)
         while name in self._taken:
             number += 1
             name = f"{wanted}_{number}"

@@ -7,7 +7,7 @@ looks on maps. What enters or leaves by a Reshape, Squeeze or Unsqueeze of just 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npu_guard.context import Context
@@ -64,10 +64,12 @@ class Lifting:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Nodes that belong together, in order, and values that are needed outside."""
+    """Nodes that belong together, in order, values that are needed outside, and the node that speaks for all."""
 
     nodes: tuple[Node, ...]
     exits: tuple[Value, ...]
+    speaker: Node | None
+    inside: frozenset[Node]
 
 
 def numbers(value: Value | None) -> tuple[int, ...] | None:
@@ -84,10 +86,16 @@ def passes(node: Node, ctx: Context) -> bool:
 
 
 class Lifter:
-    """Finds the regions of one lifting. `special` has operators that only this lifting knows: when, and how."""
+    """Finds the regions of one lifting. `special` has operators that only this lifting knows: when, and how.
 
-    def __init__(self, lifting: Lifting, special: Mapping[str, tuple[Callable[[Node, Context], bool], Emit]]) -> None:
+    The first of the operators in `speakers` speaks for its region.
+    """
+
+    def __init__(
+        self, lifting: Lifting, special: Mapping[str, tuple[Callable[[Node, Context], bool], Emit]], speakers: Collection[str]
+    ) -> None:
         self.lifting = lifting
+        self.speakers = speakers
         self.special = special
         self._found: weakref.WeakKeyDictionary[Context, dict[Node, Region]] = weakref.WeakKeyDictionary()
         self._order: weakref.WeakKeyDictionary[Context, dict[Node, int]] = weakref.WeakKeyDictionary()
@@ -97,8 +105,9 @@ class Lifter:
         found = self._found.setdefault(ctx, {})
         if seed not in found:
             nodes, stack = {seed}, [seed]
+            seen: set[Value] = set()
             while stack:
-                for other in self._beside(stack.pop(), ctx):
+                for other in self._beside(stack.pop(), ctx, seen):
                     if other not in nodes and self.can(other, ctx):
                         nodes.add(other)
                         stack.append(other)
@@ -107,7 +116,8 @@ class Lifter:
             ordered = tuple(sorted(nodes, key=self._order[ctx].__getitem__))
             made = [v for n in ordered for v in n.outputs if v is not None]
             exits = tuple(v for v in made if v.is_output or any(c not in nodes for c in v.consumers))
-            found.update(dict.fromkeys(ordered, Region(ordered, exits)))
+            speaker = next((n for n in ordered if n.op_type in self.speakers), None)
+            found.update(dict.fromkeys(ordered, Region(ordered, exits, speaker, frozenset(nodes))))
         return found[seed]
 
     def can(self, node: Node, ctx: Context) -> bool:
@@ -169,10 +179,13 @@ class Lifter:
             raised.add(node)
         return raised.names(region.exits)
 
-    def _beside(self, node: Node, ctx: Context) -> Iterator[Node]:
-        """Producers and readers of the tensors at a node."""
+    def _beside(self, node: Node, ctx: Context, seen: set[Value]) -> Iterator[Node]:
+        """Producers and readers of the tensors at a node, of each tensor once: thousands may read the same."""
         for value in (*node.inputs, *node.outputs):
-            if value is None or value.shape is None or not self.lifting.rank <= len(value.shape) < 4 or ctx.is_constant(value):
+            if value is None or value in seen:
+                continue
+            seen.add(value)
+            if value.shape is None or not self.lifting.rank <= len(value.shape) < 4 or ctx.is_constant(value):
                 continue
             if value.producer is not None:
                 yield value.producer

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from npu_guard import fold
 from npu_guard.context import Context
 from npu_guard.graph import Node, Value, short
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
+from npu_guard.rewriting.weights import evaluated
 from npu_guard.substitution import Array, Builder, Refused
 
 Name = str | Value
@@ -66,14 +66,7 @@ class Writer:
             return small
         if self._builder is None:
             return np.broadcast_to(np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(value.dtype)), self.ctx.shape(value))
-        node = value.producer
-        if node is None or node.op_type == "Constant":
-            return self._builder.weight(value)
-        inputs = [None if i is None else self.weight(i) for i in node.inputs]
-        results = _triangle(node, inputs) if node.op_type == "Trilu" else fold.evaluate(node, inputs, None)
-        if results is None:
-            raise Refused(f"weight {short(value.name)!r} is computed by {node.op}, which is not evaluated here")
-        return results[node.outputs.index(value)]
+        return self._builder.weight(value, self.ctx.analysis.constants.get, _evaluated)
 
     def constant(self, make: Callable[[], Array], key: Hashable = None) -> str:
         """An initializer; `key` tells which one it is where it may be needed again."""
@@ -157,8 +150,10 @@ def each(x: Map, function: Callable[[Name], Name], view: View | None = None) -> 
     return replace(x, parts=tuple(function(part) for part in x.parts), view=view or x.view)
 
 
-def _triangle(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """What Trilu leaves, as causal masks are made."""
+def _evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
+    """Outputs of an operator on weights, also of Trilu, as causal masks are made."""
+    if node.op_type != "Trilu":
+        return evaluated(node, inputs)
     x, k = inputs[0], inputs[1] if len(inputs) > 1 else None
     if x is None:
         return None

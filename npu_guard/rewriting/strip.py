@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -90,16 +91,29 @@ def trace(conv: Node, ctx: Context) -> Strip:
     return Strip(batch, channels, pooled, tuple(steps), own, steps[-1].output, shapes, ctx)
 
 
-def _backward(conv: Node, ctx: Context) -> tuple[int, int, Value, list[Node]] | None:
-    """Batch, channels, the pooled map and the steps from there to the Conv."""
+_Path = tuple[int, int, Value, list[Node]]
+_FAR = 24
+"""Steps after which a pooled map is not looked for any more."""
+_KNOWN: WeakKeyDictionary[Context, dict[Value | None, _Path | None]] = WeakKeyDictionary()
+
+
+def _backward(conv: Node, ctx: Context) -> _Path | None:
+    """Batch, channels, the pooled map and the steps from there to the Conv; looked for once for all that read its input."""
+    known = _KNOWN.setdefault(ctx, {})
     value = conv.inputs[0]
+    if value not in known:
+        known[value] = _followed(value, ctx)
+    return known[value]
+
+
+def _followed(value: Value | None, ctx: Context) -> _Path | None:
     shape = numbers(value)
-    best: tuple[int, int, Value, list[Node]] | None = None
+    best: _Path | None = None
     steps: list[Node] = []
     if shape is None or len(shape) < 3 or math.prod(shape[1:]) == 1:
         return None
     batch, channels = shape[0], math.prod(shape[1:])
-    while value is not None:
+    while value is not None and len(steps) <= _FAR:
         if _is_map(value, batch, channels):
             if not steps:
                 return None

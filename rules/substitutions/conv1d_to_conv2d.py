@@ -94,7 +94,7 @@ class Conv1dToConv2d(Substitution):
     )
 
     def __init__(self) -> None:
-        self._lifter = Lifter(Lifting(3, (2,)), dict.fromkeys(_WINDOWS, (_liftable, _lifted)))
+        self._lifter = Lifter(Lifting(3, (2,)), dict.fromkeys(_WINDOWS, (_liftable, _lifted)), self.anchors)
 
     def match(self, node: Node, ctx: Context) -> Site | None:
         if not self._lifter.holds(node.inputs[0]) or 3 in (ctx.limit("conv.rank") or (3,)) or over_channels(node, ctx):
@@ -104,7 +104,7 @@ class Conv1dToConv2d(Substitution):
         if not ctx.is_constant(node.input(1)):
             raise Refused("its weights are not constant")
         region = self._lifter.region(node, ctx)
-        if node is not next(n for n in region.nodes if n.op_type in self.anchors):
+        if node is not region.speaker:
             return None  # the first convolution speaks for all
         return Site(self, node, region.nodes, region.exits, (region, ctx))
 

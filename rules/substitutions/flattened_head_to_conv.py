@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -107,23 +108,24 @@ class FlattenedHeadToConv(Substitution):
     )
 
     def __init__(self) -> None:
-        self._lifter = Lifter(Lifting(2, (2, 3)), dict.fromkeys(LAYERS, (_is_layer, _as_conv)))
+        self._lifter = Lifter(Lifting(2, (2, 3)), dict.fromkeys(LAYERS, (_is_layer, self._as_conv)), self.anchors)
+        self._flats: weakref.WeakKeyDictionary[Context, dict[Value, _Flat | None]] = weakref.WeakKeyDictionary()
 
     def match(self, node: Node, ctx: Context) -> Site | None:
         if ctx.limit("layout.vectors") is not False or not self._lifter.can(node, ctx):
             return None
         region = self._lifter.region(node, ctx)
-        if node is not next(n for n in region.nodes if n.op_type in self.anchors):
+        if node is not region.speaker:
             return None  # the first one speaks for all
         for value in region.exits:
-            reader = next((r for r in ctx.analysis.readers(value) if r not in region.nodes), None)
+            reader = next((r for r in ctx.analysis.readers(value) if r not in region.inside), None)
             if reader is not None and self._lifter.holds(value):
                 name = short(reader.label)
                 raise Refused(f"{reader.op} {name!r} reads the vector {short(value.name)!r} and has no form on maps")
         before: list[Node] = []
         for layer in region.nodes:
             vectors = (v for v in layer.inputs if v is not None and self._lifter.holds(v) and not ctx.is_constant(v))
-            for flat in (_flattened(v, ctx) for v in vectors if v.producer not in region.nodes):
+            for flat in (self._flat(v, ctx) for v in vectors if v.producer not in region.inside):
                 if flat is not None and layer.op_type not in LAYERS:
                     raise Refused(f"{layer.op} {short(layer.label)!r} reads the flattened map {short(flat.vector.name)!r}")
                 before += flat.nodes if flat is not None else ()
@@ -142,8 +144,34 @@ class FlattenedHeadToConv(Substitution):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, 0), tensor.name))
         return result
 
+    def _flat(self, vector: Value, ctx: Context) -> _Flat | None:
+        """As `_flattened`, once for all layers that read the vector."""
+        known = self._flats.setdefault(ctx, {})
+        if vector not in known:
+            known[vector] = _flattened(vector, ctx)
+        return known[vector]
+
+    def _as_conv(self, node: Node, raised: Raised) -> Sequence[str]:
+        """The layer as a convolution over the whole map that its vector was."""
+        build, x = raised.build, node.inputs[0]
+        assert x is not None
+        assert node.inputs[1] is not None
+        matrix = build.weight(node.inputs[1])
+        matrix = matrix.T if node.attr("transB", 0) else matrix
+        weight = (matrix * matrix.dtype.type(node.attr("alpha", 1.0))).T
+        flat = None if x in raised.maps else self._flat(x, raised.ctx)
+        weight = weight[:, :, None, None] if flat is None else flat.kernel(weight)
+        bias = []
+        if (given := node.input(2)) is not None:
+            values = build.weight(given) * matrix.dtype.type(node.attr("beta", 1.0))
+            bias = [build.constant(np.broadcast_to(values.reshape(-1), weight.shape[:1]))]
+        source = raised.map(x) if flat is None else flat.source
+        return [build.op("Conv", source, build.constant(weight.astype(matrix.dtype)), *bias, kernel_shape=list(weight.shape[2:]))]
+
 
 LAYERS = ("Gemm", "MatMul")
+FAR = 64
+"""Views through which a vector is followed back to the map that it was."""
 _FLOATS = frozenset({1, 10, 11})
 
 
@@ -157,24 +185,6 @@ def _is_layer(node: Node, ctx: Context) -> bool:
     # One number, or one for each output; a bias for each image would be no convolution's.
     plain = wide is not None and ctx.is_constant(bias) and math.prod(wide[:-1]) == 1
     return plain and not ctx.is_constant(x) and ctx.is_constant(weight)
-
-
-def _as_conv(node: Node, raised: Raised) -> Sequence[str]:
-    """The layer as a convolution over the whole map that its vector was."""
-    build, x = raised.build, node.inputs[0]
-    assert x is not None
-    assert node.inputs[1] is not None
-    matrix = build.weight(node.inputs[1])
-    matrix = matrix.T if node.attr("transB", 0) else matrix
-    weight = (matrix * matrix.dtype.type(node.attr("alpha", 1.0))).T
-    flat = None if x in raised.maps else _flattened(x, raised.ctx)
-    weight = weight[:, :, None, None] if flat is None else flat.kernel(weight)
-    bias = []
-    if (given := node.input(2)) is not None:
-        values = build.weight(given) * matrix.dtype.type(node.attr("beta", 1.0))
-        bias = [build.constant(np.broadcast_to(values.reshape(-1), weight.shape[:1]))]
-    source = raised.map(x) if flat is None else flat.source
-    return [build.op("Conv", source, build.constant(weight.astype(matrix.dtype)), *bias, kernel_shape=list(weight.shape[2:]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,7 @@ def _flattened(vector: Value, ctx: Context) -> _Flat | None:
         steps.append(node)
         assert node.inputs[0] is not None
         value = node.inputs[0]
-        if len(value.shape or ()) == 4:
+        if len(value.shape or ()) == 4 or len(steps) == FAR:
             break
     if not any(n.op_type in RUNNING for n in steps):
         return None

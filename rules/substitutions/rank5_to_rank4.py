@@ -89,6 +89,7 @@ class Rank5ToRank4(Substitution):
 
     def __init__(self) -> None:
         self._regions: weakref.WeakKeyDictionary[Context, dict[Node, _Region]] = weakref.WeakKeyDictionary()
+        self._order: weakref.WeakKeyDictionary[Context, Mapping[Node, int]] = weakref.WeakKeyDictionary()
 
     def match(self, node: Node, ctx: Context) -> Site | None:
         x = node.inputs[0] if node.inputs else None
@@ -98,10 +99,12 @@ class Rank5ToRank4(Substitution):
             raise Refused("it is inside a subgraph")
         found = self._regions.setdefault(ctx, {})
         if node not in found:
-            region = _Region.around(node, ctx)
+            if ctx not in self._order:
+                self._order[ctx] = {n: i for i, n in enumerate(ctx.analysis.model.graph.nodes)}
+            region = _Region.around(node, ctx, self._order[ctx])
             found.update(dict.fromkeys(region.nodes, region))
         region = found[node]
-        if node is not next((n for n in region.nodes if n.op_type in WINDOWS), None):
+        if node is not region.speaker:
             return None  # the first window speaks for all; without one, the axes need not be depth and space
         if region.stranger is not None:
             stranger, value = region.stranger
@@ -127,18 +130,20 @@ def _written(site: Site, to: Depths) -> Mapping[Value, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """Nodes that tensors of rank 5 join, in order, what is needed outside, and an operator that cannot go along."""
+    """Nodes that tensors of rank 5 join, in order, what is needed outside, an operator that cannot go along, the first window."""
 
     nodes: tuple[Node, ...]
     exits: tuple[Value, ...]
     stranger: tuple[Node, Value] | None
+    speaker: Node | None
 
     @staticmethod
-    def around(seed: Node, ctx: Context) -> _Region:
+    def around(seed: Node, ctx: Context, order: Mapping[Node, int]) -> _Region:
         nodes, stack = {seed}, [seed]
+        seen: set[Value] = set()
         strangers: dict[Node, Value] = {}
         while stack:
-            for value, other in _beside(stack.pop(), ctx):
+            for value, other in _beside(stack.pop(), ctx, seen):
                 if other in nodes or ctx.is_constant(other.output):
                     continue
                 if has_form(other, ctx):
@@ -146,22 +151,23 @@ class _Region:
                     stack.append(other)
                 elif other.domain or other.op_type not in MOVING:  # what only moves data is where the region ends
                     strangers.setdefault(other, value)
-        order = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
         ordered = tuple(sorted(nodes, key=order.__getitem__))
         made = [v for n in ordered for v in n.outputs if v is not None]
         exits = tuple(v for v in made if v.is_output or any(c not in nodes for c in v.consumers))
         first = min(strangers, key=lambda n: order.get(n, -1), default=None)
-        return _Region(ordered, exits, None if first is None else (first, strangers[first]))
+        speaker = next((n for n in ordered if n.op_type in WINDOWS), None)
+        return _Region(ordered, exits, None if first is None else (first, strangers[first]), speaker)
 
 
 def _is_deep(value: Value | None, ctx: Context) -> bool:
     return value is not None and value.shape is not None and len(value.shape) == RANK and not ctx.is_constant(value)
 
 
-def _beside(node: Node, ctx: Context) -> Iterator[tuple[Value, Node]]:
-    """Producers and readers of the tensors of rank 5 at a node."""
+def _beside(node: Node, ctx: Context, seen: set[Value]) -> Iterator[tuple[Value, Node]]:
+    """Producers and readers of the tensors of rank 5 at a node, of each tensor once: thousands may read the same."""
     for value in (*node.inputs, *node.outputs):
-        if value is not None and _is_deep(value, ctx):
+        if value is not None and value not in seen and _is_deep(value, ctx):
+            seen.add(value)
             if value.producer is not None:
                 yield value, value.producer
             yield from ((value, reader) for reader in value.consumers)
