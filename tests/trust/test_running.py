@@ -161,7 +161,7 @@ def net(tmp_path: Path, extent: int, weight: int) -> Path:
 
 
 def test_claims_are_believed_in_proportion_to_weights(tmp_path: Path) -> None:
-    small, large = of(net(tmp_path, 1 << 9, 16)), of(net(tmp_path, 1 << 14, 16))
+    small, large = of(net(tmp_path, 1 << 8, 16)), of(net(tmp_path, 1 << 14, 16))
     assert small.seconds(9) < large.seconds(9) < 2 * small.seconds(9)  # of a thousand times the work
     heavy = of(net(tmp_path, 1 << 14, 1 << 20))
     macs = 8 * 8 * 9 * (1 << 28)
