@@ -13,10 +13,10 @@ from npu_guard.limits import Limits, exceeded
 _ENTRY = "StringStringEntryProto"
 _Inside = dict[int, tuple[int, "_Inside | None"]]
 _COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
-    "ModelProto": (0, {7: "GraphProto", 8: _ENTRY, 14: _ENTRY, 20: "TrainingInfoProto", 25: "FunctionProto",
+    "ModelProto": (0, {7: "GraphProto", 8: "small", 14: _ENTRY, 20: "TrainingInfoProto", 25: "FunctionProto",
                        26: "DeviceConfigurationProto"}),
     "TrainingInfoProto": (100, {1: "GraphProto", 2: "GraphProto", 3: _ENTRY, 4: _ENTRY}),
-    "FunctionProto": (240, {4: "string", 5: "string", 6: "string", 7: "NodeProto", 9: _ENTRY, 11: "AttributeProto",
+    "FunctionProto": (240, {4: "string", 5: "string", 6: "string", 7: "NodeProto", 9: "small", 11: "AttributeProto",
                             12: "ValueInfoProto", 14: _ENTRY}),
     "GraphProto": (180, {1: "NodeProto", 5: "TensorProto", 11: "ValueInfoProto", 12: "ValueInfoProto", 13: "ValueInfoProto",
                          14: "TensorAnnotation", 15: "SparseTensorProto", 16: _ENTRY}),
@@ -32,13 +32,14 @@ _COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
     "Tensor": (40, {2: "TensorShapeProto"}),
     "Sequence": (40, {1: "TypeProto"}),
     "Map": (40, {2: "TypeProto"}),
-    "TensorShapeProto": (100, {1: _ENTRY}),
+    "TensorShapeProto": (100, {1: "small"}),
     "DeviceConfigurationProto": (100, {3: "string"}),
     "NodeDeviceConfigurationProto": (100, {2: "ShardingSpecProto"}),
     "ShardingSpecProto": (100, {2: "numbers", 3: "Numbers", 4: "ShardedDimProto"}),
     "Numbers": (100, {2: "numbers"}),
-    "ShardedDimProto": (100, {2: _ENTRY}),
-    _ENTRY: (48, {}),  # and other small ones that hold no messages: Dimension, OperatorSetIdProto
+    "ShardedDimProto": (100, {2: "small"}),
+    _ENTRY: (110, {}),
+    "small": (48, {}),  # Dimension, OperatorSetIdProto
     "string": (16, None),
     "output": (300, None),  # a value of ours, and of ONNX's inference
     "numbers": (0, None),

@@ -202,8 +202,8 @@ def cases() -> Iterator[Case]:
 
     # what protobuf makes 8 to 100 times as large as it is in the file; where `named` is empty it is just below the limit
     for name, what, named, build in (
-        ("metadata", "11 nodes of 380,000 empty entries of metadata", "parsed-bytes", lambda: chain(11, b"\x4a\x00" * 380_000)),
-        ("metadata-less", "11 nodes of 340,000", "", lambda: chain(11, b"\x4a\x00" * 340_000)),
+        ("metadata", "11 nodes of 200,000 empty entries of metadata", "parsed-bytes", lambda: chain(11, b"\x4a\x00" * 200_000)),
+        ("metadata-less", "11 nodes of 185,000", "", lambda: chain(11, b"\x4a\x00" * 185_000)),
         ("extents", "a type of 4.5 million empty extents", "parsed-bytes", lambda: noted(b"\x0a\x00" * 4_500_000)),
         ("extents-less", "a type of 3.9 million", "rank", lambda: noted(b"\x0a\x00" * 3_900_000)),
         ("rank", "a weight of 18 million dimensions", "parsed-bytes", lambda: tensor(block(1, b"\x01" * 18_000_000), extents=())),
