@@ -178,7 +178,8 @@ class _Driver:
         self._sites = SITES
         self._weights = Weights(state.document, settings.budget)
         self._room = runtime.allowance.memory // 4
-        self._memory = sandbox.used_memory()
+        self._made = 0  # bytes of new weights in the model
+        self._memory = 0
 
     def one_pass(self, picker: Picker, profile: Profile) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
@@ -186,6 +187,7 @@ class _Driver:
         search, self._search = self._search or Search(state.analysis, state.checked.findings, profile), None
         self._taken, self._numbers = edit.names_in(state.document.proto.graph), {}
         self._weights = Weights(state.document, settings.budget)
+        self._memory = sandbox.used_memory()  # anew: a pass before may have left it with the process, if not in use
         number = state.applied[-1].number + 1 if state.applied else 1
         failed = len(self._banned)
         chosen = self._afford(picker.pick(search, number, self._banned, self._price))
@@ -199,6 +201,7 @@ class _Driver:
         merged = self._merge([e for e in edits if e[0] in verified])
         if merged is not None:
             kept, document, analysis = merged
+            self._made += sum(t.ByteSize() for _, builder, _ in kept for t in builder.initializers)
             told = others(search.found)
             state.applied += (
                 blocks.applied(e, number, verified[e[0]], search, analysis, told(e[0]), settings.root) for e in kept
@@ -232,7 +235,7 @@ class _Driver:
         try:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if site.substitution.exactness == EXACT else blocks.CAPTURE_BYTES * 8
-            builder.most = self._memory + self._room + samples
+            builder.most = self._memory + self._room - self._made + samples
             with sandbox.bounded(builder.most + SPARE):
                 outputs = site.substitution.rewrite(site, builder)
             made = {o for n in builder.nodes for o in n.output}

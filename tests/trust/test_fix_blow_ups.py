@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from npu_guard import blocks, edit, registry, repair, substitute, verify
+from npu_guard import blocks, edit, registry, repair, sandbox, substitute, verify
 from npu_guard.analyze import analyze
 from npu_guard.config import Config
 from npu_guard.context import Context
@@ -251,3 +251,42 @@ def test_names_of_many_blocks_of_one_name(save: Callable[..., Path]) -> None:
     again = Builder(site, document, taken, lambda _: [], weights, numbers)
     site.substitution.rewrite(site, again)
     assert again.names == build.names
+
+
+def test_memory_that_a_pass_leaves_behind_is_not_held_against_the_next(
+    save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process seldom gives back what it has freed; what counts is the weights that are new in the model."""
+    held = [1 << 30]
+    run = substitute._Driver.one_pass
+
+    def one_pass(driver: Any, *arguments: Any) -> bool:
+        held[0] += 1 << 40
+        return run(driver, *arguments)
+
+    monkeypatch.setattr(substitute._Driver, "one_pass", one_pass)
+    monkeypatch.setattr(sandbox, "used_memory", lambda: held[0])
+    nodes = [N("GlobalAveragePool", ["x"], ["p"]), N("Flatten", ["p"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
+    path = save(nodes, (1, 16, 4, 4), (1, 10), w=np.ones((16, 10), np.float32))
+    done = fix(path, "flattened-head-to-conv", "channels-to-aligned")
+    assert [a.substitution for a in done.applied][:2] == ["flattened-head-to-conv", "channels-to-aligned"]
+    assert done.applied[1].number > 1
+    assert not [r for r in done.refused if "all new weights" in r.reason]
+    assert done.verification.verdict == "equal"
+
+
+def test_new_weights_of_all_passes_count_together(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [N("GlobalAveragePool", ["x"], ["p"]), N("Flatten", ["p"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
+    path = save(nodes, (1, 16, 4, 4), (1, 10), w=np.ones((16, 10), np.float32))
+    made: list[int] = []
+    run = substitute._Driver.one_pass
+
+    def one_pass(driver: Any, *arguments: Any) -> bool:
+        again = run(driver, *arguments)
+        made.append(driver._made)
+        return again
+
+    monkeypatch.setattr(substitute._Driver, "one_pass", one_pass)
+    done = fix(path, "flattened-head-to-conv", "channels-to-aligned")
+    assert len(done.applied) > 1
+    assert 0 < made[0] < made[1]
