@@ -162,6 +162,8 @@ class Model:
         self._schemas: dict[tuple[str, str], Any] = {}
         self._defaults: dict[tuple[str, str, str], Any] = {}
         self.graph = Graph(self, skeleton.proto.graph, None, ())
+        self.recorded: Any = None
+        """What `places.py` has read of where nodes come from."""
         self.surveys = 10_000
         """How often the surroundings of a node may be searched for its origin; simplifiers leave a few hundred without."""
 

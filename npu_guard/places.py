@@ -74,9 +74,9 @@ class _Memo:
 
 
 def _memo(model: Model) -> _Memo:
-    found: _Memo | None = vars(model).get("_places")
-    if found is None:
-        found = vars(model)["_places"] = _Memo()
+    if model.recorded is None:
+        model.recorded = _Memo()
+    found: _Memo = model.recorded
     return found
 
 

@@ -32,12 +32,6 @@ def scales(node: Node, ctx: Context) -> tuple[float, ...]:
     return tuple(found)
 
 
-def rounding(node: Node) -> str:
-    """How nearest chooses a pixel; the operators of old always took the one before."""
-    old = node.op_type == "Upsample" or node.graph.model.opsets.get("", 0) < 11
-    return "floor" if old else str(node.attr("nearest_mode", "round_prefer_floor"))
-
-
 def repeats(transform: str, rounding: str, scale: int) -> bool:
     """Whether nearest at a whole scale takes each pixel that many times in a row, for any extent.
 

@@ -15,7 +15,6 @@ from npu_guard.fold import Constants
 from npu_guard.graph import Node, Value
 from npu_guard.results import Dim
 
-_MS = "com.microsoft"
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
 BROADCASTING = frozenset(
     {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor",
@@ -62,17 +61,21 @@ def static_values(nodes: Iterable[Node]) -> set[Value]:
 def _is_folded(node: Node) -> bool:
     """Whether a compiler knows what the operator makes of constants; of foreign ones, those that quantize weights."""
     if node.domain:
-        return node.domain == _MS and node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        return node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear")
     return node.graph.model.schema(node) is not None and not (node.op_type == "Dropout" and node.input(2) is not None)
 
 
 def trains(node: Node, constants: Constants) -> bool | None:
     """Whether the node does at training what it does not do at inference; None where a computed flag tells."""
-    if node.op_type == "Dropout" and not node.domain:
+    if node.domain:
+        return False
+    if node.op_type == "Dropout":
+        if "is_test" in node.attributes:  # opsets 1 and 6
+            return not node.attributes["is_test"]
         mode = node.input(2)
         value = None if mode is None else constants.get(mode)
-        return None if mode is not None and value is None else _training(node, constants)
-    if node.op_type == "BatchNormalization" and not node.domain:
+        return bool(value.any()) if value is not None else None if mode is not None else False
+    if node.op_type == "BatchNormalization":
         statistics = any(v is not None and (v.consumers or v.is_output) for v in node.outputs[1:])
         return bool(node.attr("training_mode", 0)) or statistics
     return False
@@ -86,7 +89,7 @@ def does_nothing(node: Node, constants: Constants) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        return not _training(node, constants)
+        return trains(node, constants) is False
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
     if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
@@ -154,16 +157,6 @@ def stated_scales(node: Node, constants: Constants) -> list[float] | None:
         return list(node.attributes.get("scales", ()))
     array = constants.get(operand)
     return list(map(float, array.ravel())) if array is not None else [] if operand.shape == (0,) else None
-
-
-def _training(node: Node, constants: Constants) -> bool:
-    if "is_test" in node.attributes:  # opsets 1 and 6
-        return not node.attributes["is_test"]
-    mode = node.input(2)
-    if mode is None:
-        return False
-    value = constants.get(mode)
-    return value is None or bool(value.any())
 
 
 def _keeps_order(shape: tuple[Dim, ...], perm: tuple[int, ...] | None) -> bool:

@@ -5,7 +5,7 @@ from math import isclose
 from typing import TYPE_CHECKING
 
 from npu_guard.rule import Case, Draft, Rule
-from npu_guard.scaling import repeats, rounding, scales
+from npu_guard.scaling import repeats, scales
 
 if TYPE_CHECKING:
     from npu_guard.context import Context
@@ -109,12 +109,12 @@ class ResizeMode(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         forms: Sequence[ResizeForm] = ctx.limit("resize")
         mode = node.attr("mode", "nearest").removeprefix("bi")  # Upsample of opset 1 says "bilinear"
-        transform = node.attr("coordinate_transformation_mode", "asymmetric")  # what Upsample and opset 10 always do
+        # What Upsample and opset 10 always do.
+        transform, pixels = node.attr("coordinate_transformation_mode", "asymmetric"), node.attr("nearest_mode", "floor")
         scale = scales(node, ctx)
         antialias = node.attr("antialias", 0) != 0
         space = scale[2:] if all(s == 1 for s in scale[:2]) else ()
         plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
-        pixels = rounding(node)
         if plain and any(_fits(form, mode, space[0], transform, pixels) for form in forms):
             return
         shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scale))
