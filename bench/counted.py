@@ -133,8 +133,9 @@ def growth(also: str, shape: str, size: str) -> dict[str, list[int]]:
     """For some formats: bytecodes of checking and showing models of `size` and of 2 and 4 times as many nodes."""
     import functools
 
-    from npu_guard import pipeline, registry
-    from npu_guard.config import Config
+    from npu_guard.checking import registry
+    from npu_guard.pipeline import check as pipeline
+    from npu_guard.project.config import Config
 
     def check(form: str, path: str) -> None:
         layers, remedies = registry.shows_layers(form), registry.shows_remedies(form)

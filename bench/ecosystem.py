@@ -22,13 +22,15 @@ from pathlib import Path
 import msgspec
 import spellings
 
-from npu_guard import pipeline, registry
-from npu_guard.config import Config
-from npu_guard.errors import NpuGuardError
-from npu_guard.fleet import local
-from npu_guard.results import Outcome
-from npu_guard.runtime import CannotRun
-from npu_guard.substitution import EXACT
+from npu_guard.base import pool as local
+from npu_guard.base.errors import NpuGuardError
+from npu_guard.checking import registry
+from npu_guard.fixing import catalog
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Outcome
+from npu_guard.rewriting.substitution import EXACT
+from npu_guard.verification.runtime import CannotRun
 
 PROFILE = "aimotive-aiware"
 LARGEST = 600 << 20
@@ -87,9 +89,10 @@ def one(path: str, root: str, fixing: bool) -> Outcomes:
 
 
 def fixed(path: str, so_far: Outcomes) -> Outcomes:
-    from npu_guard import repair, store
+    from npu_guard.file import save as store
+    from npu_guard.pipeline import fix as repair
 
-    exact = [s for s in registry.substitutions() if s.exactness == EXACT]
+    exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     try:
         done = repair.fix_model(path, registry.profile(PROFILE), Config(profile=PROFILE), exact, seeds=(0,))
         word, verified = done.verification.verdict if done.applied else "nothing", ""
@@ -116,8 +119,8 @@ def left_out(verification: object) -> str:
 
 
 def cut(path: str, so_far: Outcomes) -> Outcomes:
-    from npu_guard.partition import files
-    from npu_guard.partition.partition import partition
+    from npu_guard.partitioning import files
+    from npu_guard.partitioning.partition import partition
 
     device = registry.profile(PROFILE)
     try:

@@ -12,8 +12,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from npu_guard import registry
-from npu_guard.profile import Profile
+from npu_guard.checking import registry
+from npu_guard.device import Profile
 
 METRICS = {
     "kernel_range": "kernel", "kernel_in": "kernel", "kernel_area_max": "kernel", "kernel_volume_max": "kernel",

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from measure import interleaved, ratio
 
+from npu_guard.fixing import catalog
+
 TWICE = """
 import sys, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
@@ -54,22 +56,25 @@ def rows(folder: Path, runs: int) -> list[tuple[str, float, float, str]]:
 
 
 def unproven(model: Path, out: Path) -> None:
-    from npu_guard import registry, repair, store
-    from npu_guard.config import Config
+    from npu_guard.checking import registry
+    from npu_guard.file import save as store
+    from npu_guard.pipeline import fix as repair
+    from npu_guard.project.config import Config
 
     report = repair.fix_model(
-        str(model), registry.profile("aimotive-aiware"), Config(), registry.substitutions(), check_numbers=False
+        str(model), registry.profile("aimotive-aiware"), Config(), catalog.substitutions(), check_numbers=False
     )
     assert report.applied
     store.save(report.document, out)
 
 
 def overhead(before: Path, after: Path) -> None:
-    from npu_guard import feeds, verify
-    from npu_guard.analyze import analyze
-    from npu_guard.document import Document
-    from npu_guard.load import load
-    from npu_guard.runtime import Runtime
+    from npu_guard.analysis.analyze import analyze
+    from npu_guard.file.document import Document
+    from npu_guard.file.load import load
+    from npu_guard.verification import compare as verify
+    from npu_guard.verification import feeds
+    from npu_guard.verification.runtime import Runtime
 
     skeletons = [load(p) for p in (before, after)]
     documents, analyses = [Document.of(s) for s in skeletons], [analyze(s) for s in skeletons]

@@ -88,9 +88,9 @@ def models(folder: Path) -> list[Path]:
 def measure(folder: Path) -> list[Measured]:
     import fsspec
 
-    from npu_guard.config import Config
+    from npu_guard.file.sources import sources
     from npu_guard.fleet import work
-    from npu_guard.sources import sources
+    from npu_guard.project.config import Config
 
     work.SECONDS = 3600.0  # the server here reads the whole object for each range of it
     found = []

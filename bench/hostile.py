@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
 
 SECONDS, BYTES, OUTPUT = 10.0, 10**9, 10**6
 """What a command may take, and say."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from npu_guard.results import Finding
+from npu_guard.results.findings import Finding
 
 DYNAMO, OLDER = "dynamo", "ts"
 Count = Counter[str]

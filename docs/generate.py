@@ -13,9 +13,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from npu_guard import cli, manual, pipeline, registry
-from npu_guard.config import Config
-from npu_guard.profile.vocabulary import METRICS, VIEWS
+from npu_guard import cli
+from npu_guard.checking import manual, registry
+from npu_guard.device.vocabulary import METRICS, VIEWS
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 from npu_guard.reports import json as json_report
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from npu_guard import zoo, zoo_table
-from npu_guard.terminal import complain
-from npu_guard.zoo_row import Settings
+from npu_guard.base.terminal import complain
+from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import table as zoo_table
+from npu_guard.zoo.row import Settings
 
 FILE = Path(__file__).with_name("zoo.md")
 INTRO = """# Sample networks

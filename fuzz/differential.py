@@ -28,8 +28,8 @@ from ecosystem import node_tests  # noqa: E402
 from faults import apply  # noqa: E402
 from run import record_text  # noqa: E402
 
-from npu_guard import pipeline  # noqa: E402
-from npu_guard.config import Config  # noqa: E402
+from npu_guard.pipeline import check as pipeline  # noqa: E402
+from npu_guard.project.config import Config  # noqa: E402
 
 LARGEST = 200_000
 """Bytes of a model; larger ones are left alone."""

@@ -26,9 +26,10 @@ from hostile_classes import files, graphs, semantics, strings, tensors, wire  # 
 from hostile_classes.case import ACCEPT, Case  # noqa: E402
 from oracle import RAW  # noqa: E402
 
-from npu_guard import pipeline, registry  # noqa: E402
-from npu_guard.config import Config  # noqa: E402
-from npu_guard.results import Report, Verdict  # noqa: E402
+from npu_guard.checking import registry  # noqa: E402
+from npu_guard.pipeline import check as pipeline  # noqa: E402
+from npu_guard.project.config import Config  # noqa: E402
+from npu_guard.results.findings import Report, Verdict  # noqa: E402
 
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown", "html")
 SECONDS = 10

@@ -14,12 +14,17 @@ from unittest import mock
 
 import onnx
 
-from npu_guard import cli, inlining, load, pipeline, registry, shapes
-from npu_guard.config import Config
-from npu_guard.errors import ModelError
-from npu_guard.graph import Model
-from npu_guard.results import Verdict
-from npu_guard.sandbox import Outcome
+from npu_guard import cli
+from npu_guard.analysis import shapes
+from npu_guard.base.errors import ModelError
+from npu_guard.base.sandbox import Outcome
+from npu_guard.checking import registry
+from npu_guard.file import inline as inlining
+from npu_guard.file import load
+from npu_guard.graph.graph import Model
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Verdict
 
 CONFIG = Config()
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown")
@@ -117,7 +122,7 @@ def static_only() -> Iterator[None]:
     with (
         mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
-        mock.patch("npu_guard.shapes.sandbox.run", lambda call: Outcome("ok", call())),
+        mock.patch("npu_guard.analysis.shapes.sandbox.run", lambda call: Outcome("ok", call())),
         mock.patch.object(inlining, "inline", refuse),
         mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):

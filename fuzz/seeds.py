@@ -6,16 +6,17 @@ import functools
 
 import onnx
 
-from npu_guard import registry
-from npu_guard.cases import case_model
-from npu_guard.rule import Case
+from npu_guard.checking import registry
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case
+from npu_guard.fixing import catalog
 
 
 @functools.cache
 def seeds() -> tuple[bytes, ...]:
     """Serialized models, each once, in a fixed order."""
     cases = [case for rule in registry.rules() for case in (*rule.good, *rule.bad)]
-    cases += [Case(e.graph, opset=e.opset) for s in registry.substitutions() for e in (*s.good, *s.bad)]
+    cases += [Case(e.graph, opset=e.opset) for s in catalog.substitutions() for e in (*s.good, *s.bad)]
     found: dict[bytes, None] = {}
     for case in cases:
         found[_small(case_model(case)).SerializeToString(deterministic=True)] = None

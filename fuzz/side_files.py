@@ -22,9 +22,9 @@ import numpy as np
 from mutations import FLOATS, NAMES, NUMBERS, damage
 from oracle import FORMATS, command, static_only
 
-from npu_guard.cases import case_model
-from npu_guard.config import DEFAULT_PROFILE
-from npu_guard.rule import Case
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case
+from npu_guard.project.config import DEFAULT_PROFILE
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = """g (float[1,16,12,10] x) => (float[1,1,8,120] y)

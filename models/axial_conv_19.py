@@ -11,7 +11,7 @@ import torch
 
 from npu_guard.models.blocks.attention import AxialConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "A7b"
 

@@ -14,7 +14,7 @@ import torch
 from npu_guard.models.blocks.attention import CBAM
 from npu_guard.models.blocks.resnet import WIDTHS, ResNetClassifier
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "D6"
 

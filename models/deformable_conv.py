@@ -13,7 +13,7 @@ import torch
 
 from npu_guard.models.blocks.deform import DeformableConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "A12"
 

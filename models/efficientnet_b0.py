@@ -14,7 +14,7 @@ import torch
 
 from npu_guard.models.blocks.efficientnet import EfficientNet
 from npu_guard.models.blocks.seeding import seeded, settled, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "D8"
 

@@ -15,7 +15,7 @@ import torch
 
 from npu_guard.models.blocks import fusion, resnet
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "D5"
 

@@ -14,7 +14,7 @@ import torch
 
 from npu_guard.models.blocks import mask_guided
 from npu_guard.models.blocks.seeding import seeded
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "B1"
 

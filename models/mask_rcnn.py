@@ -21,7 +21,7 @@ import torch
 from npu_guard.models.blocks import rcnn
 from npu_guard.models.blocks.bottleneck import DEPTHS
 from npu_guard.models.blocks.seeding import signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "C1"
 

@@ -16,7 +16,7 @@ import torch
 from npu_guard.models.blocks import decoder, resnet
 from npu_guard.models.blocks.attention import CBAM, SE, AxialConv
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.system import Expect, Fixed
+from npu_guard.zoo.system import Expect, Fixed
 
 ID = "A2"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 
 import npu_guard
-from npu_guard.errors import NpuGuardError
-from npu_guard.terminal import complain
+from npu_guard.base.errors import NpuGuardError
+from npu_guard.base.terminal import complain
 
 
 def main(argv: Sequence[str] | None = None) -> None:

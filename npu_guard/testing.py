@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
-    from npu_guard.config import Config
+    from npu_guard.project.config import Config
 
 FAIL_ON = ("error", "warning")
 
@@ -46,7 +46,8 @@ def assert_npu_compatible(
     __tracebackhide__ = True
     from msgspec.structs import replace
 
-    from npu_guard import pipeline, registry
+    from npu_guard.checking import registry
+    from npu_guard.pipeline import check as pipeline
 
     config = _config(profile, fail_on, allow_undecided, ignore, input_shapes)
     with _file(model, inputs, config) as (name, file, shapes):
@@ -66,9 +67,9 @@ def _config(
     """The project's settings with the arguments on top."""
     from msgspec.structs import replace
 
-    from npu_guard import config as settings
-    from npu_guard import registry
-    from npu_guard.errors import UsageError
+    from npu_guard.base.errors import UsageError
+    from npu_guard.checking import registry
+    from npu_guard.project import config as settings
 
     known = [(rule.code, rule.name) for rule in registry.rules()]
     file = settings.find(Path.cwd())
@@ -92,7 +93,7 @@ def _config(
 @contextlib.contextmanager
 def _file(model: Any, inputs: Any, config: Config) -> Iterator[tuple[str, str, Mapping[str, Sequence[int]]]]:
     """Name for the report, file to read, and input shapes that are still to be set."""
-    from npu_guard.errors import UsageError
+    from npu_guard.base.errors import UsageError
 
     shapes = config.input_shapes
     module = _is_module(model)
@@ -104,7 +105,7 @@ def _file(model: Any, inputs: Any, config: Config) -> Iterator[tuple[str, str, M
     with tempfile.TemporaryDirectory(prefix="npu-guard-", ignore_cleanup_errors=True) as folder:
         file = Path(folder, "model.onnx")
         if module:
-            from npu_guard.export import export
+            from npu_guard.project.export import export
 
             export(model, _example(model, inputs, shapes), file)
             yield type(model).__name__, str(file), shapes if inputs is not None else {}
@@ -130,7 +131,7 @@ def _example(module: nn.Module, inputs: Any, shapes: Mapping[str, Sequence[int]]
     """Example tensors by name, in the order of the module's forward. Raises UsageError."""
     import torch
 
-    from npu_guard.errors import UsageError
+    from npu_guard.base.errors import UsageError
 
     if inputs is None:
         inputs = {name: torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)) for name, shape in shapes.items()}

@@ -6,10 +6,10 @@ written, and one notice with the counts. Notes are in the counts only.
 
 from __future__ import annotations
 
-from npu_guard.paths import in_project, where
-from npu_guard.printable import printable
-from npu_guard.results import Report
-from npu_guard.summary import Group, count, level, message, plural, ranked_groups
+from npu_guard.base.text import printable
+from npu_guard.project.paths import in_project, where
+from npu_guard.results.findings import Report
+from npu_guard.results.summary import Group, count, level, message, plural, ranked_groups
 
 MOST = 10
 _LONGEST = 1000

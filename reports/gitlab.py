@@ -7,10 +7,10 @@ import hashlib
 import json
 from typing import Any
 
-from npu_guard.paths import in_project, where
-from npu_guard.printable import printable
-from npu_guard.results import ModelReport, Report
-from npu_guard.summary import message, ranked, word
+from npu_guard.base.text import printable
+from npu_guard.project.paths import in_project, where
+from npu_guard.results.findings import ModelReport, Report
+from npu_guard.results.summary import message, ranked, word
 
 _SEVERITY = {"error": "critical", "undecided": "major", "warning": "minor", "note": "info"}
 

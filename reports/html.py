@@ -8,11 +8,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard import manual, registry
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
+from npu_guard.checking import manual, registry
 from npu_guard.reports.blocks import charts, page_data, picture, tree
-from npu_guard.results import ModelReport, Report, Verdict
-from npu_guard.summary import Counts, by_rule, count, message, outcome, plural, ranked_groups, si, word
+from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.summary import Counts, by_rule, count, message, outcome, plural, ranked_groups, si, word
 
 if TYPE_CHECKING:
     from jinja2 import Template

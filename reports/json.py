@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from npu_guard.printable import json_ascii
-from npu_guard.results import Finding, ModelReport, Number, Report
-from npu_guard.summary import count
+from npu_guard.base.text import json_ascii
+from npu_guard.results.findings import Finding, ModelReport, Number, Report
+from npu_guard.results.summary import count
 
 VERSION = 1
 HASHES = True

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
-from npu_guard import registry
-from npu_guard.paths import in_project, where
-from npu_guard.printable import printable
-from npu_guard.results import Finding, ModelReport, Outcome, Report, RuleCrash
-from npu_guard.summary import Group, counts_as_failure, message, plural, ranked, word
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.project.paths import in_project, where
+from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, RuleCrash
+from npu_guard.results.summary import Group, counts_as_failure, message, plural, ranked, word
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST_LINES = 200

@@ -9,11 +9,11 @@ from __future__ import annotations
 import html
 import re
 
-from npu_guard import registry
-from npu_guard.paths import in_project, where
-from npu_guard.printable import printable
-from npu_guard.results import ModelReport, Report, Verdict
-from npu_guard.summary import Group, count, message, outcome, percent, plural, ranked_groups, word
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.project.paths import in_project, where
+from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.summary import Group, count, message, outcome, percent, plural, ranked_groups, word
 
 MARKER = "<!-- npu-guard -->"
 """First line, by which a job finds its own comment to update it."""

@@ -20,8 +20,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from npu_guard.results import ModelReport, Place, Report
-from npu_guard.summary import word
+from npu_guard.results.findings import ModelReport, Place, Report
+from npu_guard.results.summary import word
 
 LAYERS = True
 _COLOURS = {

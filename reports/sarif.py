@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from npu_guard import manual, registry
-from npu_guard.paths import in_project, uri, where
-from npu_guard.printable import printable
-from npu_guard.results import ModelReport, Place, Report
-from npu_guard.rule import EVERY, Rule
-from npu_guard.summary import Group, count, level, message, plural, ranked
+from npu_guard.base.text import printable
+from npu_guard.checking import manual, registry
+from npu_guard.checking.rule import Rule
+from npu_guard.device.keys import EVERY
+from npu_guard.project.paths import in_project, uri, where
+from npu_guard.results.findings import ModelReport, Place, Report
+from npu_guard.results.summary import Group, count, level, message, plural, ranked
 
 HASHES = True
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 
-from npu_guard.printable import printable
-from npu_guard.results import Finding, ModelReport, Report, Source, Verdict
-from npu_guard.summary import Group, alike, by_rule, message, outcome, si, word
+from npu_guard.base.text import printable
+from npu_guard.results.findings import Finding, ModelReport, Report, Source, Verdict
+from npu_guard.results.summary import Group, alike, by_rule, message, outcome, si, word
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
 _VERDICT = {

@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.context import DTYPE_NAMES
-from npu_guard.errors import Undecidable
-from npu_guard.rule import EVERY, Case, Draft, Rule
+from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.base.errors import Undecidable
+from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.device.keys import EVERY
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _FLOATS = {"tensor.dtypes": ["float32", "float16", "int8"]}
 

@@ -3,14 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.cost import elements
-from npu_guard.errors import Undecidable
-from npu_guard.rule import EVERY, Case, Draft, Rule
-from npu_guard.shapes import DATA_DEPENDENT
+from npu_guard.analysis.cost import elements
+from npu_guard.analysis.shapes import DATA_DEPENDENT
+from npu_guard.base.errors import Undecidable
+from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.device.keys import EVERY
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _STATIC = {"tensor.static_shape": True}
 

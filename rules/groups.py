@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.rule import Case, Draft, Rule
+from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node
 
 
 class Groups(Rule):

@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from npu_guard.rule import Case, Draft, Rule
+from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node
-    from npu_guard.results import Dim
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node
+    from npu_guard.results.findings import Dim
 
 _LIMIT = {"reduce.axes": [[1], [2, 3]]}
 

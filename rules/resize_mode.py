@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from math import isclose
 from typing import TYPE_CHECKING
 
-from npu_guard.rule import Case, Draft, Rule
-from npu_guard.scaling import repeats, scales
+from npu_guard.analysis.resize import repeats, scales
+from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node
-    from npu_guard.profile import ResizeForm
+    from npu_guard.checking.context import Context
+    from npu_guard.device import ResizeForm
+    from npu_guard.graph.graph import Node
 
 _LINEAR = {"mode": "linear", "scales": "integer", "transforms": ["half_pixel", "asymmetric"]}
 _LIMIT = {"resize": [{"mode": "nearest", "scales": [2]}, _LINEAR]}

@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.cost import size_bytes
-from npu_guard.rule import EVERY, Case, Draft, Rule
+from npu_guard.analysis.cost import size_bytes
+from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.device.keys import EVERY
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 
 class TensorSize(Rule):

@@ -3,14 +3,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.errors import Undecidable
-from npu_guard.printable import short
-from npu_guard.rule import Case, Draft, Rule
-from npu_guard.static import trains
+from npu_guard.analysis.static import trains
+from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node
 
 
 class TrainingMode(Rule):

@@ -3,14 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.profile import CONSEQUENCES
-from npu_guard.results import Severity
-from npu_guard.rule import EVERY, Case, Draft, Rule
-from npu_guard.static import regroups
+from npu_guard.analysis.static import regroups
+from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.device import CONSEQUENCES
+from npu_guard.device.keys import EVERY
+from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node
 
 _COERCED = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 

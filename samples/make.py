@@ -16,7 +16,7 @@ def main(path: Path) -> None:
     """Export the sample network to `path`."""
     import onnx
 
-    from npu_guard.export import export
+    from npu_guard.project.export import export
 
     sys.path.insert(0, str(HERE))
     import sample_net

@@ -5,15 +5,26 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
+import onnx
+import onnx.parser
 import pytest
 
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.base.limits import Limits
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case
 from npu_guard.cli import main
+from npu_guard.file import load
+from npu_guard.graph import build
+from npu_guard.graph.graph import Graph, Model, Node, Value
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +43,7 @@ class Run(NamedTuple):
     err: str
 
 
-Program = Callable[..., Run]
+Program = Callable[..., Any]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,3 +97,80 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         )
 
     return compare
+
+
+@pytest.fixture
+def cli(program: Program, tmp_path: Path) -> Program:
+    """`cli("fix", "net.onnx")`: the program in the test's folder."""
+    return partial(program, tmp_path)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """`write(text)`: a graph in ONNX text, its weights drawn, as net.onnx."""
+
+    def make(graph: str, name: str = "net.onnx", opset: int = 20) -> Path:
+        model = onnx.shape_inference.infer_shapes(case_model(Case(graph, opset=opset)))
+        (tmp_path / name).write_bytes(model.SerializeToString())
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model, as a proto or as the text of a graph, to a file of its own."""
+    numbers = itertools.count()
+
+    def write(model: str | onnx.ModelProto, opset: int = 20, ir: int = 10) -> Path:
+        if isinstance(model, str):
+            model = onnx.parser.parse_model(f'<ir_version: {ir}, opset_import: ["" : {opset}]>\n{model}')
+        path = tmp_path / f"model{next(numbers)}.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def view(save: Callable[..., Path]) -> Callable[..., Model]:
+    """The engine's view of a model."""
+    return lambda model, opset=20, ir=10: build.build(load.load(save(model, opset, ir)))
+
+
+@pytest.fixture
+def analysis(save: Callable[..., Path]) -> Callable[..., Analysis]:
+    """What the engine finds out about a model. Weights beside it need not be there: tests/trust looks at those."""
+    unchecked = Limits(external_data="unchecked")
+
+    def run(
+        model: str | onnx.ModelProto, opset: int = 20, ir: int = 10, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> Analysis:
+        return analyze(load.load(save(model, opset, ir), unchecked), shapes)
+
+    return run
+
+
+@pytest.fixture
+def value() -> Callable[[Analysis | Model | Graph, str], Value]:
+    """A value by its name."""
+
+    def find(where: Analysis | Model | Graph, name: str) -> Value:
+        graph = where.model.graph if isinstance(where, Analysis) else where.graph if isinstance(where, Model) else where
+        found = graph.lookup(name) or next(g.values[name] for g in graph.graphs() if name in g.values)
+        assert found is not None
+        return found
+
+    return find
+
+
+@pytest.fixture
+def node(value: Callable[..., Value]) -> Callable[..., Node]:
+    """A node by the name of an output."""
+
+    def find(where: Analysis | Model | Graph, output: str) -> Node:
+        found = value(where, output).producer
+        assert found is not None
+        return found
+
+    return find

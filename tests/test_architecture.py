@@ -8,10 +8,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKS = ("rules", "models", "reports")
+ROOMS = (
+    "base", "results", "file", "graph", "analysis", "device", "compilers", "project", "checking", "verification", "rewriting",
+    "partitioning", "fixing", "pipeline", "gate", "fleet", "zoo", "commands", *PACKS, "",
+)  # fmt: skip
 ENGINE = sorted((ROOT / "npu_guard").rglob("*.py"))
 MEMBERS = sorted(file for pack in PACKS for file in (ROOT / pack).rglob("*.py"))
 HEAVY = {"torch", "onnxsim", "onnxruntime", "onnx_ir", "onnxscript", "jinja2", "networkx", "pandas", "matplotlib"}
@@ -22,7 +27,7 @@ def relative(file: Path) -> str:
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Full names of what a file imports: modules, and `package.name` for each imported name."""
+    """Full names of the modules that a file imports."""
     home = file.relative_to(ROOT / "npu_guard" if file in ENGINE else ROOT)
     package = ["npu_guard", *home.parent.parts]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -31,44 +36,47 @@ def imported(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            yield from (full if (full := f"{module}.{alias.name}") in MODULES else module for alias in node.names)
 
 
 def below(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("file", ENGINE, ids=relative)
-def test_engine_names_no_pack(file: Path) -> None:
-    packs = {name for name in imported(file) for pack in PACKS if below(name, f"npu_guard.{pack}") or below(name, pack)}
-    assert not packs
+def module(file: Path) -> str:
+    """The name by which a file is imported."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(p for p in ("npu_guard", *(parts[1:] if parts[0] == "npu_guard" else parts)) if p != "__init__")
 
 
-@pytest.mark.parametrize("file", MEMBERS, ids=relative)
-def test_packs_import_the_engine_and_shared_blocks_only(file: Path) -> None:
-    """One member never leans on another; what several need lies in the engine, or in the pack's own `blocks`."""
-    own = relative(file).split("/")[0]
-    wrong = {
-        name
-        for name in imported(file)
-        for pack in PACKS
-        if below(name, pack) or (below(name, f"npu_guard.{pack}") and not below(name, f"npu_guard.{own}.blocks"))
-    }
+def room(name: str) -> str:
+    """The room of a module; "" for modules at the top, which import what they like and which no room imports."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else ""
+
+
+MODULES = {module(file): file for file in (*ENGINE, *MEMBERS)}
+IMPORTS = {name: set(imported(file)) & MODULES.keys() - {"npu_guard"} for name, file in MODULES.items()}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_rooms_before_it(name: str) -> None:
+    """Imports inside functions and for types count. A member of a pack uses other files of its pack only from `blocks`."""
+    own, at = room(name), ROOMS.index(room(name))
+    before = ROOMS[: at + (own not in PACKS)] if own else ROOMS
+    wrong = {n for n in IMPORTS[name] if room(n) not in before and not n.startswith(f"npu_guard.{own}.blocks")}
     assert not wrong
 
 
+def test_modules_import_each_other_in_no_circle() -> None:
+    assert [c for c in networkx.strongly_connected_components(networkx.DiGraph(IMPORTS)) if len(c) > 1] == []
+
+
 def test_results_stay_inert() -> None:
-    """Reports depend on results.py, so it depends, with the part of it in pieces.py, on the standard library alone."""
+    """Reports depend on findings.py, so it depends, with the part of it in pieces.py, on the standard library alone."""
     allowed = {"__future__", "collections", "enum", "msgspec"}
-    names = [name for part in ("results", "pieces") for name in imported(ROOT / f"npu_guard/{part}.py")]
-    assert {name.split(".")[0] for name in names if not below(name, "npu_guard.pieces")} <= allowed
-
-
-def test_only_the_pipeline_knows_the_order() -> None:
-    """pipeline.py that of `check`, repair.py that of `fix`; and cases.py asks one rule about one example and reports nothing."""
-    flow = {"npu_guard.load", "npu_guard.analyze", "npu_guard.check"}
-    assert {file.stem for file in ENGINE if flow <= set(imported(file))} <= {"pipeline", "repair", "cases"}
+    names = [name for part in ("findings", "pieces") for name in imported(ROOT / f"npu_guard/results/{part}.py")]
+    assert {name.split(".")[0] for name in names if not below(name, "npu_guard.results.pieces")} <= allowed
 
 
 @pytest.mark.parametrize("file", [*ENGINE, *MEMBERS], ids=relative)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard import config as settings
-from npu_guard import registry
+from npu_guard.checking import registry
+from npu_guard.project import config as settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from npu_guard import pipeline, registry
-from npu_guard.config import Config
+from npu_guard.checking import registry
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 
 MODELS = ("samples/sample_net.onnx", "samples/six_problems.onnxtxt")
 FORMATS = tuple(registry.members("reports"))

@@ -121,9 +121,8 @@ def test_sdist_makes_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) ->
 def test_check_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
     shown = run(installed / "npu-guard", "check", SAMPLE, cwd=tmp_path, code=1)
     assert "NPU201" in shown
-    code = (
-        "import sys, npu_guard.registry as r; print(*npu_guard.__path__, *map(r.pack, ('rules', 'models', 'reports')), *sys.path)"
-    )
+    folders = "*map(r.pack, ('rules', 'models', 'reports'))"
+    code = f"import sys, npu_guard.checking.registry as r; print(*npu_guard.__path__, {folders}, *sys.path)"
     paths = run(installed / "python", "-c", f"import npu_guard; {code}", cwd=tmp_path).split()
     assert all(str(ROOT) not in path for path in paths)
     assert str(installed.parent) in paths[0]

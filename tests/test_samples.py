@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard import pipeline
-from npu_guard.config import Config
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "sample_net.onnx"

@@ -16,13 +16,13 @@ import single as m
 from makers import MAKERS, Knobs, Maker, factors
 from single import Case
 
-from npu_guard.context import Context
-from npu_guard.errors import Undecidable
-from npu_guard.graph import Node
-from npu_guard.profile import Profile, Requirement
-from npu_guard.profile.metric import Metric
-from npu_guard.profile.predicate import Clause
-from npu_guard.rule import EVERY
+from npu_guard.base.errors import Undecidable
+from npu_guard.checking.context import Context
+from npu_guard.device import Profile, Requirement
+from npu_guard.device.keys import EVERY
+from npu_guard.device.metric import Metric
+from npu_guard.device.predicate import Clause
+from npu_guard.graph.graph import Node
 
 ELEMENTS = 1 << 25
 """A larger tensor is left out: it would measure the machine."""

@@ -10,15 +10,15 @@ from pathlib import Path
 import onnx
 from single import Case
 
-from npu_guard import registry
-from npu_guard.analyze import Analysis, analyze
-from npu_guard.cases import case_model
-from npu_guard.check import check
-from npu_guard.config import Config
-from npu_guard.load import load
-from npu_guard.profile import Profile
-from npu_guard.results import Outcome, Severity
-from npu_guard.rule import Case as Example
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.checking import registry
+from npu_guard.checking.engine import check
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case as Example
+from npu_guard.device import Profile
+from npu_guard.file.load import load
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Outcome, Severity
 
 IR_VERSION = 8  # the newest that all the compilers read
 

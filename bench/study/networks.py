@@ -11,11 +11,13 @@ from typing import Any
 
 import recorded
 
-from npu_guard import pipeline, registry, zoo
+from npu_guard.checking import registry
 from npu_guard.compilers.adapter import ask
 from npu_guard.compilers.compare import Comparison, compare
 from npu_guard.compilers.settings import CompilerSettings
-from npu_guard.config import Config
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.zoo import entries as zoo
 
 FILE = recorded.FOLDER / "networks.json"
 PROFILES = ("rockchip-rk3588", "qualcomm-htp")

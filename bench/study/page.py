@@ -11,10 +11,10 @@ import judge
 import networks
 import recorded
 
-from npu_guard import registry
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
 from npu_guard.compilers.builtin import BUILTINS
 from npu_guard.compilers.compare import outcome
-from npu_guard.printable import printable
 
 
 @dataclass(frozen=True)

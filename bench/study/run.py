@@ -28,9 +28,9 @@ import recorded
 import sweep
 from single import Case
 
-from npu_guard import registry
+from npu_guard.base.files import write_atomic
+from npu_guard.checking import registry
 from npu_guard.compilers.builtin import BUILTINS, DRIVERS, Builtin
-from npu_guard.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRATCH = ROOT / ".bench" / "compilers"

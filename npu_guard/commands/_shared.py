@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from npu_guard import config as settings
-from npu_guard import registry
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
+from npu_guard.checking import registry
+from npu_guard.project import config as settings
 
 FORMATS = tuple(registry.members("reports"))
 

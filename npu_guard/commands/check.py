@@ -11,16 +11,17 @@ import click
 from msgspec.structs import replace
 
 import npu_guard
-from npu_guard import registry, sources
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show, write
+from npu_guard.checking import registry
 from npu_guard.commands._shared import FORMATS, config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.results import Report
-from npu_guard.summary import exit_code
-from npu_guard.terminal import complain, show, write
+from npu_guard.file import sources
+from npu_guard.results.findings import Report
+from npu_guard.results.summary import exit_code
 
 if TYPE_CHECKING:
-    from npu_guard.config import Config
-    from npu_guard.matrix import Matrix
+    from npu_guard.fleet.matrix import Matrix
+    from npu_guard.project.config import Config
 
 
 @click.command("check")
@@ -69,7 +70,7 @@ def command(
     config = replace(config, cache=None if no_cache else cache or config.cache)
     names = sources.names(models)
     if all_profiles or (profile and "," in profile):
-        from npu_guard import matrix
+        from npu_guard.fleet import matrix
 
         several = matrix.devices(profile, all_profiles)
         if extra or baseline or write_baseline or save_repro or cache:
@@ -115,11 +116,11 @@ def _checked(
     """The report, and lines for people. What is all known, and what asks for less, does without what the rest needs."""
     store = None
     if config.cache is not None:
-        from npu_guard.cache import Cache
+        from npu_guard.gate.cache import Cache
 
         store = Cache(config.cache, config, **asked)
     if any(gate) or any(":" in name for name in names):
-        from npu_guard import gate as whole
+        from npu_guard.gate import gate as whole
 
         report, lines = whole.check(names, config, *gate, **asked, jobs=jobs, cache=store)
     else:
@@ -127,14 +128,14 @@ def _checked(
         if len(known) == len(names):
             models = tuple(known[name] for name in names)
             return Report(npu_guard.__version__, models, config.fail_on, config.allow_undecided), []
-        from npu_guard import pipeline
+        from npu_guard.pipeline import check as pipeline
 
         report, lines = pipeline.check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []
     return report, [*lines, *([store.problem] if store is not None and store.problem else [])]
 
 
 def _matrix(found: Matrix, form: str, output: Path | None) -> int:
-    from npu_guard import matrix
+    from npu_guard.fleet import matrix
 
     text = matrix.render(found, form)
     if output is not None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from npu_guard import pipeline, registry
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show, write
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_profile, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.results import Verdict
-from npu_guard.terminal import complain, show, write
+from npu_guard.pipeline import check as pipeline
+from npu_guard.results.findings import Verdict
 
 
 @click.command("compile")

@@ -10,11 +10,14 @@ import click
 from msgspec.structs import replace
 
 import npu_guard
-from npu_guard import baseline, callable_model, diff, pipeline, registry
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.results import ModelReport, Report, Verdict
-from npu_guard.terminal import complain, show
+from npu_guard.gate import baseline, diff
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project import target as callable_model
+from npu_guard.results.findings import ModelReport, Report, Verdict
 
 
 @click.command("diff")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from npu_guard import callable_model
-from npu_guard.errors import UsageError
-from npu_guard.printable import printable
+from npu_guard.base.errors import UsageError
+from npu_guard.base.text import printable
+from npu_guard.project import target as callable_model
 
 
 @click.command("export")

@@ -11,14 +11,19 @@ from pathlib import Path
 import click
 
 import npu_guard
-from npu_guard import fix_report, pipeline, plan, quantize, registry, repair
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show, write
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.profile import suggest
-from npu_guard.results import Report
-from npu_guard.substitute import Progress, silent
-from npu_guard.substitution import EXACT, Substitution
-from npu_guard.terminal import complain, show, write
+from npu_guard.device import suggest
+from npu_guard.fixing import catalog, plan
+from npu_guard.fixing import report as fix_report
+from npu_guard.fixing.driver import Progress, silent
+from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline import fix as repair
+from npu_guard.results.findings import Report
+from npu_guard.rewriting.substitution import EXACT, Substitution
+from npu_guard.verification import int8 as quantize
 
 
 @click.command("fix")
@@ -66,7 +71,7 @@ def command(
     config = config_of(config_file, profile=profile, shapes=shapes)
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
-    steps = None if apply_file is None else plan.read(apply_file, [s.name for s in registry.substitutions()])
+    steps = None if apply_file is None else plan.read(apply_file, [s.name for s in catalog.substitutions()])
     with _progress() as progress:
         report = repair.fix_model(
             model, device, config, chosen, calibration=calibration, progress=progress, prefer=prefer, plan=steps
@@ -79,7 +84,7 @@ def command(
         integers = quantize.compare_fixed(model, report.document, config.input_shapes, calibration, config.limits)
     lossy = report.applied and integers is not None and integers.verdict != quantize.KEPT
     if output is not None and not dry_run and not failed and not lossy:
-        from npu_guard import store
+        from npu_guard.file import save as store
 
         store.save(report.document, output)
     written = None if dry_run or failed or lossy else output
@@ -130,7 +135,7 @@ def _progress() -> Iterator[Progress]:
 
 def _substitutions(approximate: bool, prefer: tuple[str, ...]) -> list[Substitution]:
     """In the order in which they are tried: preferred ones, then exact ones, then approximate ones."""
-    known = {s.name: s for s in registry.substitutions()}
+    known = {s.name: s for s in catalog.substitutions()}
     for name in prefer:
         if name not in known:
             raise UsageError(f"--prefer: no substitution {name!r}{suggest(name, known)}")

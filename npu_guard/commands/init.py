@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from npu_guard import registry, scaffold
-from npu_guard.config import DEFAULT_PROFILE
-from npu_guard.printable import printable
-from npu_guard.scaffold import State
-from npu_guard.terminal import complain, show
+from npu_guard.base.terminal import complain, show
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.project import init as scaffold
+from npu_guard.project.config import DEFAULT_PROFILE
+from npu_guard.project.init import State
 
 
 @click.command("init")

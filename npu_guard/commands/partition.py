@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from npu_guard import load, pipeline, registry
+from npu_guard.base.terminal import complain, show
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
-from npu_guard.partition import report as partition_report
-from npu_guard.partition.partition import partition
-from npu_guard.partition.settings import Given, settings
-from npu_guard.terminal import complain, show
+from npu_guard.device.partition import Given, settings
+from npu_guard.file import load
+from npu_guard.partitioning import report as partition_report
+from npu_guard.partitioning.partition import partition
+from npu_guard.pipeline import check as pipeline
 
 _RENDER = {"text": partition_report.as_text, "json": partition_report.as_json, "markdown": partition_report.as_markdown}
 
@@ -48,7 +50,7 @@ def command(
     digest = load.sha256(model) if form == "json" else ""
     report = partition_report.PartitionReport(model, digest, found)
     if output is not None:
-        from npu_guard.partition import files as partition_files
+        from npu_guard.partitioning import files as partition_files
 
         result = partition_files.write(document, found, output, calibration=calibration)
         report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)

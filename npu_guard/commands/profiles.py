@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from npu_guard import manual, registry
-from npu_guard.errors import UsageError
-from npu_guard.printable import inert, printable
-from npu_guard.terminal import complain, show, show_markdown, write
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show, show_markdown, write
+from npu_guard.base.text import inert, printable
+from npu_guard.checking import manual, registry
 
 
 class _Named(click.Group):
@@ -43,7 +43,7 @@ def show_one(name: str) -> None:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
     """Say all that is wrong with device files, with the line and the right key; exit code 2 if anything is."""
-    from npu_guard.profile.validate import problems
+    from npu_guard.device.validate import problems
 
     codes = [rule.code for rule in registry.rules()]
     wrong = 0
@@ -63,7 +63,7 @@ def validate(files: tuple[Path, ...]) -> int:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema of device files, for editors that complete and check TOML."""
-    from npu_guard.profile.schema import schema as text
+    from npu_guard.device.schema import schema as text
 
     show(text())
 
@@ -78,7 +78,7 @@ def new(name: str, output: Path | None) -> None:
     target = output or Path(f"{name}.toml")
     if os.path.exists(target):
         raise UsageError(f"profiles new {name}: {target} is there already; -o FILE says another place")
-    template = (Path(__file__).parents[1] / "templates" / "profile.toml").read_text(encoding="utf-8")
+    template = (Path(__file__).parents[1] / "project" / "templates" / "profile.toml").read_text(encoding="utf-8")
     write(target, template.replace("@NAME@", json.dumps(name)))
     complain(f"wrote {target}; 'npu-guard profiles validate {target}' checks it")
 
@@ -88,7 +88,7 @@ def new(name: str, output: Path | None) -> None:
 @click.argument("after", metavar="B")
 def diff(before: str, after: str) -> None:
     """List the limits and operators that differ between two devices or two versions of a device file."""
-    from npu_guard.profile.compare import differences
+    from npu_guard.device.compare import differences
 
     lines = differences(registry.device_file(before), registry.device_file(after))
     show(inert("".join(f"{line}\n" for line in lines)) or "no difference\n")

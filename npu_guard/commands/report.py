@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from npu_guard.base.errors import UsageError
 from npu_guard.commands._shared import with_config, with_profile, with_shapes
 from npu_guard.commands.check import command as check
-from npu_guard.errors import UsageError
 
 _OURS = b'<meta name="generator" content="npu-guard '
 

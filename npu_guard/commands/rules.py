@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from npu_guard import manual, registry
-from npu_guard.terminal import show, show_markdown
+from npu_guard.base.terminal import show, show_markdown
+from npu_guard.checking import manual, registry
 
 
 @click.command("rules")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show
+from npu_guard.base.text import printable
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.printable import printable
-from npu_guard.terminal import complain, show
 
 if TYPE_CHECKING:
     from npu_guard.fleet.scan import Workers
@@ -75,7 +75,7 @@ def _workers(jobs: int | None, address: str | None) -> Workers:
         from npu_guard.fleet import cluster
 
         return lambda run, tasks, lost: cluster.each(run, tasks, address, lost)
-    from npu_guard.fleet import local
+    from npu_guard.base import pool as local
 
     count = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
     return lambda run, tasks, lost: local.each(run, tasks, count, lost)

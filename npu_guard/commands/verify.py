@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
-from npu_guard import config as settings
-from npu_guard import fix_report, quantize, repair
+from npu_guard.base.errors import UsageError
+from npu_guard.base.limits import DEFAULT, Limits
+from npu_guard.base.terminal import complain, show
 from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_shapes
-from npu_guard.errors import UsageError
-from npu_guard.limits import DEFAULT, Limits
-from npu_guard.results import Verification
-from npu_guard.terminal import complain, show
+from npu_guard.fixing import report as fix_report
+from npu_guard.pipeline import fix as repair
+from npu_guard.project import config as settings
+from npu_guard.results.findings import Verification
+from npu_guard.verification import int8 as quantize
+from npu_guard.verification.report import verification_json
 
 
 @click.command("verify")
@@ -49,7 +52,7 @@ def command(
     if form == "json":
         import json
 
-        document = fix_report.verification_json(verification)
+        document = verification_json(verification)
         if bisect:
             document["first_divergence"] = found.name if found is not None else None
         if integers is not None:
@@ -86,14 +89,14 @@ def _because(verification: Verification) -> str:
 
 def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: str) -> int:
     """Compare the pieces of a partition with their model; alone, they can only be what was verified when it was written."""
-    from npu_guard.partition import files as partition_files
+    from npu_guard.partitioning import files as partition_files
 
     verification = partition_files.verify(manifest, model, calibration=calibration, limits=_limits())
     intact = verification.reason == partition_files.ALONE
     if form == "json":
         import json
 
-        show(json.dumps(fix_report.verification_json(verification) | {"intact": True}, indent=2) + "\n")
+        show(json.dumps(verification_json(verification) | {"intact": True}, indent=2) + "\n")
     else:
         show(f"Intact: {verification.reason}\n" if intact else fix_report.verification_text(verification) + "\n")
     if intact or verification.verdict == "equal":

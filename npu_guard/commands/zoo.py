@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from npu_guard import registry
-from npu_guard import zoo as sample
+from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, show
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_profile
-from npu_guard.errors import UsageError
-from npu_guard.printable import printable
-from npu_guard.terminal import complain, show
+from npu_guard.zoo import entries as sample
 
 
 @click.command("zoo")
@@ -54,8 +54,8 @@ def command(
 
 
 def _all(size: str, exporter: str, report: Path | None, jobs: int | None, profile: str | None, config_file: Path | None) -> int:
-    from npu_guard import zoo_table
-    from npu_guard.zoo_row import Settings
+    from npu_guard.zoo import table as zoo_table
+    from npu_guard.zoo.row import Settings
 
     config = config_of(config_file, profile=profile)
     registry.profile(config.profile)

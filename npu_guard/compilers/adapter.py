@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from npu_guard.base.errors import UsageError
+from npu_guard.base.text import printable
 from npu_guard.compilers import process
 from npu_guard.compilers.answers import Answer, NodeAnswer
 from npu_guard.compilers.builtin import BUILTINS, DRIVERS, Builtin
 from npu_guard.compilers.log import answer_of_log, last_line
 from npu_guard.compilers.settings import CompilerSettings, arguments
-from npu_guard.errors import UsageError
-from npu_guard.printable import printable
-from npu_guard.profile import suggest
+from npu_guard.device import suggest
 
 
 def choose(

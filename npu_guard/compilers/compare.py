@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npu_guard.compilers.answers import REFUSED, TAKEN, Answer, NodeAnswer
-from npu_guard.results import LayerRow, ModelReport, Outcome, Place, Severity
+from npu_guard.results.findings import LayerRow, ModelReport, Outcome, Place, Severity
 
 OUTCOMES = ("agreement", "missed", "false-alarm", "undecided", "unknown")
 """Both say the same; the compiler refuses what fits by the rules; the rules refuse what it takes; the rules cannot tell;

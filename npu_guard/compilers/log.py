@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from npu_guard import sandbox
+from npu_guard.base import sandbox
 from npu_guard.compilers.answers import Answer, NodeAnswer
 from npu_guard.compilers.process import Ended
 from npu_guard.compilers.settings import CompilerSettings, LogPattern

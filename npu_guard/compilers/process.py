@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
 
 KEPT_BYTES = 8 << 20
 """Of a longer log the beginning and the end are kept, this much of each."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
 
 PLACEHOLDERS = ("model", "profile", "out", "python")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")

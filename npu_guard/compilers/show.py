@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import npu_guard
+from npu_guard.base.text import printable
 from npu_guard.compilers.compare import Comparison, Row
-from npu_guard.printable import printable
 
 _TITLES = {
     "missed": "missed: these fit by the rules, and the compiler refuses them",

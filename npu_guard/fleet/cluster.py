@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import npu_guard
-from npu_guard import registry
-from npu_guard.errors import UsageError
-from npu_guard.files import write_atomic
+from npu_guard.base.errors import UsageError
+from npu_guard.base.files import write_atomic
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
 from npu_guard.fleet.scan import Progress, Tally
 from npu_guard.fleet.store import Run, Store
 from npu_guard.fleet.work import VERDICTS, Done, Row
-from npu_guard.printable import printable
 
 _BADNESS = ("pass", "undecided", "fail", "unreadable", "internal")
 _KINDS = ("worse", "new", "better", "gone")

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from npu_guard import registry
-from npu_guard.config import Config
+from npu_guard.checking import registry
+from npu_guard.file.source import Source
+from npu_guard.file.sources import sources
 from npu_guard.fleet import work
 from npu_guard.fleet.store import Store, stored
 from npu_guard.fleet.work import Done, Row
-from npu_guard.sources import Source, sources
-from npu_guard.stamp import stamp
+from npu_guard.gate.stamp import stamp
+from npu_guard.project.config import Config
 
 Progress = Callable[[Done | None, int, int], None]
 """Told of each model as it is done (None: done before), how many are, and of how many."""

@@ -19,9 +19,9 @@ import msgspec
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
+from npu_guard.base.text import printable
 from npu_guard.fleet.work import VERDICTS, Done, Row
-from npu_guard.printable import printable
 
 _NAME_BYTES = 1500
 _WAIT = 60

@@ -14,12 +14,14 @@ from types import FrameType
 
 import msgspec
 
-from npu_guard import load, pipeline, registry
-from npu_guard.config import Config
-from npu_guard.errors import ModelError, UsageError
-from npu_guard.results import ModelReport, Outcome
-from npu_guard.sources import Source, is_url
-from npu_guard.validation import external
+from npu_guard.base.errors import ModelError, UsageError
+from npu_guard.checking import registry
+from npu_guard.file import external, load
+from npu_guard.file.skeleton import Skeleton
+from npu_guard.file.source import Source, is_url
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.results.findings import ModelReport, Outcome
 
 SECONDS = 120.0
 """For one model, however it comes: what takes longer is a result of its own and holds nothing up."""
@@ -118,7 +120,7 @@ def refusal_key(source: Source) -> str:
     return "refused-" + hashlib.sha256(f"{source.name}\n{source.mark}".encode("utf-8", "backslashreplace")).hexdigest()[:56]
 
 
-def _has_weights_beside(skeleton: load.Skeleton) -> bool:
+def _has_weights_beside(skeleton: Skeleton) -> bool:
     """Whether a model may name files of weights: more places than those where the reader has cut weights out."""
     content: bytes = skeleton.proto.SerializeToString()
     return content.count(b"\x0a\x08location") > len(skeleton.payloads)

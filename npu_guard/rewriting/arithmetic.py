@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value
-from npu_guard.substitution import Builder, Refused
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.substitution import Builder, Refused
 
 FLOATS = frozenset({1, 10, 11})
 """float32, float16, double: what ONNX Runtime computes with, so that a formula can be proven."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npu_guard.graph import Value
+from npu_guard.graph.graph import Value
 from npu_guard.rewriting import fitting
 from npu_guard.rewriting.mixing import Mixing
-from npu_guard.substitution import Array, Builder, Refused
+from npu_guard.rewriting.substitution import Array, Builder, Refused
+from npu_guard.verification.ratio import signal_to_noise
 
 GAIN_DB = 0.1
 """What the fit has to gain over trivial ones; less is chance."""
@@ -88,7 +89,7 @@ def fit(values: Sequence[Array], targets: Sequence[Array], kernel: tuple[int, in
     ridge = RIDGES[int(np.argmin(errors))]
     weights = [s.solve(ridge, kernel, 2) for s in systems]
     held_out, mean_alone, value_alone = (
-        fitting.ratio(sum(s.power for s in systems), sum(s.error(w, 2, 3) for s, w in zip(systems, found, strict=True)))
+        signal_to_noise(sum(s.power for s in systems), sum(s.error(w, 2, 3) for s, w in zip(systems, found, strict=True)))
         for found in (weights, [s.alone(kernel[0]) for s in systems], [s.alone(kernel[0] // 2) for s in systems])
     )
     noise, power = np.zeros(len(values)), np.zeros(len(values))
@@ -102,7 +103,7 @@ def fit(values: Sequence[Array], targets: Sequence[Array], kernel: tuple[int, in
     across = np.concatenate(
         [whole[:, kernel[0] + 1 :][:, :middle], np.zeros((channels, 1)), whole[:, kernel[0] + 1 + middle :]], 1
     )
-    worst = min(fitting.ratio(p, n) for p, n in zip(power, noise, strict=True))
+    worst = min(signal_to_noise(p, n) for p, n in zip(power, noise, strict=True))
     return Fit(whole[:, : kernel[0]], across, whole[:, kernel[0]], held_out, mean_alone, value_alone, worst)
 
 

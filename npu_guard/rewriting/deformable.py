@@ -15,7 +15,8 @@ import numpy as np
 
 from npu_guard.rewriting import fitting, sampling
 from npu_guard.rewriting.sampling import Geometry, Sample, Window
-from npu_guard.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Array, Refused
+from npu_guard.verification.ratio import signal_to_noise
 
 RIDGES = (1e-4, 1e-2, 1.0, 1e2, 1e4)
 """Weights of the penalty on leaving the mean kernel, relative to the power of a pixel."""
@@ -223,4 +224,4 @@ def _flat(y: Array) -> Array:
 
 
 def _ratio(y: Array, made: Array) -> float:
-    return fitting.ratio(float((y**2).sum()), float(((made - y) ** 2).sum()))
+    return signal_to_noise(float((y**2).sum()), float(((made - y) ** 2).sum()))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from npu_guard.substitution import Array, Refused
-
-LIMIT_DB = 300.0
-"""dB that are told where there is no noise, or no signal."""
+from npu_guard.rewriting.substitution import Array, Refused
 
 
 def weights(arrays: Sequence[Array], targets: Sequence[Array]) -> list[float]:
@@ -35,10 +31,3 @@ def parts(positions: Sequence[int]) -> tuple[int, int, int, int]:
     if not 0 < half < cut < total:
         raise Refused("there are too few samples to fit it on")
     return 0, half, cut, total
-
-
-def ratio(power: float, noise: float) -> float:
-    """Signal-to-noise ratio in dB."""
-    if power == 0.0:
-        return -LIMIT_DB
-    return LIMIT_DB if noise == 0.0 else max(-LIMIT_DB, min(LIMIT_DB, 10.0 * math.log10(power / noise)))

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, short
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node
 from npu_guard.rewriting.lift import numbers
-from npu_guard.substitution import Refused
+from npu_guard.rewriting.substitution import Refused
 
 _TIE = 1e-4
 Taps = tuple[tuple[int, float], ...]

@@ -10,12 +10,12 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from npu_guard.context import Context
-from npu_guard.errors import Undecidable
-from npu_guard.graph import Node, Value
-from npu_guard.layout import RUNNING
-from npu_guard.static import BROADCASTING
-from npu_guard.substitution import Array, Builder, Site
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.static import BROADCASTING
+from npu_guard.base.errors import Undecidable
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.substitution import Array, Builder, Site
 
 UNARY = frozenset(
     {"Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "Gelu", "Erf", "Sigmoid", "HardSigmoid", "HardSwish", "Mish",

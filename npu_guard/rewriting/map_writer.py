@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value, short
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
 from npu_guard.rewriting.weights import evaluated
-from npu_guard.substitution import Array, Builder, Refused
 
 Name = str | Value
 OPSET = 13

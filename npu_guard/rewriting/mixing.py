@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value, short
-from npu_guard.layout import RUNNING
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.map_writer import static_shape
+from npu_guard.rewriting.substitution import Refused, closed
 from npu_guard.rewriting.views import CHANNELS, COLUMNS, ROWS, Axis, View, size
-from npu_guard.substitution import Refused, closed
 
 KERNEL = 17
 """Taps along each axis where the device sets no lower limit."""

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
+from npu_guard.checking.context import Context
+from npu_guard.file.tensors import BITS
 from npu_guard.rewriting.map_writer import Map, Name, Writer
+from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import BATCH, CHANNELS, COLUMNS, ROWS, Axis, View, aligned, atoms, size
-from npu_guard.substitution import Array, Refused
-from npu_guard.validation.tensors import BITS
 
 NODE_BUDGET = 4096
 """Nodes in the place of one attention, where the profile does not say."""

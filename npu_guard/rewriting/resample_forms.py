@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from npu_guard.context import Context
+from npu_guard.checking.context import Context
 from npu_guard.rewriting.interpolation import Sampling, Taps
 
 MOST_NEIGHBOURS = 8

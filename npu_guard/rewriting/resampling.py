@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Value
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Value
 from npu_guard.rewriting.interpolation import Sampling, gathers
 from npu_guard.rewriting.resample_forms import KERNEL, Blended, Form, Regular
-from npu_guard.substitution import Array, Builder, Refused
+from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 NODE_BUDGET = 512
 """Operators that may take the place of one Resize."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npu_guard.substitution import Array
+from npu_guard.rewriting.substitution import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value, short
-from npu_guard.layout import RUNNING
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.lift import UNARY, numbers, passes, reduced
-from npu_guard.substitution import Array, Builder, Refused
+from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 SCALING = frozenset({"Add", "Sub", "Mul", "Div"})
 

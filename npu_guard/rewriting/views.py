@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from npu_guard.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Array, Refused
 
 BATCH, CHANNELS, ROWS, COLUMNS = range(4)
 

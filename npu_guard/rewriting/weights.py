@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npu_guard import fold
-from npu_guard.errors import Undecidable
-from npu_guard.fold import Array
-from npu_guard.graph import Node, Value, short
+from npu_guard.analysis import constants as fold
+from npu_guard.analysis.constants import Array
+from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Node, Value
 
 if TYPE_CHECKING:
-    from npu_guard.document import Document
+    from npu_guard.file.document import Document
 
 Small = Callable[[Value], Array | None]
 Evaluate = Callable[[Node, Sequence[Array | None]], list[Array] | None]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
-from npu_guard.results import LayerRow, ModelReport
-from npu_guard.summary import si
+from npu_guard.results.findings import LayerRow, ModelReport
+from npu_guard.results.summary import si
 
 _BARS = 24
 _COLUMNS = 300

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from npu_guard.paths import in_project, where
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
+from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
-from npu_guard.results import Dim, Finding, LayerRow, ModelReport, Number
-from npu_guard.summary import message, word
+from npu_guard.results.findings import Dim, Finding, LayerRow, ModelReport, Number
+from npu_guard.results.summary import message, word
 
 _NAME = 160
 _OPEN_BOXES = 32

@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
 from npu_guard.reports.blocks.page_data import shape
 from npu_guard.reports.blocks.tree import Group, frontier, rows_of
-from npu_guard.results import LayerRow
+from npu_guard.results.findings import LayerRow
 
 _BOXES = 40
 _WIDTH, _HEIGHT, _GAP, _RISE, _MARGIN = 178, 42, 18, 30, 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from npu_guard.results import LayerRow
+from npu_guard.results.findings import LayerRow
 
 VERDICTS = ("ok", "warning", "undecided", "error", "folded")
 _DEPTH = 24  # modules in modules; what lies deeper is shown at this depth

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.channels.paddings import Layout
-from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.analysis.channels.paddings import Layout
+from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.channels.flow import Carry, Extent
-    from npu_guard.channels.paddings import Region
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.analysis.channels.flow import Carry, Extent
+    from npu_guard.analysis.channels.paddings import Region
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _EIGHT = {"channels.multiple_of": 8}
 

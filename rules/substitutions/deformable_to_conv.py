@@ -8,11 +8,11 @@ import numpy as np
 from npu_guard.rewriting import deformable, mixing
 from npu_guard.rewriting.map_writer import static_shape
 from npu_guard.rewriting.sampling import Geometry, Sample
-from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LONGEST = 17
 """Taps along each axis where the device sets no limit."""

@@ -8,11 +8,12 @@ import numpy as np
 
 from npu_guard.rewriting import fitting, strip
 from npu_guard.rewriting.lift import UNARY
-from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.verification.ratio import signal_to_noise
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LIMITS = {"layout.rearrange": False, "layout.vectors": False, "conv.rank": [4]}
 REDUCTION = 16
@@ -227,4 +228,4 @@ def _tail(found: strip.Strip, conv: Node, z: Array, build: Builder) -> Array:
 
 
 def _ratio(y: Array, made: Array) -> float:
-    return fitting.ratio(float(np.square(y).sum()), float(np.square(y - made).sum()))
+    return signal_to_noise(float(np.square(y).sum()), float(np.square(y - made).sum()))

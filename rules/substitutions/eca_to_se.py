@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.rewriting import strip
-from npu_guard.substitution import Builder, Example, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LIMITS = {"layout.rearrange": False, "layout.vectors": False, "conv.rank": [4], "channels.multiple_of": 8}
 

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 
 from npu_guard.rewriting.lift import numbers
-from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _FLOATS = frozenset({1, 10, 11})
 LIMITS = {"resize": [{"mode": "nearest", "scales": [2]}]}

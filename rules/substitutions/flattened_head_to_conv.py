@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.graph import short
-from npu_guard.layout import RUNNING
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.base.text import short
 from npu_guard.rewriting.lift import Lifter, Lifting, Raised, numbers, passes
-from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LIMITS = {"layout.rearrange": False, "layout.vectors": False, "conv.kernel_max": 17}
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.substitution import APPROXIMATE, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _NEEDS = ("Mul", "Add", "Sigmoid", "Tanh")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.cost import elements
-from npu_guard.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.analysis.cost import elements
+from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LIMIT = {"conv.kernel_max": 17}
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting import axial, mixing
-from npu_guard.substitution import APPROXIMATE, Builder, Example, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 
 class LinearAttentionToAxialConv(Substitution):

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npu_guard.graph import short
-from npu_guard.layout import MOVING
+from npu_guard.analysis.layout import MOVING
+from npu_guard.base.text import short
 from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
 from npu_guard.rewriting.depth.operators import has_form, write
 from npu_guard.rewriting.depth.windows import WINDOWS
-from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 
 class Rank5ToRank4(Substitution):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from npu_guard.rewriting.interpolation import samplings
 from npu_guard.rewriting.resample_forms import Form, form, wrong
 from npu_guard.rewriting.resampling import Resampler
-from npu_guard.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 LIMITS = {"resize": [{"mode": "nearest", "scales": [2]}], "conv.kernel_max": 17}
 _FLOATS = frozenset({1, 10, 11, 16})

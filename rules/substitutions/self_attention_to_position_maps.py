@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.rewriting.map_writer import Name, Writer
+from npu_guard.rewriting.substitution import Builder, Example, Site, Substitution
 from npu_guard.rewriting.tokens import sites as tokens
-from npu_guard.substitution import Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 _LIMITS = {"layout.rearrange": False, "matmul.spatial": False}
 _ALIGNED = _LIMITS | {"channels.multiple_of": 8, "conv.kernel_max": 17}

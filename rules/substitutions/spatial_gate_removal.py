@@ -8,11 +8,12 @@ import numpy as np
 
 from npu_guard.rewriting import fitting
 from npu_guard.rewriting.lift import numbers, reduced
-from npu_guard.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution, closed
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution, closed
+from npu_guard.verification.ratio import signal_to_noise
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 
 class SpatialGateRemoval(Substitution):
@@ -179,4 +180,4 @@ def _fit(values: list[Array], targets: list[Array]) -> tuple[Array, float, str]:
 
 
 def _ratio(x: Array, y: Array, factor: Array) -> float:
-    return fitting.ratio(float((y**2).sum()), float(((factor * x - y) ** 2).sum()))
+    return signal_to_noise(float((y**2).sum()), float(((factor * x - y) ** 2).sum()))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.rewriting.map_writer import Writer
+from npu_guard.rewriting.substitution import Array, Builder, Example, Site, Substitution
 from npu_guard.rewriting.tokens import sites as tokens
-from npu_guard.substitution import Array, Builder, Example, Site, Substitution
 
 if TYPE_CHECKING:
-    from npu_guard.context import Context
-    from npu_guard.graph import Node, Value
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
 
 
 _NORM = ("ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div")

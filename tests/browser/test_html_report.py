@@ -10,9 +10,10 @@ import pytest
 from onnx import NodeProto, TensorProto, helper
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
-from npu_guard import pipeline, registry
-from npu_guard.config import Config
-from npu_guard.printable import printable
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (

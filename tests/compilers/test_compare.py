@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard import pipeline, registry
+from npu_guard.checking import registry
 from npu_guard.compilers.answers import Answer, NodeAnswer
 from npu_guard.compilers.compare import Comparison, compare, outcome
 from npu_guard.compilers.settings import CompilerSettings
-from npu_guard.config import Config
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 
 PROFILE = "aimotive-aiware"
 Fake = Callable[..., CompilerSettings]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from npu_guard.base.errors import UsageError
 from npu_guard.compilers.adapter import ask, choose
 from npu_guard.compilers.answers import NodeAnswer
 from npu_guard.compilers.log import answer_of_log
 from npu_guard.compilers.process import Ended
 from npu_guard.compilers.settings import CompilerSettings, LogPattern, validate
-from npu_guard.errors import UsageError
 
 Fake = Callable[..., CompilerSettings]
 Gone = Callable[[int], bool]
@@ -81,7 +81,7 @@ def test_both_ends_of_a_long_log_are_read(fake: Fake, model: Path) -> None:
 
 
 def test_a_pattern_that_takes_forever_is_no_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
-    from npu_guard import sandbox
+    from npu_guard.base import sandbox
 
     original = sandbox.run
     monkeypatch.setattr(sandbox, "run", lambda call: original(call, seconds=1))
@@ -128,7 +128,7 @@ def test_a_program_that_is_not_there(model: Path) -> None:
 
 
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
-    from npu_guard import config
+    from npu_guard.project import config
 
     page = (Path(__file__).parents[2] / "docs" / "compilers.md").read_text(encoding="utf-8")
     path = tmp_path / "npu-guard.toml"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard import registry
-from npu_guard.profile import Profile
+from npu_guard.checking import registry
+from npu_guard.device import Profile
 
 STUDY = Path(__file__).parents[2] / "bench" / "study"
 sys.path.insert(0, str(STUDY))

@@ -71,7 +71,7 @@ def test_a_wrong_profile_is_noticed() -> None:
     """The comparison can fail: with the limit on padded averages one lower, the case at the old limit is a false alarm."""
     from msgspec.structs import replace
 
-    from npu_guard import registry
+    from npu_guard.checking import registry
     from npu_guard.compilers.compare import outcome
 
     profile = registry.profile("ethos-u55")

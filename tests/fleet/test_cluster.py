@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.config import Config
 from npu_guard.fleet import cluster, report, scan
 from npu_guard.fleet.store import Store
+from npu_guard.project.config import Config
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are not ours

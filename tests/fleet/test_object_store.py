@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.config import Config
+from npu_guard.file.sources import sources
 from npu_guard.fleet import work
-from npu_guard.sources import sources
+from npu_guard.project.config import Config
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")

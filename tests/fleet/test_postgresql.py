@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.config import Config
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
+from npu_guard.file.sources import sources
 from npu_guard.fleet import report, scan, work
 from npu_guard.fleet.store import Store
 from npu_guard.fleet.work import Done, Row
-from npu_guard.sources import sources
+from npu_guard.project.config import Config
 
 psycopg = pytest.importorskip("psycopg", reason="no driver: pip install 'psycopg[binary]'")
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from npu_guard.config import Config
-from npu_guard.errors import ModelError, UsageError
+from npu_guard.base.errors import ModelError, UsageError
+from npu_guard.base.limits import Limits
+from npu_guard.file.source import Source
+from npu_guard.file.sources import names, sources
 from npu_guard.fleet import report, scan, work
 from npu_guard.fleet.store import Store
 from npu_guard.fleet.work import Done
-from npu_guard.limits import Limits
-from npu_guard.sources import Source, names, sources
+from npu_guard.project.config import Config
 
 Program = Callable[..., Any]
 

@@ -15,10 +15,10 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture
-def known(root: Path, tmp_path: Path, cli: Cli) -> Path:
+def known(root: Path, tmp_path: Path, program: Cli) -> Path:
     """A baseline of one sample model."""
     file = tmp_path / "known.json"
-    done = cli(root, "check", SIX, "--write-baseline", file)
+    done = program(root, "check", SIX, "--write-baseline", file)
     assert done.code == 0, done
     return file
 
@@ -34,18 +34,18 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     file.write_text(json.dumps(data, indent=2), encoding="utf-8")
 
 
-def test_what_is_in_it_does_not_count(root: Path, known: Path, cli: Cli) -> None:
-    done = cli(root, "check", SIX, "--baseline", known, "--format", "json")
+def test_what_is_in_it_does_not_count(root: Path, known: Path, program: Cli) -> None:
+    done = program(root, "check", SIX, "--baseline", known, "--format", "json")
     assert done.code == 0
     assert {f["suppressed"] for f in findings(done.out)} == {True}
     assert json.loads(done.out)["models"][0]["verdict"] == "pass"
-    assert "in the baseline" in cli(root, "check", SIX, "--baseline", known, "--format", "sarif").out
+    assert "in the baseline" in program(root, "check", SIX, "--baseline", known, "--format", "sarif").out
 
 
-def test_the_file_names_no_machine_and_no_time_and_is_sorted(root: Path, known: Path, cli: Cli, tmp_path: Path) -> None:
+def test_the_file_names_no_machine_and_no_time_and_is_sorted(root: Path, known: Path, program: Cli, tmp_path: Path) -> None:
     first = known.read_bytes()
     other = tmp_path / "again.json"
-    cli(root, "check", SIX, "--write-baseline", other)
+    program(root, "check", SIX, "--write-baseline", other)
     assert other.read_bytes() == first
     data = json.loads(first)
     assert (data["schema_version"], data["profile"]) == (1, "aimotive-aiware")
@@ -54,14 +54,14 @@ def test_the_file_names_no_machine_and_no_time_and_is_sorted(root: Path, known: 
     assert str(root) not in first.decode()
 
 
-def test_a_finding_that_is_not_in_it_counts(root: Path, known: Path, cli: Cli) -> None:
+def test_a_finding_that_is_not_in_it_counts(root: Path, known: Path, program: Cli) -> None:
     edit(known, lambda data: data["entries"].__delitem__(slice(0, 1)))
-    done = cli(root, "check", SIX, "--baseline", known, "--format", "json", "--fail-on", "warning")
+    done = program(root, "check", SIX, "--baseline", known, "--format", "json", "--fail-on", "warning")
     assert done.code == 1
     assert [f["rule"] for f in findings(done.out) if not f["suppressed"]] == ["NPU101"]
 
 
-def test_reason_and_expiry(root: Path, known: Path, cli: Cli) -> None:
+def test_reason_and_expiry(root: Path, known: Path, program: Cli) -> None:
     def annotate(data: dict[str, Any]) -> None:
         for entry in data["entries"]:
             entry["reason"] = "the vendor's next compiler takes it"
@@ -69,13 +69,13 @@ def test_reason_and_expiry(root: Path, known: Path, cli: Cli) -> None:
         data["entries"][-2]["expires"] = "2999-12-31"
 
     edit(known, annotate)
-    done = cli(root, "check", SIX, "--baseline", known, "--format", "json")
+    done = program(root, "check", SIX, "--baseline", known, "--format", "json")
     assert done.code == 1
     (late,) = [f for f in findings(done.out) if not f["suppressed"]]
     assert "expired on 2020-02-29" in late["message"]
-    assert "next compiler" in cli(root, "check", SIX, "--baseline", known, "--format", "sarif").out
+    assert "next compiler" in program(root, "check", SIX, "--baseline", known, "--format", "sarif").out
 
-    done = cli(root, "check", SIX, "--write-baseline", known)
+    done = program(root, "check", SIX, "--write-baseline", known)
     assert done.code == 1, "writing anew keeps the date, and so the finding counts"
     entries = json.loads(known.read_text(encoding="utf-8"))["entries"]
     assert {e["reason"] for e in entries} == {"the vendor's next compiler takes it"}
@@ -83,30 +83,30 @@ def test_reason_and_expiry(root: Path, known: Path, cli: Cli) -> None:
     assert not any("expired" in e["message"] for e in entries)
 
 
-def test_fixed_ones_are_named(root: Path, known: Path, cli: Cli) -> None:
-    done = cli(root, "check", SAMPLE, "--baseline", known, "--fail-on", "never")
+def test_fixed_ones_are_named(root: Path, known: Path, program: Cli) -> None:
+    done = program(root, "check", SAMPLE, "--baseline", known, "--fail-on", "never")
     assert "fixed since the baseline: NPU201" in done.err
     assert f"--write-baseline {known}" in done.err
-    only = cli(root, "check", SAMPLE, "--baseline", known, "--fail-on", "never", "--select", "NPU201")
+    only = program(root, "check", SAMPLE, "--baseline", known, "--fail-on", "never", "--select", "NPU201")
     assert "NPU201" in only.err
     assert "NPU103" not in only.err, "of a rule that did not run nobody knows"
 
 
-def test_several_models_in_one_file(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_several_models_in_one_file(root: Path, tmp_path: Path, program: Cli) -> None:
     file = tmp_path / "all.json"
-    assert cli(root, "check", SIX, SAMPLE, "--write-baseline", file).code == 0
-    assert cli(root, "check", SIX, SAMPLE, "--baseline", file).code == 0
-    assert cli(root, "check", SAMPLE, "--baseline", file).code == 0
+    assert program(root, "check", SIX, SAMPLE, "--write-baseline", file).code == 0
+    assert program(root, "check", SIX, SAMPLE, "--baseline", file).code == 0
+    assert program(root, "check", SAMPLE, "--baseline", file).code == 0
     before = file.read_bytes()
-    assert cli(root, "check", SAMPLE, "--write-baseline", file).code == 0
+    assert program(root, "check", SAMPLE, "--write-baseline", file).code == 0
     assert file.read_bytes() == before, "a run on one model leaves the other's entries alone"
-    assert cli(root, "check", SIX, "--select", "NPU201", "--write-baseline", file).code == 0
+    assert program(root, "check", SIX, "--select", "NPU201", "--write-baseline", file).code == 0
     assert file.read_bytes() == before, "and a run of one rule those of the others"
 
 
-def test_nothing_is_written_where_a_model_cannot_be_read(root: Path, known: Path, cli: Cli, tmp_path: Path) -> None:
+def test_nothing_is_written_where_a_model_cannot_be_read(root: Path, known: Path, program: Cli, tmp_path: Path) -> None:
     before = known.read_bytes()
-    done = cli(root, "check", tmp_path / "none.onnx", "--write-baseline", known)
+    done = program(root, "check", tmp_path / "none.onnx", "--write-baseline", known)
     assert done.code == 2
     assert "no baseline was written" in done.err
     assert known.read_bytes() == before
@@ -139,13 +139,13 @@ ENTRY = {"fingerprint": "0", "rule": "NPU201", "severity": "error", "scope": [],
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_files_that_are_none(name: str, root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_files_that_are_none(name: str, root: Path, tmp_path: Path, program: Cli) -> None:
     content, said = BAD[name]
     file = tmp_path / "bad.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     for option in ("--baseline", "--write-baseline"):
         before = file.read_bytes()
-        done = cli(root, "check", SAMPLE, option, file)
+        done = program(root, "check", SAMPLE, option, file)
         assert (done.code, done.out) == (2, "")
         assert said in done.err
         assert done.err.count("\n") == 1
@@ -163,20 +163,20 @@ def test_files_that_are_none(name: str, root: Path, tmp_path: Path, cli: Cli) ->
         ({"fingerprint": None}, "fingerprint"),
     ],
 )
-def test_entries_that_are_none(change: dict[str, object], said: str, root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_entries_that_are_none(change: dict[str, object], said: str, root: Path, tmp_path: Path, program: Cli) -> None:
     file = tmp_path / "bad.json"
     data = {"schema_version": 1, "profile": "aimotive-aiware", "entries": [ENTRY | change]}
     file.write_text(json.dumps(data), encoding="utf-8")
-    done = cli(root, "check", SAMPLE, "--baseline", file)
+    done = program(root, "check", SAMPLE, "--baseline", file)
     assert done.code == 2
     assert said in done.err
 
 
-def test_paths_that_are_none(root: Path, tmp_path: Path, cli: Cli) -> None:
-    done = cli(root, "check", SAMPLE, "--baseline", tmp_path / "none.json")
+def test_paths_that_are_none(root: Path, tmp_path: Path, program: Cli) -> None:
+    done = program(root, "check", SAMPLE, "--baseline", tmp_path / "none.json")
     assert (done.code, "no such file; write a new one with" in done.err) == (2, True)
-    assert cli(root, "check", SAMPLE, "--baseline", tmp_path).code == 2
+    assert program(root, "check", SAMPLE, "--baseline", tmp_path).code == 2
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate((64 << 20) + 1)
-    assert "more than 64 MiB" in cli(root, "check", SAMPLE, "--baseline", tmp_path / "large.json").err
-    assert cli(root, "check", SAMPLE, "--write-baseline", tmp_path / "none" / "b.json").code == 2
+    assert "more than 64 MiB" in program(root, "check", SAMPLE, "--baseline", tmp_path / "large.json").err
+    assert program(root, "check", SAMPLE, "--write-baseline", tmp_path / "none" / "b.json").code == 2

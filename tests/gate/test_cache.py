@@ -17,11 +17,14 @@ import onnx
 import onnx.parser
 import pytest
 
-from npu_guard import cache, load, places, registry, stamp
-from npu_guard.cache import Cache
-from npu_guard.config import Config
-from npu_guard.limits import Limits
-from npu_guard.results import Verdict
+from npu_guard.base.limits import Limits
+from npu_guard.checking import registry
+from npu_guard.file import load
+from npu_guard.gate import cache, stamp
+from npu_guard.gate.cache import Cache
+from npu_guard.graph import origin as places
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Basis, Verdict
 
 ROOT = Path(__file__).parents[2]
 Cli = Callable[..., Any]
@@ -73,23 +76,23 @@ MODELS = ("sample.onnx", "six.onnxtxt", "beside.onnx", "good.onnx", "bad.onnx", 
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_same_bytes(project: Path, cli: Cli, form: str) -> None:
+def test_the_same_bytes(project: Path, program: Cli, form: str) -> None:
     arguments = ("check", *MODELS, "--format", form)
-    without = cli(project, *arguments)
+    without = program(project, *arguments)
     assert without.code == 3
-    assert cli(project, *arguments, "--cache", "kept") == without
+    assert program(project, *arguments, "--cache", "kept") == without
     assert len(entries(project / "kept")) == 6, "all but the one that is no model"
-    assert cli(project, *arguments, "--cache", "kept") == without
-    assert cli(project, *arguments, "--cache", "kept", "--jobs", "2") == without
+    assert program(project, *arguments, "--cache", "kept") == without
+    assert program(project, *arguments, "--cache", "kept", "--jobs", "2") == without
 
 
-def test_what_is_known_is_not_judged_again(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cli(project, "check", "sample.onnx", "--cache", "kept")
-    monkeypatch.setattr("npu_guard.pipeline.analyze", lambda *_: pytest.fail("was analysed"))
-    monkeypatch.setattr("npu_guard.load._parse", lambda *_: pytest.fail("was parsed"))
-    assert cli(project, "check", "sample.onnx", "--cache", "kept") == first
+def test_what_is_known_is_not_judged_again(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = program(project, "check", "sample.onnx", "--cache", "kept")
+    monkeypatch.setattr("npu_guard.pipeline.check.analyze", lambda *_: pytest.fail("was analysed"))
+    monkeypatch.setattr("npu_guard.file.load._parse", lambda *_: pytest.fail("was parsed"))
+    assert program(project, "check", "sample.onnx", "--cache", "kept") == first
     shutil.copy(project / "sample.onnx", project / "renamed.onnx")
-    assert cli(project, "check", "renamed.onnx", "--cache", "kept").out == first.out.replace("sample.onnx", "renamed.onnx")
+    assert program(project, "check", "renamed.onnx", "--cache", "kept").out == first.out.replace("sample.onnx", "renamed.onnx")
 
 
 def test_what_is_known_needs_no_onnx(project: Path) -> None:
@@ -105,18 +108,18 @@ def test_what_is_known_needs_no_onnx(project: Path) -> None:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 1, done.stderr
-        loaded.append(set(done.stderr.split()) & {"onnx", "numpy", "npu_guard.cache", "npu_guard.stamp"})
-    assert loaded == [{"onnx", "numpy"}, {"onnx", "numpy", "npu_guard.cache", "npu_guard.stamp"},
-                      {"npu_guard.cache", "npu_guard.stamp"}]  # fmt: skip
+        loaded.append(set(done.stderr.split()) & {"onnx", "numpy", "npu_guard.gate.cache", "npu_guard.gate.stamp"})
+    assert loaded == [{"onnx", "numpy"}, {"onnx", "numpy", "npu_guard.gate.cache", "npu_guard.gate.stamp"},
+                      {"npu_guard.gate.cache", "npu_guard.gate.stamp"}]  # fmt: skip
 
 
 def store(project: Path, config: Config | None = None, **asked: bool) -> Cache:
     return Cache(project / "kept", config or Config(), **({"hashes": False, "layers": False, "remedies": False} | asked))
 
 
-def test_everything_that_decides_is_in_the_stamp(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_decides_is_in_the_stamp(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    assert cli(project, "check", "bad.onnx", "--cache", "kept").code == 1
+    assert program(project, "check", "bad.onnx", "--cache", "kept").code == 1
     assert store(project).get("bad.onnx") is not None
     own = project / "own.toml"
     own.write_text('extends = "aimotive-aiware"\nname = "own"\ntitle = "Own"\nsource = "test"\n', encoding="utf-8")
@@ -148,58 +151,58 @@ def test_a_changed_rule_is_another_program(tmp_path: Path, monkeypatch: pytest.M
     assert stamp.program.__wrapped__() != first
 
 
-def test_settings_of_the_project(project: Path, cli: Cli) -> None:
+def test_settings_of_the_project(project: Path, program: Cli) -> None:
     (project / "npu-guard.toml").write_text('cache = "kept"\n', encoding="utf-8")
     (project / "sub").mkdir()
-    first = cli(project / "sub", "check", "../bad.onnx")
+    first = program(project / "sub", "check", "../bad.onnx")
     assert len(entries(project / "kept")) == 1, "beside the settings, wherever they are used"
-    assert cli(project / "sub", "check", "../bad.onnx") == first
+    assert program(project / "sub", "check", "../bad.onnx") == first
     suppress = '[[suppress]]\nrule = "NPU102"\nreason = "known"\n'
     (project / "npu-guard.toml").write_text(f'cache = "kept"\n{suppress}', encoding="utf-8")
-    assert cli(project, "check", "bad.onnx").code == 0, "what is accepted since is accepted"
+    assert program(project, "check", "bad.onnx").code == 0, "what is accepted since is accepted"
     (project / "npu-guard.toml").write_text(suppress, encoding="utf-8")
-    assert cli(project, "check", "bad.onnx").code == 0
+    assert program(project, "check", "bad.onnx").code == 0
     assert len(entries(project / "kept")) == 2
     (project / "npu-guard.toml").write_text('cache = "elsewhere"\n', encoding="utf-8")
-    assert cli(project, "check", "bad.onnx", "--no-cache").code == 1
+    assert program(project, "check", "bad.onnx", "--no-cache").code == 1
     assert not (project / "elsewhere").exists()
 
 
-def test_what_lies_outside_of_the_model_is_looked_at_again(project: Path, cli: Cli) -> None:
+def test_what_lies_outside_of_the_model_is_looked_at_again(project: Path, program: Cli) -> None:
     arguments = ("check", "sample.onnx", "beside.onnx", "--format", "json")
-    cli(project, *arguments, "--cache", "kept")
+    program(project, *arguments, "--cache", "kept")
     for change in (
         lambda: (project / "samples" / "sample_net.py").rename(project / "samples" / "other.py"),
         lambda: (project / "net.bin").write_bytes(b"short"),
         (project / "net.bin").unlink,
     ):
         change()
-        assert cli(project, *arguments, "--cache", "kept") == cli(project, *arguments)
+        assert program(project, *arguments, "--cache", "kept") == program(project, *arguments)
 
 
-def test_a_model_that_changed(project: Path, cli: Cli) -> None:
-    assert cli(project, "check", "good.onnx", "--cache", "kept").code == 0
+def test_a_model_that_changed(project: Path, program: Cli) -> None:
+    assert program(project, "check", "good.onnx", "--cache", "kept").code == 0
     status = (project / "good.onnx").stat()
     save(project / "good.onnx", GOOD.replace("Relu", "Tanh").replace("[1,8,4,4] y", "[1,8,4,4] y"))
     os.utime(project / "good.onnx", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (project / "good.onnx").stat().st_size == status.st_size
-    assert cli(project, "check", "good.onnx", "--cache", "kept") == cli(project, "check", "good.onnx")
+    assert program(project, "check", "good.onnx", "--cache", "kept") == program(project, "check", "good.onnx")
     save(project / "good.onnx", GOOD.replace(": 20]", ": 19]").replace("Relu", "Tanh"))  # the last byte of the file
-    assert "opset 19" in cli(project, "check", "good.onnx", "--cache", "kept").out
+    assert "opset 19" in program(project, "check", "good.onnx", "--cache", "kept").out
 
 
-def test_code_that_came_into_the_project_since(project: Path, cli: Cli) -> None:
+def test_code_that_came_into_the_project_since(project: Path, program: Cli) -> None:
     model = onnx.parser.parse_model(BAD)
     trace = 'File "/elsewhere/project/net/parts/block.py", line 7, in forward\n    return x'
     model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
     (project / "traced.onnx").write_bytes(model.SerializeToString())
     for arguments in (("check", "traced.onnx"), ("check", "traced.onnx", "--cache", "kept")):
-        assert "parts/block.py:7" in cli(project, *arguments).out
-        assert "net/parts/block.py:7" not in cli(project, *arguments).out
+        assert "parts/block.py:7" in program(project, *arguments).out
+        assert "net/parts/block.py:7" not in program(project, *arguments).out
     (project / "net" / "parts").mkdir(parents=True)
     (project / "net" / "parts" / "block.py").touch()
     places.relative.cache_clear()  # of this process; a new one asks again
-    assert "net/parts/block.py:7" in cli(project, "check", "traced.onnx", "--cache", "kept").out
+    assert "net/parts/block.py:7" in program(project, "check", "traced.onnx", "--cache", "kept").out
 
 
 def damage(content: bytes) -> list[bytes]:
@@ -208,23 +211,23 @@ def damage(content: bytes) -> list[bytes]:
     return [b"", content[:20], content[:-1], bytes(flipped), content + b"x", b"\x00" * 100, b"\x93" * 100_000]
 
 
-def test_damaged_entries_are_written_anew(project: Path, cli: Cli) -> None:
-    expected = cli(project, "check", "bad.onnx", "--cache", "kept")
+def test_damaged_entries_are_written_anew(project: Path, program: Cli) -> None:
+    expected = program(project, "check", "bad.onnx", "--cache", "kept")
     (entry,) = entries(project / "kept")
     whole = entry.read_bytes()
     for content in damage(whole):
         entry.write_bytes(content)
-        assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+        assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
         assert entry.read_bytes() == whole
     entry.unlink()
     entry.symlink_to(project / "victim")
     (project / "victim").write_text("mine")
-    assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+    assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
     assert (project / "victim").read_text() == "mine"
     assert entry.read_bytes() == whole
     entry.unlink()
     os.mkfifo(entry)
-    assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+    assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
     assert entry.read_bytes() == whole
 
 
@@ -236,14 +239,14 @@ def forged(project: Path, whole: bytes, change: Callable[[dict[str, Any]], objec
     return store(project)._digest(body) + body
 
 
-def test_entries_that_belong_elsewhere_are_not_believed(project: Path, cli: Cli) -> None:
-    assert cli(project, "check", "good.onnx", "--cache", "kept").code == 0
+def test_entries_that_belong_elsewhere_are_not_believed(project: Path, program: Cli) -> None:
+    assert program(project, "check", "good.onnx", "--cache", "kept").code == 0
     (good,) = entries(project / "kept")
-    expected = cli(project, "check", "bad.onnx", "--cache", "kept")
+    expected = program(project, "check", "bad.onnx", "--cache", "kept")
     (bad,) = set(entries(project / "kept")) - {good}
     whole = bad.read_bytes()
     bad.write_bytes(good.read_bytes())  # the result of a model that passes, under the name of one that does not
-    assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+    assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
     changes: list[Callable[[dict[str, Any]], object]] = [
         lambda e: e.update(stamp="0" * 32),
         lambda e: e.update(format="npu-guard check 2"),
@@ -257,28 +260,28 @@ def test_entries_that_belong_elsewhere_are_not_believed(project: Path, cli: Cli)
     ]
     for change in changes:
         bad.write_bytes(forged(project, whole, change))
-        assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+        assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
         assert bad.read_bytes() == whole
 
 
-def test_with_a_secret_nobody_else_makes_entries(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = cli(project, "check", "bad.onnx", "--cache", "kept")
+def test_with_a_secret_nobody_else_makes_entries(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = program(project, "check", "bad.onnx", "--cache", "kept")
     (bad,) = entries(project / "kept")
     lie = forged(project, bad.read_bytes(), lambda e: e["report"].update(verdict="pass", findings=[]))
     bad.write_bytes(lie)
-    assert cli(project, "check", "bad.onnx", "--cache", "kept").code == 0, "why strangers must not write there"
+    assert program(project, "check", "bad.onnx", "--cache", "kept").code == 0, "why strangers must not write there"
     monkeypatch.setenv("NPU_GUARD_CACHE_KEY", "secret")
-    assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
+    assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
     assert bad.read_bytes() != lie
     assert store(project).get(str(project / "bad.onnx")) is not None
     monkeypatch.setenv("NPU_GUARD_CACHE_KEY", "another")
     assert store(project).get(str(project / "bad.onnx")) is None
 
 
-def test_a_folder_that_cannot_be_used_costs_a_warning(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = cli(project, "check", "bad.onnx", "good.onnx")
+def test_a_folder_that_cannot_be_used_costs_a_warning(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = program(project, "check", "bad.onnx", "good.onnx")
     (project / "file").write_text("")
-    done = cli(project, "check", "bad.onnx", "good.onnx", "--cache", "file/kept")
+    done = program(project, "check", "bad.onnx", "good.onnx", "--cache", "file/kept")
     assert (done.code, done.out) == (expected.code, expected.out)
     assert done.err.startswith("npu-guard: cache file/kept: cannot be written (")
     assert len(done.err.splitlines()) == 1
@@ -287,15 +290,15 @@ def test_a_folder_that_cannot_be_used_costs_a_warning(project: Path, cli: Cli, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache.os, "replace", full)
-    done = cli(project, "check", "bad.onnx", "--cache", "kept")
+    done = program(project, "check", "bad.onnx", "--cache", "kept")
     assert done.code == 1
     assert done.err == "npu-guard: cache kept: cannot be written (No space left on device); nothing more is kept\n"
     assert sorted(p.name for p in (project / "kept").iterdir()) == [".gitignore", "CACHEDIR.TAG"]
 
 
-def test_a_folder_that_is_read_only(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_read_only(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file system mounted for reading: what is kept still counts, and nothing new is."""
-    expected = cli(project, "check", "bad.onnx", "--cache", "kept")
+    expected = program(project, "check", "bad.onnx", "--cache", "kept")
     opened = os.open
 
     def reading(path: str, flags: int, *mode: int, **more: int) -> int:
@@ -304,15 +307,15 @@ def test_a_folder_that_is_read_only(project: Path, cli: Cli, monkeypatch: pytest
         return opened(path, flags, *mode, **more)
 
     monkeypatch.setattr(cache.os, "open", reading)
-    assert cli(project, "check", "bad.onnx", "--cache", "kept") == expected
-    done = cli(project, "check", "good.onnx", "--cache", "kept")
+    assert program(project, "check", "bad.onnx", "--cache", "kept") == expected
+    done = program(project, "check", "good.onnx", "--cache", "kept")
     assert done.code == 0
     assert "cache kept: cannot be written (Read-only file system)" in done.err
 
 
-def test_a_folder_is_bounded_and_others_files_stay(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_bounded_and_others_files_stay(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "ENTRIES", 2)
-    cli(project, "check", "good.onnx", "bad.onnx", "--cache", "kept")
+    program(project, "check", "good.onnx", "bad.onnx", "--cache", "kept")
     here = store(project)
     good, bad, third = (
         project / "kept" / here._name(load.content(project / f"{name}.onnx").key) for name in ("good", "bad", "open")
@@ -322,8 +325,8 @@ def test_a_folder_is_bounded_and_others_files_stay(project: Path, cli: Cli, monk
     for path, age in ((mine, 9000), (left, 9000), (good, 1000), (bad, 500)):
         path.touch()
         os.utime(path, (time.time() - age, time.time() - age))
-    cli(project, "check", "good.onnx", "--cache", "kept")  # of use now
-    cli(project, "check", "open.onnx", "--cache", "kept")
+    program(project, "check", "good.onnx", "--cache", "kept")  # of use now
+    program(project, "check", "open.onnx", "--cache", "kept")
     assert [path.exists() for path in (mine, left, good, bad, third)] == [True, False, True, False, True]
 
 
@@ -340,32 +343,32 @@ def test_two_at_once(project: Path) -> None:
     assert not [p for p in (project / "kept").iterdir() if cache._REST.fullmatch(p.name)]
 
 
-def test_crashes_are_never_kept(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crashes_are_never_kept(project: Path, program: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def boom(*_: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(registry.rule("NPU102")), "check", boom)
-    assert cli(project, "check", "bad.onnx", "--cache", "kept").code == 4
+    assert program(project, "check", "bad.onnx", "--cache", "kept").code == 4
     assert not (project / "kept").exists()
 
 
-def test_with_a_baseline(project: Path, cli: Cli) -> None:
-    cli(project, "check", "bad.onnx", "--write-baseline", "known.json", "--cache", "kept")
+def test_with_a_baseline(project: Path, program: Cli) -> None:
+    program(project, "check", "bad.onnx", "--write-baseline", "known.json", "--cache", "kept")
     for _ in range(2):
-        assert cli(project, "check", "bad.onnx", "--baseline", "known.json", "--cache", "kept").code == 0
-    assert cli(project, "check", "bad.onnx", "--cache", "kept").code == 1, "what is kept is the finding, not the acceptance"
+        assert program(project, "check", "bad.onnx", "--baseline", "known.json", "--cache", "kept").code == 0
+    assert program(project, "check", "bad.onnx", "--cache", "kept").code == 1, "what is kept is the finding, not the acceptance"
 
 
-def test_several_devices_and_a_cache(project: Path, cli: Cli) -> None:
-    assert "single profile" in cli(project, "check", "bad.onnx", "--all-profiles", "--cache", "kept").err
+def test_several_devices_and_a_cache(project: Path, program: Cli) -> None:
+    assert "single profile" in program(project, "check", "bad.onnx", "--all-profiles", "--cache", "kept").err
 
 
-def test_a_report_that_would_come_back_differently_is_not_kept(project: Path, cli: Cli) -> None:
-    cli(project, "check", "bad.onnx", "--cache", "kept")
+def test_a_report_that_would_come_back_differently_is_not_kept(project: Path, program: Cli) -> None:
+    program(project, "check", "bad.onnx", "--cache", "kept")
     here = store(project)
     report = here.get(str(project / "bad.onnx"))
     assert report is not None
-    basis = stamp.Basis("0" * 64, {}, {})
+    basis = Basis("0" * 64, {}, {})
     assert here.entry(report, basis) is not None
     for notes in (("\udcff",), (1,), (True,)):
         assert here.entry(msgspec.structs.replace(report, notes=notes), basis) is None

@@ -103,11 +103,11 @@ Check = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def run(demo: Demo, cli: Callable[..., Any]) -> Check:
+def run(demo: Demo, program: Callable[..., Any]) -> Check:
     """The program in the repository; returns standard output."""
 
     def call(*arguments: str | Path, code: int = 0) -> str:
-        done = cli(demo.root, *arguments)
+        done = program(demo.root, *arguments)
         assert done.code == code, done
         return str(done.out)
 

@@ -12,8 +12,8 @@ import onnx
 import onnx.helper
 import pytest
 
-from npu_guard import zoo
-from npu_guard.export import export
+from npu_guard.project.export import export
+from npu_guard.zoo import entries as zoo
 
 SIX = "samples/six_problems.onnxtxt"
 SAMPLE = "samples/sample_net.onnx"
@@ -45,10 +45,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.mark.parametrize("name", ["self-attention", "eca-conv1d"])
 @pytest.mark.parametrize("spelling", ["legacy", "simplified"])
-def test_another_spelling_is_the_same_model(name: str, spelling: str, root: Path, models: Models, cli: Cli) -> None:
+def test_another_spelling_is_the_same_model(name: str, spelling: str, root: Path, models: Models, program: Cli) -> None:
     dynamo, other = models(name, "dynamo"), models(name, spelling)
     for base, head in ((dynamo, other), (other, dynamo)):
-        done = cli(root, "diff", base, head)
+        done = program(root, "diff", base, head)
         assert "0 new, 0 fixed" in done.out
         assert done.code == 0
 
@@ -72,59 +72,59 @@ def add_layer(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(weight)
 
 
-def test_renamed_nodes_and_a_layer_put_in_early(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_renamed_nodes_and_a_layer_put_in_early(root: Path, tmp_path: Path, program: Cli) -> None:
     for change, count in ((rename, 0), (add_layer, 1)):
         model = onnx.load(root / SAMPLE)
         change(model)
         onnx.save(model, tmp_path / "changed.onnx")
-        document = json.loads(cli(root, "diff", SAMPLE, tmp_path / "changed.onnx", "--format", "json").out)
+        document = json.loads(program(root, "diff", SAMPLE, tmp_path / "changed.onnx", "--format", "json").out)
         new = [f for f in document["new"] if f["rule"] == "NPU201"]
         assert (len(new), document["fixed"]) == (count, [])
         assert {tuple(f["scope"]) for f in document["new"]} <= {("extra",)}
 
 
-def test_formats(root: Path, cli: Cli) -> None:
-    done = cli(root, "diff", SAMPLE, SIX)
+def test_formats(root: Path, program: Cli) -> None:
+    done = program(root, "diff", SAMPLE, SIX)
     assert done.code == 1
     assert "Compared with samples/sample_net.onnx" in done.out
     assert "  fixed  " in done.out
-    page = cli(root, "diff", SAMPLE, SIX, "--format", "markdown").out
+    page = program(root, "diff", SAMPLE, SIX, "--format", "markdown").out
     assert "| | before | after |" in page
     assert "findings fixed</summary>" in page
-    document = json.loads(cli(root, "diff", SAMPLE, SIX, "--format", "json").out)
+    document = json.loads(program(root, "diff", SAMPLE, SIX, "--format", "json").out)
     assert document["summary"] == {key: len(document[key]) for key in ("new", "fixed", "unchanged")}
     assert document["verdict"] == "fail"
-    whole = json.loads(cli(root, "check", SIX, "--format", "json").out)["models"][0]["findings"]
+    whole = json.loads(program(root, "check", SIX, "--format", "json").out)["models"][0]["findings"]
     assert sorted(f["fingerprint"] for f in document["new"] + document["unchanged"]) == sorted(f["fingerprint"] for f in whole)
 
 
-def test_what_counts(root: Path, cli: Cli) -> None:
-    assert cli(root, "diff", SAMPLE, SIX, "--fail-on", "never").code == 0
-    assert cli(root, "diff", SIX, SIX, "--fail-on", "warning").code == 0
-    assert cli(root, "diff", SAMPLE, "none.onnx").code == 3
-    done = cli(root, "diff", "none.onnx", SAMPLE)
+def test_what_counts(root: Path, program: Cli) -> None:
+    assert program(root, "diff", SAMPLE, SIX, "--fail-on", "never").code == 0
+    assert program(root, "diff", SIX, SIX, "--fail-on", "warning").code == 0
+    assert program(root, "diff", SAMPLE, "none.onnx").code == 3
+    done = program(root, "diff", "none.onnx", SAMPLE)
     assert (done.code, done.out, "no such file" in done.err) == (3, "", True)
 
 
-def test_baselines_as_sides(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_baselines_as_sides(root: Path, tmp_path: Path, program: Cli) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"
-    cli(root, "check", SAMPLE, "--write-baseline", one)
-    cli(root, "check", SIX, "--write-baseline", two)
-    assert cli(root, "diff", one, SAMPLE).code == 0
-    assert cli(root, "diff", one, SIX).code == 1
-    assert cli(root, "diff", SAMPLE, two).code == 1
-    assert cli(root, "diff", one, two).code == 1
-    assert "0 new" in cli(root, "diff", two, two).out
+    program(root, "check", SAMPLE, "--write-baseline", one)
+    program(root, "check", SIX, "--write-baseline", two)
+    assert program(root, "diff", one, SAMPLE).code == 0
+    assert program(root, "diff", one, SIX).code == 1
+    assert program(root, "diff", SAMPLE, two).code == 1
+    assert program(root, "diff", one, two).code == 1
+    assert "0 new" in program(root, "diff", two, two).out
 
 
-def test_sides_of_two_devices(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_sides_of_two_devices(root: Path, tmp_path: Path, program: Cli) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"
-    cli(root, "check", SAMPLE, "--write-baseline", one)
+    program(root, "check", SAMPLE, "--write-baseline", one)
     two.write_text(one.read_text(encoding="utf-8").replace("aimotive-aiware", "toaster"), encoding="utf-8")
-    done = cli(root, "diff", one, two)
+    done = program(root, "diff", one, two)
     assert done.code == 2
     assert "'aimotive-aiware'" in done.err
     assert "compare baselines of one profile" in done.err
-    done = cli(root, "diff", two, SAMPLE)
+    done = program(root, "diff", two, SAMPLE)
     assert (done.code, "--profile toaster" in done.err) == (2, True)
-    assert "0 new" in cli(root, "diff", two, two).out
+    assert "0 new" in program(root, "diff", two, two).out

@@ -8,9 +8,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard import cases, pipeline, registry
-from npu_guard.config import Config
-from npu_guard.rule import Case
+from npu_guard.checking import examples as cases
+from npu_guard.checking import registry
+from npu_guard.checking.rule import Case
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 
 SAMPLE = "samples/sample_net.onnx"
 

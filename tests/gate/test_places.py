@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard import places
-from npu_guard.build import build
-from npu_guard.graph import Graph
-from npu_guard.load import load
+from npu_guard.file.load import load
+from npu_guard.graph import origin as places
+from npu_guard.graph.build import build
+from npu_guard.graph.graph import Graph
 
 STACK, SCOPES = "pkg.torch.onnx.stack_trace", "pkg.torch.onnx.name_scopes"
 TORCH = "/env/lib/python3.12/site-packages/torch/nn/modules/conv.py"

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from npu_guard import testing
-from npu_guard.errors import UsageError
+from npu_guard.base.errors import UsageError
 from npu_guard.testing import assert_npu_compatible as compatible
 
 ROOT = Path(__file__).parents[2]

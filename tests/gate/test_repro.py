@@ -10,14 +10,18 @@ import numpy as np
 import onnx
 import pytest
 
-from npu_guard import cases, pipeline, registry, repro, sandbox
-from npu_guard.analyze import analyze
-from npu_guard.check import check
-from npu_guard.config import Config
-from npu_guard.limits import Limits
-from npu_guard.load import load
-from npu_guard.results import Finding, Outcome
-from npu_guard.rule import Case, Rule
+from npu_guard.analysis.analyze import analyze
+from npu_guard.base import sandbox
+from npu_guard.base.limits import Limits
+from npu_guard.checking import examples as cases
+from npu_guard.checking import registry
+from npu_guard.checking.engine import check
+from npu_guard.checking.rule import Case, Rule
+from npu_guard.file.load import load
+from npu_guard.gate import repro
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Finding, Outcome
 
 BAD = [(rule, case) for rule in registry.rules() for case in rule.bad]
 SIX = "samples/six_problems.onnxtxt"
@@ -120,9 +124,9 @@ def test_weights_are_random_and_no_larger_than_what_a_mail_takes(tmp_path: Path)
         next(repro.extract(analysis, finding))
 
 
-def test_the_folder(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_folder(root: Path, tmp_path: Path, program: Cli) -> None:
     folder = tmp_path / "repros" / "new"
-    done = cli(root, "check", SIX, SAMPLE, "--save-repro", folder)
+    done = program(root, "check", SIX, SAMPLE, "--save-repro", folder)
     assert done.code == 1
     index = (folder / "README.md").read_text(encoding="utf-8")
     files = sorted(f.name for f in folder.glob("*.onnx"))
@@ -134,27 +138,27 @@ def test_the_folder(root: Path, tmp_path: Path, cli: Cli) -> None:
     assert str(root) not in index
     assert str(tmp_path) not in index
 
-    assert cli(root, "check", SIX, "--select", "NPU201", "--save-repro", folder).code == 1
+    assert program(root, "check", SIX, "--select", "NPU201", "--save-repro", folder).code == 1
     assert [f.name for f in folder.glob("*.onnx")] == ["1-NPU201-large.onnx"], "our own folder is written anew"
 
 
-def test_a_folder_of_somebody_else_is_left_alone(root: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_folder_of_somebody_else_is_left_alone(root: Path, tmp_path: Path, program: Cli) -> None:
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
-    done = cli(root, "check", SIX, "--save-repro", tmp_path)
+    done = program(root, "check", SIX, "--save-repro", tmp_path)
     assert (done.code, done.out) == (2, "")
     assert "did not write" in done.err
     assert [f.name for f in tmp_path.iterdir()] == ["README.md"]
     (tmp_path / "file").write_text("", encoding="utf-8")
-    assert cli(root, "check", SIX, "--save-repro", tmp_path / "file").code == 2
+    assert program(root, "check", SIX, "--save-repro", tmp_path / "file").code == 2
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "a\x00b\n", "x" * 300, "", "|`](http://x)", "ü"])
-def test_names_of_files_are_ours(name: str, tmp_path: Path, cli: Cli) -> None:
+def test_names_of_files_are_ours(name: str, tmp_path: Path, program: Cli) -> None:
     graph = "g (float[1,8,32,32] x) => (float[1,8,32,32] y) <float[8,8,19,19] w> { y = Conv<pads = [9,9,9,9]>(x, w) }"
     model = cases.case_model(Case(graph))
     model.graph.node[0].name = name
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    assert cli(tmp_path, "check", "m.onnx", "--save-repro", "out").code == 1
+    assert program(tmp_path, "check", "m.onnx", "--save-repro", "out").code == 1
     (file,) = (tmp_path / "out").glob("*.onnx")
     assert file.name.startswith("1-NPU201-")
     assert len(file.name) < 90

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from npu_guard.export import export
+from npu_guard.project.export import export
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(sorted(path.stem for path in (ROOT / "models").glob("*.py") if path.stem != "__init__"))

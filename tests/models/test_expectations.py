@@ -8,10 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard import pipeline, registry, zoo
-from npu_guard.config import Config
-from npu_guard.results import Finding, Outcome, Verdict
-from npu_guard.system import counted, wanted
+from npu_guard.checking import registry
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Finding, Outcome, Verdict
+from npu_guard.zoo import entries as zoo
+from npu_guard.zoo.system import counted, wanted
 
 PROFILE = "aimotive-aiware"
 NAMES = [entry.name for entry in zoo.entries()]

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from npu_guard import export as export_module
-from npu_guard.errors import UsageError
-from npu_guard.export import BULKY, STACK_TRACE, export, scrub
+from npu_guard.base.errors import UsageError
+from npu_guard.project import export as export_module
+from npu_guard.project.export import BULKY, STACK_TRACE, export, scrub
 
 ROOT = Path(__file__).parents[2]
 REFUSED = "models/blocks/refused.py"
@@ -136,7 +136,7 @@ def test_scrub_reaches_every_part(tmp_path: Path) -> None:
 def test_same_bytes_in_another_process(tmp_path: Path, exporter: str, exported: Exported) -> None:
     first = exported("cbam", exporter).read_bytes()
     script = (
-        "import torch; torch.manual_seed(5); from pathlib import Path; from npu_guard.export import export; "
+        "import torch; torch.manual_seed(5); from pathlib import Path; from npu_guard.project.export import export; "
         "from npu_guard.models import cbam, se; "
         f"export(se.build('tiny'), se.inputs('tiny'), Path('se.onnx'), exporter={exporter!r}); "
         f"export(cbam.build('tiny'), cbam.inputs('tiny'), Path('cbam.onnx'), exporter={exporter!r}, root=Path({str(ROOT)!r}))"
@@ -148,7 +148,7 @@ def test_same_bytes_in_another_process(tmp_path: Path, exporter: str, exported: 
 
 
 def test_needs_no_torch_to_be_imported() -> None:
-    script = "import sys, npu_guard.export; print(*({'torch', 'onnx', 'onnx_ir', 'numpy'} & set(sys.modules)))"
+    script = "import sys, npu_guard.project.export; print(*({'torch', 'onnx', 'onnx_ir', 'numpy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor, nn
 
-from npu_guard.analyze import analyze
-from npu_guard.cost import elements
-from npu_guard.export import export
-from npu_guard.load import load
+from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.cost import elements
+from npu_guard.file.load import load
 from npu_guard.models import mask_rcnn
 from npu_guard.models.blocks import rcnn
 from npu_guard.models.blocks.bottleneck import DEPTHS, BottleneckResNet, SamePad
@@ -29,6 +28,7 @@ from npu_guard.models.blocks.roi_align import PyramidAlign, roi_align
 from npu_guard.models.blocks.rpn import ProposalLayer
 from npu_guard.models.blocks.seeding import signed
 from npu_guard.models.blocks.suppress import suppress
+from npu_guard.project.export import export
 
 Array = NDArray[Any]
 TOLERANCE = 1e-4

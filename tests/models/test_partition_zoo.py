@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard import pipeline, registry, repair, store
-from npu_guard.config import Config
-from npu_guard.partition import files as partition_files
-from npu_guard.partition.partition import Partition, partition
-from npu_guard.substitution import EXACT
+from npu_guard.checking import registry
+from npu_guard.file import save as store
+from npu_guard.fixing import catalog
+from npu_guard.partitioning import files as partition_files
+from npu_guard.partitioning.partition import Partition, partition
+from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline import fix as repair
+from npu_guard.project.config import Config
+from npu_guard.rewriting.substitution import EXACT
 
 Exported = Callable[[str, str], Path]
 PROFILE = "aimotive-aiware"
@@ -63,7 +67,7 @@ def test_mask_rcnn(exported: Exported, tmp_path: Path, *, fixed: bool) -> None:
     """Convolutions here, selection there: backbone to proposals, classifier head, mask head, with the host in between."""
     path = exported("mask_rcnn", "dynamo")
     if fixed:
-        exact = [s for s in registry.substitutions() if s.exactness == EXACT]
+        exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
         done = repair.fix_model(str(path), registry.profile(PROFILE), Config(), exact, seeds=(), check_numbers=False)
         path = tmp_path / "fixed.onnx"
         store.save(done.document, path)

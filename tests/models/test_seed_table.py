@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from npu_guard import zoo, zoo_row, zoo_table
 from npu_guard.cli import main
-from npu_guard.system import Expect, Fixed
-from npu_guard.zoo_row import CLEAN, FAILED, FIXED, PARTITIONED, Row, Settings, row
+from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import row as zoo_row
+from npu_guard.zoo import table as zoo_table
+from npu_guard.zoo.row import CLEAN, FAILED, FIXED, PARTITIONED, Row, Settings, row
+from npu_guard.zoo.system import Expect, Fixed
 
 ROOT = Path(__file__).parents[2]
 PROFILE = "aimotive-aiware"
@@ -150,8 +152,8 @@ def test_usage_errors(arguments: list[str], said: str, capsys: pytest.CaptureFix
 
 
 def test_pieces_that_differ_are_a_failure(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npu_guard import verify
-    from npu_guard.partition import files as partition_files
+    from npu_guard.partitioning import files as partition_files
+    from npu_guard.verification import compare as verify
 
     monkeypatch.setattr(partition_files, "write", lambda *_, **__: verify.not_run("nothing was run"))
     made = make("linear-attention")

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from npu_guard.analyze import analyze
-from npu_guard.load import load
+from npu_guard.analysis.analyze import analyze
+from npu_guard.file.load import load
 from npu_guard.models.blocks.seeding import signed
-from npu_guard.system import Expect
+from npu_guard.zoo.system import Expect
 
 Exported = Callable[[str, str], Path]
 

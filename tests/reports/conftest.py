@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 from hypothesis import strategies as st
 
-from npu_guard import registry
-from npu_guard.results import (
+from npu_guard.checking import registry
+from npu_guard.checking.rule import Rule
+from npu_guard.results.findings import (
     Evidence,
     Finding,
     ModelReport,
@@ -26,7 +27,6 @@ from npu_guard.results import (
     Totals,
     Verdict,
 )
-from npu_guard.rule import Rule
 
 HERE = Path(__file__).parent
 PIECES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from npu_guard.results import (
+from npu_guard.results.findings import (
     Evidence,
     Finding,
     ModelReport,

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from onnx import TensorProto, helper
 
-from npu_guard import cli, pipeline, registry
-from npu_guard.config import Config
-from npu_guard.printable import printable
+from npu_guard import cli
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 from npu_guard.reports.blocks import picture, tree
-from npu_guard.results import Place, Report
+from npu_guard.results.findings import Place, Report
 
 HOSTILE = "</script><script>alert(1)</script>"
 NEVER = {"iframe", "object", "embed", "img", "form", "base", "input", "video", "audio", "template"}

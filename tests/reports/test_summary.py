@@ -11,9 +11,14 @@ from xml.etree import ElementTree as ET
 import pytest
 from msgspec.structs import replace
 
-from npu_guard import cli, load, paths, pipeline, registry, summary
-from npu_guard.config import Config
-from npu_guard.results import Outcome, Severity
+from npu_guard import cli
+from npu_guard.checking import registry
+from npu_guard.file import load
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project import paths
+from npu_guard.project.config import Config
+from npu_guard.results import summary
+from npu_guard.results.findings import Outcome, Severity
 
 
 def run(*arguments: str) -> object:

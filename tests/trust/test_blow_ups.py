@@ -14,13 +14,16 @@ import onnx
 import pytest
 from onnx import helper
 
-from npu_guard import fingerprint, layers, pipeline, places
-from npu_guard.build import build
-from npu_guard.config import Config
-from npu_guard.graph import Model, Node
-from npu_guard.load import load
+from npu_guard.checking import rows as layers
+from npu_guard.file.load import load
+from npu_guard.graph import origin as places
+from npu_guard.graph.build import build
+from npu_guard.graph.graph import Model, Node
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project.config import Config
 from npu_guard.reports import model_explorer  # type: ignore[import-not-found]  # a pack
-from npu_guard.results import Place
+from npu_guard.results import fingerprint
+from npu_guard.results.findings import Place
 
 SCOPES, STACK = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
 View = Callable[..., Model]

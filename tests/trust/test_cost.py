@@ -17,12 +17,12 @@ needs_proc = pytest.mark.skipif(not os.access("/proc/self/io", os.R_OK), reason=
 # Each makes `check` worse in one way, to see that it is noticed.
 IMPORTS = "import jinja2"
 AGAIN = """
-from npu_guard import check
+from npu_guard.checking import engine as check
 once = check.with_fingerprints
 check.with_fingerprints = lambda findings: [once(findings) for _ in range(20)][-1]
 """
 QUADRATIC = """
-from npu_guard.validation import agreement
+from npu_guard.analysis.validation import agreement
 was = agreement.after_inference
 def slow(model, *arguments, **options):
     for node in model.graph.nodes:
@@ -33,7 +33,7 @@ def slow(model, *arguments, **options):
 agreement.after_inference = slow
 """
 HOARDS = """
-from npu_guard.validation import agreement
+from npu_guard.analysis.validation import agreement
 was = agreement.after_inference
 def slow(model, *arguments, **options):
     model.kept = [list(model.graph.nodes) for _ in model.graph.nodes]
@@ -41,7 +41,7 @@ def slow(model, *arguments, **options):
 agreement.after_inference = slow
 """
 READS = """
-from npu_guard import load
+from npu_guard.file import load
 was = load.content
 def slow(path, *arguments, **options):
     with open(path, "rb") as file:
@@ -52,7 +52,7 @@ load.content = slow
 """
 TOUCHES = """
 import mmap
-from npu_guard import load
+from npu_guard.file import load
 was = load.content
 def slow(path, *arguments, **options):
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
@@ -98,7 +98,7 @@ def test_a_new_import_and_more_work_are_noticed_and_named(counts: ModuleType, st
     assert "--record" in grown
     grown = "\n".join(counts.grown(counts.start(also=AGAIN), start))
     assert "bytecodes in npu-guard" in grown
-    assert "npu_guard/fingerprint.py: +" in grown
+    assert "npu_guard/results/fingerprint.py: +" in grown
     assert not counts.grown(start, start)
 
 

@@ -15,7 +15,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from npu_guard import files
+from npu_guard.base import files
 
 Program = Callable[..., Any]
 GRAPH = """<ir_version: 10, opset_import: ["" : 20]>

@@ -14,18 +14,25 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from npu_guard import blocks, edit, registry, repair, sandbox, substitute, verify
-from npu_guard.analyze import analyze
-from npu_guard.config import Config
-from npu_guard.context import Context
-from npu_guard.document import Document
-from npu_guard.load import load
+from npu_guard.analysis.analyze import analyze
+from npu_guard.base import sandbox
+from npu_guard.checking import registry
+from npu_guard.checking.context import Context
+from npu_guard.file.document import Document
+from npu_guard.file.load import load
+from npu_guard.fixing import block_check as blocks
+from npu_guard.fixing import catalog
+from npu_guard.fixing import driver as substitute
+from npu_guard.fixing.driver import FixReport
+from npu_guard.pipeline import fix as repair
+from npu_guard.project.config import Config
+from npu_guard.rewriting import edit
 from npu_guard.rewriting.lift import Lifter
+from npu_guard.rewriting.substitution import Builder, Refused, Site
 from npu_guard.rewriting.weights import Budget, Weights
-from npu_guard.substitute import FixReport
-from npu_guard.substitution import Builder, Refused, Site
+from npu_guard.verification import compare as verify
 
-KNOWN = {s.name: s for s in registry.substitutions()}
+KNOWN = {s.name: s for s in catalog.substitutions()}
 PROFILE = registry.profile("aimotive-aiware")
 WEIGHT = np.arange(24, dtype=np.float32).reshape(8, 1, 3) / 24
 N = helper.make_node

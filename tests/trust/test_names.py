@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from npu_guard import cli
-from npu_guard.cases import case_model
-from npu_guard.rule import Case
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case
 
 OK = {0, 1, 2, 3, 5}
 LINES = [

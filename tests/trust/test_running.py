@@ -14,12 +14,14 @@ import onnx
 import onnx.parser
 import pytest
 
-from npu_guard import allowance, runtime, sandbox
-from npu_guard.analyze import analyze
-from npu_guard.document import Document
-from npu_guard.limits import DEFAULT, Limits
-from npu_guard.load import load
-from npu_guard.runtime import CannotRun, Runtime
+from npu_guard.analysis.analyze import analyze
+from npu_guard.base import sandbox
+from npu_guard.base.limits import DEFAULT, Limits
+from npu_guard.file.document import Document
+from npu_guard.file.load import load
+from npu_guard.verification import budget as allowance
+from npu_guard.verification import runtime
+from npu_guard.verification.runtime import CannotRun, Runtime
 
 pytest.importorskip("onnxruntime")
 

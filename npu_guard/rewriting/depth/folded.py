@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Value, short
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Value
 from npu_guard.rewriting.lift import numbers
-from npu_guard.substitution import Array, Builder, Refused
+from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 RANK = 5
 NODE_BUDGET = 4096

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from npu_guard.graph import Node, short
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Node
 from npu_guard.rewriting.depth.folded import RANK, Depths, Folded, shape_of
 from npu_guard.rewriting.lift import numbers, padded, sliced
-from npu_guard.substitution import Refused
+from npu_guard.rewriting.substitution import Refused
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 Made = Folded | str

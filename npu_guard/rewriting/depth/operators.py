@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value, short
+from npu_guard.analysis.static import BROADCASTING
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
 from npu_guard.rewriting.depth.moves import VIEWS, Made, concat, own_shape, pad, parts, view, viewed
 from npu_guard.rewriting.depth.resize import resize
 from npu_guard.rewriting.depth.windows import convolution, pooling
 from npu_guard.rewriting.lift import UNARY, passes
-from npu_guard.static import BROADCASTING
-from npu_guard.substitution import Refused
+from npu_guard.rewriting.substitution import Refused
 
 _REDUCTIONS = {"ReduceMean": "Add", "ReduceSum": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}
 """How depths are joined behind a reduction in height and width."""

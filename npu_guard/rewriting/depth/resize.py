@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npu_guard.graph import Node, short
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Node
 from npu_guard.rewriting.depth.folded import RANK, Depths, Folded, shape_of
 from npu_guard.rewriting.interpolation import Sampling, gathers, samplings, scales
-from npu_guard.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Array, Refused
 
 
 def resize(node: Node, to: Depths) -> Folded:

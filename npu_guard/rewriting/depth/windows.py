@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from npu_guard.graph import Node, Value, short
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.depth.folded import Depths, Folded, dtype_of, shape_of
-from npu_guard.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Array, Refused
 
 Taps = Sequence[Sequence[tuple[int, int]]]
 """For each output depth the depths that are read, each with its tap of the kernel."""

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from npu_guard.graph import short
-from npu_guard.layout import RUNNING
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.static import BROADCASTING
+from npu_guard.base.text import short
 from npu_guard.rewriting.map_writer import Map, each, static_shape
 from npu_guard.rewriting.position_maps import product
+from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.tokens.operators import Step, is_used, kept, linear
 from npu_guard.rewriting.views import CHANNELS, Axis, View, size
-from npu_guard.static import BROADCASTING
-from npu_guard.substitution import Array, Refused
 
 
 def matmul(step: Step) -> list[Map]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value, short
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.map_writer import Map, Name, Writer, each, static_shape
+from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import BATCH, CHANNELS, COLUMNS, ROWS, Axis, View, atoms, joined, size
-from npu_guard.substitution import Array, Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from npu_guard.context import Context
-from npu_guard.errors import Undecidable
-from npu_guard.graph import Node, Value, short
-from npu_guard.layout import RUNNING, collapses_to_vector, rearrangement
+from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
+from npu_guard.analysis.static import BROADCASTING
+from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.map_writer import Map, Writer, static_shape
+from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.tokens import attention, operators, slices
 from npu_guard.rewriting.tokens.operators import Step
 from npu_guard.rewriting.views import View, moves, size
-from npu_guard.static import BROADCASTING
-from npu_guard.substitution import Refused
 
 Translate = Callable[[Step], list[Map]]
 _UNARY = (

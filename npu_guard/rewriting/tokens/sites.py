@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 import onnx
 
-from npu_guard.context import Context
-from npu_guard.graph import Node, Value
-from npu_guard.layout import RUNNING
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.map_writer import OPSET, Name, Writer, static_shape
+from npu_guard.rewriting.substitution import Builder, Refused, Site, Substitution, closed
 from npu_guard.rewriting.tokens.regions import OPERATORS, SPOKEN_OF, Maps, Region, is_product, regions, translated
 from npu_guard.rewriting.views import moves
-from npu_guard.substitution import Builder, Refused, Site, Substitution, closed
 
 __all__ = ["OPERATORS", "match", "write"]
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from npu_guard.graph import short
+from npu_guard.analysis.static import regroups
+from npu_guard.base.text import short
 from npu_guard.rewriting.map_writer import Map, Name, static_shape
+from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.tokens.operators import Step
 from npu_guard.rewriting.views import BATCH, CHANNELS, Atom, Axis, View, aligned, size
-from npu_guard.static import regroups
-from npu_guard.substitution import Refused
 
 
 def split(step: Step) -> list[Map]:

@@ -1,0 +1,191 @@
+"""Multiply-accumulates, parameters and activation memory of every node, by the operators' definitions.
+
+One MAC is one multiplication with its addition; element-wise work and pooling count none, as in the literature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from npu_guard.analysis.static import is_constant
+from npu_guard.file.tensors import BITS
+from npu_guard.graph.graph import Node, Value
+from npu_guard.results.findings import Dim, NodeCost
+
+
+def elements(shape: tuple[Dim, ...] | None) -> int | None:
+    """Number of elements, None where an extent is not known."""
+    if shape is None:
+        return None
+    product = 1
+    for extent in shape:
+        if not isinstance(extent, int):
+            return None
+        product *= extent
+    return product
+
+
+def size_bytes(value: Value) -> int:
+    """Bytes of a tensor, 0 where its shape or type is not known."""
+    count = elements(value.shape)
+    return 0 if count is None else (count * BITS.get(value.dtype, 0) + 7) // 8
+
+
+def macs(node: Node) -> int | None:
+    """Multiply-accumulates of one node, None where shapes are not known."""
+    if node.domain or node.op_type not in _MACS:
+        return 0
+    shapes = [None if v is None else v.shape for v in node.inputs]
+    out = elements(node.output.shape)
+    try:
+        return _MACS[node.op_type](node, shapes, out)
+    except (TypeError, IndexError, KeyError, ValueError, ZeroDivisionError):  # an extent or a whole shape is not known
+        return None
+
+
+Shapes = Sequence[tuple[Dim, ...] | None]
+
+
+def _ints(shape: tuple[Dim, ...] | None) -> list[int]:
+    if shape is None or not all(isinstance(d, int) for d in shape):
+        raise TypeError("unknown extent")
+    return [d for d in shape if isinstance(d, int)]
+
+
+def _conv(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    return None if out is None else out * math.prod(_ints(shapes[1])[1:])
+
+
+def _conv_transpose(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    return math.prod(_ints(shapes[0])) * math.prod(_ints(shapes[1])[1:])
+
+
+def _gemm(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    inner = _ints(shapes[0])[0 if node.attr("transA", 0) else 1]
+    return None if out is None else out * inner
+
+
+def _matmul(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    return None if out is None else out * _ints(shapes[0])[-1]
+
+
+def _einsum(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    """One MAC for each combination of labels, as a single nest of loops would do it."""
+    terms = node.attributes["equation"].replace(" ", "").split("->")[0].split(",")
+    if "." in terms[0]:
+        return None
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for label, extent in zip(term, _ints(shape), strict=True):
+            extents[label] = max(extents.get(label, 1), extent)
+    return math.prod(extents.values()) if len(terms) > 1 else 0
+
+
+def _attention(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    """Scores and weighted sum of the Attention operator (opset 23): B * heads * Nq * Nk * (Dqk + Dv)."""
+    q, k, v = (_ints(s) for s in shapes[:3])
+    past = _ints(shapes[4])[2] if len(shapes) > 4 and node.input(4) is not None else 0
+    if len(q) == 4:
+        return q[0] * q[1] * q[2] * (past + k[2]) * (q[3] + v[3])
+    kv_heads: int = node.attributes["kv_num_heads"]
+    heads: int = node.attributes["q_num_heads"]
+    return q[0] * q[1] * (past + k[1]) * (q[2] + v[2] * heads // kv_heads)
+
+
+def _recurrent(node: Node, shapes: Shapes, out: int | None) -> int | None:
+    """Every weight of every gate once for each step and batch entry."""
+    weights = math.prod(_ints(shapes[1])) + math.prod(_ints(shapes[2]))
+    return math.prod(_ints(shapes[0])[:2]) * weights
+
+
+_MACS: Mapping[str, Callable[[Node, Shapes, int | None], int | None]] = {
+    "Conv": _conv, "ConvInteger": _conv, "QLinearConv": lambda n, s, o: _conv(n, [s[0], s[3]], o), "DeformConv": _conv,
+    "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul, "MatMulInteger": _matmul, "QLinearMatMul": _matmul,
+    "Einsum": _einsum, "Attention": _attention, "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent,
+}  # fmt: skip
+
+
+def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], silent: set[Node]) -> dict[Node, NodeCost]:
+    """Cost of each node of one graph; nodes in `silent` cost nothing, their output shares the input's memory."""
+    owner: dict[Value, Value] = {}  # what a value that passed through silent nodes really is
+    last_use: dict[Value, int] = {}
+    for index, node in enumerate(nodes):
+        if node in silent:
+            if node.inputs and (source := node.inputs[0]) is not None and node.outputs[0] not in static:
+                owner[node.output] = owner.get(source, source)
+            continue
+        for given in _reads(node) if node.subgraphs else node.inputs:
+            if given is not None:
+                last_use[owner.get(given, given) if owner else given] = index
+    for value in outputs:
+        last_use[owner.get(value, value)] = len(nodes)
+
+    size = _Sizes()
+    sizes: dict[Value, int] = {}
+    released: dict[int, int] = {}
+    live = 0
+    here = nodes[0].graph if nodes else None
+    for value, index in last_use.items():
+        producer = value.producer
+        if producer is None and value.initializer is not None and not value.is_input:
+            continue  # is_constant, as far as it needs no look-up: a weight of each node comes along here
+        if producer is None or value not in static:
+            sizes[value] = bytes_ = size(value)
+            released[index] = released.get(index, 0) + bytes_
+            if producer is None or value.graph is not here:
+                live += bytes_  # graph inputs, and what bodies take from the graph around them, are there from the start
+
+    counted: set[Value] = set()
+    costs = {}
+    for index, node in enumerate(nodes):
+        if node in silent:
+            continue
+        params = output = unread = 0
+        for given in node.inputs:
+            if given is not None and given not in sizes and given not in counted and is_constant(given, static):
+                counted.add(given)
+                params += _parameters(given)
+        for made in node.outputs:
+            if made is not None:
+                known = sizes.get(made)
+                if known is not None:
+                    output += known
+                else:
+                    unread += size(made)
+        output += unread
+        live += output
+        costs[node] = NodeCost((macs(node) or 0) if node.op_type in _MACS else 0, params, output, live)
+        live -= unread + released.get(index, 0)
+    return costs
+
+
+class _Sizes:
+    """Bytes of values; a network has few different ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[Dim, ...] | None, int], int] = {}
+
+    def __call__(self, value: Value) -> int:
+        kind = value.shape, value.dtype
+        found = self._known.get(kind)
+        if found is None:
+            found = self._known[kind] = size_bytes(value)
+        return found
+
+
+def _reads(node: Node) -> Iterable[Value]:
+    """Inputs of a node and what its bodies capture."""
+    for value in node.inputs:
+        if value is not None:
+            yield value
+    for _, body in node.subgraphs:
+        for inner in body.walk():
+            for value in inner.inputs:
+                if value is not None and value.graph is node.graph:
+                    yield value
+
+
+def _parameters(value: Value) -> int:
+    """Elements of a weight: floating-point tensors, not the axes and shapes that integer constants hold."""
+    return (elements(value.shape) or 0) if BITS.get(value.dtype, 64) < 64 or value.dtype == 11 else 0

@@ -1,0 +1,249 @@
+"""What operators do to small constants, in numpy. `fold.py` decides which of them are evaluated.
+
+Semantics are those of the ONNX operator documents for the opset range that exporters write (9 and later). A function
+raises, or gives None, where the document allows no result; outputs that are not bounded by the inputs are bounded here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from npu_guard.graph.graph import Node
+
+MAX_ELEMENTS = 4096
+Array = NDArray[Any]
+
+_NUMPY: dict[int, Any] = {
+    onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.DOUBLE: np.float64, onnx.TensorProto.INT64: np.int64,
+    onnx.TensorProto.INT32: np.int32, onnx.TensorProto.BOOL: np.bool_, onnx.TensorProto.UINT8: np.uint8,
+    onnx.TensorProto.INT8: np.int8, onnx.TensorProto.FLOAT16: np.float16,
+}  # fmt: skip
+
+
+def tensor(proto: onnx.TensorProto) -> Array | None:
+    """A small tensor with inline data as an array, else None."""
+    if proto.data_location == onnx.TensorProto.EXTERNAL or proto.data_type not in _NUMPY:
+        return None
+    if math.prod(proto.dims) > MAX_ELEMENTS:
+        return None
+    try:
+        return onnx.numpy_helper.to_array(proto)
+    except (ValueError, TypeError):  # fewer values than the shape says
+        return None
+
+
+def bound(node: Node, inputs: Sequence[Array | None]) -> int:
+    """Elements that the outputs may have together, known before anything is computed."""
+    given = [x for x in inputs if x is not None]
+    sizes = [x.size for x in given]
+    if node.op_type == "Concat":
+        return sum(sizes)
+    if node.op_type == "Gather":
+        data, index = given
+        rows: int = data.shape[node.attr("axis", 0)]
+        return index.size * (data.size // max(1, rows))
+    if node.op_type == "GatherND":
+        data, index = given
+        depth: int = index.shape[-1]
+        return index.size // max(1, depth) * math.prod(data.shape[node.attr("batch_dims", 0) + depth :])
+    if node.op_type in _BROADCASTING:
+        if "broadcast" in node.attributes:
+            raise ValueError("opset 6 and older broadcast in their own way")
+        return math.prod(_broadcast_shape(given))
+    return max(sizes, default=0)  # no more than the input, or bounded by the operator's own function
+
+
+def _broadcast_shape(arrays: Sequence[Array]) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in np.broadcast_shapes(*(a.shape for a in arrays)))
+
+
+def _axes(node: Node, given: Array | None, rank: int) -> tuple[int, ...] | None:
+    """`axes` as attribute (old opsets) or input, negative ones counted from the end."""
+    axes = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
+    return None if axes is None else tuple(int(a) + rank if a < 0 else int(a) for a in axes)
+
+
+def _slice(node: Node, data: Array, *given: Array | None) -> Array:
+    parts: list[Any] = [node.attributes.get(n) for n in ("starts", "ends", "axes", "steps")]
+    if given:
+        parts = [None if g is None else g.reshape(-1).tolist() for g in (*given, None, None)]
+    starts, ends, axes, steps = parts[:4]
+    index: list[slice] = [slice(None)] * data.ndim
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis, step = (axes[i] if axes else i), (steps[i] if steps else 1)
+        if step < 0 and end >= 2**31 - 1:
+            raise ValueError("ONNX Runtime takes this for the other end, its document does not")
+        extent = data.shape[axis]
+        last = extent if step > 0 else extent - 1
+        first, behind = (p + extent if p < 0 else p for p in (start, end))
+        first, behind = min(max(first, 0), last), min(max(behind, 0 if step > 0 else -1), last)
+        # numpy would count an end of -1, "behind" the first element of a backward slice, from the end
+        index[axis] = slice(first, None if behind < 0 else behind, step)
+    return data[tuple(index)]
+
+
+def _squeeze(node: Node, data: Array, axes: Array | None = None) -> Array:
+    return np.squeeze(data, _axes(node, axes, data.ndim))
+
+
+def _unsqueeze(node: Node, data: Array, axes: Array | None = None) -> Array:
+    given: Sequence[int] = node.attributes["axes"] if axes is None else axes.reshape(-1).tolist()
+    return np.expand_dims(data, tuple(given))
+
+
+def _reshape(node: Node, data: Array, shape: Array | None = None) -> Array:
+    target = list(node.attributes["shape"]) if shape is None else shape.tolist()
+    if not node.attr("allowzero", 0):
+        target = [data.shape[i] if d == 0 else d for i, d in enumerate(target)]
+    return data.reshape(target)
+
+
+def _bounded(dims: Sequence[int]) -> tuple[int, ...]:
+    if min(dims, default=0) < 0 or math.prod(dims) > MAX_ELEMENTS:
+        raise ValueError("too large to fold")
+    return tuple(dims)
+
+
+def _range(_: Node, start: Array, limit: Array, delta: Array) -> Array:
+    if abs(float(limit) - float(start)) > MAX_ELEMENTS * abs(float(delta)):
+        raise ValueError("too large to fold")
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _div(_: Node, a: Array, b: Array) -> Array:
+    if not np.issubdtype(a.dtype, np.integer):
+        return np.asarray(a / b)
+    if not b.all():
+        raise ZeroDivisionError
+    down = a // b
+    return np.asarray(down + ((down * b != a) & ((a < 0) != (b < 0)))).astype(a.dtype)  # ONNX truncates towards zero
+
+
+def _mod(node: Node, a: Array, b: Array) -> Array:
+    if np.issubdtype(a.dtype, np.integer) and not b.all():
+        raise ZeroDivisionError
+    return np.asarray(np.fmod(a, b) if node.attr("fmod", 0) else np.mod(a, b))
+
+
+def _cast(node: Node, data: Array) -> Array:
+    target = np.dtype(_NUMPY[node.attributes["to"]])
+    if target.kind in "iu" and data.dtype.kind == "f" and data.size:
+        limits = np.iinfo(target)
+        if not (limits.min <= float(data.min()) and float(data.max()) < limits.max + 1):  # also where one is NaN
+            raise OverflowError
+    return data.astype(target)
+
+
+def _constant_of_shape(node: Node, shape: Array) -> Array:
+    fill = node.attributes.get("value")
+    value = np.zeros(1, np.float32) if fill is None else tensor(fill)
+    assert value is not None
+    return np.full(_bounded(shape.reshape(-1).tolist()), value.reshape(-1)[0], value.dtype)
+
+
+def _expand(_: Node, data: Array, shape: Array) -> Array:
+    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, tuple(shape.tolist()))))
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(node: Node, data: Array, axes: Array | None = None) -> Array:
+        chosen = _axes(node, axes, data.ndim)
+        if not chosen and node.attr("noop_with_empty_axes", 0):
+            return data
+        return np.asarray(function(data, axis=chosen or None, keepdims=bool(node.attr("keepdims", 1)))).astype(data.dtype)
+
+    return call
+
+
+def _split(node: Node, data: Array, sizes: Array | None = None) -> list[Array]:
+    axis = node.attr("axis", 0)
+    parts = node.attributes.get("split") if sizes is None else sizes.tolist()
+    extent, count = data.shape[axis], len(node.outputs)
+    if parts is None:
+        part = -(-extent // count)
+        parts = [part] * (count - 1) + [extent - part * (count - 1)]
+    if sum(parts) != extent or min(parts) < 0 or len(parts) != count:
+        raise ValueError("the parts do not make up the whole")
+    return np.split(data, np.cumsum(parts)[:-1].tolist(), axis)
+
+
+def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda _, *inputs: function(*inputs)
+
+
+def _variadic(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(_: Node, first: Array, *rest: Array) -> Array:
+        for other in rest:
+            first = function(first, other)
+        return first
+
+    return call
+
+
+def _pad(node: Node, data: Array, pads: Array | None = None, value: Array | None = None, axes: Array | None = None) -> Array:
+    if axes is not None or node.attr("mode", "constant") != "constant":
+        raise ValueError("not needed for shapes")
+    amounts = list(node.attributes["pads"]) if pads is None else pads.tolist()
+    half = len(amounts) // 2
+    sides = list(zip(amounts[:half], amounts[half:], strict=True))
+    _bounded([extent + low + high for extent, (low, high) in zip(data.shape, sides, strict=True)])
+    fill = node.attr("value", 0.0) if value is None else value.item()
+    return np.pad(data, sides, constant_values=fill)
+
+
+def _clip(node: Node, data: Array, low: Array | None = None, high: Array | None = None) -> Array:
+    bottom = node.attributes.get("min") if low is None else low.item()
+    top = node.attributes.get("max") if high is None else high.item()
+    return data if bottom is None and top is None else np.clip(data, bottom, top).astype(data.dtype)
+
+
+def _tile(_: Node, data: Array, repeats: Array) -> Array:
+    _bounded([extent * times for extent, times in zip(data.shape, repeats.tolist(), strict=True)])
+    return np.tile(data, repeats.tolist())
+
+
+def _gather_nd(node: Node, data: Array, index: Array) -> Array:
+    if node.attr("batch_dims", 0):
+        raise ValueError("not needed for weights")
+    return np.asarray(data[tuple(np.moveaxis(index, -1, 0))])
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": _elementwise(np.add), "Sub": _elementwise(np.subtract), "Mul": _elementwise(np.multiply), "Div": _div,
+    "Mod": _mod, "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype), "Neg": _elementwise(np.negative),
+    "Clip": _clip, "Relu": _elementwise(lambda x: np.maximum(x, np.zeros((), x.dtype))), "Exp": _elementwise(np.exp),
+    "Log": _elementwise(np.log), "Reciprocal": _elementwise(np.reciprocal), "Abs": _elementwise(np.abs),
+    "Sqrt": _elementwise(np.sqrt), "Floor": _elementwise(np.floor),
+    "Ceil": _elementwise(np.ceil), "Round": _elementwise(np.round), "Sign": _elementwise(np.sign),
+    "Min": _variadic(np.minimum), "Max": _variadic(np.maximum), "Not": _elementwise(np.logical_not),
+    "And": _elementwise(np.logical_and), "Or": _elementwise(np.logical_or), "Xor": _elementwise(np.logical_xor),
+    "Equal": _elementwise(np.equal), "Less": _elementwise(np.less), "Greater": _elementwise(np.greater),
+    "LessOrEqual": _elementwise(np.less_equal), "GreaterOrEqual": _elementwise(np.greater_equal),
+    "Where": _elementwise(np.where), "Identity": _elementwise(lambda x: x), "Cast": _cast,
+    "Concat": lambda node, *x: np.concatenate(x, node.attributes["axis"]),
+    "Gather": lambda node, data, index: np.take(data, index, node.attr("axis", 0)),
+    "GatherND": _gather_nd, "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape, "Split": _split,
+    "Transpose": lambda node, data: np.transpose(data, node.attributes.get("perm")),
+    "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: node.attr("axis", 1)])), -1),
+    "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "Pad": _pad,
+    "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "ReduceMax": _reduce(np.max), "ReduceMin": _reduce(np.min),
+    "Size": lambda _, x: np.asarray(x.size, np.int64), "Shape": lambda node, x: shape_slice(node, x.shape),
+    "NonZero": lambda _, x: np.asarray(np.nonzero(x), np.int64),
+}  # fmt: skip
+
+
+_BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Min", "Max", "And", "Or", "Xor", "Equal", "Less", "Greater", "LessOrEqual",
+     "GreaterOrEqual", "Where"}
+)  # fmt: skip
+
+
+def shape_slice(node: Node, dims: Sequence[int]) -> Array:
+    """What a Shape node gives for a tensor of these extents."""
+    return np.asarray(dims[node.attr("start", 0) : node.attributes.get("end")], np.int64)

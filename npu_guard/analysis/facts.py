@@ -1,0 +1,173 @@
+"""What the graph tells of a model, whatever the device. Every look-up either answers or raises Undecidable with the reason."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from npu_guard.analysis import layout
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.constants import Array
+from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.file.tensors import BITS
+from npu_guard.graph.graph import Node, Value
+from npu_guard.results.findings import Dim, Tensor
+
+DTYPE_NAMES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
+    17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4",
+    23: "float4e2m1",
+}  # fmt: skip
+"""Names of onnx.TensorProto.DataType as numpy and ml_dtypes spell them."""
+
+
+class Facts:
+    """What the graph tells of one model, whatever the device: each look-up answers or raises Undecidable."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+
+    @functools.cached_property
+    def rearrangements(self) -> Mapping[Node, str]:
+        """Nodes at which a feature map is rearranged, with a description."""
+        return layout.rearrangements(self.analysis)
+
+    @functools.cached_property
+    def kinds(self) -> frozenset[tuple[int, tuple[Dim, ...] | None]]:
+        """(type, shape) of all activations; networks have few different ones."""
+        constant = self.analysis.is_constant
+        values = (v for graph in self.analysis.model.graph.graphs() for v in graph.values.values())
+        return frozenset((v.dtype, v.shape) for v in values if not constant(v))
+
+    def dims(self, value: Value) -> tuple[Dim, ...]:
+        """The shape with symbols and None for extents that are not known; undecidable where even the rank is not."""
+        if value.shape is None:
+            raise Undecidable(self.why(value))
+        return value.shape
+
+    def rank(self, value: Value) -> int:
+        """Number of axes."""
+        return len(self.dims(value))
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """The shape, wholly known."""
+        dims = self.dims(value)
+        if elements(dims) is None:
+            raise Undecidable(self.why(value))
+        return dims  # type: ignore[return-value]  # elements() has seen that all are numbers
+
+    def extent(self, value: Value, axis: int) -> int:
+        """One axis of the shape; the others need not be known."""
+        dims = self.dims(value)
+        found = dims[axis] if -len(dims) <= axis < len(dims) else None
+        if not isinstance(found, int):
+            raise Undecidable(self.why(value))
+        return found
+
+    def bytes(self, value: Value) -> int:
+        """Size of a tensor in bytes."""
+        self.shape(value)
+        if value.dtype not in BITS:
+            raise Undecidable(f"the size of the elements of {short(value.name)!r} is not known")
+        return size_bytes(value)
+
+    def why(self, value: Value) -> str:
+        """The reason for which a shape is not known."""
+        return self.analysis.unknown.get(value, f"the shape of {short(value.name)!r} is not known")
+
+    def input(self, node: Node, index: int) -> Value:
+        """An input that the operator must have."""
+        value = node.input(index)
+        if value is None:
+            raise Undecidable(f"{node.op} {short(node.label)!r} has no input {index}")
+        return value
+
+    def is_constant(self, value: Value | None) -> bool:
+        """Whether the graph alone determines the value."""
+        return self.analysis.is_constant(value)
+
+    def is_fixed(self, value: Value) -> bool:
+        """Whether a weight is constant; undecidable where it is an initializer that a caller may override."""
+        if self.is_constant(value):
+            return True
+        origin = self.analysis.origin(value)
+        if origin.initializer is not None and origin.is_input:
+            raise Undecidable(f"{short(origin.name)!r} is an initializer and a graph input too, so a caller may override it")
+        return False
+
+    def array(self, value: Value) -> Array:
+        """The value of a small constant tensor."""
+        found = self.analysis.constants.get(value)
+        if found is None:
+            raise Undecidable(f"the value of {short(value.name)!r} is not a small constant")
+        return found
+
+    def axes(self, node: Node) -> tuple[int, ...]:
+        """Axes of a reduction or normalisation, counted from the front, sorted; all of them where none are given."""
+        x = self.input(node, 0)
+        given = node.attributes.get("axes")
+        if given is None and "axis" in (self._schema_attributes(node)):
+            given = (node.attr("axis", -1),)
+        elif given is None and (operand := node.input(1)) is not None:
+            given = tuple(int(a) for a in self.array(operand).reshape(-1))
+        if not given:
+            if node.attr("noop_with_empty_axes", 0):
+                return ()
+            return tuple(range(self.rank(x)))
+        if min(given) < 0 or x.shape is not None:
+            rank = self.rank(x)
+            if not all(-rank <= a < rank for a in given):
+                raise Undecidable(f"{node.op} {short(node.label)!r} names axes {list(given)} of a tensor of rank {rank}")
+            given = tuple(a + rank if a < 0 else a for a in given)
+        return tuple(sorted(set(given)))
+
+    def _schema_attributes(self, node: Node) -> Any:
+        schema = node.graph.model.schema(node)
+        return schema.attributes if schema is not None else node.attributes
+
+    def dtype(self, value: Value) -> str | None:
+        """Name of the element type, None where it is not known or has none."""
+        return DTYPE_NAMES.get(value.dtype)
+
+    def tensor(self, value: Value) -> Tensor:
+        """A value as reports show it."""
+        return Tensor(value.name, value.shape, self.dtype(value))
+
+    def kernel(self, node: Node) -> tuple[int, ...]:
+        """Kernel extents of a convolution or pooling node, from the attribute or else from the weight."""
+        given = node.attributes.get("kernel_shape")
+        if given:
+            return tuple(given)
+        weight = self.input(node, 1)
+        return tuple(self.extent(weight, axis) for axis in range(2, self.rank(weight)))
+
+    def per_axis(self, node: Node, name: str) -> tuple[int, ...]:
+        """An attribute with a number for each axis of the window, such as strides; 1 for each where it is left out."""
+        given = node.attributes.get(name)
+        return tuple(given) if given else (1,) * len(self.kernel(node))
+
+    def reach(self, node: Node) -> tuple[int, ...]:
+        """Extents of the dilated window, (k-1)d+1 along each axis."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel(node), self.per_axis(node, "dilations"), strict=False))
+
+    def operands(self, node: Node) -> list[Value]:
+        """Data operands of a matrix product, without its bias and scales."""
+        return [self.input(node, index) for index in _OPERANDS.get(node.op_type, range(len(node.inputs)))]
+
+    def activations(self, node: Node) -> list[Value]:
+        """Those operands of a matrix product that are not constant."""
+        return [value for value in self.operands(node) if not self.is_fixed(value)]
+
+    def show(self, value: Value) -> str:
+        """A shape for messages, `[1, H, ?]` where it is not wholly known."""
+        if value.shape is None:
+            return "[unknown shape]"
+        return f"[{', '.join('?' if d is None else short(str(d)) for d in value.shape)}]"
+
+
+_OPERANDS = {"MatMul": (0, 1), "Gemm": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "Attention": (0, 1, 2)}
+"""Indices of data operands; all inputs of the operators that are not here."""

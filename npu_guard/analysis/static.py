@@ -1,0 +1,202 @@
+"""What every compiler does before it looks at a graph: constants folded away, operators that do nothing skipped.
+
+No values are computed here, only which tensors are constant and which nodes leave no trace on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+
+from npu_guard.analysis.constants import Constants
+from npu_guard.graph.graph import Node, Value
+from npu_guard.results.findings import Dim
+
+_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor",
+     "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift"}
+)  # fmt: skip
+
+
+def is_constant(value: Value | None, static: set[Value]) -> bool:
+    """Whether the graph alone determines the value. An initializer that a caller may override is not constant."""
+    if value is None:
+        return True
+    if value.producer is None:
+        return value.initializer is not None and not value.is_input
+    return value in static
+
+
+def static_values(nodes: Iterable[Node]) -> set[Value]:
+    """Values that follow from initializers and from shapes alone, in one pass over the nodes in order.
+
+    Shape arithmetic on dynamic extents belongs here too: it runs on numbers that the compiler or the host fixes, never
+    on data.
+    """
+    static: set[Value] = set()
+    for node in nodes:
+        if node.op_type in ("Constant", "Shape", "Size") and not node.domain:
+            constant = True
+        elif not node.inputs or node.subgraphs or node.op_type in _RANDOM:
+            constant = False
+        else:
+            constant = True
+            for value in node.inputs:
+                if (
+                    value is not None
+                    and value not in static
+                    and not (value.producer is None and value.initializer is not None and not value.is_input)
+                ):  # is_constant, spelled out: this line runs once for each edge of the graph
+                    constant = False
+                    break
+        if constant and _is_folded(node):
+            static.update(v for v in node.outputs if v is not None)
+    return static
+
+
+def _is_folded(node: Node) -> bool:
+    """Whether a compiler knows what the operator makes of constants; of foreign ones, those that quantize weights."""
+    if node.domain:
+        return node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    return node.graph.model.schema(node) is not None and not (node.op_type == "Dropout" and node.input(2) is not None)
+
+
+def trains(node: Node, constants: Constants) -> bool | None:
+    """Whether the node does at training what it does not do at inference; None where a computed flag tells."""
+    if node.domain:
+        return False
+    if node.op_type == "Dropout":
+        if "is_test" in node.attributes:  # opsets 1 and 6
+            return not node.attributes["is_test"]
+        mode = node.input(2)
+        value = None if mode is None else constants.get(mode)
+        return bool(value.any()) if value is not None else None if mode is not None else False
+    if node.op_type == "BatchNormalization":
+        statistics = any(v is not None and (v.consumers or v.is_output) for v in node.outputs[1:])
+        return bool(node.attr("training_mode", 0)) or statistics
+    return False
+
+
+def does_nothing(node: Node, constants: Constants) -> bool:
+    """Whether the node passes its first input on unchanged, at inference and for the known shapes."""
+    if node.domain or node.op_type not in _PASSING or not node.inputs or node.inputs[0] is None:
+        return False
+    x, y = node.inputs[0], node.output
+    if node.op_type == "Identity":
+        return True
+    if node.op_type == "Dropout":
+        return trains(node, constants) is False
+    if node.op_type in ("Cast", "CastLike"):
+        return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
+    if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
+        return False
+    if node.op_type == "Transpose":
+        return _keeps_order(x.shape, node.attr("perm"))
+    if node.op_type in ("Resize", "Upsample"):
+        # A crop-and-resize reads a region, so equal extents say nothing there.
+        # And a scale that leaves the extent as it is for lack of room still moves the samples.
+        scales = stated_scales(node, constants)
+        crops = node.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+        return not crops and scales is not None and all(scale == 1 for scale in scales)
+    if node.op_type == "Slice":
+        steps = node.input(4)
+        values = None if steps is None else constants.get(steps)
+        return steps is None or (values is not None and bool((values == 1).all()))
+    if node.op_type == "Pad":
+        given = node.input(1)
+        pads = node.attributes.get("pads") if given is None else constants.get(given)
+        return pads is not None and not np.any(pads)
+    if node.op_type == "Concat":
+        return len(node.inputs) == 1
+    return True  # Reshape, Expand, Squeeze and the like to the shape that is there
+
+
+_PASSING = frozenset(
+    {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
+     "Upsample", "Concat", "Squeeze", "Unsqueeze"}
+)  # fmt: skip
+_REGROUPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+def regroups(node: Node, constants: Constants) -> bool:
+    """Whether a Gather is the second half of a Reshape: it takes all that is there, in order, and gives it other extents.
+
+    Torch exports a strided view as a Reshape to one axis and a Gather with a table. Compilers fold it where the table counts up.
+    """
+    if node.op_type != "Gather" or node.domain or node.inputs[0] is None:
+        return False
+    view = node.inputs[0]
+    before = view.producer
+    if before is None or before.op_type not in _REGROUPING or before.domain or len(view.consumers) > 1 or view.is_output:
+        return False
+    source = before.inputs[0]
+    # Of a Reshape that does nothing itself, this would be the first half.
+    return source is not None and source.shape != view.shape and _takes_all(node, constants)
+
+
+def _takes_all(node: Node, constants: Constants) -> bool:
+    x, table = node.inputs[0], node.input(1)
+    if x is None or table is None or x.shape is None or table.shape is None:
+        return False
+    axis = node.attr("axis", 0)
+    extent = x.shape[axis] if -len(x.shape) <= axis < len(x.shape) else None
+    if not isinstance(extent, int) or math.prod(d if isinstance(d, int) else 0 for d in table.shape) != extent:
+        return False
+    indices = constants.get(table)
+    return indices is not None and np.array_equal(np.where(indices < 0, indices + extent, indices).ravel(), np.arange(extent))
+
+
+def stated_scales(node: Node, constants: Constants) -> list[float] | None:
+    """Scales that a Resize or Upsample states as numbers, none where it states sizes; None where they are computed."""
+    operand = node.input(1 if node.op_type == "Upsample" or len(node.inputs) == 2 else 2)
+    if operand is None:
+        return list(node.attributes.get("scales", ()))
+    array = constants.get(operand)
+    return list(map(float, array.ravel())) if array is not None else [] if operand.shape == (0,) else None
+
+
+def _keeps_order(shape: tuple[Dim, ...], perm: tuple[int, ...] | None) -> bool:
+    order = perm if perm is not None else tuple(reversed(range(len(shape))))
+    moved = [axis for axis in order if shape[axis] != 1]
+    return moved == sorted(moved)
+
+
+_FEW = 16
+"""Inputs of a Sum or Max to look at for each of them; a model with thousands would take the square of that."""
+
+
+def only_broadcasts(node: Node) -> bool:
+    """An Expand whose readers would broadcast to the same shape without it: exporter noise."""
+    if node.op_type != "Expand" or node.domain or node.output.is_output:
+        return False
+    x, y = node.inputs[0], node.output
+    if x is None or x.shape is None or not y.consumers:
+        return False
+    for reader in y.consumers:
+        if reader.op_type not in BROADCASTING or reader.domain or len(reader.inputs) > _FEW:
+            return False
+        shapes = [x.shape if v is y else (None if v is None else v.shape) for v in reader.inputs]
+        if reader.output.shape is None or broadcast(shapes) != reader.output.shape:
+            return False
+    return True
+
+
+def broadcast(shapes: Iterable[tuple[Dim, ...] | None]) -> tuple[Dim, ...] | None:
+    """Multidirectional broadcasting of shapes; None where one is unknown or they do not go together."""
+    result: list[Dim] = []
+    for shape in shapes:
+        if shape is None:
+            return None
+        result = [*[1] * (len(shape) - len(result)), *result]
+        offset = len(result) - len(shape)
+        for axis, extent in enumerate(shape):
+            have = result[offset + axis]
+            if have in (1, extent):
+                result[offset + axis] = extent
+            elif extent != 1:
+                return None
+    return tuple(result)

@@ -1,0 +1,40 @@
+"""What a sliding window does at the border: the padding at each side, whichever way the node spells it."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
+
+
+def padding(node: Node, ctx: Facts) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Pixels before and after each axis of space of a convolution or pooling node. Raises Undecidable.
+
+    An `auto_pad` of SAME and the `output_shape` of ConvTranspose fix the sum of both sides; of an odd sum the larger half
+    goes after the map (before it for SAME_LOWER).
+    """
+    auto, wanted = node.attr("auto_pad", "NOTSET"), node.attributes.get("output_shape")
+    if wanted is None and not auto.startswith("SAME"):
+        given = () if auto == "VALID" else node.attributes.get("pads") or ()
+        half = len(given) // 2
+        return (tuple(given[:half]), tuple(given[half:])) if given else ((0,), (0,))
+    begins, ends = [], []
+    x = ctx.input(node, 0)
+    steps, targets = ctx.per_axis(node, "strides"), wanted or repeat(None)
+    extras = node.attributes.get("output_padding") or repeat(0)
+    for axis, (reach, step, target, extra) in enumerate(zip(ctx.reach(node), steps, targets, extras, strict=False), 2):
+        if node.op_type != "ConvTranspose":
+            extent = ctx.extent(x, axis)
+            total = (-(-extent // step) - 1) * step + reach - extent
+        elif target is None:  # SAME means an output of extent * stride, so the extent cancels out
+            total = reach + extra - step
+        else:
+            total = reach + extra + step * (ctx.extent(x, axis) - 1) - target
+        halves = (max(total, 0) // 2, (max(total, 0) + 1) // 2)
+        begin, end = reversed(halves) if auto == "SAME_LOWER" else halves
+        begins.append(begin)
+        ends.append(end)
+    return tuple(begins), tuple(ends)

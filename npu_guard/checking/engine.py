@@ -1,0 +1,179 @@
+"""Rules x graph x profile. Rules are asked node by node; what they raise stays with them."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.base.errors import ModelError, Undecidable
+from npu_guard.base.limits import exceeded
+from npu_guard.base.text import short
+from npu_guard.checking.context import Context
+from npu_guard.checking.rule import Draft, Rule
+from npu_guard.device import Profile, Requirement
+from npu_guard.device.keys import EVERY
+from npu_guard.graph import origin as places
+from npu_guard.graph.graph import Node, Value
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
+from npu_guard.results.fingerprint import with_fingerprints
+
+
+class Checked(Struct, frozen=True):
+    """What the rules said of one model."""
+
+    findings: tuple[Finding, ...]
+    crashes: tuple[RuleCrash, ...]
+    not_applicable: tuple[str, ...]
+    blocked: frozenset[Node]
+    """Nodes with a finding of severity error that is not suppressed."""
+    asked: tuple[str, ...] = ()
+    """Codes of the rules that ran."""
+    files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """What was looked for in the project: see `places.Asked`."""
+
+
+def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
+    """Ask every selected rule about every node that the device has to run."""
+    ctx = Context(analysis, profile)
+    selected = [r for r in rules if config.selects(r.code, r.name)]
+    wanted = _requirements(profile, {r.code: r for r in selected})
+    spoken = {rule.code for found in wanted.values() for rule, _ in found}
+    own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
+    by_op: dict[str, list[Rule]] = collections.defaultdict(list)
+    for rule in (r for r in own if r.needed(ctx)):
+        for op in rule.ops:
+            by_op[op].append(rule)
+    everywhere = by_op[EVERY]
+    lookup = {op: sorted(found + everywhere, key=lambda r: r.code) for op, found in by_op.items() if op != EVERY}
+
+    run = _Run(ctx, config, root)
+    for value in analysis.model.graph.inputs:
+        if value.initializer is None:
+            for rule in own:
+                run.ask(rule, None, value)
+    for node in analysis.nodes():
+        op, output = node.op, node.output
+        for rule in lookup.get(op, everywhere):
+            run.ask(rule, node, output)
+        if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
+            for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
+                run.require(rule, requirement, node)
+    asked = tuple(r.code for r in selected if r in own or r.code in spoken)
+    left_out = tuple(r.code for r in selected if r.code not in asked)
+    return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
+
+
+def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list[tuple[Rule, Requirement]]]:
+    """The device's limits on single operators, by operator, with the rule that reports each."""
+    wanted: dict[str, list[tuple[Rule, Requirement]]] = collections.defaultdict(list)
+    for requirement in profile.requirements:
+        for op in requirement.ops:
+            rule = rules.get(requirement.code(op))
+            if rule is not None:
+                wanted[op].append((rule, requirement))
+    return dict(wanted)
+
+
+class _Run:
+    """Collects what the rules say; turns drafts into findings."""
+
+    def __init__(self, ctx: Context, config: Config, root: Path | None) -> None:
+        self.ctx = ctx
+        self.config = config
+        self.root = root
+        self.findings: list[Finding] = []
+        self.crashes: list[RuleCrash] = []
+        self.blocked: set[Node] = set()
+        self.files: places.Asked = {}
+        self._remedies: dict[str, Remedy] = {}
+
+    def ask(self, rule: Rule, node: Node | None, value: Value) -> None:
+        drafts: Iterable[Draft]
+        try:
+            drafts = rule.check_input(value, self.ctx) if node is None else rule.check(node, self.ctx)
+            for draft in drafts:
+                self._add(rule, node, value, draft, Outcome.FAIL)
+        except Undecidable as undecidable:
+            draft = Draft(f"cannot tell: {undecidable.reason}", limit=rule.limits[0] if rule.limits else None)
+            self._add(rule, node, value, draft, Outcome.UNDECIDED)
+        except ModelError:
+            raise
+        except Exception as error:  # a bug of ours in one rule must not hide what the others have to say
+            where = node.label if node is not None else value.name
+            self.crashes.append(RuleCrash(rule.code, short(where), f"{type(error).__name__}: {error}"))
+
+    def require(self, rule: Rule, requirement: Requirement, node: Node) -> None:
+        """Ask whether a node keeps to one limit on its operator."""
+        try:
+            breach = requirement.check(node, self.ctx)
+            if breach is not None:
+                draft = Draft(
+                    breach.message, breach.limit, measured=breach.measured, allowed=breach.allowed, severity=breach.severity
+                )
+                self._add(rule, node, node.output, draft, Outcome.FAIL)
+        except Undecidable as undecidable:
+            text = f"cannot tell: {undecidable.reason}"
+            draft = Draft(text, requirement.key, severity=requirement.severity)
+            self._add(rule, node, node.output, draft, Outcome.UNDECIDED)
+        except ModelError:
+            raise
+        except Exception as error:  # as above
+            self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
+
+    def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
+        place = places.place(node) if node is not None else places.input_place(value)
+        profile = self.ctx.profile
+        limit = profile.limits.get(draft.limit) if draft.limit in rule.limits else None
+        severity = (
+            self.config.severity.get(rule.code)
+            or profile.severity.get(rule.code)
+            or draft.severity
+            or (limit.severity if limit is not None else None)
+            or rule.severity
+        )
+        suppressed = self.config.suppression(rule.code, rule.name, place)
+        if node is not None and severity is Severity.ERROR and suppressed is None:
+            self.blocked.add(node)
+        if len(self.findings) >= self.config.limits.findings:
+            have, path = len(self.findings), self.ctx.analysis.model.skeleton.path
+            raise exceeded(path, "findings: more than", have, "findings", have)
+        self.findings.append(
+            Finding(
+                rule=rule.code,
+                name=rule.name,
+                severity=severity,
+                outcome=outcome,
+                place=place,
+                message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else ""),
+                tensor=self.ctx.tensor(draft.value or value),
+                evidence=self._evidence(draft, outcome),
+                source=places.source(node, self.root, self.files) if node is not None else None,
+                remedy=self._remedy(rule),
+                suppressed=suppressed,
+                macs=cost.macs if node is not None and (cost := self.ctx.analysis.costs.get(node)) is not None else 0,
+            )
+        )
+
+    def _remedy(self, rule: Rule) -> Remedy:
+        if rule.code not in self._remedies:
+            self._remedies[rule.code] = Remedy(None, None, rule.section("What to do"))
+        return self._remedies[rule.code]
+
+    def _evidence(self, draft: Draft, outcome: Outcome) -> Evidence | None:
+        if draft.limit is None or draft.measured is None or outcome is Outcome.UNDECIDED:
+            return None
+        allowed = draft.allowed if draft.allowed is not None else self.ctx.limit(draft.limit)
+        return Evidence(draft.limit, draft.measured, allowed)
+
+
+def macs_share(analysis: Analysis, blocked: frozenset[Node]) -> float:
+    """Share of the MACs, in percent, on nodes that no error keeps off the device; 100 where there are none."""
+    costs: Mapping[Node, object] = analysis.costs
+    total = sum(c.macs for c in analysis.costs.values())
+    held = sum(analysis.costs[n].macs for n in blocked if n in costs)
+    return 100.0 if total == 0 and not blocked else 0.0 if total == 0 else 100.0 * (total - held) / total

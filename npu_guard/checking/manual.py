@@ -1,0 +1,117 @@
+"""Pages about rules and profiles, made from what the rules and profiles themselves say. Shown and checked in as docs."""
+
+from __future__ import annotations
+
+import functools
+
+import msgspec
+
+from npu_guard.checking import registry
+from npu_guard.checking.rule import Case, Rule
+from npu_guard.device import LIMITS, Profile, Requirement
+from npu_guard.device.keys import EVERY
+from npu_guard.device.metric import number
+from npu_guard.device.vocabulary import METRICS
+from npu_guard.device.words import show
+
+
+def rule_list() -> str:
+    """One line a rule."""
+    found = registry.rules()
+    width = max(len(r.name) for r in found)
+    return "".join(f"{r.code}  {r.name:<{width}}  {r.severity.value:<7}  {r.summary()}\n" for r in found)
+
+
+def page(rule: Rule) -> str:
+    """The manual page of a rule, in Markdown."""
+    lines = [f"# {rule.code} {rule.name}", "", rule.summary(), ""]
+    lines += [f"Severity: {rule.severity.value}. Operators: {', '.join(rule.ops) if rule.ops != (EVERY,) else 'all'}.", ""]
+    for title in ("What it does", "Why it matters", "What to do"):
+        lines += [f"## {title}", "", rule.section(title), ""]
+    if rule.limits:
+        lines += ["## Limits", ""]
+        for key in rule.limits:
+            lines.append(f"- `{key}`: {LIMITS[key][1]}.")
+            lines += [
+                f"  - {p.name}: {show(p.limits[key].value)} ({p.limits[key].source})" for p in _profiles() if key in p.limits
+            ]
+        lines.append("")
+    if metrics := [name for name, base in METRICS.items() if rule.code in (base.code, *(code for _, code in base.codes))]:
+        words = ", ".join(f"`{name}`" for name in metrics)
+        lines += ["## Metrics", "", f"Reports the limits that a profile sets for single operators on {words}.", ""]
+    lines += ["## Examples", ""]
+    for word, cases in (
+        ("Reported", [c for c in rule.bad if c.expect]),
+        ("Fine", rule.good),
+        ("Cannot tell", [c for c in rule.bad if c.undecided]),
+    ):
+        if cases:
+            lines += _example(word, cases[0])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _example(word: str, case: Case) -> list[str]:
+    title = f" ({case.title})" if case.title else ""
+    limits = ", ".join(
+        [f"{key} = {show(value)}" for key, value in case.limits.items()]
+        + [" ".join(f"{key} = {number(value)}" for key, value in entry.items() if key != "ops") for entry in case.require]
+    )
+    graph = "\n".join(line.strip() if index == 0 else f"    {line.strip()}" for index, line in enumerate(case.graph.splitlines()))
+    said = [f"{output}: {measured}" for output, measured in case.expect if measured is not None]
+    head = f"{word}{title}" + (f", with {limits}" if limits else "") + (f"; measured {', '.join(said)}" if said else "")
+    return [f"{head}:", "", "```", graph, "```", ""]
+
+
+def profile_list() -> str:
+    """One line a device; those that share a file are named with it."""
+    found = [registry.profile(name) for name in registry.profile_names()]
+    width = max(len(p.name) for p in found)
+    return "".join(
+        f"{p.name:<{width}}  {p.title}: {len(p.limits) + len(p.requirements)} limits, {len(p.operators)} operators\n"
+        for p in found
+    )
+
+
+def profile_page(profile: Profile) -> str:
+    """A profile as a page: every limit and every operator with its source."""
+    lines = [f"# {profile.name}", "", f"{profile.title}. Source: {profile.source}.", ""]
+    if profile.toolchain is not None:
+        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + ".", ""]
+    lines += [f"{note}\n" for note in profile.notes]
+    if profile.variants:
+        lines += ["## Devices", "", "| profile | device |", "|---|---|"]
+        lines += [f"| `{profile.name}:{name}` | {title} |" for name, title in profile.variants.items()]
+        lines.append("")
+    lines += ["## Limits", "", "| limit | value | source | note |", "|---|---|---|---|"]
+    lines += [f"| {key} | {show(limit.value)} | {limit.source} | {limit.note} |" for key, limit in sorted(profile.limits.items())]
+    if profile.requirements:
+        lines += ["", "## Limits of single operators", ""]
+        lines += ["| operators | limit | beyond it | rule | source | note |", "|---|---|---|---|---|---|"]
+        lines += [_requirement(r) for r in profile.requirements]
+    lines += ["", "## Operators", "", "| operators | status | source |", "|---|---|---|"]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, op in profile.operators.items():
+        detail = op.status + (f": {op.reason}" if op.reason else "") + (f", only over {op.only}" if op.only else "")
+        detail += "" if op.certain else " (uncertain)"
+        groups.setdefault((detail, op.source), []).append(name)
+    lines += [f"| {', '.join(names)} | {detail} | {source} |" for (detail, source), names in groups.items()]
+    if profile.partition is not None:
+        costs = {k: v for k, v in msgspec.structs.asdict(profile.partition).items() if v is not None}
+        lines += ["", "Partitions are judged with " + ", ".join(f"{key} = {value:g}" for key, value in costs.items()) + "."]
+    if profile.unlisted is not None:
+        lines += ["", f"Operators that are not in the table are refused: {profile.unlisted.reason}."]
+    else:
+        lines += ["", "Operators that are not in the table are reported as not documented."]
+    return "\n".join(lines) + "\n"
+
+
+def _requirement(requirement: Requirement) -> str:
+    beyond = requirement.consequence + ("" if requirement.certainty == "documented" else f" ({requirement.certainty})")
+    code = "/".join(dict.fromkeys(requirement.code(op) for op in requirement.ops))
+    note = "; ".join(filter(None, (f"{', '.join(requirement.variants)} only" if requirement.variants else "", requirement.note)))
+    return f"| {requirement.applies_to} | {requirement.allowed} | {beyond} | {code} | {requirement.source} | {note} |"
+
+
+@functools.cache
+def _profiles() -> list[Profile]:
+    return [registry.device_file(name) for name in registry.profile_files()]

@@ -1,0 +1,125 @@
+"""Discover the packs: one file, one member. No list to keep."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import npu_guard
+from npu_guard.base.errors import UsageError
+from npu_guard.checking.rule import Rule
+from npu_guard.device.keys import suggest
+from npu_guard.results.findings import Report
+
+if TYPE_CHECKING:
+    from npu_guard.device import Profile
+
+
+def pack(name: str) -> Path:
+    """Folder of a pack: inside the package in a wheel, beside it in a checkout."""
+    for root in npu_guard.__path__:
+        folder = Path(root) / name
+        if os.path.isdir(folder):
+            return folder
+    raise RuntimeError(f"the pack {name!r} is missing from this installation of npu-guard")
+
+
+def members(name: str) -> Iterator[str]:
+    """Module names of a pack's members, sorted."""
+    for file in sorted(pack(name).glob("*.py")):
+        if not file.stem.startswith("_"):
+            yield file.stem
+
+
+@functools.cache
+def rules() -> tuple[Rule, ...]:
+    """One instance of every rule, sorted by code."""
+    found = []
+    for name in members("rules"):
+        module = importlib.import_module(f"npu_guard.rules.{name}")
+        for member in vars(module).values():
+            if isinstance(member, type) and issubclass(member, Rule) and member.__module__ == module.__name__:
+                found.append(member())
+    return tuple(sorted(found, key=lambda rule: rule.code))
+
+
+def rule(code: str) -> Rule:
+    """A rule by code or name. Raises UsageError."""
+    for candidate in rules():
+        if code.upper() == candidate.code or code == candidate.name:
+            return candidate
+    raise UsageError(f"no rule {code!r}{suggest(code, [n for r in rules() for n in (r.code, r.name)])}")
+
+
+def profile_files() -> dict[str, Path]:
+    """Files of the shipped profiles by name."""
+    return {file.stem: file for file in sorted((pack("rules") / "profiles").glob("*.toml"))}
+
+
+def profile(name: str) -> Profile:
+    """One device: a shipped profile by name, or one by the path of its TOML file; `name:variant` where a file has several.
+
+    Raises UsageError.
+    """
+    found = device_file(name)
+    if found.variants:
+        choices = " or ".join(f"'{name}:{variant}'" for variant in found.variants)
+        raise UsageError(f"profile {name} describes several devices; choose {choices}")
+    return found
+
+
+def device_file(name: str) -> Profile:
+    """As `profile`, but a file that describes several devices may be named without one of them. Raises UsageError."""
+    from npu_guard.device import load_profile  # settings alone do without onnx
+
+    known = profile_files()
+    base, _, variant = name.rpartition(":") if not name.endswith(".toml") else (name, "", "")
+    base = base or name
+    if base not in known and not base.endswith(".toml"):
+        raise UsageError(
+            f"no profile {base!r}{suggest(base, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
+        )
+    found = load_profile(known.get(base) or Path(base), known, variant if base != name else None)
+    codes = [r.code for r in rules()]
+    for code in found.severity:
+        if code not in codes:
+            raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")
+    return found
+
+
+def profile_names() -> list[str]:
+    """Names of all shipped devices, those with variants as `name:variant`."""
+    found = ((name, device_file(name).variants) for name in profile_files())
+    return [each for name, variants in found for each in ([f"{name}:{v}" for v in variants] or [name])]
+
+
+class Renderer(Protocol):
+    """What a module in `reports/` offers as `render`."""
+
+    def __call__(self, report: Report, *, color: bool) -> str:
+        """The whole report as text."""
+
+
+def renderer(name: str) -> Renderer:
+    """The `render` function of an output format."""
+    render: Renderer = importlib.import_module(f"npu_guard.reports.{name}").render
+    return render
+
+
+def shows_hashes(name: str) -> bool:
+    """Whether an output format has a place for the SHA-256 of a model, which costs reading the whole file."""
+    return bool(getattr(importlib.import_module(f"npu_guard.reports.{name}"), "HASHES", False))
+
+
+def shows_remedies(name: str) -> bool:
+    """Whether an output format says which substitution would remove a finding, which costs looking for it."""
+    return bool(getattr(importlib.import_module(f"npu_guard.reports.{name}"), "REMEDIES", False))
+
+
+def shows_layers(name: str) -> bool:
+    """Whether an output format shows every operator, not only those with findings."""
+    return bool(getattr(importlib.import_module(f"npu_guard.reports.{name}"), "LAYERS", False))

@@ -1,0 +1,235 @@
+"""A device as rules see it, put together from its file and those that it extends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from npu_guard.base.errors import UsageError
+from npu_guard.device.file import Coverage, ProfileFile, RequirementEntry, Scope, Toolchain, Unlisted, flat_conditions, read
+from npu_guard.device.keys import LIMITS, convert, limit_value, suggest
+from npu_guard.device.partition import Given
+from npu_guard.device.predicate import Clause, Predicate, bounds, clause
+from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
+from npu_guard.results.findings import Severity
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A device's limit with its source."""
+
+    key: str
+    value: Any
+    source: str
+    note: str = ""
+    consequence: str = ""
+    certain: bool = True
+    variants: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity | None:
+        """How much it matters to be beyond it, None where the rule says so."""
+        return severity_of(self.consequence or "compile-error", self.certain) if self.consequence or not self.certain else None
+
+    @property
+    def beyond(self) -> str:
+        """What becomes of a node beyond it, as the end of a message."""
+        words = f"; {CONSEQUENCES[self.consequence][0]}" if self.consequence else ""
+        return words if self.certain else f"{words} (uncertain)"
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """What a device's documents say of an operator: `supported`, `refused`, or `judged` by a rule of its own."""
+
+    status: str
+    source: str
+    reason: str = ""
+    only: Scope | None = None
+    consequence: str = "compile-error"
+    certain: bool = True
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """One device."""
+
+    name: str
+    title: str
+    source: str
+    notes: tuple[str, ...]
+    limits: Mapping[str, Limit]
+    operators: Mapping[str, Operator]
+    severity: Mapping[str, Severity]
+    requirements: tuple[Requirement, ...] = ()
+    """Limits of single operators."""
+    unlisted: Unlisted | None = None
+    toolchain: Toolchain | None = None
+    variants: Mapping[str, str] = {}
+    """Devices of the file, by name, where none of them was chosen; limits then hold for one of them at least."""
+    coverage: Coverage | None = None
+    partition: Given | None = None
+
+    def limit(self, key: str) -> Any:
+        """The value of a limit, None where the device sets none."""
+        assert key in LIMITS, key  # no rule reads a key that no profile could set
+        found = self.limits.get(key)
+        return None if found is None else found.value
+
+
+def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None) -> Profile:
+    """Read a profile and those that it extends; `known` maps names to files. Raises UsageError.
+
+    Of a file with variants, the limits of one of them; of all of them where `variant` is None.
+    """
+    chain = _chain(path, known)
+    last = chain[-1]
+    variants = next((f.variants for f in reversed(chain) if f.variants), {})
+    if variant is not None and variant not in variants:
+        there = f"; it has {', '.join(variants)}" if variants else ""
+        raise UsageError(f"profile {last.name} has no variant {variant!r}{suggest(variant, variants) or there}")
+    return _Merger(path.name, chain, variants, variant).profile()
+
+
+def _chain(path: Path, known: Mapping[str, Path]) -> list[ProfileFile]:
+    """The file and what it extends, first the one that extends nothing."""
+    files: list[ProfileFile] = []
+    where = path
+    while True:
+        file = read(where)
+        if file.name in (f.name for f in files):
+            raise UsageError(f"profile {where.name}: extends itself by way of {' -> '.join(f.name for f in files)}")
+        files.append(file)
+        if not file.extends:
+            return files[::-1]
+        if file.extends not in known:
+            raise UsageError(f"profile {where.name}: extends {file.extends!r}, which is no profile{suggest(file.extends, known)}")
+        where = known[file.extends]
+
+
+class _Merger:
+    def __init__(self, file_name: str, chain: list[ProfileFile], variants: Mapping[str, str], variant: str | None) -> None:
+        self.where = f"profile {file_name}"
+        self.chain = chain
+        self.variants = variants
+        self.variant = variant
+        self.toolchain = next((f.toolchain for f in reversed(chain) if f.toolchain), None)
+
+    def profile(self) -> Profile:
+        """All files of the chain, later ones over earlier ones."""
+        last = self.chain[-1]
+        limits: dict[str, Limit] = {}
+        operators: dict[str, Operator] = {}
+        severity: dict[str, Severity] = {}
+        requirements: list[Requirement] = []
+        for file in self.chain:
+            for name in file.without:
+                left = {r.id for r in requirements} | set(limits)
+                if name not in left:
+                    raise UsageError(f"{self.where}: leaves out {name!r}, which it does not inherit{suggest(name, left)}")
+                limits.pop(name, None)
+                requirements = [r for r in requirements if r.id != name]
+            self._limits(file, limits)
+            mine = [r for i, entry in enumerate(file.limit, 1) for r in self._requirements(i, entry, file)]
+            replaced = {r.id for r in mine if r.id}
+            requirements = [r for r in requirements if r.id not in replaced] + mine
+            self._operators(file, operators)
+            severity |= {code: Severity(word) for code, word in file.severity.items()}
+        title = last.title if self.variant is None else self.variants[self.variant]
+        return Profile(
+            last.name if self.variant is None else f"{last.name}:{self.variant}",
+            title, last.source, tuple(n for f in self.chain for n in f.notes), limits, operators, severity,
+            tuple(requirements), next((f.unlisted for f in reversed(self.chain) if f.unlisted), None), self.toolchain,
+            self.variants if self.variant is None else {}, last.coverage,
+            next((f.partition for f in reversed(self.chain) if f.partition), None),
+        )  # fmt: skip
+
+    def _limits(self, file: ProfileFile, limits: dict[str, Limit]) -> None:
+        for key, entry in file.limits.items():
+            value = limit_value(self.where, key, entry.value)
+            if self._chosen(entry.variants, f"limit {key!r}"):
+                limits[key] = Limit(
+                    key, value, entry.source or file.source, entry.note, entry.consequence or "",
+                    entry.certainty != "uncertain", entry.variants,
+                )  # fmt: skip
+
+    def _operators(self, file: ProfileFile, operators: dict[str, Operator]) -> None:
+        for group in file.operators:
+            if not self._chosen(group.variants, "[[operators]]") or not self._current(group.toolchain, "[[operators]]"):
+                continue
+            for op in group.names:
+                operators[op] = Operator(
+                    group.status, group.source or file.source, group.reason, group.only, group.consequence,
+                    group.certainty != "uncertain",
+                )  # fmt: skip
+
+    def _requirements(self, index: int, entry: RequirementEntry, file: ProfileFile) -> Iterable[Requirement]:
+        where = f"[[limit]] {index} ({entry.id or entry.metric or 'constant'})"
+        found = requirements(f"{self.where}, {where}", entry, file.source)
+        if self._chosen(entry.variants, where) and self._current(entry.toolchain, where):
+            return found
+        return ()
+
+    def _chosen(self, variants: tuple[str, ...], where: str) -> bool:
+        for name in variants:
+            if name not in self.variants:
+                raise UsageError(f"{self.where}, {where}: no variant {name!r}{suggest(name, self.variants)}")
+        return not variants or self.variant is None or self.variant in variants
+
+    def _current(self, versions: str, where: str) -> bool:
+        if not versions:
+            return True
+        if self.toolchain is None or not self.toolchain.version:
+            raise UsageError(f"{self.where}, {where}: toolchain = {versions!r} needs a [toolchain] with a version")
+        return all(_holds(part, self.toolchain.version, f"{self.where}, {where}") for part in versions.split(","))
+
+
+def requirements(where: str, data: Mapping[str, Any] | RequirementEntry, source: str) -> tuple[Requirement, ...]:
+    """The requirements of one `[[limit]]`, as a file or an example writes it. Raises UsageError."""
+    entry = data if isinstance(data, RequirementEntry) else convert(flat_conditions(data), RequirementEntry, where)
+    given = bounds(entry)
+    ways = [bool(given), bool(entry.any_of), bool(entry.constant)]
+    if sum(ways) != 1 or bool(entry.metric) == bool(entry.constant):
+        raise UsageError(f"{where}: give 'metric' with a bound such as max, 'metric' with 'any_of', or 'constant'")
+    if not entry.ops:
+        raise UsageError(f"{where}: 'ops' is empty; \"*\" means all operators")
+    when = _clauses(entry.when, f"{where}, when")
+    alternatives = tuple(_clauses(a, f"{where}, any_of") for a in entry.any_of)
+    if entry.constant:
+        clauses = [clause(f"constant.{name}", True, where) for name in entry.constant]
+    elif alternatives:
+        clauses = [Clause(clause(entry.metric, True, where).metric, ())]
+    else:
+        plain = Predicate(**{f: getattr(entry, f) for f in Predicate.__struct_fields__})
+        clauses = [clause(entry.metric, plain, where)]
+    return tuple(
+        Requirement(
+            entry.ops, c, entry.source or source, when, alternatives, entry.consequence, entry.certainty,
+            entry.note, entry.id, entry.variants,
+        )
+        for c in clauses
+    )  # fmt: skip
+
+
+def _clauses(table: Mapping[str, Any], where: str) -> tuple[Clause, ...]:
+    return tuple(clause(name, condition, where) for name, condition in table.items())
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b,
+}  # fmt: skip
+
+
+def _holds(comparison: str, version: str, where: str) -> bool:
+    found = re.fullmatch(r"\s*(<=|>=|==|!=|<|>)\s*(\d+(?:\.\d+)*)\s*", comparison)
+    if found is None:
+        raise UsageError(f"{where}: toolchain is {comparison!r}; it must be written as in '>=4.5, <5'")
+    length = max(version.count("."), found[2].count(".")) + 1
+    return _COMPARE[found[1]](_version(version, length), _version(found[2], length))
+
+
+def _version(text: str, length: int) -> tuple[int, ...]:
+    numbers = [int(n) for n in re.findall(r"\d+", text)][:length]
+    return tuple(numbers + [0] * (length - len(numbers)))

@@ -1,0 +1,89 @@
+"""Limits of a device as a whole, one key each, and the checks on what a file says.
+
+Limits of single operators are written with metrics (`metric.py`). Every key here is read by a rule.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from npu_guard.base.errors import UsageError
+
+LIMITS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "conv.kernel_max": (int, "longest axis of a convolution kernel, in taps, dilation not counted"),
+    "conv.dilated_extent_max": (int, "longest reach of a convolution kernel, (k-1)d+1 pixels"),
+    "conv.stride_max": (int, "largest stride of a convolution"),
+    "conv.group_max": (int, "largest group count of a convolution that is not depthwise"),
+    "conv.group_channels_multiple": (int, "channels per group, in and out, of a convolution that is not depthwise"),
+    "conv.rank": (list, "ranks of a convolution's input tensor"),
+    "conv.constant_weights": (bool, "whether a convolution's weights must be constant"),
+    "pool.window_max": (int, "longest axis of a pooling window that is not global"),
+    "pool.stride_max": (int, "largest stride of a pooling window"),
+    "pad.max": (int, "largest padding at one side of a convolution or pooling window"),
+    "pad.modes": (list, "modes of the Pad operator"),
+    "reduce.axes": (list, "sets of axes that may be reduced together; an extent of 1 does not count"),
+    "reduce.max_channels": (int, "channels that ReduceMax may reduce"),
+    "channels.multiple_of": (int, "output channels of Conv, ConvTranspose and Gemm"),
+    "tensor.rank_max": (int, "rank of an activation"),
+    "tensor.static_shape": (bool, "whether every extent but the batch must be known at compile time"),
+    "tensor.dtypes": (list, "element types of activations"),
+    "tensor.bytes_max": (int, "size of one activation in bytes, in the element type of the model"),
+    "layout.rearrange": (bool, "whether the device can move data between channels and space (Reshape, Transpose)"),
+    "layout.vectors": (bool, "whether the device runs [B, C] vectors (Flatten and Gemm at the tail)"),
+    "matmul.spatial": (bool, "whether the device multiplies activations, or tokens by weights"),
+    "attention.node_budget": (int, "operators that may take the place of one attention where it is written out exactly"),
+    "resize": (list, "forms of Resize: mode, scales (a list, or 'integer'), coordinate transformations"),
+}
+"""Key: (type of the value, what it limits). A limit that a profile does not set is no limit."""
+
+
+class ResizeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One form of Resize that a device has. `scales` are the same in height and width."""
+
+    mode: str
+    scales: tuple[float, ...] | Literal["integer"]
+    transforms: tuple[str, ...] = ()
+
+
+def limit_value(where: str, key: str, value: Any) -> Any:
+    """A limit as rules read it, from what TOML or an example says; `where` is for messages. Raises UsageError."""
+    if key not in LIMITS:
+        raise UsageError(f"{where}: unknown limit {key!r}{suggest(key, LIMITS)}")
+    wanted: Any = LIMITS[key][0]
+    if not isinstance(value, wanted) or (wanted is int and (isinstance(value, bool) or value < 1)):
+        words = {int: "a whole number of at least 1", list: "a list", bool: "true or false"}
+        raise UsageError(f"{where}: limit {key!r} is {value!r}; it must be {words[wanted]}")
+    if key == "resize":
+        return tuple(convert(v, ResizeForm, f"{where}, limit 'resize'") for v in value)
+    if key == "reduce.axes":
+        return tuple(tuple(convert(v, list[int], f"{where}, limit {key!r}")) for v in value)
+    if wanted is list:
+        return tuple(convert(value, list[int] if key == "conv.rank" else list[str], f"{where}, limit {key!r}"))
+    return value
+
+
+def convert(data: Any, kind: type, where: str) -> Any:
+    """msgspec's validation with our one-sentence errors and a suggestion for unknown keys."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        message = str(error).replace("Object contains unknown field ", "unknown key ")
+        message = message.replace("`", "'").replace(" - at '$", " at '")
+        if message.startswith("unknown key") and issubclass(kind, msgspec.Struct):
+            unknown = message.split("'")[1]
+            message += suggest(unknown, [f.encode_name for f in msgspec.structs.fields(kind)])
+        raise UsageError(f"{where}: {message}") from None
+
+
+def suggest(word: str, known: Any) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    import difflib  # for those who mistype; the others start faster without
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+EVERY = "*"
+"""In `Rule.ops`: all operators."""

@@ -1,0 +1,169 @@
+"""What can be measured at a window or a layer with channels. Each function answers or raises Undecidable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from npu_guard.analysis.window import padding
+from npu_guard.base.errors import Undecidable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node, Value
+
+GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+
+
+class Measured(Struct, frozen=True):
+    """Numbers or words, one for each axis, side or tensor; None where the graph does not tell, and then why.
+
+    No values at all mean that the node has no such thing, and that no limit on it is exceeded. `rank` is set for axes, so
+    that a limit may count them from the end.
+    """
+
+    values: tuple[Any, ...]
+    why: str = ""
+    rank: int = 0
+
+
+NOTHING = Measured(())
+
+
+def kernel(node: Node, ctx: Facts) -> Measured:
+    """Extents of the window; of a global pool, those of the map."""
+    return spatial(node, ctx) if node.op_type in GLOBAL_POOLS else Measured(ctx.kernel(node))
+
+
+def dilated_kernel(node: Node, ctx: Facts) -> Measured:
+    """Extents of the window with its dilation, (k-1)d+1."""
+    return spatial(node, ctx) if node.op_type in GLOBAL_POOLS else Measured(ctx.reach(node))
+
+
+def stride(node: Node, ctx: Facts) -> Measured:
+    """Strides; 1 where they are left out."""
+    return Measured(tuple(node.attributes.get("strides") or _ones(node, ctx)))
+
+
+def dilation(node: Node, ctx: Facts) -> Measured:
+    """Dilations; 1 where they are left out."""
+    return Measured(tuple(node.attributes.get("dilations") or _ones(node, ctx)))
+
+
+def _ones(node: Node, ctx: Facts) -> tuple[int, ...]:
+    """A 1 for each axis of space, so that a limit on pairs such as (1, 1) is met; one where the rank is not known."""
+    try:
+        return (1,) * max(1, ctx.rank(ctx.input(node, 0)) - 2)
+    except Undecidable:
+        return (1,)
+
+
+def pads(node: Node, ctx: Facts) -> Measured:
+    """Padding before each axis, then after each: of space at a window, of all axes at a Pad."""
+    if node.op_type != "Pad":
+        before, after = padding(node, ctx)
+        return Measured((*before, *after))
+    given = node.attributes.get("pads") or node.attributes.get("paddings")
+    if given is None:
+        given = tuple(int(p) for p in ctx.array(ctx.input(node, 1)).reshape(-1))
+    return Measured(tuple(given))
+
+
+def group(node: Node, ctx: Facts) -> Measured:
+    """Number of groups."""
+    return Measured((node.attr("group", 1),))
+
+
+def group_channels(node: Node, ctx: Facts) -> Measured:
+    """Channels of each group, going in and coming out."""
+    groups = node.attr("group", 1)
+    return Measured((_channels_in(node, ctx) // groups, _channels_out(node, ctx) // groups))
+
+
+def filter_channels(node: Node, ctx: Facts) -> Measured:
+    """Input channels of one filter, those of its group."""
+    return Measured((_channels_in(node, ctx) // node.attr("group", 1),))
+
+
+def depthwise(node: Node, ctx: Facts) -> Measured:
+    """Whether each group has one input channel."""
+    groups = node.attr("group", 1)
+    return Measured((groups > 1 and _channels_in(node, ctx) == groups,))
+
+
+def grouped(node: Node, ctx: Facts) -> Measured:
+    """Whether there are groups of several input channels."""
+    groups = node.attr("group", 1)
+    return Measured((groups > 1 and _channels_in(node, ctx) != groups,))
+
+
+def pointwise(node: Node, ctx: Facts) -> Measured:
+    """Whether the kernel is 1 along every axis."""
+    return Measured((set(ctx.kernel(node)) == {1},))
+
+
+def dilated(node: Node, ctx: Facts) -> Measured:
+    """Whether a dilation is over 1."""
+    return Measured((max(dilation(node, ctx).values) > 1,))
+
+
+def padded(node: Node, ctx: Facts) -> Measured:
+    """Whether there is any padding."""
+    return Measured((max(pads(node, ctx).values, default=0) > 0,))
+
+
+def channels_in(node: Node, ctx: Facts) -> Measured:
+    """Channels going in: of the weight at a convolution or Gemm, else axis 1 of the first input."""
+    return Measured((_channels_in(node, ctx),))
+
+
+def channels_out(node: Node, ctx: Facts) -> Measured:
+    """Channels coming out: of the weight at a convolution or Gemm, else axis 1 of the output."""
+    return Measured((_channels_out(node, ctx),))
+
+
+def channels(node: Node, ctx: Facts) -> Measured:
+    """Channels going in and coming out."""
+    return Measured((_channels_in(node, ctx), _channels_out(node, ctx)))
+
+
+def _channels_in(node: Node, ctx: Facts) -> int:
+    if node.op_type in ("Conv", "ConvTranspose"):
+        axis = 0 if node.op_type == "ConvTranspose" else 1
+        return ctx.extent(ctx.input(node, 1), axis) * (node.attr("group", 1) if axis else 1)
+    if node.op_type == "Gemm":
+        return ctx.extent(ctx.input(node, 0), 0 if node.attr("transA", 0) else 1)
+    if node.op_type == "MatMul":
+        return ctx.extent(ctx.input(node, 0), -1)
+    return ctx.extent(ctx.input(node, 0), 1)
+
+
+def _channels_out(node: Node, ctx: Facts) -> int:
+    if node.op_type in ("Conv", "ConvTranspose"):
+        axis = 1 if node.op_type == "ConvTranspose" else 0
+        return ctx.extent(ctx.input(node, 1), axis) * (node.attr("group", 1) if axis else 1)
+    if node.op_type == "Gemm":
+        return ctx.extent(ctx.input(node, 1), 0 if node.attr("transB", 0) else 1)
+    if node.op_type == "MatMul":
+        return ctx.extent(ctx.input(node, 1), -1)
+    return ctx.extent(node.output, 1)
+
+
+def spatial(node: Node, ctx: Facts) -> Measured:
+    """Extents of the first input's axes of space."""
+    x = ctx.input(node, 0)
+    return extents(ctx.dims(x)[2:], x, ctx)
+
+
+def output_spatial(node: Node, ctx: Facts) -> Measured:
+    """Extents of the output's axes of space."""
+    return extents(ctx.dims(node.output)[2:], node.output, ctx)
+
+
+def extents(dims: Iterable[Any], where: Value, ctx: Facts) -> Measured:
+    """A part of a tensor's shape, with the reason where it is not wholly known."""
+    values = tuple(d if isinstance(d, int) else None for d in dims)
+    return Measured(values, ctx.why(where) if None in values else "")

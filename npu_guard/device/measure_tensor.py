@@ -1,0 +1,187 @@
+"""What can be measured at any operator: extents, axes, inputs, attributes. Each function answers or raises Undecidable."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import onnx
+
+from npu_guard.analysis.resize import scales
+from npu_guard.base.errors import Undecidable
+from npu_guard.device.measure import Measured, channels_in, extents, pads
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node, Value
+
+
+def batch(node: Node, ctx: Facts) -> Measured:
+    """Axis 0 of the first input; the analysis takes one that is left open as 1."""
+    x = ctx.input(node, 0)
+    return extents(ctx.dims(x)[:1], x, ctx)
+
+
+def reduce_size(node: Node, ctx: Facts) -> Measured:
+    """Extents over which a reduction, normalisation or softmax runs; of a matrix product, the length of its sums."""
+    if node.op_type in ("MatMul", "Gemm"):
+        return channels_in(node, ctx)
+    x = ctx.input(node, 0)
+    dims = ctx.dims(x)
+    return extents([dims[a] for a in axes(node, ctx).values], x, ctx)
+
+
+def axes(node: Node, ctx: Facts) -> Measured:
+    """Axes over which the operator works, counted from the front.
+
+    Of Resize, Slice and Pad those that change; of LayerNormalization its axis and all behind it.
+    """
+    rank = ctx.rank(ctx.input(node, 0))
+    if node.op_type in ("Resize", "Upsample"):
+        return Measured(tuple(i for i, s in enumerate(scales(node, ctx)) if s != 1), rank=rank)
+    if node.op_type == "Pad":
+        sides = pads(node, ctx).values
+        named = node.input(3)
+        order = [int(a) % rank for a in ctx.array(named).reshape(-1)] if named is not None else list(range(rank))
+        half = len(sides) // 2
+        return Measured(tuple(sorted(a for a, p, q in zip(order, sides[:half], sides[half:], strict=False) if p or q)), rank=rank)
+    if node.op_type == "Slice":
+        before, after = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
+        return Measured(tuple(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), rank=rank)
+    if node.op_type in _ONE_AXIS:
+        found = node.attr("axis", _ONE_AXIS[node.op_type]) % rank if rank else 0
+        return Measured(tuple(range(found, rank)) if node.op_type == "LayerNormalization" else (found,), rank=rank)
+    return Measured(ctx.axes(node), rank=rank)
+
+
+_ONE_AXIS = {
+    "Concat": 0, "Split": 0, "Gather": 0, "GatherElements": 0, "ScatterElements": 0, "LayerNormalization": -1, "TopK": -1,
+    "QuantizeLinear": 1, "DequantizeLinear": 1, "Softmax": -1, "LogSoftmax": -1, "ArgMax": 0, "ArgMin": 0, "Flatten": 1,
+    "LpNormalization": -1,
+}  # fmt: skip
+"""Operators with one axis, and the default that holds where the schema states none."""
+
+
+def perm(node: Node, ctx: Facts) -> Measured:
+    """The permutation of Transpose."""
+    rank = ctx.rank(ctx.input(node, 0))
+    return Measured(tuple(node.attributes.get("perm") or reversed(range(rank))))
+
+
+def scale(node: Node, ctx: Facts) -> Measured:
+    """Scales along the axes of space."""
+    return Measured(scales(node, ctx)[2:])
+
+
+def parts(node: Node, ctx: Facts) -> Measured:
+    """Extents of the outputs of Split along its axis."""
+    axis = axes(node, ctx).values[0]
+    return Measured(tuple(ctx.extent(v, axis) for v in node.outputs if v is not None))
+
+
+def inputs(node: Node, ctx: Facts) -> Measured:
+    """Number of inputs that are not left out."""
+    return Measured((sum(v is not None for v in node.inputs),))
+
+
+def outputs(node: Node, ctx: Facts) -> Measured:
+    """Number of outputs that are not left out."""
+    return Measured((sum(v is not None and bool(v.name) for v in node.outputs),))
+
+
+def rank(node: Node, ctx: Facts, name: str = "") -> Measured:
+    """Rank of each input that is not constant, or of the named one."""
+    return Measured(tuple(ctx.rank(v) for v in _inputs(node, ctx, name)))
+
+
+def output_rank(node: Node, ctx: Facts) -> Measured:
+    """Rank of the output."""
+    return Measured((ctx.rank(node.output),))
+
+
+def nonsingleton_rank(node: Node, ctx: Facts) -> Measured:
+    """Number of extents over 1, of each input that is not constant."""
+    return Measured(tuple(sum(d != 1 for d in ctx.shape(v)) for v in _inputs(node, ctx, "")))
+
+
+def extent(node: Node, ctx: Facts, name: str = "") -> Measured:
+    """Every extent but the batch of what goes in and comes out, or of the named input (its batch too)."""
+    values = _inputs(node, ctx, name)
+    if name:
+        return extents([d for v in values for d in ctx.dims(v)], values[0] if values else node.output, ctx)
+    values.append(node.output)
+    unknown = next((v for v in values if not all(isinstance(d, int) for d in ctx.dims(v)[1:])), node.output)
+    return extents([d for v in values for d in ctx.dims(v)[1:]], unknown, ctx)
+
+
+def elements(node: Node, ctx: Facts, name: str = "") -> Measured:
+    """Elements of one sample, of each tensor that goes in or comes out; or all elements of the named input."""
+    found = []
+    for value in _inputs(node, ctx, name) if name else [*_inputs(node, ctx, ""), node.output]:
+        count = 1
+        for axis in range(0 if name else 1, ctx.rank(value)):
+            count *= ctx.extent(value, axis)
+        found.append(count)
+    return Measured(tuple(found))
+
+
+def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
+    """Element types of what goes in and comes out, or of the named input."""
+    values = _inputs(node, ctx, name) if name else [*_inputs(node, ctx, ""), node.output]
+    found = tuple(ctx.dtype(v) for v in values)
+    unknown = [v.name for v, dtype in zip(values, found, strict=True) if dtype is None]
+    return Measured(found, f"the element type of {unknown[0]!r} is not known" if unknown else "")
+
+
+def constant(node: Node, ctx: Facts, name: str) -> Measured:
+    """Whether the named input is constant."""
+    index = formal_index(node.op_type, name)
+    value = node.input(index) if index is not None else None
+    return Measured(() if value is None else (ctx.is_fixed(value),))
+
+
+def value(node: Node, ctx: Facts, name: str) -> Measured:
+    """The numbers of a small constant input, or of the attribute that it was in older operator sets."""
+    index = formal_index(node.op_type, name)
+    operand = node.input(index) if index is not None else None
+    if operand is None:
+        return attribute(node, ctx, name) if name in node.attributes else Measured(())
+    if not ctx.is_fixed(operand):
+        raise Undecidable(f"the input {name!r} is not constant")
+    return Measured(tuple(ctx.array(operand).reshape(-1).tolist()))
+
+
+_OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+"""What Upsample and the first Resize always do."""
+
+
+def attribute(node: Node, ctx: Facts, name: str) -> Measured:
+    """An attribute, ONNX's default where it is left out."""
+    found = node.attr(name, _OLD.get(name) if node.op_type in ("Resize", "Upsample") else None)
+    if node.op_type == "Upsample" and name == "mode":
+        found = found.removeprefix("bi")
+    return Measured(() if found is None else found if isinstance(found, tuple) else (found,))
+
+
+def _inputs(node: Node, ctx: Facts, name: str) -> list[Value]:
+    if name:
+        index = formal_index(node.op_type, name)
+        found = node.input(index) if index is not None else None
+        return [] if found is None else [found]
+    return [v for v in node.inputs if v is not None and not ctx.is_constant(v)]
+
+
+@functools.cache
+def formal_inputs(op: str) -> tuple[str, ...]:
+    """Names that ONNX gives to the inputs of an operator, in order; none for an operator that it does not define."""
+    try:
+        return tuple(parameter.name for parameter in onnx.defs.get_schema(op).inputs)
+    except onnx.defs.SchemaError:
+        return ()
+
+
+@functools.cache
+def formal_index(op: str, name: str) -> int | None:
+    """Index of a named input."""
+    names = formal_inputs(op)
+    return names.index(name) if name in names else None

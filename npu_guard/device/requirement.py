@@ -1,0 +1,147 @@
+"""One limit of a device on some operators, as it is asked of a node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from npu_guard.base.errors import Undecidable
+from npu_guard.device.keys import EVERY
+from npu_guard.device.metric import number
+from npu_guard.device.predicate import EXCEEDED, Clause, Judged
+from npu_guard.results.findings import Severity
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
+
+CONSEQUENCES = {
+    "compile-error": ("it does not compile", Severity.ERROR),
+    "host": ("it runs outside the NPU", Severity.ERROR),
+    "decomposed": ("the compiler splits it into several operators", Severity.NOTE),
+    "slow": ("it is slow", Severity.WARNING),
+}
+"""What becomes of a node beyond the limit, and how much that matters unless a profile or project says otherwise."""
+
+
+def severity_of(consequence: str, certain: bool) -> Severity:
+    """Errors are what keeps a node off the device; what the documents leave open is a warning at most."""
+    severity = CONSEQUENCES[consequence][1]
+    return severity if certain or severity is not Severity.ERROR else Severity.WARNING
+
+
+class Breach(Struct, frozen=True):
+    """What a node has and the device does not allow."""
+
+    message: str
+    limit: str
+    measured: Any
+    allowed: Any
+    severity: Severity
+
+
+class Requirement(Struct, frozen=True):
+    """A limit: where `when` holds, `clause` must, or all of one of `alternatives`."""
+
+    ops: tuple[str, ...]
+    clause: Clause
+    """With alternatives, only its metric counts: what is measured and reported."""
+    source: str
+    when: tuple[Clause, ...] = ()
+    alternatives: tuple[tuple[Clause, ...], ...] = ()
+    consequence: str = "compile-error"
+    certainty: str = "documented"
+    note: str = ""
+    id: str = ""
+    variants: tuple[str, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the documents do not leave it open."""
+        return self.certainty != "uncertain"
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters to be beyond it."""
+        return severity_of(self.consequence, self.certain)
+
+    @property
+    def key(self) -> str:
+        """What evidence names: `kernel.max`."""
+        return self.clause.metric.text if self.alternatives else f"{self.clause.metric.text}.{self.clause.bounds[0][0]}"
+
+    def code(self, op: str) -> str:
+        """The rule that reports it at this operator."""
+        return self.clause.metric.code(op, self.clause.bounds[0][0] if self.clause.bounds else "")
+
+    def check(self, node: Node, ctx: Facts) -> Breach | None:
+        """What is wrong with a node, None where it fits. Raises Undecidable where the graph does not tell."""
+        unsure = ""
+        for guard in self.when:
+            judged = guard.judge(node, ctx)
+            if judged.fits is False:
+                return None
+            unsure = unsure or judged.why
+        if self.alternatives:
+            return self._alternatives(node, ctx, unsure)
+        judged = self.clause.judge(node, ctx)
+        if judged.fits:
+            return None
+        if judged.fits is None or unsure:
+            raise Undecidable(judged.why or unsure)
+        return self._draft(judged)
+
+    def _alternatives(self, node: Node, ctx: Facts, unsure: str) -> Breach | None:
+        for alternative in self.alternatives:
+            found = [c.judge(node, ctx) for c in alternative]
+            if all(j.fits for j in found):
+                return None
+            if not any(j.fits is False for j in found):
+                unsure = unsure or next(j.why for j in found if j.fits is None)
+        measured = self.clause.metric.measure(node, ctx)
+        if unsure:
+            raise Undecidable(unsure)
+        shown, allowed = self.clause.metric.show(measured.values), self.allowed
+        text = f"{self.clause.metric.noun} {shown} fits none of: {allowed}"
+        return Breach(f"{text}{self._after()}", self.key, measured=shown, allowed=allowed, severity=self.severity)
+
+    def _draft(self, judged: Judged) -> Breach:
+        metric, bound, allowed = self.clause.metric, judged.bound, judged.allowed
+        wrong = tuple(dict.fromkeys(judged.wrong))
+        shown = metric.show(judged.measured.values if metric.whole else wrong)
+        if isinstance(allowed, bool):
+            text = metric.denial(allowed) if bound == "is" else f"{metric.noun} {shown} is {EXCEEDED[bound]}"
+            limit: Any = number(allowed) if bound == "is" else EXCEEDED[bound].removeprefix("not ")
+        else:
+            words = " or ".join(map(number, allowed)) if isinstance(allowed, tuple) else number(allowed)
+            text = f"{metric.noun} {shown} is {EXCEEDED[bound]} {words}"
+            limit = allowed if isinstance(allowed, int) else words
+        measured: Any = shown
+        if all(isinstance(v, int) and not isinstance(v, bool) for v in wrong) and (bound in _WORST or len(wrong) == 1):
+            measured = _WORST.get(bound, max)(wrong)
+        return Breach(
+            f"{text}{self._after()}", f"{metric.text}.{bound}", measured=measured, allowed=limit, severity=self.severity
+        )
+
+    def _after(self) -> str:
+        where = f" (where {' and '.join(c.words() for c in self.when)})" if self.when else ""
+        doubt = "" if self.certain else " (uncertain)"
+        return f"{where}; {CONSEQUENCES[self.consequence][0]}{doubt}"
+
+    @property
+    def allowed(self) -> str:
+        """What fits, in words."""
+        if self.alternatives:
+            return "; or ".join(" and ".join(c.words() for c in clauses) for clauses in self.alternatives)
+        return self.clause.words()
+
+    @property
+    def applies_to(self) -> str:
+        """Operators and guards, in words."""
+        ops = "all operators" if self.ops == (EVERY,) else ", ".join(self.ops)
+        return ops + (f" where {' and '.join(c.words() for c in self.when)}" if self.when else "")
+
+
+_WORST = {"max": max, "below": max, "min": min}
+"""Which of several wrong numbers counts as the measured one."""

@@ -1,0 +1,125 @@
+"""The words of device files: everything that a limit may bound, and the rule that reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from npu_guard.device import measure as window
+from npu_guard.device import measure_tensor as tensor
+from npu_guard.device.measure import GLOBAL_POOLS, Measured
+
+
+class Base(Struct, frozen=True):
+    """A row of METRICS."""
+
+    code: str
+    """The rule that reports a limit on it."""
+    noun: str
+    meaning: str
+    measure: Callable[..., Measured]
+    codes: tuple[tuple[tuple[str, ...], str], ...] = ()
+    """Operators, or predicates such as `multiple_of`, at which another rule reports it."""
+    named: str = ""
+    """`input` or `attribute` where a name follows the dot, `input?` where one may."""
+    sides: bool = False
+    """Whether there is a value before and one after each axis."""
+    join: str = ", "
+
+
+_POOLS = (("MaxPool", "AveragePool", "LpPool", *GLOBAL_POOLS), "NPU204")
+_PRODUCTS = (("MatMul", "Gemm"), "NPU405")
+_ALIGNED = (("multiple_of",), "NPU401")
+_REDUCTIONS = (
+    "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
+)  # fmt: skip
+_RESIZING = (("Resize", "Upsample"), "NPU501")
+
+METRICS: dict[str, Base] = {
+    "kernel": Base(
+        "NPU201", "kernel", "extents of the window in taps; of a global pool, of the map", window.kernel, (_POOLS,), join="x"
+    ),
+    "dilated_kernel": Base(
+        "NPU202",
+        "dilated kernel",
+        "extents of the window with its dilation, (k-1)d+1",
+        window.dilated_kernel,
+        (_POOLS,),
+        join="x",
+    ),
+    "stride": Base("NPU203", "stride", "strides of the window", window.stride, join="x"),
+    "dilation": Base("NPU202", "dilation", "dilations of the window", window.dilation, (_POOLS,), join="x"),
+    "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", window.pads, sides=True),
+    "group": Base("NPU206", "group count", "number of groups", window.group),
+    "group_channels": Base("NPU206", "channels per group", "channels of each group, in and out", window.group_channels),
+    "filter_channels": Base("NPU206", "channels of a filter", "input channels of one filter", window.filter_channels),
+    "depthwise": Base("NPU206", "depthwise", "whether each group has one input channel", window.depthwise),
+    "grouped": Base("NPU206", "grouped", "whether there are groups of several input channels", window.grouped),
+    "pointwise": Base("NPU201", "pointwise", "whether the window is 1 along every axis", window.pointwise),
+    "dilated": Base("NPU202", "dilated", "whether a dilation is over 1", window.dilated),
+    "padded": Base("NPU205", "padded", "whether there is any padding", window.padded),
+    "channels": Base("NPU405", "channels", "channels going in and coming out", window.channels, (_ALIGNED,)),
+    "channels_in": Base("NPU405", "input channels", "channels going in", window.channels_in, (_ALIGNED,)),
+    "channels_out": Base("NPU405", "output channels", "channels coming out", window.channels_out, (_ALIGNED,)),
+    "spatial": Base("NPU405", "map", "height and width of the first input", window.spatial, join="x"),
+    "output_spatial": Base("NPU405", "output map", "height and width of the output", window.output_spatial, join="x"),
+    "batch": Base("NPU405", "batch", "axis 0 of the first input", tensor.batch),
+    "extent": Base(
+        "NPU405", "extents", "every extent but the batch, of what goes in and comes out", tensor.extent, named="input?"
+    ),
+    "elements": Base(
+        "NPU405", "elements", "elements of one sample, of each tensor that goes in or comes out", tensor.elements, named="input?"
+    ),
+    "rank": Base("NPU402", "rank", "rank of each input that is not constant", tensor.rank, named="input?"),
+    "output_rank": Base("NPU402", "output's rank", "rank of the output", tensor.output_rank),
+    "nonsingleton_rank": Base(
+        "NPU402",
+        "rank without extents of 1",
+        "number of extents over 1, of each input that is not constant",
+        tensor.nonsingleton_rank,
+    ),
+    "dtype": Base("NPU404", "element type", "element types of what goes in and comes out", tensor.dtype, named="input?"),
+    "reduce_size": Base(
+        "NPU302",
+        "reduced extent",
+        "extents that are reduced or normalised; of a matrix product, the length of its sums",
+        tensor.reduce_size,
+        (_PRODUCTS,),
+    ),
+    "axes": Base(
+        "NPU702",
+        "axes",
+        "axes that the operator works over; those that Resize, Slice and Pad change",
+        tensor.axes,
+        ((_REDUCTIONS, "NPU301"), _RESIZING),
+    ),
+    "perm": Base("NPU702", "permutation", "permutation of Transpose", tensor.perm),
+    "parts": Base("NPU702", "parts", "extents of the parts that Split makes", tensor.parts),
+    "scale": Base("NPU501", "scale", "scales of Resize in height and width", tensor.scale, join="x"),
+    "constant": Base("NPU601", "constant", "whether an input is constant", tensor.constant, named="input"),
+    "value": Base("NPU701", "value", "numbers of a small constant input", tensor.value, named="input"),
+    "attr": Base(
+        "NPU701",
+        "attribute",
+        "an attribute, ONNX's default where it is left out",
+        tensor.attribute,
+        (_RESIZING, (("Pad.mode", "auto_pad"), "NPU205")),
+        named="attribute",
+    ),
+    "inputs": Base("NPU701", "inputs", "number of inputs", tensor.inputs),
+    "outputs": Base("NPU701", "outputs", "number of outputs", tensor.outputs),
+}
+"""Everything that a limit may bound."""
+
+VIEWS = {
+    "h": "along the height (the last axis but one)",
+    "w": "along the width (the last axis)",
+    "begin": "before the map (padding)",
+    "end": "after the map (padding)",
+    "largest": "the largest of its numbers",
+    "smallest": "the smallest of its numbers",
+    "product": "all its numbers multiplied, such as a window's area",
+    "count": "how many numbers it has",
+}

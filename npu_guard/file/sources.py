@@ -1,0 +1,73 @@
+"""What the user names becomes models: files, folders, patterns and URLs of object stores."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from npu_guard.base.errors import ModelError
+from npu_guard.file.source import Source, is_url
+
+SUFFIX = ".onnx"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
+_MAGIC = re.compile(r"[*?[]")
+
+
+def names(given: Iterable[str]) -> list[str]:
+    """Model names, each once: what is neither a folder nor a pattern stays as it is. Raises ModelError where one has none."""
+    found: dict[str, None] = {}
+    for name in given:
+        if is_url(name) and (_MAGIC.search(name) or not name.lower().endswith(SUFFIX)):
+            found.update(dict.fromkeys(s.name for s in _remote(name)))
+        elif not is_url(name) and (os.path.isdir(name) or (_MAGIC.search(name) and not os.path.lexists(name))):
+            found.update(dict.fromkeys(_some(name, _local(name))))
+        else:
+            found[name] = None
+    return list(found)
+
+
+def sources(given: Iterable[str]) -> Iterator[Source]:
+    """Models with size and mark, in a fixed order, each name once. Raises ModelError."""
+    seen: set[str] = set()
+    for name in given:
+        for source in _remote(name) if is_url(name) else map(_stat, _some(name, _local(name))):
+            if source.name not in seen:
+                seen.add(source.name)
+                yield source
+
+
+def _local(name: str) -> list[str]:
+    """Regular .onnx files below a folder, or what a pattern (`**` for any depth) gives. Links to folders are not followed."""
+    if os.path.isdir(name):
+        found = []
+        for folder, folders, files in os.walk(name):
+            folders.sort()
+            found += [os.path.join(folder, file) for file in sorted(files) if file.lower().endswith(SUFFIX)]
+        return found
+    if _MAGIC.search(name) and not os.path.lexists(name):
+        return sorted(f for f in glob.glob(name, recursive=True) if os.path.isfile(f))
+    return [name]
+
+
+def _some(name: str, found: list[str]) -> list[str]:
+    if not found:
+        what = f"has no {SUFFIX} files" if os.path.isdir(name) else "matches no file"
+        raise ModelError("missing", f"{name}: {what}")
+    return found
+
+
+def _stat(name: str) -> Source:
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return Source(name, 0, "")  # the check says what is wrong with it
+    return Source(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}")
+
+
+def _remote(url: str) -> list[Source]:
+    from npu_guard.file import remote
+
+    return remote.listing(url, SUFFIX)

@@ -1,0 +1,259 @@
+"""Prove one replaced block on its own: cut it out, feed it the activations of the real model, compare."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.base.errors import ModelError
+from npu_guard.base.text import short
+from npu_guard.file.document import RUNTIME_IR, Document
+from npu_guard.fixing.search import Search
+from npu_guard.graph import origin as places
+from npu_guard.graph.graph import Node, Value
+from npu_guard.results.findings import Applied, NodeCost, Verification, Work
+from npu_guard.rewriting.substitution import EXACT, Array, Builder, Site
+from npu_guard.rewriting.weights import Budget
+from npu_guard.verification import compare as verify
+from npu_guard.verification.capture import _value_info, capture, capture_bytes
+from npu_guard.verification.feeds import Feed
+from npu_guard.verification.runtime import CannotRun, Runtime
+
+PROMISE_SLACK = 0.5
+"""dB by which an approximate block may miss what its fit promised: float32 against float64, no more."""
+TOGETHER = 32
+"""Blocks that are run beside each other in one model: to load one for each takes longer than to run it."""
+_TOLD = 16
+"""Elements of constants that count for the price of a block, such as shapes and scales."""
+MACS_PER_BYTE = 16
+"""MACs that a device makes in the time that it takes to move a byte: for comparing candidates, so the order counts only."""
+Edit = tuple[Site, Builder, Mapping[Value, str]]
+"""A site, what its rewrite emitted, and the new name for each replaced value."""
+
+
+def describe(verification: Verification) -> str:
+    """The worst output of a comparison, in words."""
+    worst = max(verification.outputs, key=lambda o: o.max_abs / o.atol if o.atol else o.max_abs)
+    return f"output {short(worst.name)!r} differs by {worst.max_abs:.3g}, the tolerance is {worst.atol:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """Compares old and new nodes of each site, alone, on the activations that reach them in the real model."""
+
+    runtime: Runtime
+    document: Document
+    analysis: Analysis
+    feeds: Sequence[Feed]
+    samples: Sequence[Feed]
+    """Inputs for approximate blocks, of the kind that they are fitted on; of others a fit says nothing."""
+    seeds: Sequence[int]
+    kinds: str
+    reference: list[dict[str, Array]] = field(default_factory=list)
+    """What the model gives for each of the feeds, once the first blocks have been run."""
+    budget: Budget = field(default_factory=Budget)
+
+    def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
+        """A verification for each site; the model runs once for as many sites as fit into memory."""
+        for feeds, exact in ((self.feeds, True), (self.samples, False)):
+            chosen = [e for e in edits if (e[0].substitution.exactness == EXACT) is exact]
+            yield from replace(self, feeds=feeds, reference=self.reference if exact else [{}])._prove(chosen)
+
+    def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
+        most = capture_bytes(self.runtime)
+        for group in self._by_memory(edits, most):
+            values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))
+            outputs = self.analysis.model.graph.outputs if not self.reference else []
+            try:
+                samples = capture(self.runtime, self.document, self.feeds, list(dict.fromkeys((*values, *outputs))))
+            except (CannotRun, ModelError) as error:
+                yield from ((site, verify.not_run(str(error), self.seeds)) for site, _, _ in group)
+                continue
+            if outputs:
+                self.reference.extend({v.name: sample[v.name] for v in outputs} for sample in samples)
+            for several in self._by_memory(group, most // 4, TOGETHER):
+                yield from self._compare(several, samples)
+
+    def _by_memory(self, edits: Sequence[Edit], most: int, number: int = sys.maxsize) -> Iterator[list[Edit]]:
+        """Sites in groups whose activations fit into memory together, so many sites at most."""
+        group: list[Edit] = []
+        held = 0
+        for entry in edits:
+            size = len(self.feeds) * sum(size_bytes(v) for v in self._watched(entry[1]))
+            if group and (held + size > most or len(group) == number):
+                yield group
+                group, held = [], 0
+            group.append(entry)
+            held += size
+        if group:
+            yield group
+
+    def _watched(self, builder: Builder) -> tuple[Value, ...]:
+        return (*boundary(self.analysis, builder), *builder.site.replaced)
+
+    def _compare(self, edits: Sequence[Edit], samples: Sequence[Feed]) -> Iterator[tuple[Site, Verification]]:
+        """Blocks beside each other in one model. Where that does not run, halves tell which of them it is."""
+        try:
+            after = verify.run_document(self.runtime, *self._beside(edits, samples))
+        except (CannotRun, ModelError) as error:
+            if len(edits) == 1:
+                yield edits[0][0], verify.not_run(str(error), self.seeds)
+                return
+            for half in (edits[: len(edits) // 2], edits[len(edits) // 2 :]):
+                yield from self._compare(half, samples)
+        else:
+            yield from ((entry[0], self._judge(entry, samples, after)) for entry in edits)
+
+    def _beside(self, edits: Sequence[Edit], samples: Sequence[Feed], *, old: bool = False) -> tuple[Document, list[Feed]]:
+        """A model of the new nodes of some sites, or of the old ones, and what was captured for it."""
+        inputs = {v: None for _, builder, _ in edits for v in boundary(self.analysis, builder)}
+        # Samples of several batches: the analysis has the shapes for one of them only.
+        varying = {v for v in inputs if len({sample[v.name].shape for sample in samples}) > 1}
+        fed: list[Feed] = [{v.name: sample[v.name] for v in inputs} for sample in samples]
+        return block_model(self.document, self.analysis, edits, varying, old=old), fed
+
+    def _judge(self, entry: Edit, samples: Sequence[Feed], after: Sequence[Feed]) -> Verification:
+        """What the new nodes gave for captured inputs, against the captured outputs of the old ones."""
+        site, builder, outputs = entry
+        names = {v.name: outputs[v] for v in site.replaced}
+        terms = sum(_terms(self.analysis, n) for n in site.nodes) + 8 * len(builder.nodes)
+        exact = site.substitution.exactness == EXACT
+        least = max(site.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
+        judge = functools.partial(
+            verify.judge, samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
+        )
+        result = judge()
+        if exact and result.verdict == "differs" and self.budget.noises:
+            # A gate on large numbers, say, moves with their last bits, and no spelling of it is better than that.
+            self.budget.noises -= 1
+            result = judge(noise=verify.noise(self.runtime, *self._beside([entry], samples, old=True), samples, list(names)))
+        return result
+
+
+def price(document: Document, analysis: Analysis, entry: Edit) -> float:
+    """What the model costs more with the new nodes than with the old ones, in MACs; infinite where that cannot be told."""
+    try:
+        after = sum(map(_priced, analyze(block_model(document, analysis, [entry]).skeleton()).costs.values()))
+    except ModelError:
+        return math.inf
+    return after - sum(_priced(analysis.costs[n]) for n in entry[0].nodes if n in analysis.costs)
+
+
+def kind(analysis: Analysis, site: Site) -> Hashable:
+    """What the price of a site depends on: equal blocks of a network, of which there may be hundreds, have one price."""
+    numbers: dict[Value, int] = {}
+
+    def told(value: Value | None) -> Hashable:
+        if value is None:
+            return None
+        constant = analysis.constants.get(value)
+        known = None if constant is None or constant.size > _TOLD else constant.tobytes()
+        fixed = analysis.is_constant(value)
+        return numbers.setdefault(value, len(numbers)), value.dtype, value.shape, fixed, known, value in site.replaced
+
+    return site.substitution.name, tuple(
+        (n.op, tuple(sorted(a.SerializeToString() for a in n.proto.attribute)), *map(told, (*n.inputs, None, *n.outputs)))
+        for n in site.nodes
+    )
+
+
+def _priced(cost: NodeCost) -> int:
+    """MACs, and activations and weights (in float32) that are moved."""
+    return cost.macs + MACS_PER_BYTE * (cost.output_bytes + 4 * cost.params)
+
+
+def _terms(analysis: Analysis, node: Node) -> int:
+    cost = analysis.costs.get(node)
+    out = elements(node.output.shape)
+    return max(1, cost.macs // out) if cost is not None and out else 1
+
+
+def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
+    """Activations that the old or the new nodes read from outside of the block."""
+    made = {v for n in builder.site.nodes for v in n.outputs}
+    found: dict[Value, None] = {}
+    for node in builder.site.nodes:
+        for value in node.inputs:
+            if value is not None and value not in made and not analysis.is_constant(value):
+                found[value] = None
+    own = {o for n in builder.nodes for o in n.output} | {t.name for t in builder.initializers}
+    for proto in builder.nodes:
+        for name in proto.input:
+            outside = analysis.model.graph.values.get(name) if name and name not in own else None
+            if outside is not None and not analysis.is_constant(outside):
+                found[outside] = None
+    return list(found)
+
+
+def block_model(
+    document: Document, analysis: Analysis, edits: Sequence[Edit], varying: Collection[Value] = (), *, old: bool = False
+) -> Document:
+    """A model of its own from the new nodes of some sites, or from the old ones, with all else of the model that they read.
+
+    Inputs that are `varying` are declared without a shape.
+    """
+    graph = onnx.GraphProto(name="block")
+    inputs = {v: None for _, builder, _ in edits for v in boundary(analysis, builder)}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(v.name, v.dtype, None) if v in varying else _value_info(v) for v in inputs
+    )
+    nodes: list[onnx.NodeProto] = []
+    beside: dict[Node, None] = {}
+    for site, builder, outputs in edits:
+        nodes += (n.proto for n in site.nodes) if old else builder.nodes
+        beside |= dict.fromkeys(site.nodes if old else ())
+        graph.initializer.extend(() if old else builder.initializers)
+        for value in site.replaced:
+            name = value.name if old else outputs[value]
+            graph.output.append(onnx.helper.make_tensor_value_info(name, value.dtype, None))
+    own = {o for n in nodes for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in inputs}
+    needed = {name for n in nodes for name in n.input if name and name not in own}
+    stack = [analysis.model.graph.values[name] for name in sorted(needed)]
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        if value in seen or value.name in own:
+            continue
+        seen.add(value)
+        if value.initializer is not None:
+            graph.initializer.append(value.initializer)
+        elif value.producer is not None:
+            beside[value.producer] = None
+            stack.extend(v for v in value.producer.inputs if v is not None)
+    order = {n: i for i, n in enumerate(analysis.model.graph.nodes)} if beside else {}
+    graph.node.extend(n.proto for n in sorted(beside, key=order.__getitem__))
+    graph.node.extend(() if old else nodes)
+    proto = onnx.ModelProto(ir_version=min(document.proto.ir_version, RUNTIME_IR))
+    proto.graph.CopyFrom(graph)
+    proto.opset_import.extend(document.proto.opset_import)
+    return Document(proto, document.source, document.payloads)
+
+
+def applied(
+    made: Edit, number: int, verification: Verification, search: Search, analysis: Analysis, others: tuple[str, ...],
+    root: Path | None,
+) -> Applied:  # fmt: skip
+    """The entry of the report. `analysis` is that of the new model."""
+    site, builder, _ = made
+    values = analysis.model.graph.values
+    new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
+    return Applied(
+        substitution=site.substitution.name, exactness=site.substitution.exactness, node=site.anchor.label,
+        rules=search.silenced(site), nodes_before=tuple(n.label for n in site.nodes),
+        nodes_after=tuple(n.name for n in builder.nodes), verification=verification, note=builder.note,
+        at=site.anchor.output.name, number=number, op_type=site.anchor.op, source=places.source(site.anchor, root),
+        before=_work(search.analysis, site.nodes), after=_work(analysis, [n for n in new if n is not None]), others=others,
+    )  # fmt: skip
+
+
+def _work(analysis: Analysis, nodes: Sequence[Node]) -> Work:
+    costs = [analysis.costs[n] for n in nodes if n in analysis.costs]
+    return Work(len(costs), sum(c.macs for c in costs), sum(c.output_bytes for c in costs))

@@ -1,0 +1,82 @@
+"""What `check` does with findings once they are known: compare them with the baseline, keep it, save repros."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from npu_guard.base.terminal import write
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.gate import baseline
+from npu_guard.gate.repro_folder import Folder
+from npu_guard.pipeline import check as pipeline
+from npu_guard.project import target as callable_model
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Report
+
+if TYPE_CHECKING:
+    from npu_guard.gate.cache import Cache
+
+_LISTED = 20
+
+
+def check(
+    models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
+    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None,
+) -> tuple[Report, list[str]]:  # fmt: skip
+    """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
+    folder = None if repros is None else repro_folder(repros, config)
+    with callable_model.exported(models, config.input_shapes) as files:
+        report = pipeline.check_models(
+            models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs, cache=cache
+        )
+        report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
+        if folder is not None:
+            lines.append(save_repros(folder, report, config, files))
+    return report, lines
+
+
+def with_baseline(report: Report, profile: str, known: Path | None, target: Path | None) -> tuple[Report, list[str]]:
+    """The report with what the baseline knows suppressed, and lines for people. `target` is written first and then counts
+    too; what people wrote into it, or into `known`, stays. Raises UsageError.
+    """
+    if known is None and target is None:
+        return report, []
+    lines = []
+    found = baseline.read(known, profile) if known is not None else None
+    if target is not None:
+        older = baseline.read(target, profile) if os.path.exists(target) else found
+        found = baseline.make(report, profile, older)
+        write(target, baseline.text(found))
+        lines.append(f"wrote {target} with {len(found.entries)} entries")
+    assert found is not None
+    applied = baseline.apply(report, found, lambda f: pipeline.verdict(f, report.fail_on), datetime.date.today())
+    for entry in applied.fixed[:_LISTED]:
+        module = ".".join(entry.scope) or "top level"
+        what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
+        lines.append(f"fixed since the baseline: {what}")
+    if len(applied.fixed) > _LISTED:
+        lines.append(f"and {len(applied.fixed) - _LISTED} more are fixed")
+    if applied.fixed:
+        lines.append(f"write the baseline anew with --write-baseline {known or target} to keep it so")
+    return applied.report, lines
+
+
+def save_repros(folder: Folder, report: Report, config: Config, files: Mapping[str, str]) -> str:
+    """Every finding that counts as a model of its own; returns a line for people."""
+    for model in report.models:
+        if model.error is None:
+            folder.add(model, pipeline.analysis_of(files[model.path], config))
+    return f"wrote {folder.close()} models and {folder.path / 'README.md'}"
+
+
+def repro_folder(path: Path, config: Config) -> Folder:
+    """The folder for repros, made empty. What is checked again there is checked as the models are, but for input shapes."""
+    alone = replace(config, input_shapes={}, suppress=())
+    return Folder(path, lambda file: pipeline.check_models([file], alone).models[0].findings)

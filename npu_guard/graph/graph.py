@@ -1,0 +1,229 @@
+"""A light read-only view of a model: nodes that know their inputs, values that know their producer and readers.
+
+Subgraphs of If, Loop and Scan are graphs of their own whose names resolve outwards. `build.py` makes the view.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from npu_guard.base import text as printable
+from npu_guard.file.skeleton import Skeleton
+from npu_guard.results.findings import Dim
+
+short, text = printable.short, printable.text
+_A = onnx.AttributeProto
+BODIES = frozenset({_A.GRAPH, _A.GRAPHS})
+"""Types of attributes that hold graphs."""
+
+
+def domain(value: str | bytes) -> str:
+    """An operator set's name, "" for ONNX's own."""
+    return "" if not value or value == "ai.onnx" else text(value)
+
+
+class Value:
+    """A tensor in the graph. `shape` and `dtype` (an onnx.TensorProto.DataType) are filled in by the analysis."""
+
+    __slots__ = ("consumers", "dtype", "graph", "initializer", "is_input", "is_output", "name", "producer", "shape")
+
+    def __init__(self, name: str, graph: Graph) -> None:
+        self.name = name
+        self.graph = graph
+        self.producer: Node | None = None
+        self.consumers: list[Node] = []
+        self.initializer: onnx.TensorProto | None = None
+        self.is_input = False
+        self.is_output = False
+        self.shape: tuple[Dim, ...] | None = None
+        self.dtype = 0
+
+    def __repr__(self) -> str:
+        return f"Value({self.name!r}, {self.shape})"
+
+
+class Node:
+    """An operator. Optional attributes that are absent read as ONNX's defaults."""
+
+    __slots__ = ("_attributes", "domain", "graph", "inputs", "name", "op_type", "outputs", "proto", "subgraphs")
+
+    def __init__(self, proto: onnx.NodeProto, graph: Graph) -> None:
+        self.proto = proto
+        self.graph = graph
+        # This runs once for each node: calls of text() that would return what they get are left out.
+        op_type, name, opset = proto.op_type, proto.name, proto.domain
+        self.op_type = op_type if op_type.__class__ is str else text(op_type)
+        self.domain = domain(opset) if opset else ""
+        self.name = name if name.__class__ is str else text(name)
+        self.inputs: list[Value | None] = []
+        self.outputs: list[Value | None] = []
+        self.subgraphs: Sequence[tuple[str, Graph]] = ()
+        self._attributes: dict[str, Any] | None = None
+
+    @property
+    def op(self) -> str:
+        """Operator name, with its domain where that is not ONNX's own: `Conv`, `com.microsoft::FusedConv`."""
+        return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
+
+    @property
+    def label(self) -> str:
+        """The node's name, or its first output's where it has none."""
+        return self.name or next((v.name for v in self.outputs if v is not None and v.name), self.op_type)
+
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        first = self.outputs[0]
+        assert first is not None  # validated: the first output of a kept node is named
+        return first
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes as Python values: int, float, str, tuples of them, TensorProto; graphs are in `subgraphs`."""
+        if self._attributes is None:
+            self._attributes = {text(a.name): _decode(a) for a in self.proto.attribute}
+        return self._attributes
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute, else ONNX's default, else `default`."""
+        found = self.attributes.get(name)
+        if found is not None:
+            return found
+        declared = self.graph.model.default(self, name)
+        return declared if declared is not None else default
+
+    def input(self, index: int) -> Value | None:
+        """Input `index`, None where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def metadata(self, key: str) -> str | None:
+        """An entry of the node's metadata_props."""
+        for entry in self.proto.metadata_props:
+            if entry.key == key:
+                return text(entry.value)
+        return None
+
+    def __repr__(self) -> str:
+        return f"Node({self.op} {self.label!r})"
+
+
+class Graph:
+    """A graph or a body inside a node (`path` names the way in)."""
+
+    __slots__ = ("inputs", "model", "nodes", "outputs", "parent", "path", "proto", "values")
+
+    def __init__(self, model: Model, proto: onnx.GraphProto, parent: Graph | None, path: tuple[str, ...]) -> None:
+        self.model = model
+        self.proto = proto
+        self.parent = parent
+        self.path = path
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = {}
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+
+    def lookup(self, name: str) -> Value | None:
+        """The value that a name means here: own first, then of the graphs around."""
+        graph: Graph | None = self
+        while graph is not None:
+            value = graph.values.get(name)
+            if value is not None:
+                return value
+            graph = graph.parent
+        return None
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes in order, each before those of its bodies."""
+        for node in self.nodes:
+            yield node
+            for _, body in node.subgraphs:
+                yield from body.walk()
+
+    def graphs(self) -> Iterator[Graph]:
+        """This graph and all bodies in it, each before its own."""
+        yield self
+        for node in self.nodes:
+            for _, body in node.subgraphs:
+                yield from body.graphs()
+
+
+class Model:
+    """The whole view, made from a skeleton by `build.build`."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self.skeleton = skeleton
+        self.opsets = {domain(e.domain): e.version for e in skeleton.proto.opset_import}
+        if skeleton.opset:
+            self.opsets[""] = skeleton.opset
+        self._schemas: dict[tuple[str, str], Any] = {}
+        self._defaults: dict[tuple[str, str, str], Any] = {}
+        self.graph = Graph(self, skeleton.proto.graph, None, ())
+        self.recorded: Any = None
+        """What `places.py` has read of where nodes come from."""
+        self.surveys = 10_000
+        """How often the surroundings of a node may be searched for its origin; simplifiers leave a few hundred without."""
+
+    @functools.cached_property
+    def traced(self) -> bool:
+        """Whether an exporter left anything at the nodes that tells where they come from."""
+        return any(node.proto.metadata_props or node.proto.doc_string for node in self.graph.walk())
+
+    @functools.cached_property
+    def map_batches(self) -> frozenset[Dim]:
+        """First extents of what is convolved. Beside the inputs' batch, those that a network makes itself: regions, frames."""
+        maps = [node.inputs[0] for node in self.graph.walk() if node.op_type == "Conv" and node.inputs]
+        return frozenset(x.shape[0] for x in maps if x is not None and x.shape is not None and len(x.shape) > 3)
+
+    def schema(self, node: Node) -> Any:
+        """onnx.defs.OpSchema of a node's operator in this model's opset, None where ONNX defines no such operator."""
+        key = (node.domain, node.op_type)
+        if key not in self._schemas:
+            try:
+                self._schemas[key] = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
+            except onnx.defs.SchemaError:
+                self._schemas[key] = None
+        return self._schemas[key]
+
+    def is_made_up(self, node: Node) -> bool:
+        """Whether a node has the domain of ONNX's own operators, none of which is called like that in any version."""
+        ours = not node.domain or node.domain.startswith("ai.onnx.")
+        return ours and self.schema(node) is None and not onnx.defs.has(node.op_type, node.domain)
+
+    def default(self, node: Node, name: str) -> Any:
+        """What ONNX takes for an attribute of a node where it is left out, None where that is nothing."""
+        key = (node.domain, node.op_type, name)
+        if key not in self._defaults:
+            schema = self.schema(node)
+            declared = schema.attributes[name].default_value if schema is not None and name in schema.attributes else None
+            # A schema hands over copies of all its attributes, each time.
+            self._defaults[key] = _decode(declared) if declared is not None and declared.type else None
+        return self._defaults[key]
+
+
+def bodies(attribute: onnx.AttributeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Graphs in an attribute, each with the key that it has in `Node.subgraphs`."""
+    if attribute.type == _A.GRAPH:
+        yield text(attribute.name), attribute.g
+    elif attribute.type == _A.GRAPHS:
+        for index, body in enumerate(attribute.graphs):
+            yield f"{text(attribute.name)}[{index}]", body
+
+
+_DECODERS: dict[int, Any] = {
+    _A.INT: lambda a: a.i,
+    _A.FLOAT: lambda a: a.f,
+    _A.STRING: lambda a: text(a.s),
+    _A.INTS: lambda a: tuple(a.ints),
+    _A.FLOATS: lambda a: tuple(a.floats),
+    _A.STRINGS: lambda a: tuple(text(s) for s in a.strings),
+    _A.TENSOR: lambda a: a.t,
+}
+
+
+def _decode(attribute: onnx.AttributeProto) -> Any:
+    decoder = _DECODERS.get(attribute.type)
+    return decoder(attribute) if decoder else None

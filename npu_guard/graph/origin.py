@@ -1,0 +1,289 @@
+"""Where a node came from: the module path and the line of Python, from what exporters leave in the model."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from npu_guard.base.text import text
+from npu_guard.results.findings import Place, Source
+
+if TYPE_CHECKING:  # what only asks `relative` does without onnx
+    from npu_guard.graph.graph import Model, Node, Value
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+_STACK = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"\n]{1,1000})", line (\d{1,9}), in ([^\n]{1,200})')
+_VERBOSE_FRAME = re.compile(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200}+)$", re.MULTILINE)
+"""A line of the older exporter's doc_string, where it was asked to be verbose. The last `+` is against backtracking: in a line
+of many such numbers each would be tried with all ends.
+"""
+_INSTALLED = re.compile(r"(^|/)(site-packages|dist-packages)/|(^|/)lib/python3\.\d+/|^<", re.IGNORECASE)
+_TORCH = re.compile(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|utils|ao|functional\.py)(/|\.py|$)")
+"""A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
+_CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
+"""Functions of torch between any two modules, for frames that have lost their folders."""
+_DRIVE = re.compile(r"^[A-Za-z]:/")
+_PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MAX_TEXT = 65536
+_MAX_NAMES = 64
+_MAX_NAMES_TEXT = 4096
+"""What a node's own names may take. Exporters' are far below; beyond it nothing is recorded."""
+_MAX_PARTS = 64
+_MAX_SCOPE = 512
+"""Characters of a module path: all nodes of a module repeat it in a report."""
+_MAX_STEPS = 64
+"""Nodes to look at around one that says nothing of its origin."""
+_MAX_EDGES = 512
+"""What connects them: a node may have as many inputs and readers as the model has nodes."""
+_MAX_FRAMES = 20
+"""Lines of a stack that may be the user's own, of which each is looked for in the project."""
+_MAX_FILES = 1000
+"""Files to look for in the project, for one model."""
+_MAX_FOLDERS = 20
+"""How deep in the project a file may lie that is to be found there."""
+
+_Known = TypeVar("_Known")
+Asked = dict[str, tuple[str, bool]]
+"""Files of recorded lines, with what became of each: on that, besides the model, a source depends."""
+
+
+class _Stack(NamedTuple):
+    """What a node's recorded stack comes to."""
+
+    source: tuple[str, int, str] | None
+    asked: Asked
+    empty: bool
+
+
+class _Memo:
+    """What the nodes of one model record, read once. It hangs on the model and ends with it."""
+
+    def __init__(self) -> None:
+        self.recorded: dict[Node, tuple[str, ...] | None] = {}
+        self.scopes: dict[Node, tuple[str, ...]] = {}
+        self.stacks: dict[tuple[Node, Path | None], _Stack] = {}
+        self.files: dict[tuple[str, Path | None], tuple[str, bool]] = {}
+
+
+def _memo(model: Model) -> _Memo:
+    if model.recorded is None:
+        model.recorded = _Memo()
+    found: _Memo = model.recorded
+    return found
+
+
+def place(node: Node) -> Place:
+    """Identity of a node for reports and fingerprints."""
+    return Place(node.label, node.op, node.output.name, scope(node), node.graph.path)
+
+
+def input_place(value: Value) -> Place:
+    """A graph input as a place; ONNX has no operator for it."""
+    return Place(value.name, "graph input", value.name)
+
+
+def scope(node: Node) -> tuple[str, ...]:
+    """Module path such as ("encoder", "layer3", "0").
+
+    From dynamo's metadata, or from the names of the older exporter; where a simplifier has dropped the one and there
+    are none of the other, from the name of the node's parameters, which is their path in the module tree.
+    """
+    scopes = _memo(node.graph.model).scopes
+    found = scopes.get(node)
+    if found is None:
+        found = scopes[node] = bounded(_scope(node))
+    return found
+
+
+def bounded(path: Sequence[str]) -> tuple[str, ...]:
+    """A module path as far as any real one goes."""
+    if len(path) <= _MAX_PARTS and sum(map(len, path)) <= _MAX_SCOPE:
+        return tuple(path)
+    kept, left = [], _MAX_SCOPE
+    for part in path[:_MAX_PARTS]:
+        if left > 0:
+            kept.append(part[:left])
+            left -= len(part)
+    return tuple(kept)
+
+
+def _scope(node: Node) -> tuple[str, ...]:
+    recorded = _recorded(node)
+    if recorded is not None:
+        return (node.op_type in _WEIGHTED and _is_norm(node) and _owner(node)) or recorded
+    if node.name.startswith("/"):
+        return _scope_from_name(node.name[:_MAX_NAMES_TEXT])
+    return _owner(node) or _surrounding(node, _recorded) or ()
+
+
+def _recorded(node: Node) -> tuple[str, ...] | None:
+    recorded = _memo(node.graph.model).recorded
+    if node not in recorded:
+        names = _names(node.metadata(_SCOPES) or "")
+        module = names[-2] if names is not None and len(names) > 1 else ""  # the last entry is the operator itself
+        recorded[node] = None if names is None else bounded([part for part in module.split(".") if part])
+    return recorded[node]
+
+
+def _names(recorded: str) -> list[str] | None:
+    """What exporters write as Python's text of a list: `['', 'layer1', 'layer1.0', 'conv2d']`. None where it is no such text."""
+    if len(recorded) > _MAX_NAMES_TEXT or not (recorded.startswith("[") and recorded.endswith("]")):
+        return None
+    names = recorded[2:-2].split("', '", _MAX_NAMES)
+    if recorded.startswith("['") and recorded.endswith("']") and recorded.count("'") == 2 * len(names):
+        return names
+    inside = recorded[1:-1].strip()
+    entries = [entry.strip() for entry in inside.split(",", _MAX_NAMES)] if inside else []
+    for entry in entries:
+        if len(entry) < 2 or entry[0] not in "'\"" or entry.find(entry[0], 1) != len(entry) - 1:
+            return None
+    return [entry[1:-1] for entry in entries]
+
+
+def _is_norm(node: Node) -> bool:
+    """Whether the metadata are a normalisation's: folded into a convolution it leaves its own. The weight knows whose it is."""
+    return re.search(r"Norm\w*', '[^']*'\]$", (node.metadata(_CLASSES) or "")[-300:]) is not None
+
+
+def _scope_from_name(name: str) -> tuple[str, ...]:
+    """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it."""
+    path: list[str] = []
+    before = ""
+    for part in name.split("/")[1:-1]:
+        own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
+        path += [p for p in own.split(".") if p]
+        before = part
+    return tuple(path)
+
+
+def _owner(node: Node) -> tuple[str, ...]:
+    """The module whose parameters the node reads, `layer1.0.conv1` for `layer1.0.conv1.weight`; () where they are of several."""
+    names = [v.name for v in node.inputs if v is not None and v.initializer is not None]
+    modules = {found.group(1) for name in names if (found := _PARAMETER.match(name)) is not None}
+    return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
+
+
+def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source | None:
+    """The innermost line of the user's own code in the recorded stack, relative to `root`.
+
+    A node that an exporter or an optimiser put in between has no stack; it gets the line that everything around it has,
+    where that is a single one. `asked` takes up what was looked for in the project.
+    """
+    found = _recorded_source(node, root, asked)
+    if found is None and _stack(node, root).empty:
+        found = _surrounding(node, lambda other: _recorded_source(other, root, asked))
+    return None if found is None else Source(*found, ".".join(scope(node)))
+
+
+def _recorded_source(node: Node, root: Path | None, asked: Asked | None) -> tuple[str, int, str] | None:
+    stack = _stack(node, root)
+    if asked is not None:
+        asked.update(stack.asked)
+    return stack.source
+
+
+def _stack(node: Node, root: Path | None) -> _Stack:
+    memo = _memo(node.graph.model)
+    found = memo.stacks.get((node, root))
+    if found is None:
+        found = memo.stacks[node, root] = _read_stack(node, root, memo)
+    return found
+
+
+def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
+    outside, own, empty = None, 0, True
+    asked: Asked = {}
+    for file, line, function in _frames(node):
+        empty = False
+        if _INSTALLED.search(file) or _TORCH.search(file):
+            continue
+        own += 1
+        if own > _MAX_FRAMES:
+            break
+        known = memo.files.get((file, root))
+        if known is None and len(memo.files) < _MAX_FILES:
+            known = memo.files[file, root] = relative(file, root)
+        if known is not None:
+            asked[file] = known
+            if known[1]:
+                return _Stack((known[0], line, function), asked, empty)
+        if outside is None and ("/" in file or function not in _CALLS):
+            outside = (known or relative(file, None))[0], line, function
+    return _Stack(outside, asked, empty)
+
+
+def _frames(node: Node) -> Iterator[tuple[str, int, str]]:
+    """(file with forward slashes, line, function), innermost first."""
+    recorded = node.metadata(_STACK)
+    if recorded is not None:
+        found = list(reversed(_FRAME.findall(recorded[:_MAX_TEXT])))
+    else:
+        found = _VERBOSE_FRAME.findall(text(node.proto.doc_string)[:_MAX_TEXT])
+    for file, line, function in found:
+        yield file.strip().replace("\\", "/"), int(line), function.strip()
+
+
+def _surrounding(node: Node, known: Callable[[Node], _Known | None]) -> _Known | None:
+    """What the nearest nodes that know it, on both sides, agree upon."""
+    model = node.graph.model
+    if not model.traced or model.surveys <= 0:
+        return None
+    model.surveys -= 1
+    answers: set[_Known] = set()
+    for step in (_producers, _readers):
+        seen: set[Node] = set()
+        pending, edges, found = [node], _MAX_EDGES, False
+        while pending:
+            other = pending.pop()
+            if other in seen:
+                continue
+            seen.add(other)
+            answer = None if other is node else known(other)
+            if answer is None:
+                around = step(other)
+                edges -= len(around)
+                if len(seen) > _MAX_STEPS or edges < 0:
+                    return None
+                pending += around
+            else:
+                answers.add(answer)
+                found = True
+        if not found or len(answers) > 1:
+            return None
+    return answers.pop()
+
+
+def _producers(node: Node) -> list[Node]:
+    return [v.producer for v in node.inputs[:_MAX_EDGES] if v is not None and v.producer is not None]
+
+
+def _readers(node: Node) -> list[Node]:
+    readers = (reader for v in node.outputs[:_MAX_EDGES] if v is not None for reader in v.consumers)
+    return list(itertools.islice(readers, _MAX_EDGES + 1))
+
+
+@functools.lru_cache(maxsize=4096)
+def relative(file: str, root: Path | None) -> tuple[str, bool]:
+    """A path that is valid in this checkout, also for a model exported in a checkout elsewhere, and whether it is there."""
+    path = PurePosixPath(file)
+    absolute = path.is_absolute() or _DRIVE.match(file) is not None
+    parts = [part for part in (path.parts[1:] if absolute else path.parts) if part not in ("..", ".")]
+    if root is not None:
+        # The longest end of the path that exists here; a relative path is one already.
+        first = max(0, len(parts) - _MAX_FOLDERS)
+        for start in range(first, len(parts)) if absolute else range(min(1, len(parts))):
+            candidate = PurePosixPath(*parts[start:])
+            try:
+                if os.path.isfile(root / candidate):
+                    return str(candidate), True
+            except (OSError, ValueError):  # too long, or with a null byte
+                break
+    return str(PurePosixPath(*(parts[-2:] if absolute else parts))) if parts else "unknown", False

@@ -1,0 +1,208 @@
+"""The whole flow on one page: load -> analyze -> check -> report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+import npu_guard
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.base.errors import ModelError
+from npu_guard.checking import registry
+from npu_guard.checking.engine import Checked, check, macs_share
+from npu_guard.checking.rows import device, layer_rows
+from npu_guard.device import Profile
+from npu_guard.file import load
+from npu_guard.fixing import catalog
+from npu_guard.project.config import Config
+from npu_guard.project.config import root as project_root
+from npu_guard.results import summary
+from npu_guard.results.findings import Basis, ModelReport, Outcome, Report, Totals, Verdict
+
+if TYPE_CHECKING:
+    from npu_guard.file.document import Document
+    from npu_guard.file.skeleton import Skeleton
+
+
+class Cache(Protocol):
+    """Keeps reports of models that have not changed."""
+
+    def known(self, paths: Iterable[str]) -> dict[str, ModelReport]:
+        """Reports that are kept of these files."""
+
+    def entry(self, report: ModelReport, basis: Basis | None) -> bytes | None:
+        """What to keep of a report, None where it must not be kept."""
+
+    def keep(self, key: str, entry: bytes) -> None:
+        """Keep an entry under the key of its model."""
+
+    def close(self) -> None:
+        """Remove what is too much."""
+
+
+exit_code = summary.exit_code
+verdict = summary.verdict
+Fresh = tuple[ModelReport, str, bytes | None]
+"""A report that was made now; with a cache, the model's key and the entry to keep."""
+
+
+def check_models(
+    paths: Sequence[str], config: Config, *, hashes: bool = False, layers: bool = False, files: Mapping[str, str] | None = None,
+    remedies: bool = False, jobs: int = 1, cache: Cache | None = None, known: Mapping[str, ModelReport] | None = None,
+) -> Report:  # fmt: skip
+    """Check each model against the configured profile. A model that cannot be read is a result like others.
+
+    `hashes` adds the SHA-256 of each file, which costs reading it whole; `layers` adds a row for each operator; `remedies`
+    names what would remove each finding; `files` are those to read for models that are no files themselves; `jobs` is how
+    many processes share the work; `cache` keeps reports, and `known` are those that were looked up there already.
+    Raises UsageError.
+    """
+    profile = registry.profile(config.profile)
+    read = {path: files.get(path, path) if files is not None else path for path in paths}
+    work = partial(_fresh, profile=profile, config=config, hashes=hashes, layers=layers, remedies=remedies, cache=cache)
+    if known is None:
+        known = cache.known(read.values()) if cache is not None else {}
+    checked = dict(known)
+    new = [file for file in dict.fromkeys(read.values()) if file not in checked]
+    for report, key, entry in _in_parallel(work, new, profile, jobs) if jobs > 1 and len(new) > 1 else map(work, new):
+        checked[report.path] = report
+        if cache is not None and entry is not None:
+            cache.keep(key, entry)
+    if cache is not None:
+        cache.close()
+    reports = []
+    for path in paths:
+        file = read[path]
+        report = checked[file]
+        error = report.error and (report.error[0], report.error[1].replace(file, path))
+        reports.append(report if file == path else replace(report, path=path, error=error))
+    return Report(npu_guard.__version__, tuple(reports), config.fail_on, config.allow_undecided)
+
+
+def _in_parallel(work: Callable[[str], Fresh], paths: Iterable[str], profile: Profile, jobs: int) -> Iterator[Fresh]:
+    from npu_guard.base import pool as local
+
+    def lost(path: str) -> Fresh:
+        error = ("crashed", f"{path}: the process that checked it died, each time")
+        return ModelReport(path, profile.name, Verdict.UNREADABLE, error=error), "", None
+
+    return local.each(work, paths, jobs, lost)
+
+
+def _fresh(
+    path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, cache: Cache | None
+) -> Fresh:  # fmt: skip
+    report, basis = _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies, keyed=cache is not None)
+    return report, basis.key if basis is not None else "", cache.entry(report, basis) if cache is not None else None
+
+
+def analysis_of(path: str, config: Config) -> Analysis:
+    """What is known of a model, for whoever works on findings once they are known. Raises ModelError."""
+    return analyze(load.load(path, config.limits), config.input_shapes)
+
+
+def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analysis, Checked]:
+    """A model that can be written, with what is known and said of it, for whoever works on its nodes. Raises ModelError."""
+    from npu_guard.file.document import Document
+
+    skeleton = load.load(path, config.limits)
+    document = Document.of(skeleton)
+    analysis = analyze(skeleton, config.input_shapes)
+    return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+
+
+def check_model(
+    path: str, profile: Profile, config: Config, *, hashes: bool = False, layers: bool = False, remedies: bool = False
+) -> ModelReport:
+    """Check one model against one profile."""
+    return _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies)[0]
+
+
+def _checked(
+    path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, keyed: bool = False
+) -> tuple[ModelReport, Basis | None]:
+    digest = ""
+    try:
+        skeleton = load.load(path, config.limits, keyed=keyed)
+        if hashes:
+            digest = load.sha256(path)
+        return check_skeleton(skeleton, profile, config, digest, layers=layers, remedies=remedies)
+    except ModelError as error:
+        return ModelReport(path, profile.name, Verdict.UNREADABLE, sha256=digest, error=(error.kind, str(error))), None
+
+
+def check_skeleton(
+    skeleton: Skeleton, profile: Profile, config: Config, digest: str = "", *, layers: bool = False, remedies: bool = False
+) -> tuple[ModelReport, Basis | None]:
+    """Check a model that is loaded already; of one with a key comes also what the report rests on.
+
+    Raises ModelError where it is none that could run.
+    """
+    analysis = analyze(skeleton, config.input_shapes)
+    checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+    if remedies:
+        checked = remedied(checked, analysis, profile)
+    report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
+    if not skeleton.key:
+        return report, None
+    return report, Basis(skeleton.key, checked.files, analysis.beside)
+
+
+def remedied(checked: Checked, analysis: Analysis, profile: Profile) -> Checked:
+    """The findings with the substitution that would remove each, where there is one. Reads no weights."""
+    failing = {finding.rule for finding in checked.findings if finding.outcome is Outcome.FAIL}
+    named = [rule for rule in registry.rules() if rule.substitutions and rule.code in failing]
+    if not named:
+        return checked
+    from npu_guard.fixing import search as sites  # what has nothing to mend starts faster without
+
+    return replace(checked, findings=sites.with_remedies(checked.findings, analysis, profile, catalog.substitutions_of(named)))
+
+
+def report_of(
+    path: str, profile: Profile, config: Config, analysis: Analysis, checked: Checked, digest: str, *, layers: bool = False
+) -> ModelReport:
+    """The report of a model that was analysed and checked."""
+    rows, pieces = layer_rows(analysis, profile, checked.findings) if layers else (), None
+    if layers:
+        from npu_guard.partitioning.view import with_pieces  # a report without layers starts faster without
+
+        pieces, rows = with_pieces(rows, analysis, checked, profile, config)
+    return ModelReport(
+        path=path,
+        profile=profile.name,
+        verdict=verdict(checked.findings, config.fail_on),
+        findings=checked.findings,
+        crashes=checked.crashes,
+        not_applicable=checked.not_applicable,
+        totals=_totals(analysis, checked),
+        notes=analysis.notes,
+        unknown={value.name: reason for value, reason in analysis.unknown.items()},
+        sha256=digest,
+        opset=analysis.model.skeleton.opset,
+        layers=rows,
+        device=device(profile) if layers else None,
+        pieces=pieces,
+        asked=checked.asked,
+    )
+
+
+def _totals(analysis: Analysis, checked: Checked) -> Totals:
+    costs = analysis.costs.values()
+    return Totals(
+        nodes=len(analysis.costs),
+        params=sum(c.params for c in costs),
+        macs=sum(c.macs for c in costs),
+        activation_bytes=sum(c.output_bytes for c in costs),
+        peak_bytes=max((c.live_bytes for c in costs), default=0),
+        npu_macs_percent=_rounded(macs_share(analysis, checked.blocked)),
+    )
+
+
+def _rounded(share: float) -> float:
+    """Two decimals; all and nothing stay reserved for all and nothing."""
+    return share if share in (0.0, 100.0) else min(max(round(share, 2), 0.01), 99.99)

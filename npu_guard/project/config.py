@@ -1,0 +1,146 @@
+"""Settings of a project and of a run: `[tool.npu-guard]` in pyproject.toml, or `npu-guard.toml`, then flags."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from npu_guard.base.errors import UsageError
+from npu_guard.base.files import MOST_SETTINGS, read_small, toml
+from npu_guard.base.limits import DEFAULT, Limits
+from npu_guard.compilers.settings import CompilerSettings, validate
+from npu_guard.device.keys import convert, suggest
+from npu_guard.device.partition import Given
+from npu_guard.results.findings import Place, Severity
+
+DEFAULT_PROFILE = "aimotive-aiware"
+Level = Literal["error", "warning", "note"]
+
+
+class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Findings that a project accepts. `node` is a glob over node names, output names and dotted module paths."""
+
+    rule: str
+    reason: str
+    node: str = "*"
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    profile: str = DEFAULT_PROFILE
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    fail_on: Literal["error", "warning", "never"] = "error"
+    allow_undecided: bool = False
+    severity: dict[str, Level] = {}
+    suppress: tuple[Suppression, ...] = ()
+    limits: Limits = DEFAULT
+    partition: dict[str, int | float] = {}
+    compiler: dict[str, CompilerSettings] = {}
+    cache: str = ""
+
+
+class Config(Struct, frozen=True):
+    """Everything that decides what a run checks and how it ends."""
+
+    profile: str = DEFAULT_PROFILE
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    fail_on: str = "error"
+    allow_undecided: bool = False
+    severity: Mapping[str, Severity] = field(default_factory=dict)
+    suppress: tuple[Suppression, ...] = ()
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    limits: Limits = DEFAULT
+    partition: Given | None = None
+    compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
+    cache: Path | None = None
+    """A folder of results that `check` takes up again and adds to."""
+
+    def selects(self, code: str, name: str) -> bool:
+        """Whether a rule runs. Entries are codes, beginnings of codes (`NPU1`) or names."""
+        chosen = not self.select or any(_matches(entry, code, name) for entry in self.select)
+        return chosen and not any(_matches(entry, code, name) for entry in self.ignore)
+
+    def suppression(self, code: str, name: str, place: Place) -> str | None:
+        """The reason for which a finding at this place is accepted, else None."""
+        for entry in self.suppress:
+            if _matches(entry.rule, code, name):
+                names = (place.node, place.output, ".".join(place.scope))
+                if any(fnmatch.fnmatchcase(n, entry.node) for n in names):
+                    return entry.reason
+        return None
+
+
+def _matches(entry: str, code: str, name: str) -> bool:
+    return entry == name or code.startswith(entry.upper())
+
+
+def find(start: Path) -> Path | None:
+    """The configuration file that counts in a folder: the nearest one upwards, up to the repository's root."""
+    for folder in (start, *start.parents):
+        own = folder / "npu-guard.toml"
+        if os.path.isfile(own):
+            return own
+        project = folder / "pyproject.toml"
+        if os.path.isfile(project) and _section(project) is not None:
+            return project
+        if os.path.exists(folder / ".git"):
+            return None
+    return None
+
+
+def root(start: Path) -> Path:
+    """Root of the project around a folder: where `.git` is, else the folder itself."""
+    return next((folder for folder in (start, *start.parents) if os.path.exists(folder / ".git")), start)
+
+
+def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
+    """Settings from a file; `rules` are (code, name) of the rules that exist. Raises UsageError."""
+    section = _section(path)
+    if section is None:
+        raise UsageError(f"{path.name}: has no table [tool.npu-guard]")
+    file: _File = convert(section, _File, path.name)
+    # Settings that name no rule are read without importing any.
+    known = list(rules) if any((file.select, file.ignore, file.severity, file.suppress)) else []
+    for entry in (*file.select, *file.ignore, *file.severity, *(s.rule for s in file.suppress)):
+        expect_rule(entry, known, path.name)
+    for accepted in file.suppress:
+        if not accepted.reason.strip():
+            raise UsageError(f"{path.name}: the suppression of {accepted.rule} gives no reason; say why the finding is accepted")
+    validate(file.compiler, path.name)
+    costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
+    severity = {
+        code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)
+    }
+    return Config(
+        file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
+        partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
+        cache=path.parent / file.cache if file.cache else None,
+    )  # fmt: skip
+
+
+def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> None:
+    """Raise UsageError where an entry of select, ignore or suppress means no rule."""
+    if not entry or not any(_matches(entry, code, name) for code, name in known):
+        words = [word for pair in known for word in pair]
+        raise UsageError(f"{where}: no rule {entry!r}{suggest(entry, words)}")
+
+
+def _section(path: Path) -> object | None:
+    try:
+        data = toml(read_small(path, MOST_SETTINGS).decode())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name}: cannot be read ({error})") from None
+    except ValueError as error:
+        raise UsageError(f"{path.name}: not valid TOML: {error}") from None
+    tool = data.get("tool", {})
+    section: object | None = tool.get("npu-guard") if isinstance(tool, dict) else None
+    return data if section is None and path.name != "pyproject.toml" else section

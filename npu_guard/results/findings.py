@@ -1,0 +1,308 @@
+"""What the engine says, as frozen values without behaviour. Imports no onnx, so that reports stay light."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from npu_guard.results.pieces import Pieces
+
+Dim = int | str | None
+"""An extent: a number, a symbol such as `batch`, or None where nothing is known."""
+
+Number = int | float | str | tuple[int, ...]
+
+
+class Severity(enum.Enum):
+    """How much a finding matters, by rule, profile or project."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def rank(self) -> int:
+        """0 for a note, 2 for an error."""
+        return ("note", "warning", "error").index(self.value)
+
+
+class Outcome(enum.Enum):
+    """What a rule could establish about a place where it spoke."""
+
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+
+
+class Verdict(enum.Enum):
+    """The whole model against one profile."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+    UNREADABLE = "unreadable"
+
+
+class Tensor(Struct, frozen=True):
+    """A tensor as a reader of the report sees it."""
+
+    name: str
+    shape: tuple[Dim, ...] | None
+    dtype: str | None
+
+
+class Evidence(Struct, frozen=True):
+    """The limit that was compared, what the model has, and what the device allows."""
+
+    limit: str
+    measured: Number
+    allowed: Number
+
+
+class Source(Struct, frozen=True):
+    """The line of Python that made the operator, relative to the project's root."""
+
+    file: str
+    line: int
+    function: str
+    module: str
+
+
+class Remedy(Struct, frozen=True):
+    """The substitution that `fix` would try, and what to write instead."""
+
+    substitution: str | None
+    exactness: str | None
+    advice: str
+
+
+class Place(Struct, frozen=True):
+    """Where in the model: the output tensor plus module path is the identity, names may be empty or repeated."""
+
+    node: str
+    op_type: str
+    output: str
+    scope: tuple[str, ...] = ()
+    graph: tuple[str, ...] = ()
+    """Path of enclosing subgraphs, such as ("If_3.then_branch",)."""
+
+
+class Finding(Struct, frozen=True):
+    """One rule's word on one place."""
+
+    rule: str
+    name: str
+    severity: Severity
+    outcome: Outcome
+    place: Place
+    message: str
+    tensor: Tensor | None = None
+    evidence: Evidence | None = None
+    source: Source | None = None
+    remedy: Remedy | None = None
+    fingerprint: str = ""
+    suppressed: str | None = None
+    """The reason from the configuration, where the finding was suppressed."""
+    macs: int = 0
+    """MACs of the node: what the finding holds back."""
+
+
+class RuleCrash(Struct, frozen=True):
+    """A rule that raised: a bug of ours. The other rules still ran."""
+
+    rule: str
+    node: str
+    error: str
+
+
+class OutputComparison(Struct, frozen=True):
+    """One output before and after. `atol` is the tolerance that was applied, `max_abs` the one that would have been needed."""
+
+    name: str
+    max_abs: float
+    max_rel: float
+    cosine: float
+    snr_db: float
+    atol: float
+    rtol: float
+    ok: bool
+
+
+class Verification(Struct, frozen=True):
+    """What a comparison found: `equal`, `close` (approximate), `differs`, or `not_run` with a reason, which is no pass."""
+
+    verdict: str
+    backend: str
+    seeds: tuple[int, ...]
+    inputs: str
+    reason: str
+    outputs: tuple[OutputComparison, ...]
+
+
+class Work(Struct, frozen=True):
+    """What the nodes of a block cost together, as far as they leave a trace on a device."""
+
+    nodes: int = 0
+    macs: int = 0
+    activation_bytes: int = 0
+
+
+class Applied(Struct, frozen=True):
+    """A block that was replaced."""
+
+    substitution: str
+    exactness: str
+    node: str
+    """The anchor of the block."""
+    rules: tuple[str, ...]
+    """Codes of those whose findings in the block it removed."""
+    nodes_before: tuple[str, ...]
+    nodes_after: tuple[str, ...]
+    verification: Verification
+    note: str = ""
+    """For approximate ones, how close they came on samples that were held out of the fit."""
+    at: str = ""
+    """First output of the anchor: with the substitution, the identity of the place."""
+    number: int = 1
+    """The pass in which it was replaced."""
+    op_type: str = ""
+    source: Source | None = None
+    before: Work = Work()
+    after: Work = Work()
+    others: tuple[str, ...] = ()
+    """Substitutions that fit here as well, or at a part of it."""
+
+
+class RefusedSite(Struct, frozen=True):
+    """A block that was not replaced, and why."""
+
+    substitution: str
+    node: str
+    reason: str
+
+
+class NodeCost(Struct, frozen=True, gc=False):
+    """Cost of one node. Bytes are of the element type in the model, batch included."""
+
+    macs: int
+    params: int
+    output_bytes: int
+    live_bytes: int
+    """Activations alive while this node runs: its inputs, its outputs and whatever is needed later."""
+
+
+class Totals(Struct, frozen=True):
+    """Sums over the model; folded nodes count for nothing."""
+
+    nodes: int = 0
+    params: int = 0
+    macs: int = 0
+    activation_bytes: int = 0
+    peak_bytes: int = 0
+    npu_macs_percent: float = 0.0
+
+
+class LayerRow(Struct, frozen=True):
+    """One operator, or one graph input (`place.op_type` is then "graph input"), as the full report shows it."""
+
+    index: int
+    place: Place
+    scope: tuple[str, ...]
+    """Module path, with the bodies of If, Loop and Scan on the way: where the picture of the graph shows it."""
+    inputs: tuple[int, ...]
+    """Indices of the rows whose data this one reads, seen through folded ones; constants are left out."""
+    shape: tuple[Dim, ...] | None
+    dtype: str | None
+    macs: int | None
+    """None where shapes are not known."""
+    params: int
+    output_bytes: int | None
+    live_bytes: int
+    alignment_waste: float | None
+    """Part of the output that is padding when its channels are aligned; None where the device or the shape does not say."""
+    verdict: str
+    """`ok`, `warning`, `error`, `undecided`, or `folded` where nothing is left to run."""
+    results: tuple[str, ...] = ()
+    """Graph outputs that it makes."""
+    piece: int | None = None
+    """Index of the piece that it is in, where the model was cut into pieces for NPU and host."""
+
+
+class DeviceLimit(Struct, frozen=True):
+    """One limit of a device: the key, what it limits, its value in words, and who says so."""
+
+    key: str
+    meaning: str
+    value: str
+    source: str
+    note: str
+
+
+class DeviceOperators(Struct, frozen=True):
+    """Operators of which a device's documents say the same."""
+
+    status: str
+    detail: str
+    source: str
+    names: tuple[str, ...]
+
+
+class Device(Struct, frozen=True):
+    """The profile that a model was checked against, as a reader of the report sees it."""
+
+    name: str
+    title: str
+    source: str
+    notes: tuple[str, ...]
+    limits: tuple[DeviceLimit, ...]
+    unset: tuple[tuple[str, str], ...]
+    """(key, meaning) of the limits that the profile does not set."""
+    operators: tuple[DeviceOperators, ...]
+
+
+class ModelReport(Struct, frozen=True):
+    """Everything that one `check` says about one model and one profile."""
+
+    path: str
+    profile: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    crashes: tuple[RuleCrash, ...] = ()
+    not_applicable: tuple[str, ...] = ()
+    """Codes of rules whose limits the profile does not set."""
+    totals: Totals = Totals()
+    notes: tuple[str, ...] = ()
+    """What the analysis assumed, for example a batch of 1."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Values whose shape is not known, with the reason."""
+    sha256: str = ""
+    error: tuple[str, str] | None = None
+    """(kind, message) where the model was unreadable or refused."""
+    opset: int = 0
+    layers: tuple[LayerRow, ...] = ()
+    """Every operator, only where asked for; so are `device` and `pieces`."""
+    device: Device | None = None
+    pieces: Pieces | None = None
+    """None as well where everything is one piece on the NPU."""
+    asked: tuple[str, ...] = ()
+    """Codes of the rules that ran."""
+
+
+class Report(Struct, frozen=True):
+    """One run: all models, and the settings that decide the exit code."""
+
+    version: str
+    models: tuple[ModelReport, ...]
+    fail_on: str = "error"
+    allow_undecided: bool = False
+
+
+class Basis(Struct, frozen=True):
+    """What a report rests on besides its stamp: the structure of the model, and what was looked up outside of it."""
+
+    key: str
+    files: Mapping[str, tuple[str, bool]]
+    """See `places.Asked`."""
+    beside: Mapping[str, int]
+    """Sizes of files of weights, by location."""

@@ -1,0 +1,175 @@
+"""What every report needs of findings: counts, the order of importance, and which ones say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, Severity, Verdict
+
+UNDECIDED = "cannot tell"
+
+
+class Counts(Struct, frozen=True):
+    """How many findings of each kind. Suppressed ones count only as that; undecided ones not in their severity."""
+
+    error: int = 0
+    warning: int = 0
+    note: int = 0
+    undecided: int = 0
+    suppressed: int = 0
+    fixable: int = 0
+
+    def words(self) -> str:
+        """`3 errors, 1 warning, 2 undecided`: errors always, the rest where there is some."""
+        parts = [plural(self.error, "error")]
+        parts += [plural(n, word) for n, word in ((self.warning, "warning"), (self.note, "note")) if n]
+        parts += [f"{n} {word}" for n, word in ((self.undecided, "undecided"), (self.suppressed, "suppressed")) if n]
+        return ", ".join(parts)
+
+
+def count(findings: Iterable[Finding]) -> Counts:
+    """Count findings."""
+    found = list(findings)
+    counted = [f for f in found if f.suppressed is None]
+    failed = [f.severity for f in counted if f.outcome is Outcome.FAIL]
+    return Counts(
+        error=failed.count(Severity.ERROR),
+        warning=failed.count(Severity.WARNING),
+        note=failed.count(Severity.NOTE),
+        undecided=len(counted) - len(failed),
+        suppressed=len(found) - len(counted),
+        fixable=sum(f.remedy is not None and f.remedy.substitution is not None for f in counted),
+    )
+
+
+def word(finding: Finding) -> str:
+    """`error`, `warning`, `note` or `undecided`."""
+    return "undecided" if finding.outcome is Outcome.UNDECIDED else finding.severity.value
+
+
+def level(finding: Finding) -> str:
+    """`error`, `warning` or `note`, for formats that know no more: what nobody could decide is no error there."""
+    undecided_error = finding.outcome is Outcome.UNDECIDED and finding.severity is Severity.ERROR
+    return "warning" if undecided_error else finding.severity.value
+
+
+def message(finding: Finding) -> str:
+    """What the rule says; of what it could not decide, it says so first."""
+    told = finding.outcome is Outcome.FAIL or finding.message.startswith(UNDECIDED)
+    return finding.message if told else f"{UNDECIDED}: {finding.message}"
+
+
+def counts_as_failure(finding: Finding, fail_on: str) -> bool:
+    """Whether a finding takes part in the model's verdict. `never` changes the exit code alone."""
+    limit = Severity.ERROR if fail_on == "never" else Severity(fail_on)
+    return finding.suppressed is None and finding.severity.rank >= limit.rank
+
+
+def verdict(findings: Iterable[Finding], fail_on: str) -> Verdict:
+    """FAIL where a finding counts, UNDECIDED where nothing failed and a rule could not tell.
+
+    `--fail-on never` changes the exit code and not the verdict: a model with errors never reads as a pass.
+    """
+    counted = [f for f in findings if counts_as_failure(f, fail_on)]
+    if any(f.outcome is Outcome.FAIL for f in counted):
+        return Verdict.FAIL
+    return Verdict.UNDECIDED if counted else Verdict.PASS
+
+
+def exit_code(report: Report) -> int:
+    """The command line's exit code: the highest over the models."""
+    codes = [0]
+    for model in report.models:
+        if model.verdict is Verdict.UNREADABLE:
+            codes.append(3)
+        elif report.fail_on != "never" and (
+            model.verdict is Verdict.FAIL or (model.verdict is Verdict.UNDECIDED and not report.allow_undecided)
+        ):
+            codes.append(1)
+        if model.crashes:
+            codes.append(4)
+    return max(codes)
+
+
+class Group(Struct, frozen=True):
+    """Findings of one model that say the same of several nodes: one line for people."""
+
+    model: ModelReport
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Finding:
+        """The one that stands for all."""
+        return self.findings[0]
+
+    @property
+    def share(self) -> float:
+        """Share of the model's MACs that the group holds back, 0 to 1; a node counts once."""
+        total = self.model.totals.macs
+        nodes = {(f.place.graph, f.place.output): f.macs for f in self.findings if f.severity is self.first.severity}
+        return sum(nodes.values()) / total if total else 0.0
+
+
+def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
+    """Findings of one rule with one text at one line of Python go together; the order stays."""
+    groups: dict[object, list[Finding]] = {}
+    for f in findings:
+        groups.setdefault((f.rule, f.severity, f.outcome, f.message, f.source), []).append(f)
+    return [Group(model, tuple(group)) for group in groups.values()]
+
+
+def ranked(models: Iterable[ModelReport]) -> list[Group]:
+    """Every finding on its own, the most important first: errors, then the share of MACs held back, then graph order."""
+    return _rank(Group(m, (f,)) for m in models for f in m.findings)
+
+
+def ranked_groups(models: Iterable[ModelReport]) -> list[Group]:
+    """What counts (nothing that is suppressed), with findings that say the same together, the most important first."""
+    return _rank(group for m in models for group in alike(m, (f for f in m.findings if f.suppressed is None)))
+
+
+def by_rule(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
+    """One group a rule, led by its most severe finding; the most important rule first."""
+    rules: dict[str, list[Finding]] = {}
+    for f in sorted(findings, key=lambda f: f.rule):
+        rules.setdefault(f.rule, []).append(f)
+    return _rank(Group(model, tuple(sorted(found, key=_weight))) for found in rules.values())
+
+
+def _rank(groups: Iterable[Group]) -> list[Group]:
+    return sorted(groups, key=lambda g: (*_weight(g.first), -g.share))
+
+
+def _weight(finding: Finding) -> tuple[bool, int, bool]:
+    return finding.suppressed is not None, -finding.severity.rank, finding.outcome is Outcome.UNDECIDED
+
+
+def outcome(model: ModelReport) -> str:
+    """Counts of a model, and how much of its work runs as it is."""
+    share = f"; {percent(model.totals.npu_macs_percent)} of the MACs run as they are" if model.totals.macs else ""
+    return count(model.findings).words() + share
+
+
+def plural(count: int, word: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def si(number: int) -> str:
+    """A count with an SI prefix and three digits: `1.82 G`."""
+    value = float(number)
+    for prefix in ("", "k", "M", "G", "T"):
+        if value < 1000 or prefix == "T":
+            digits = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+            return f"{digits} {prefix}"
+        value /= 1000
+    raise AssertionError
+
+
+def percent(share: float) -> str:
+    """A share with one decimal that says 100 and 0 only where it is all or nothing."""
+    if 99.95 <= share < 100:
+        return ">99.9 %"
+    return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"

@@ -1,0 +1,142 @@
+"""Put new nodes in the place of old ones, in a copy of the model."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from npu_guard.base.errors import ModelError
+from npu_guard.base.text import text
+from npu_guard.file.document import Document
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.substitution import Builder, Site
+
+
+def names_in(proto: onnx.GraphProto) -> set[str]:
+    """Every name of a value or node in the graph and its bodies: what new names must stay clear of."""
+    found: set[str] = set()
+    stack = [proto]
+    while stack:
+        graph = stack.pop()
+        found.update(text(e.name) for e in (*graph.input, *graph.output, *graph.initializer, *graph.value_info))
+        for node in graph.node:
+            found.add(text(node.name))
+            found.update(text(o) for o in node.output)
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    stack.append(attribute.g)
+                stack.extend(attribute.graphs)
+    return found
+
+
+def replace(document: Document, nodes: Sequence[Node], edits: Sequence[tuple[Site, Builder, Mapping[Value, str]]]) -> Document:
+    """The document with each site's nodes replaced by what its builder emitted.
+
+    `nodes` are those of the main graph as analysed, in the document's order. What only the old nodes used is gone.
+    Raises ModelError where the result has a cycle.
+    """
+    result = document.copy()
+    graph = result.proto.graph
+    before = _dead(graph, _readers(graph))
+    index = {node: i for i, node in enumerate(nodes)}
+    removed: set[int] = set()
+    added: list[onnx.NodeProto] = []
+    for site, builder, outputs in edits:
+        removed.update(index[node] for node in site.nodes)
+        renamed = {new: old.name for old, new in outputs.items()}
+        for node in builder.nodes:
+            for names in (node.input, node.output):
+                for i, name in enumerate(names):
+                    if name in renamed:
+                        names[i] = renamed[name]
+            added.append(node)
+        graph.initializer.extend(builder.initializers)
+    kept = [node for i, node in enumerate(graph.node) if i not in removed]
+    ordered = _in_order([*kept, *added])
+    del graph.node[:]
+    graph.node.extend(ordered)
+    _prune(graph, before)
+    return result
+
+
+def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Topological order that keeps the given one wherever it can."""
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    waits: list[set[int]] = []
+    readers: dict[int, list[int]] = {}
+    for i, node in enumerate(nodes):
+        needed = {producer[name] for name in _reads(node) if name in producer} - {i}
+        waits.append(needed)
+        for p in needed:
+            readers.setdefault(p, []).append(i)
+    ready = [i for i, needed in enumerate(waits) if not needed]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for reader in readers.get(i, ()):
+            waits[reader].discard(i)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        raise ModelError("invalid", "the new nodes wait for each other in a circle")
+    return order
+
+
+def _reads(node: onnx.NodeProto) -> Iterable[str]:
+    """Inputs of a node and of the nodes in its bodies."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            for inner in body.node:
+                yield from _reads(inner)
+            yield from (o.name for o in body.output)
+
+
+def _readers(graph: onnx.GraphProto) -> Counter[str]:
+    """How many read each name: nodes, and the model's user."""
+    return Counter(itertools.chain((name for node in graph.node for name in set(_reads(node))), (o.name for o in graph.output)))
+
+
+def _dead(graph: onnx.GraphProto, readers: Mapping[str, int]) -> set[str]:
+    """Names that nothing reads: outputs of nodes, and initializers."""
+    made = {name for node in graph.node for name in node.output} | {t.name for t in graph.initializer}
+    return {name for name in made if not readers.get(name)}
+
+
+def _prune(graph: onnx.GraphProto, dead_before: set[str]) -> None:
+    """Drop what the edit has left without readers; what was dead before stays as its author wanted it."""
+    nodes, readers = list(graph.node), _readers(graph)
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+
+    def useless(node: onnx.NodeProto) -> bool:
+        return bool(node.output) and not any(o and (readers[o] or o in dead_before) for o in node.output)
+
+    gone = {i for i, node in enumerate(nodes) if useless(node)}
+    stack = list(gone)
+    while stack:
+        for name in set(_reads(nodes[stack.pop()])):
+            readers[name] -= 1
+            maker = producer.get(name)
+            if maker is not None and maker not in gone and useless(nodes[maker]):
+                gone.add(maker)
+                stack.append(maker)
+    kept = [node for i, node in enumerate(nodes) if i not in gone]
+    inputs, alive = {i.name for i in graph.input}, {name for node in kept for name in node.output}
+    _keep(graph.node, kept)
+    dead = _dead(graph, readers) - dead_before - inputs
+    _keep(graph.initializer, [t for t in graph.initializer if t.name not in dead])
+    _keep(graph.value_info, [v for v in graph.value_info if v.name in alive])
+
+
+def _keep(field: Any, kept: Sequence[Any]) -> None:
+    """Drop all others of a repeated field at once: one by one, each would move all that follow."""
+    if len(kept) < len(field):
+        del field[:]
+        field.extend(kept)

@@ -1,0 +1,273 @@
+"""What a substitution is: an anchor operator, a match that may refuse with a reason, and a rewrite that emits nodes.
+
+Authors write `match` and `rewrite` only. The driver edits the model, verifies the block and the whole, and rolls back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from npu_guard.base import sandbox
+from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
+
+if TYPE_CHECKING:
+    from npu_guard.checking.context import Context
+    from npu_guard.file.document import Document
+
+Array = NDArray[Any]
+HISTORY = "npu_guard.substitution"
+"""Key of a node's metadata: the substitutions that made it what it is, in order."""
+EXACT = "exact"
+APPROXIMATE = "approximate"
+
+
+COPIES = 2
+"""Times that protobuf and what is handed to it hold a constant while it is made."""
+
+
+class Refused(Exception):
+    """A block that is almost the one: the reason, for the reader of the plan."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A block that a substitution can replace. `replaced` are the values that the new nodes have to provide."""
+
+    substitution: Substitution
+    anchor: Node
+    nodes: tuple[Node, ...]
+    replaced: tuple[Value, ...]
+    facts: Any = None
+    """What `match` found out and `rewrite` needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An executable example of a substitution, in ONNX text as in `rule.Case`.
+
+    `ops` are the operators of the result in order; `refused` is (part of) the reason where the block must be refused.
+    `silences` are rules that speak before and must not speak after, under `limits`.
+    """
+
+    graph: str
+    ops: tuple[str, ...] = ()
+    refused: str = ""
+    limits: Mapping[str, Any] | None = None
+    opset: int = 20
+    title: str = ""
+
+
+class Substitution:
+    """Base of all substitutions. The docstring states the algebra; first line is the short description."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[str] = EXACT
+    minimum_snr_db: ClassVar[float] = 0.0
+    """Approximate ones: where a block comes less close than this for any of the samples, it is rolled back."""
+    rules: ClassVar[tuple[str, ...]]
+    """Codes of the rules whose findings it removes."""
+    anchors: ClassVar[tuple[str, ...]]
+    """Operators at which `match` is asked."""
+    last: ClassVar[bool] = False
+    """Whether it works on what the others write, and so waits until none of them applies any more."""
+    limits: ClassVar[Mapping[str, Any]] = {}
+    """Limits that the examples assume."""
+    operators: ClassVar[Mapping[str, str]] = {}
+    """Operators and their status, as in `rule.Case`, that the examples assume."""
+    good: ClassVar[tuple[Example, ...]]
+    bad: ClassVar[tuple[Example, ...]]
+    """Blocks that must be refused, each with its reason."""
+
+    def match(self, node: Node, ctx: Context) -> Site | None:
+        """The block around an anchor; None where this is another kind of block, Refused where it is nearly one."""
+        raise NotImplementedError
+
+    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """Emit the new nodes; the result names what takes the place of each value in `site.replaced`."""
+        raise NotImplementedError
+
+    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+        """A deliberately wrong rewrite that looks right, which the verifier must catch."""
+        raise NotImplementedError
+
+    @classmethod
+    def manual(cls) -> str:
+        """The docstring, without its indentation."""
+        return inspect.cleandoc(cls.__doc__ or "")
+
+
+class Builder:
+    """Emits nodes and constants for one site, with names that are new, deterministic and tell where they come from."""
+
+    def __init__(
+        self, site: Site, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]],
+        weights: Weights | None = None, numbers: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """`weights` and `numbers` (the last tried for each name) are those of other builders for the same document."""
+        self.site = site
+        self.origin = site.anchor
+        """The old node that gives new ones their names and source lines; a rewrite of many nodes moves it along."""
+        self.opset: int = site.anchor.graph.model.opsets.get("", 1)
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.names: list[str] = []
+        """Every name that was made here."""
+        self.promised_db = -math.inf
+        self.note = ""
+        """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
+        self._taken = taken
+        self._numbers = {} if numbers is None else numbers  # so that the thousandth name is found as fast as the first
+        self._before: dict[str, int] = {}
+        self._capture = capture
+        self._weights = weights or Weights(document)
+        self.most = 0
+        """Bytes of memory that this process may use; 0 for any number."""
+
+    def op(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> str:
+        """A node; the result is the name of its first output. Inputs are values of the model or names from here."""
+        return self.op_many(op_type, *inputs, outputs=outputs, **attributes)[0]
+
+    def op_many(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> list[str]:
+        """A node with several outputs."""
+        self._expect_room()
+        name = self._name(op_type.lower())
+        made = [self._unique(f"{name}_out{i}" if outputs > 1 else f"{name}_out") for i in range(outputs)]
+        given = ["" if i is None else i.name if isinstance(i, Value) else i for i in inputs]
+        node = onnx.helper.make_node(op_type, given, made, name=name, **attributes)
+        # Scopes and source lines stay with what replaces a node, so that a later finding still names the Python line.
+        history = [p.value for p in self.origin.proto.metadata_props if p.key == HISTORY]
+        node.metadata_props.extend(p for p in self.origin.proto.metadata_props if p.key != HISTORY)
+        node.metadata_props.add(key=HISTORY, value=", ".join([*history, self.site.substitution.name]))
+        self.nodes.append(node)
+        return made
+
+    def like(self, node: Node, *inputs: str | Value | None, **changed: Any) -> list[str]:
+        """A node of the model again, on other inputs; attributes that are given replace its own, None drops one."""
+        self.origin = node
+        made = self.op_many(node.op_type, *inputs, outputs=len(node.outputs), **changed)
+        self.nodes[-1].attribute.extend(a for a in node.proto.attribute if a.name not in changed)
+        return made
+
+    def reduce(self, op_type: str, x: str | Value, axes: Sequence[int], keepdims: bool = True) -> str:
+        """A reduction, its axes where the model's opset has them."""
+        if self.opset < (13 if op_type == "ReduceSum" else 18):
+            return self.op(op_type, x, axes=list(axes), keepdims=int(keepdims))
+        return self.op(op_type, x, self.ints(*axes), keepdims=int(keepdims))
+
+    def slice(self, x: str | Value, axis: int, start: int, end: int) -> str:
+        """A part of one axis."""
+        if self.opset < 10:
+            return self.op("Slice", x, starts=[start], ends=[end], axes=[axis])
+        return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
+
+    def squeeze(self, x: str | Value, *axes: int) -> str:
+        """The tensor without these axes of extent 1."""
+        return self._units("Squeeze", x, axes)
+
+    def unsqueeze(self, x: str | Value, *axes: int) -> str:
+        """The tensor with axes of extent 1 put in, so that they are at these places of the result."""
+        return self._units("Unsqueeze", x, axes)
+
+    def _units(self, op_type: str, x: str | Value, axes: Sequence[int]) -> str:
+        return self.op(op_type, x, axes=list(axes)) if self.opset < 13 else self.op(op_type, x, self.ints(*axes))
+
+    def constant(self, array: Array, hint: str = "weight") -> str:
+        """An initializer."""
+        array = np.asarray(array, order="C")
+        self._expect_room(array.nbytes)
+        name = self._name(hint)
+        self.initializers.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        """An int64 vector: axes, shapes, pads."""
+        return self.constant(np.asarray(values, np.int64), "ints")
+
+    def weight(self, value: Value, small: Small = lambda _: None, evaluate: Evaluate = evaluated) -> Array:
+        """Values of a constant tensor, read now. Raises Refused where they cannot be had; the others are for `Weights.get`."""
+        try:
+            return self._weights.get(value, small, evaluate)
+        except Undecidable as gap:
+            raise Refused(gap.reason) from None
+
+    def activations(self, *values: Value) -> list[dict[str, Array]]:
+        """Values of activations in the real model on the calibration data, one dictionary for each sample."""
+        return self._capture(values)
+
+    def promise(self, snr_db: float, note: str) -> None:
+        """How close an approximate block comes for the worst of the samples; less than that in the proof rolls it back."""
+        self.promised_db, self.note = snr_db, note
+
+    def give_back(self) -> None:
+        """Let others have the names that were made here."""
+        self._taken.difference_update(self.names)
+        self._numbers.update(self._before)
+
+    def _expect_room(self, size: int = 0) -> None:
+        """Raise MemoryError while there is still some left: protobuf does not ask whether it was given any, and crashes."""
+        if self.most and (used := sandbox.used_memory()) and used + COPIES * size > self.most:
+            raise MemoryError
+
+    def _name(self, hint: str) -> str:
+        return self._unique(f"{self.origin.label}__{self.site.substitution.name}_{hint}")
+
+    def _unique(self, wanted: str) -> str:
+        name, number = wanted, self._numbers.get(wanted, 1)
+        self._before.setdefault(wanted, number)
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        self._numbers[wanted] = number
+        self.names.append(name)
+        return name
+
+
+def closed(site_nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) -> None:
+    """Refuse a block whose inner values are also needed outside of it."""
+    inside = set(site_nodes)
+    kept = set(replaced)
+    for node in site_nodes:
+        if node.graph.parent is not None:
+            raise Refused("it is inside a subgraph")
+        for value in node.outputs:
+            if value is not None and value not in kept:
+                _inner(value, inside, kept, ctx)
+
+
+def _inner(value: Value, inside: set[Node], kept: set[Value], ctx: Context) -> None:
+    """Refuse where somebody outside needs the value, or what operators without a trace on the device make of it.
+
+    Shape is one of those. It reads the value all the same, and goes with the block only where all that asks for it does.
+    """
+    analysis, name, stack, seen = ctx.analysis, short(value.name), [value], {value}
+    while stack:
+        current = stack.pop()
+        if current.is_output:
+            what = "" if current is value else f" (as {short(current.name)!r})"
+            raise Refused(f"the inner value {name!r} is an output of the model{what}")
+        for reader in current.consumers:
+            if reader in inside:
+                continue
+            passed = reader in analysis.silent and (reader.inputs[0] is current or reader.output in analysis.static)
+            # One that nobody reads stays where its author wanted it.
+            if not passed or not any(v.consumers or v.is_output for v in reader.outputs if v is not None):
+                raise Refused(f"the inner value {name!r} is also read by {reader.op} {short(reader.label)!r}")
+            made = [v for v in reader.outputs if v is not None and v not in seen]
+            seen.update(made)
+            stack += [v for v in made if v not in kept]

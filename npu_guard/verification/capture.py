@@ -1,0 +1,43 @@
+"""Activations of a running model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from npu_guard.analysis.constants import Array
+from npu_guard.file.document import Document
+from npu_guard.graph.graph import Value
+from npu_guard.verification import compare as verify
+from npu_guard.verification.feeds import Feed
+from npu_guard.verification.runtime import Runtime
+
+CAPTURE_BYTES = 512 << 20
+"""Activations that are held at once while blocks are verified."""
+
+
+def capture_bytes(runtime: Runtime) -> int:
+    """Activations that are held at once, which are in the memory of both processes."""
+    return min(CAPTURE_BYTES, runtime.allowance.memory // 4)
+
+
+def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
+    """Values of activations in the running model. Raises CannotRun."""
+    watched = document.copy()
+    inputs = {i.name for i in watched.proto.graph.input}
+    known = {o.name for o in watched.proto.graph.output}
+    wanted = [v for v in values if v.name not in inputs]
+    for value in wanted:
+        if value.name not in known:
+            watched.proto.graph.output.append(_value_info(value))
+    results = verify.run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
+    return [
+        {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}
+        for feed, result in zip(feeds, results, strict=True)
+    ]
+
+
+def _value_info(value: Value) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(value.name, value.dtype, None if value.shape is None else list(value.shape))

@@ -1,0 +1,175 @@
+"""Inputs for verification: seeded ones of several kinds, and the user's own.
+
+Inputs drawn from [0, 1) alone make Relu and Identity agree; so signs, wide ranges and edge values are always among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.base.text import short
+from npu_guard.graph.graph import Value
+
+Array = NDArray[Any]
+Feed = Mapping[str, Array]
+MAX_FILE_BYTES = 4 << 30
+KINDS = ("normal", "wide", "edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An input that has to be fed: `high` is one more than the largest valid index, for integers."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    high: int = 2
+
+
+def specs(inputs: Iterable[Value]) -> list[Spec]:
+    """What a graph wants. Raises NotVerified where a shape is not wholly known, or it is of no numbers."""
+    found = []
+    for value in inputs:
+        if value.initializer is not None:
+            continue  # it has a default
+        shape = value.shape
+        if shape is None or not all(isinstance(d, int) for d in shape):
+            raise NotVerified(
+                f"input {short(value.name)!r} has dynamic dimensions; fix them with --input-shape {short(value.name)}:1,3,..."
+            )
+        if value.dtype == onnx.TensorProto.UNDEFINED:
+            raise NotVerified(f"input {short(value.name)!r} has no element type, so nothing can be fed to it")
+        if value.dtype == onnx.TensorProto.STRING:
+            raise NotVerified(f"input {short(value.name)!r} is of type string, so nothing can be drawn for it")
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
+        found.append(Spec(value.name, dtype, tuple(d for d in shape if isinstance(d, int)), _indices(value)))
+    return found
+
+
+def _indices(value: Value) -> int:
+    """How many things an integer input may point at, from the tables that it is used on."""
+    sizes = []
+    for node in value.consumers:
+        if node.op_type in ("Gather", "GatherElements") and node.input(1) is value:
+            data = node.inputs[0]
+            axis = node.attr("axis", 0)
+            if data is not None and data.shape and isinstance(extent := data.shape[axis], int):
+                sizes.append(extent)
+    return min(sizes, default=2)
+
+
+def seeded(wanted: Sequence[Spec], seed: int) -> list[Feed]:
+    """One feed of each kind, the same for the same seed and names whatever the order of the inputs."""
+    return [{spec.name: _draw(spec, kind, seed) for spec in wanted} for kind in KINDS]
+
+
+def labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
+    """Names for so many samples of calibration, what `seeded` gives for each of the seeds, and inputs of another batch."""
+    return [
+        *(f"calibration {i + 1}" for i in range(given)),
+        *(f"{kind} of seed {seed}" for seed in seeds for kind in KINDS),
+        *["another batch"] * batches,
+    ]
+
+
+def normal(wanted: Sequence[Spec], seed: int) -> Feed:
+    """The feed of the first kind alone, without extreme values."""
+    return {spec.name: _draw(spec, KINDS[0], seed) for spec in wanted}
+
+
+def _draw(spec: Spec, kind: str, seed: int) -> Array:
+    # A generator for each input of its own, so that one input more changes nothing of the others.
+    digest = hashlib.sha256(f"{seed}/{kind}/{spec.name}".encode("utf-8", "backslashreplace")).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    if spec.dtype == np.bool_:
+        return rng.random(spec.shape) < 0.5
+    if np.issubdtype(spec.dtype, np.integer):
+        return rng.integers(0, max(spec.high, 1), spec.shape).astype(spec.dtype)
+    if kind == "normal":
+        drawn = rng.standard_normal(spec.shape)
+    elif kind == "wide":
+        drawn = rng.uniform(-10.0, 10.0, spec.shape)
+    else:
+        drawn = rng.choice([0.0, -0.0, 1.0, -1.0, 100.0, -100.0, 1e-6, -1e-6, 0.5, -0.5], spec.shape)
+    return np.asarray(drawn).astype(spec.dtype)
+
+
+def calibration(path: Path, wanted: Sequence[Spec]) -> list[Feed]:
+    """The user's data: an .npz file, or a folder of .npy files, with an array for each input by its name.
+
+    An array has the input's shape, or one more axis in front, or a first axis of several batches. Raises UsageError.
+    """
+    arrays = _arrays(path)
+    names = {spec.name for spec in wanted}
+    unknown = sorted(set(arrays) - names)
+    missing = sorted(names - set(arrays))
+    if unknown or missing:
+        what = f"has {', '.join(map(repr, unknown))}, which is no input" if unknown else f"has nothing for input {missing[0]!r}"
+        raise UsageError(f"calibration {path.name}: {what}; the inputs are {', '.join(short(n) for n in sorted(names))}")
+    samples = {spec.name: _samples(path, spec, arrays[spec.name]) for spec in wanted}
+    counts = {name: len(found) for name, found in samples.items()}
+    if len(set(counts.values())) > 1:
+        raise UsageError(f"calibration {path.name}: the inputs have different numbers of samples: {counts}")
+    return [{name: found[i] for name, found in samples.items()} for i in range(next(iter(counts.values()), 0))]
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    files = sorted(path.glob("*.npy")) if os.path.isdir(path) else [path]
+    try:
+        for file in files:
+            if not stat.S_ISREG(file.stat().st_mode):  # a pipe would hang
+                raise UsageError(f"calibration {path.name}: {file.name} is not a regular file")
+        if os.path.isdir(path):
+            return {file.stem: _numbers(np.load(file, allow_pickle=False)) for file in files}
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MAX_FILE_BYTES:
+            raise UsageError(f"calibration {path.name}: unpacks to {size} bytes; the limit is {MAX_FILE_BYTES}")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: _numbers(file[name]) for name in file.files}
+    except FileNotFoundError:
+        raise UsageError(f"calibration {path}: no such file") from None
+    except UsageError:
+        raise
+    except Exception as error:  # zipfile and numpy let through whatever a damaged or encrypted file leads them to
+        raise UsageError(f"calibration {path.name}: not an .npz file or a folder of .npy files ({error})") from None
+
+
+def _numbers(loaded: object) -> Array:
+    """What numpy loaded, if it is an array: any other file in an archive comes as bytes, and an archive called .npy as one."""
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError("it has files that are no arrays")
+    return loaded
+
+
+def _samples(path: Path, spec: Spec, array: Array) -> list[Array]:
+    name = f"calibration {path.name}: {spec.name!r}"
+    if array.dtype.kind != spec.dtype.kind:
+        raise UsageError(f"{name} is {array.dtype} and the input wants {spec.dtype}")
+    if not array.size and 0 not in spec.shape:
+        raise UsageError(f"{name} has no samples")
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, and is refused as that
+        array = array.astype(spec.dtype, copy=False)
+    if not np.isfinite(array).all() if array.dtype.kind == "f" else False:
+        raise UsageError(f"{name} has NaN or infinite values")
+    shape = spec.shape
+    if array.shape == shape:
+        return [array]
+    if array.shape[1:] == shape:
+        return list(array)
+    batch = shape[0] if shape else 0
+    if batch and array.ndim == len(shape) and array.shape[1:] == shape[1:] and array.shape[0] % batch == 0:
+        return np.split(array, array.shape[0] // batch)
+    raise UsageError(f"{name} has shape {list(array.shape)} and the input wants {list(shape)}")

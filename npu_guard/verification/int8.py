@@ -1,0 +1,169 @@
+"""Before against after as integers: does a rewrite that is exact in float keep its precision on a device that runs int8?
+
+Both models are quantized alike by ONNX Runtime (static, QDQ, weights per channel), with the same calibration data, and each is
+compared with its own float model. What a rewrite may lose follows from the arithmetic: every tensor adds rounding of its
+own, so noise grows with the number of operators; and one bit of eight is granted beyond that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu_guard.analysis.analyze import analyze
+from npu_guard.base.errors import ModelError, NotVerified
+from npu_guard.base.limits import DEFAULT, Limits
+from npu_guard.base.text import printable
+from npu_guard.file import load
+from npu_guard.file.document import Document
+from npu_guard.verification import budget as allowance
+from npu_guard.verification import feeds as inputs
+from npu_guard.verification.ratio import LIMIT_DB, signal_to_noise
+from npu_guard.verification.runtime import CannotRun, Runtime
+
+Array = NDArray[Any]
+DRAWN = 8
+"""Inputs that are drawn where the user gives none: normal ones, as extreme values would set the range of every tensor."""
+OWN_DB = 40.0
+"""What one int8 tensor keeps of normally distributed values: steps of 2 * 4 sigma / 255 have noise of step^2 / 12, or -41 dB.
+More than this on the one side is luck, such as values that fall on the steps, and nothing that the other side has to match."""
+BIT_DB = 6.02
+PER_CHANNEL_OPSET = 13
+"""The first in which DequantizeLinear has an axis; weights have one scale before."""
+LOSES, KEPT, NOT_RUN = "loses", "kept", "not_run"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLoss:
+    """One output: signal-to-noise ratios in dB of each int8 model against its own float model, and against each other."""
+
+    name: str
+    before_db: float
+    after_db: float
+    between_db: float
+    least_db: float
+    """What the second model has to reach."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it does."""
+        return self.after_db >= self.least_db
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """`kept`, `loses`, or `not_run` with a reason, which is no pass."""
+
+    verdict: str
+    inputs: str
+    reason: str = ""
+    outputs: tuple[OutputLoss, ...] = ()
+
+
+def compare_files(
+    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
+) -> Int8:
+    """Two model files. Raises ModelError and UsageError as the comparison in float does."""
+    return compare_fixed(before, Document.of(load.load(after, limits)), input_shapes, calibration, limits)
+
+
+def compare_fixed(
+    before: str, after: Document, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
+) -> Int8:
+    """A model file and what has become of it, which need not be written yet."""
+    skeleton = load.load(before, limits)
+    first, second = (analyze(s, input_shapes) for s in (skeleton, after.skeleton()))
+    try:
+        wanted, others = (inputs.specs(analysis.model.graph.inputs) for analysis in (first, second))
+    except NotVerified as error:
+        return Int8(NOT_RUN, "", str(error))
+    if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
+        return Int8(NOT_RUN, "", "the models have different inputs")
+    document = Document.of(skeleton)
+    allowed = allowance.of(skeleton.limits, (document, first), (after, second), int8=True)
+    if why := allowed.refusal(DRAWN):
+        return Int8(NOT_RUN, "", why)
+    with Runtime(allowed) as runtime:
+        return compare(document, after, wanted, calibration, runtime)
+
+
+def compare(before: Document, after: Document, wanted: Sequence[inputs.Spec], calibration: Path | None, runtime: Runtime) -> Int8:
+    """Quantize two models with the same inputs and outputs and compare. Raises UsageError for calibration that does not fit."""
+    if calibration is not None:
+        given = inputs.calibration(calibration, wanted)
+        what = f"{len(given)} of calibration"
+    else:
+        given = [inputs.normal(wanted, seed) for seed in range(DRAWN)]
+        what = f"{DRAWN} of drawn noise"
+    names = [o.name for o in before.proto.graph.output]
+    if names != [o.name for o in after.proto.graph.output]:
+        return Int8(NOT_RUN, what, "the models have different outputs")
+    results = []
+    for label, document in (("first", before), ("second", after)):
+        for int8 in (False, True):
+            try:
+                content, folder = document.runnable()
+                results.append(runtime.run(content, folder.resolve(), given, names, int8=int8))
+            except (CannotRun, ModelError) as error:
+                how = "could not be quantized or run as int8" if int8 else "could not be run"
+                return Int8(NOT_RUN, what, f"the {label} model {how}: {error}")
+    growth = len(after.proto.graph.node) / max(1, len(before.proto.graph.node))
+    allowed = BIT_DB + 10 * math.log10(max(1.0, growth))
+    outputs = tuple(_loss(n, results, allowed) for n in names if _is_float(results[0], n))
+    if not outputs:
+        return Int8(NOT_RUN, what, "no output has a finite floating-point value, so nothing was compared")
+    return Int8(KEPT if all(o.ok for o in outputs) else LOSES, what, "", outputs)
+
+
+def _is_float(results: Sequence[Mapping[str, Array]], name: str) -> bool:
+    return any(r[name].dtype.kind == "f" and np.isfinite(r[name]).any() and r[name].any() for r in results)
+
+
+def _loss(name: str, results: Sequence[Sequence[Mapping[str, Array]]], allowed: float) -> OutputLoss:
+    """From the results of the first model, of its int8 form, and of the second model and its int8 form."""
+    before, before8, after, after8 = ([r[name] for r in result] for result in results)
+    first = _ratio(before, before8)
+    return OutputLoss(name, first, _ratio(after, after8), _ratio(before8, after8), min(first, OWN_DB) - allowed)
+
+
+def _ratio(reference: Sequence[Array], other: Sequence[Array]) -> float:
+    """Over all inputs together; values that are not finite on either side count as lost."""
+    power = noise = 0.0
+    for a, b in zip(reference, other, strict=True):
+        if a.shape != b.shape:
+            return -LIMIT_DB
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        x, y = np.where(np.isfinite(x), x, 0.0), np.where(np.isfinite(y), y, 0.0)
+        power, noise = power + float(np.square(x).sum()), noise + float(np.square(x - y).sum())
+    return signal_to_noise(power, noise)
+
+
+def as_json(result: Int8) -> dict[str, Any]:
+    """As `verify --int8` and `fix --int8` have it beside the comparison in float."""
+    return {
+        "verdict": result.verdict, "inputs": result.inputs, "reason": result.reason,
+        "outputs": [
+            {"name": o.name, "before_db": o.before_db, "after_db": o.after_db, "between_db": o.between_db, "least_db": o.least_db,
+             "ok": o.ok}
+            for o in result.outputs
+        ],
+    }  # fmt: skip
+
+
+def as_text(result: Int8) -> str:
+    """One paragraph: the verdict, then a line for each output."""
+    if result.verdict == NOT_RUN:
+        return f"As int8: NOT COMPARED: {printable(result.reason)}"
+    lines = [f"As int8: {'precision is kept' if result.verdict == KEPT else 'PRECISION IS LOST'} on {result.inputs}"]
+    for o in result.outputs:
+        measures = (
+            f"before {o.before_db:.1f} dB, after {o.after_db:.1f} dB (at least {o.least_db:.1f}), one another {o.between_db:.1f}"
+        )
+        lines.append(f"  {printable(o.name, 60)}: {measures}{'' if o.ok else '  <- loses'}")
+    return "\n".join(lines)
