@@ -50,6 +50,6 @@ class DeformableConvolution(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        entry = ctx.profile.operators.get(node.op)
+        entry = ctx.profile.operator(node.op)
         if entry is not None and entry.status != "supported":
             yield Draft(f"{node.op} samples its input at computed positions")

@@ -117,7 +117,7 @@ class UnsupportedOperator(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if not ctx.profile.operators or regroups(node, ctx.analysis.constants):
             return
-        entry, unlisted = ctx.profile.operators.get(node.op), ctx.profile.unlisted
+        entry, unlisted = ctx.profile.operator(node.op), ctx.profile.unlisted
         if entry is None and unlisted is not None:
             yield Draft(f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1])
         elif entry is None and node.graph.model.is_made_up(node):

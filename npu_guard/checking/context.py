@@ -34,5 +34,5 @@ class Context(Facts):
 
     def refuses(self, node: Node) -> bool:
         """Whether the device has no such operator at all; what else is wrong with the node then follows from that."""
-        operator = self.profile.operators.get(node.op)
+        operator = self.profile.operator(node.op)
         return self.profile.unlisted is not None if operator is None else operator.status == "refused"

@@ -15,7 +15,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device import Profile, Requirement
-from npu_guard.device.keys import EVERY
+from npu_guard.device.keys import EVERY, with_old_names
 from npu_guard.graph import origin as places
 from npu_guard.graph.graph import Node, Value
 from npu_guard.project.config import Config
@@ -72,7 +72,7 @@ def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list
     """The device's limits on single operators, by operator, with the rule that reports each."""
     wanted: dict[str, list[tuple[Rule, Requirement]]] = collections.defaultdict(list)
     for requirement in profile.requirements:
-        for op in requirement.ops:
+        for op in with_old_names(requirement.ops):
             rule = rules.get(requirement.code(op))
             if rule is not None:
                 wanted[op].append((rule, requirement))

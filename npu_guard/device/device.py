@@ -11,7 +11,7 @@ import msgspec
 
 from npu_guard.base.errors import UsageError
 from npu_guard.device.file import Coverage, ProfileFile, RequirementEntry, Scope, Toolchain, Unlisted, flat_conditions, read
-from npu_guard.device.keys import LIMITS, convert, limit_value, suggest
+from npu_guard.device.keys import LIMITS, NOW, convert, limit_value, suggest
 from npu_guard.device.partition import Given
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
@@ -76,6 +76,10 @@ class Profile(msgspec.Struct, frozen=True):
         assert key in LIMITS, key  # no rule reads a key that no profile could set
         found = self.limits.get(key)
         return None if found is None else found.value
+
+    def operator(self, op: str) -> Operator | None:
+        """What the documents say of an operator, under an old name of it too; None where they do not mention it."""
+        return self.operators.get(op) or self.operators.get(NOW.get(op, ""))
 
 
 def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None) -> Profile:

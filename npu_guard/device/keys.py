@@ -5,6 +5,7 @@ Limits of single operators are written with metrics (`metric.py`). Every key her
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -87,3 +88,12 @@ def suggest(word: str, known: Any) -> str:
 
 EVERY = "*"
 """In `Rule.ops`: all operators."""
+
+NOW: Mapping[str, str] = {"Upsample": "Resize"}
+"""Operators that ONNX gave another name, and that name. What a device file says of the new one holds for the old one too."""
+
+
+def with_old_names(ops: Iterable[str]) -> tuple[str, ...]:
+    """Operators of a device file, with the old names of each."""
+    ops = tuple(ops)
+    return (*ops, *(old for old, new in NOW.items() if new in ops and old not in ops))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from npu_guard.base.errors import Undecidable, UsageError
+from npu_guard.device.idle import idle
 from npu_guard.device.measure import NOTHING, Measured
 from npu_guard.device.metric import Metric, metric, number
 
@@ -61,7 +62,16 @@ class Clause(msgspec.Struct, frozen=True):
     bounds: tuple[tuple[str, Any], ...]
 
     def judge(self, node: Node, ctx: Facts) -> Judged:
-        """Whether a node keeps to the bounds."""
+        """Whether a node keeps to the bounds; it does to all on what has no effect there."""
+        judged = self._compare(node, ctx)
+        if judged.fits:
+            return judged
+        try:
+            return Judged(True, judged.measured) if idle(self.metric, node, ctx) else judged
+        except Undecidable as undecidable:
+            return Judged(None, why=undecidable.reason)
+
+    def _compare(self, node: Node, ctx: Facts) -> Judged:
         try:
             measured = self.metric.measure(node, ctx)
         except Undecidable as undecidable:

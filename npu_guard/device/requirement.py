@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from npu_guard.base.errors import Undecidable
+from npu_guard.device.idle import idle, is_set
 from npu_guard.device.keys import EVERY
 from npu_guard.device.metric import number
 from npu_guard.device.predicate import EXCEEDED, Clause, Judged
@@ -76,7 +77,22 @@ class Requirement(Struct, frozen=True):
         return self.clause.metric.code(op, self.clause.bounds[0][0] if self.clause.bounds else "")
 
     def check(self, node: Node, ctx: Facts) -> Breach | None:
-        """What is wrong with a node, None where it fits. Raises Undecidable where the graph does not tell."""
+        """What is wrong with a node, None where it fits. Raises Undecidable where the graph does not tell.
+
+        A guard on an attribute that is set without effect does not hold: left out, the node would be the same.
+        """
+        try:
+            breach = self._check(node, ctx)
+        except Undecidable:
+            if self._set_idly(node, ctx):
+                return None
+            raise
+        return None if breach is not None and self._set_idly(node, ctx) else breach
+
+    def _set_idly(self, node: Node, ctx: Facts) -> bool:
+        return any(is_set(guard.metric, node) and idle(guard.metric, node, ctx) for guard in self.when)
+
+    def _check(self, node: Node, ctx: Facts) -> Breach | None:
         unsure = ""
         for guard in self.when:
             judged = guard.judge(node, ctx)

@@ -153,7 +153,7 @@ def _held(analysis: Analysis, checked: Checked, profile: Profile) -> set[Node]:
     accepted = {(f.place.graph, f.place.output) for f in checked.findings if f.suppressed is not None}
     held: set[Node] = set()
     for node in analysis.model.graph.nodes:
-        operator = profile.operators.get(node.op)
+        operator = profile.operator(node.op)
         refused = operator is not None and operator.status == "refused"
         if node in checked.blocked or (refused and (node.graph.path, node.output.name) not in accepted):
             held.add(node)

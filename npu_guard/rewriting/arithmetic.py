@@ -19,14 +19,14 @@ MIN_OPSET = 8
 
 def lacks(node: Node, ctx: Context) -> bool:
     """Whether the device's table of operators refuses the node's, or does not name it."""
-    entry = ctx.profile.operators.get(node.op)
+    entry = ctx.profile.operator(node.op)
     return bool(ctx.profile.operators) and not node.domain and (entry is None or entry.status == "refused")
 
 
 def writable(node: Node, ctx: Context, operators: Iterable[str]) -> None:
     """Raises Refused where a formula with these operators cannot be written for the device."""
     for name in operators:
-        entry = ctx.profile.operators.get(name)
+        entry = ctx.profile.operator(name)
         if entry is None or entry.status != "supported" or entry.only is not None:
             raise Refused(f"the device has no {name} to write it with")
     if node.output.dtype not in FLOATS:

@@ -80,7 +80,7 @@ class ElementwiseToArithmetic(Substitution):
         exponent = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
         needs = _POWERS[exponent] if node.op_type == "Pow" else _NEEDS[node.op_type]
         if node.op_type.startswith("Reduce"):
-            if (entry := ctx.profile.operators.get("ReduceSum")) is None or entry.status != "supported":
+            if (entry := ctx.profile.operator("ReduceSum")) is None or entry.status != "supported":
                 raise Refused("the device has no ReduceSum to write it with")
             if ctx.axes(node) != (1,):
                 raise Refused("it is not over channels")

@@ -424,7 +424,7 @@ ROWS = [
     Row(
         {**POOL, "metric": "attr.ceil_mode", "is": 0},
         "NPU701",
-        pool("kernel_shape = [2,2], ceil_mode = 1"),
+        pool("kernel_shape = [2,2], strides = [2,2], ceil_mode = 1", "1,8,33,33"),
         1,
         pool("kernel_shape = [2,2]"),
     ),
