@@ -2,10 +2,20 @@
 
 This package is the engine. Rules, sample models and reports are packs that live beside it in a checkout
 (`rules/`, `models/`, `reports/`) and inside it in a wheel; both are imported as `npu_guard.rules...`.
+
+Python programs call `npu_guard.check`, `fix`, `verify`, `partition` and `export` (docs/api.md).
 """
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npu_guard.api.calls import check as check
+    from npu_guard.api.calls import export as export
+    from npu_guard.api.calls import fix as fix
+    from npu_guard.api.calls import partition as partition
+    from npu_guard.api.calls import verify as verify
 
 __version__ = "0.1.0"
 
@@ -13,3 +23,18 @@ __version__ = "0.1.0"
 _checkout = Path(__file__).parent.parent
 if os.path.isfile(_checkout / "pyproject.toml") and os.path.isdir(_checkout / "rules"):
     __path__.append(str(_checkout))
+
+_CALLS = ("check", "export", "fix", "partition", "verify")
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of the API, imported when the first of them is used: `import npu_guard` costs nothing."""
+    if name in _CALLS:
+        from npu_guard.api import calls
+
+        return getattr(calls, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_CALLS])

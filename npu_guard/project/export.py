@@ -170,6 +170,8 @@ def _quiet() -> Iterator[None]:
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    trace = logging.getLogger("torch.__trace")  # torch overrides its isEnabledFor, so that disable() does not reach it
+    traced, trace.disabled = trace.disabled, True
     try:
         with (
             _to_null(1),
@@ -181,6 +183,7 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        trace.disabled = traced
         logging.disable(disabled)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard import testing
+from npu_guard.api.model import example_inputs
 from npu_guard.base.errors import UsageError
 from npu_guard.testing import assert_npu_compatible as compatible
 
@@ -132,7 +132,7 @@ def test_proto_is_named_by_its_graph_and_stays_as_it_is(own_folder: Path) -> Non
     proto = wide(19)
     before = proto.SerializeToString()
     said = refusal(lambda: compatible(proto))
-    assert said.startswith("net  aimotive-aiware")
+    assert said.startswith("1 error, first y (NPU201)\n\nnet  aimotive-aiware")
     assert "19x19" in said
     assert proto.SerializeToString() == before
     compatible(proto, ignore=["kernel-size"])
@@ -170,7 +170,7 @@ def test_unreadable_is_a_failure_with_its_reason(own_folder: Path) -> None:
     (own_folder / "net.onnx").write_bytes(b"\x00" * 40)
     assert "net.onnx" in refusal(lambda: compatible("net.onnx"))
     said = refusal(lambda: compatible(onnx.ModelProto()))
-    assert said.startswith("UNREADABLE  model")
+    assert said.startswith("model: the file is empty\n\nUNREADABLE  model")
     assert "npu-guard-" not in said, "the temporary file is nobody's business"
 
 
@@ -202,9 +202,9 @@ def test_inputs_of_a_module() -> None:
             return a + b
 
     one, other = torch.zeros(1), torch.ones(1)
-    assert list(testing._example(Two(), {"b": other, "a": one}, {})) == ["a", "b"]
-    assert list(testing._example(Two(), (one, other), {})) == ["a", "b"]
-    assert list(testing._example(Two(), None, {"b": (1, 2), "a": (1, 2)})) == ["a", "b"]
+    assert list(example_inputs(Two(), {"b": other, "a": one}, {})) == ["a", "b"]
+    assert list(example_inputs(Two(), (one, other), {})) == ["a", "b"]
+    assert list(example_inputs(Two(), None, {"b": (1, 2), "a": (1, 2)})) == ["a", "b"]
     for inputs, said in (
         (None, "forward needs a, b"),
         (one, "forward needs b"),
@@ -212,4 +212,4 @@ def test_inputs_of_a_module() -> None:
         ({"a": one, "b": other, "c": one}, "forward takes a, b, scale"),
     ):
         with pytest.raises(UsageError, match=said):
-            testing._example(Two(), inputs, {})
+            example_inputs(Two(), inputs, {})

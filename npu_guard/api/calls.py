@@ -1,0 +1,162 @@
+"""`check`, `fix`, `verify`, `partition` and `export` as functions. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npu_guard.api import model as models
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+
+    from npu_guard.api.results import Fix, Report
+    from npu_guard.partitioning.report import PartitionReport
+    from npu_guard.results.findings import Verification
+
+    AnyModel = str | os.PathLike[str] | onnx.ModelProto | nn.Module
+    Inputs = Mapping[str, Tensor] | Sequence[Tensor] | Tensor | None
+    Shapes = Mapping[str, Sequence[int]] | None
+
+
+def check(
+    model: AnyModel, *, profile: str | None = None, inputs: Inputs = None, input_shapes: Shapes = None,
+    fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (),
+) -> Report:  # fmt: skip
+    """Check a model against a device's limits, as `npu-guard check` does.
+
+    `model` is the path of an ONNX file, an `onnx.ModelProto`, or a torch module with example `inputs`: a dict by input name,
+    a sequence in the order of forward, or one tensor. `input_shapes` fixes open extents by input name. `profile` and the rest
+    come from the project's settings where they are not given. A model that cannot be read gives the verdict `unreadable`.
+    Raises UsageError where an argument or a setting is wrong.
+    """
+    from msgspec.structs import replace
+
+    from npu_guard.api.results import Report
+    from npu_guard.pipeline.check import check_models
+
+    config = models.settings(profile, fail_on, allow_undecided, ignore, input_shapes)
+    with models.model_file(model, inputs, config.input_shapes) as file:
+        settings = replace(config, input_shapes=file.input_shapes)
+        return Report(check_models([file.name], settings, files={file.name: file.path}, remedies=True))
+
+
+def fix(
+    model: AnyModel, output: str | os.PathLike[str] | None = None, *, profile: str | None = None, inputs: Inputs = None,
+    input_shapes: Shapes = None, approximate: bool = False, calibration: str | os.PathLike[str] | None = None,
+    prefer: Sequence[str] = (),
+) -> Fix:  # fmt: skip
+    """Replace what does not fit by what does, and verify it, as `npu-guard fix` does. The model itself stays as it is.
+
+    The result is written to `output`, or to a temporary file that lives as long as the value that is returned. `approximate`
+    allows replacements that only come close; `calibration` names a .npz file or a folder of them. Raises ModelError where the
+    model cannot be read, NotVerified where it cannot be run or the result differs (nothing is written then), UsageError
+    where an argument is wrong.
+    """
+    from msgspec.structs import replace
+
+    from npu_guard.api.results import Fix, Scratch
+    from npu_guard.base.errors import NotVerified, UsageError
+    from npu_guard.checking import registry
+    from npu_guard.file.save import save
+    from npu_guard.fixing import catalog
+    from npu_guard.pipeline.fix import fix_model
+    from npu_guard.rewriting.substitution import EXACT
+
+    known = catalog.substitutions()
+    if unknown := set(prefer) - {s.name for s in known}:
+        raise UsageError(f"prefer: no substitution {sorted(unknown)[0]!r}; there are {', '.join(s.name for s in known)}")
+    chosen = [s for s in known if s.exactness == EXACT or approximate or s.name in prefer]
+    config = models.settings(profile, input_shapes=input_shapes)
+    folder = Scratch() if output is None else None
+    target = Path(output) if output is not None else Path(folder.path if folder else "", "fixed.onnx")
+    with models.model_file(model, inputs, config.input_shapes) as file:
+        if output is not None and os.path.realpath(output) == os.path.realpath(file.path):
+            raise UsageError(f"{output}: is the input itself; name another file")
+        settings = replace(config, input_shapes=file.input_shapes)
+        data = Path(calibration) if calibration is not None else None
+        report = fix_model(file.path, registry.profile(config.profile), settings, chosen, calibration=data, prefer=tuple(prefer))
+        if report.applied and report.verification.verdict not in ("equal", "close"):
+            why = report.verification.reason or report.verification.verdict
+            raise NotVerified(f"{file.name}: the fixed model was not verified ({why}); nothing was written")
+        save(report.document, target)
+        before, after = (replace(r, path=file.name) for r in (report.before, report.after))
+    return Fix(before, after, report.applied, report.refused, report.verification, target, folder)
+
+
+def verify(
+    before: AnyModel, after: AnyModel, *, input_shapes: Shapes = None, calibration: str | os.PathLike[str] | None = None,
+    inputs: Inputs = None,
+) -> Verification:  # fmt: skip
+    """Run two models on the same inputs and compare every output, as `npu-guard verify` does.
+
+    Its `verdict` is `equal`, `differs`, or `not_run` with a `reason`. `inputs` are example tensors for torch modules.
+    Raises ModelError where a model cannot be read, UsageError where an argument is wrong.
+    """
+    from npu_guard.pipeline.fix import compare_models
+
+    config = models.settings(input_shapes=input_shapes)
+    data = Path(calibration) if calibration is not None else None
+    examples = [inputs if models.is_module(m) else None for m in (before, after)]
+    with (
+        models.model_file(before, examples[0], config.input_shapes) as first,
+        models.model_file(after, examples[1], config.input_shapes) as second,
+    ):
+        return compare_models(first.path, second.path, config.input_shapes, data, limits=config.limits)[0]
+
+
+def partition(
+    model: AnyModel, output: str | os.PathLike[str] | None = None, *, profile: str | None = None, inputs: Inputs = None,
+    input_shapes: Shapes = None, calibration: str | os.PathLike[str] | None = None,
+) -> PartitionReport:  # fmt: skip
+    """Cut a model into pieces for the NPU and for the host, as `npu-guard partition` does.
+
+    With `output`, each piece is written there as an ONNX file once running them gives what the model gives. Raises ModelError
+    where the model cannot be read, NotVerified where the pieces compute something else (nothing is written then), UsageError
+    where an argument is wrong.
+    """
+    from dataclasses import replace as changed
+
+    from msgspec.structs import replace
+
+    from npu_guard.base.errors import NotVerified
+    from npu_guard.checking import registry
+    from npu_guard.device.partition import Given, settings
+    from npu_guard.partitioning import files
+    from npu_guard.partitioning.partition import partition as cut
+    from npu_guard.partitioning.report import PartitionReport
+    from npu_guard.pipeline.check import judged
+
+    config = models.settings(profile, input_shapes=input_shapes)
+    device = registry.profile(config.profile)
+    with models.model_file(model, inputs, config.input_shapes) as file:
+        document, analysis, checked = judged(file.path, device, replace(config, input_shapes=file.input_shapes))
+        costs = settings(device.partition, config.partition, Given())
+        report = PartitionReport(file.name, "", cut(analysis, checked, device, costs))
+        if output is None:
+            return report
+        data = Path(calibration) if calibration is not None else None
+        result = files.write(document, report.partition, Path(output), calibration=data)
+        if result.verdict != "equal":
+            why = result.reason or "they compute something else"
+            raise NotVerified(f"{file.name}: the pieces were not verified ({why}); nothing was written")
+        return changed(report, verification=result, written=os.fspath(output))
+
+
+def export(
+    module: nn.Module, path: str | os.PathLike[str], inputs: Inputs = None, *, input_shapes: Shapes = None,
+    exporter: str = "dynamo", opset: int | None = None,
+) -> Path:  # fmt: skip
+    """Write a torch module as ONNX, with the lines of Python that made each operator, and return the path.
+
+    `inputs` are example tensors, or `input_shapes` the shapes of random ones. `exporter` is `dynamo` or `legacy`. Raises
+    UsageError where torch cannot export the module.
+    """
+    from npu_guard.project.export import export as write
+
+    example: dict[str, Any] = models.example_inputs(module, inputs, input_shapes or {})
+    write(module, example, Path(path), exporter=exporter, opset=opset)
+    return Path(path)

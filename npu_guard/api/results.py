@@ -1,0 +1,178 @@
+"""What the calls return: reports with what a program, a person and a notebook ask of them."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npu_guard.results.findings import Applied, Finding, ModelReport, Outcome, RefusedSite, Severity, Totals, Verification
+
+if TYPE_CHECKING:
+    import onnx
+    import pandas
+
+    from npu_guard.results import findings
+
+_ROWS = 50
+"""Findings in the table of a notebook; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `check` says of one model on one device."""
+
+    run: findings.Report
+    """The run as reporters take it: this model and the settings that decide the exit code."""
+
+    @property
+    def model(self) -> ModelReport:
+        """The model's part of the run."""
+        return self.run.models[0]
+
+    @property
+    def verdict(self) -> str:
+        """`pass`, `fail`, `undecided` or `unreadable`."""
+        return self.model.verdict.value
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that `npu-guard check` would end with: 0 where the model passes."""
+        from npu_guard.results.summary import exit_code
+
+        return exit_code(self.run)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings that count, those that suppressions accept left out; the most severe come first, then graph order."""
+        counting = (f for f in self.model.findings if f.suppressed is None)
+        return tuple(sorted(counting, key=lambda f: (f.outcome is Outcome.UNDECIDED, -f.severity.rank)))
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Findings that say that an operator does not run on the device."""
+        return tuple(f for f in self.findings if f.severity is Severity.ERROR and f.outcome is Outcome.FAIL)
+
+    @property
+    def totals(self) -> Totals:
+        """Nodes, parameters, MACs and bytes of the model."""
+        return self.model.totals
+
+    def render(self, form: str = "text") -> str:
+        """The report in a format of `npu-guard check --format`. Raises UsageError where there is no such format."""
+        from npu_guard.base.errors import UsageError
+        from npu_guard.checking import registry
+
+        if form not in (known := tuple(registry.members("reports"))):
+            raise UsageError(f"no format {form!r}; there are {', '.join(known)}")
+        return registry.renderer(form)(self.run, color=False)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row for each finding, as a pandas data frame. Raises UsageError where pandas is not installed."""
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            from npu_guard.base.errors import UsageError
+
+            raise UsageError("to_frame() needs pandas: pip install pandas") from None
+        return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
+
+    def headline(self) -> str:
+        """One line: `47 errors, 2 warnings, first depthnet/blocks.py:19 (NPU102)`."""
+        if self.model.error is not None:
+            return self.model.error[1]
+        if not self.findings:
+            return "no findings"
+        counts = {"undecided": 0} | {s.value: 0 for s in sorted(Severity, key=lambda s: -s.rank)}
+        for finding in self.findings:
+            counts["undecided" if finding.outcome is Outcome.UNDECIDED else finding.severity.value] += 1
+        order = ("error", "warning", "note", "undecided")
+        said = [f"{counts[k]} {k}{'s' if counts[k] != 1 and k != 'undecided' else ''}" for k in order if counts[k]]
+        first = self.findings[0]
+        return f"{', '.join(said)}, first {location(first)} ({first.rule})"
+
+    def __str__(self) -> str:
+        return self.render("text").rstrip()
+
+    def __repr__(self) -> str:
+        return f"<Report {self.model.path} on {self.model.profile}: {self.verdict}, {self.headline()}>"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        columns = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in _row(f).values()) + "</tr>"
+            for f in self.findings[:_ROWS]
+        )
+        more = f"<p>and {len(self.findings) - _ROWS} more</p>" if len(self.findings) > _ROWS else ""
+        title = html.escape(f"{self.model.path} on {self.model.profile}: {self.verdict}, {self.headline()}")
+        return f"<p><b>{title}</b></p><table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>{more}"
+
+
+class Scratch:
+    """A temporary folder that is removed with the value that holds it, or at the latest when Python ends."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="npu-guard-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What `fix` did: the model after it, what was replaced, and how the result compares with the original."""
+
+    before: ModelReport
+    after: ModelReport
+    applied: tuple[Applied, ...]
+    refused: tuple[RefusedSite, ...]
+    verification: Verification
+    path: Path
+    """The fixed model: the file that was asked for, else a temporary one that lives as long as this value."""
+    _folder: Scratch | None = field(default=None, repr=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the fixed model computes what the original does (`equal`), or comes as close as was allowed (`close`)."""
+        return not self.applied or self.verification.verdict in ("equal", "close")
+
+    def load(self) -> onnx.ModelProto:
+        """The fixed model, weights included."""
+        import onnx
+
+        return onnx.load(os.fspath(self.path))
+
+    def __repr__(self) -> str:
+        errors = [sum(f.severity is Severity.ERROR for f in r.findings) for r in (self.before, self.after)]
+        return f"<Fix {self.before.path}: {len(self.applied)} replaced, errors {errors[0]} -> {errors[1]}>"
+
+
+def location(finding: Finding) -> str:
+    """The line of Python of a finding, else its module path, else its node."""
+    if finding.source is not None:
+        return f"{finding.source.file}:{finding.source.line}"
+    return ".".join(finding.place.scope) or finding.place.node or finding.place.output
+
+
+_COLUMNS = ("rule", "severity", "outcome", "location", "module", "node", "operator", "message", "measured", "allowed", "remedy")
+
+
+def _row(finding: Finding) -> Mapping[str, Any]:
+    evidence = finding.evidence
+    remedy = finding.remedy.substitution if finding.remedy is not None else None
+    return dict(
+        zip(
+            _COLUMNS,
+            (
+                finding.rule, finding.severity.value, finding.outcome.value, location(finding), ".".join(finding.place.scope),
+                finding.place.node or finding.place.output, finding.place.op_type, finding.message,
+                evidence and evidence.measured, evidence and evidence.allowed, remedy,
+            ),
+            strict=True,
+        )
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""The functions of `npu_guard`: the examples of docs/api.md run, and results say what the command line says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.parser
+import pytest
+
+import npu_guard
+from npu_guard.base.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "samples" / "sample_net.onnx"
+WIDE = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,8,32,32] x) => (float[1,8,32,32] y) <float[8,8,19,19] w> { y = Conv<pads = [9,9,9,9]>(x, w) }"""
+
+
+@pytest.fixture
+def wide() -> onnx.ModelProto:
+    """One convolution of 19 x 19, two more than aimotive-aiware takes."""
+    proto = onnx.parser.parse_model(WIDE)
+    (weight,) = [v for v in proto.graph.value_info if v.name == "w"]
+    proto.graph.value_info.remove(weight)
+    proto.graph.initializer.append(onnx.helper.make_tensor("w", 1, (8, 8, 19, 19), [i % 7 / 8 - 0.4 for i in range(8 * 8 * 361)]))
+    return proto
+
+
+def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, as a reader would type them."""
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) >= 5
+    for example in examples:
+        exec(example, names)  # asserts of their own
+    assert (tmp_path / "fixed.onnx").stat().st_size > 0
+    assert "NPU201" in capsys.readouterr().out
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    driver = "import sys, npu_guard; npu_guard.check; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"onnx", "torch", "numpy", "click", "msgspec", "pandas"}
+    with pytest.raises(AttributeError, match="no attribute 'chekc'"):
+        _ = npu_guard.chekc  # type: ignore[attr-defined]
+    assert {"check", "fix", "verify", "partition", "export"} <= set(dir(npu_guard))
+
+
+def test_a_report_says_what_the_command_says(root: Path, program: Callable[..., Any]) -> None:
+    report = npu_guard.check("samples/sample_net.onnx")
+    by_command = json.loads(program(root, "check", "samples/sample_net.onnx", "--format", "json").out)
+    assert json.loads(report.render("json"))["models"][0]["findings"] == by_command["models"][0]["findings"]
+    assert report.exit_code == 1
+    assert len(report.errors) == by_command["models"][0]["summary"]["error"]
+    severities = [f.severity.rank for f in report.findings if f.outcome.value == "fail"]
+    assert severities == sorted(severities, reverse=True)
+    assert re.fullmatch(r"\d+ errors?(, \d+ \w+)*, first samples/sample_net\.py:\d+ \(NPU\d+\)", report.headline())
+    with pytest.raises(UsageError, match="no format 'pdf'; there are"):
+        report.render("pdf")
+
+
+def test_a_frame_has_a_row_for_each_finding(root: Path) -> None:
+    report = npu_guard.check("samples/sample_net.onnx")
+    frame = report.to_frame()
+    assert list(frame["rule"]) == [f.rule for f in report.findings]
+    assert frame["location"].str.match(r"samples/sample_net\.py:\d+").any()
+    measured = [f.evidence.measured for f in report.findings if f.rule == "NPU201" and f.evidence is not None]
+    assert frame.loc[frame["rule"] == "NPU201", "measured"].tolist() == measured != []
+    empty = npu_guard.check(onnx.parser.parse_model(WIDE.replace("19,19", "3,3").replace("9,9,9,9", "1,1,1,1"))).to_frame()
+    assert list(empty.columns) == list(frame.columns)
+
+
+def test_a_notebook_shows_names_as_text(wide: onnx.ModelProto) -> None:
+    wide.graph.node[0].name = "<script>alert(1)</script>"
+    page = npu_guard.check(wide)._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_verdicts(tmp_path: Path, wide: onnx.ModelProto) -> None:
+    assert npu_guard.check(tmp_path / "missing.onnx").verdict == "unreadable"
+    assert "no such file" in npu_guard.check(tmp_path / "missing.onnx").headline()
+    accepted = npu_guard.check(wide, ignore=["NPU201"])
+    assert (accepted.verdict, accepted.exit_code, accepted.headline()) == ("pass", 0, "no findings")
+
+
+def test_a_fixed_model_lives_as_long_as_its_value(wide: onnx.ModelProto) -> None:
+    before = wide.SerializeToString()
+    fixed = npu_guard.fix(wide)
+    assert [a.substitution for a in fixed.applied] == ["large-kernel-to-phases"]
+    assert fixed.verified
+    assert npu_guard.check(fixed.load()).errors == ()
+    assert npu_guard.verify(wide, fixed.path).verdict == "equal"
+    assert wide.SerializeToString() == before
+    path = fixed.path
+    del fixed
+    assert not path.exists()
+
+
+def test_the_input_is_never_overwritten(tmp_path: Path, wide: onnx.ModelProto) -> None:
+    onnx.save(wide, tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match="is the input itself"):
+        npu_guard.fix(tmp_path / "net.onnx", tmp_path / "net.onnx")
+    with pytest.raises(UsageError, match="no substitution 'wider'"):
+        npu_guard.fix(wide, prefer=["wider"])
+
+
+def test_pieces_are_written_once_they_are_verified(tmp_path: Path, wide: onnx.ModelProto) -> None:
+    report = npu_guard.partition(wide, tmp_path / "pieces")
+    assert report.written == str(tmp_path / "pieces")
+    assert report.verification is not None
+    assert report.verification.verdict == "equal"
+    assert [p.side for p in report.partition.pieces] == ["host"]
+    assert list((tmp_path / "pieces").glob("*.onnx"))
