@@ -13,6 +13,8 @@ import onnx
 
 from npu_guard.base import text as printable
 from npu_guard.file.skeleton import Skeleton
+from npu_guard.graph.op_kinds import Kind, Role
+from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.results.findings import Dim
 
 short, text = printable.short, printable.text
@@ -99,6 +101,26 @@ class Node:
     def input(self, index: int) -> Value | None:
         """Input `index`, None where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
+
+    @property
+    def operator(self) -> Operator:
+        """What is known of the operator; of the kind `unknown` where there is no record of it."""
+        return find_operator(self.op_type, self.domain)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the operator, whatever its domain."""
+        return find_operator(self.op_type, self.domain).kind
+
+    def named(self, name: str) -> Value | None:
+        """The input that ONNX calls `name`, None where it is left out or the operator has none."""
+        index = self.operator.index(name)
+        return None if index is None else self.input(index)
+
+    def role(self, *roles: Role) -> Value | None:
+        """The first input that is there for one of these roles, such as `weight`; None where there is none."""
+        operator = self.operator
+        return next((v for i, v in enumerate(self.inputs) if v is not None and operator.role(i) in roles), None)
 
     def metadata(self, key: str) -> str | None:
         """An entry of the node's metadata_props."""
