@@ -72,6 +72,8 @@ class Remedy(msgspec.Struct):
 
     substitution: str
     exactness: str
+    chain: list[str] = []
+    """Those that would follow in its place, as the device refuses what the first one writes."""
 
 
 class FindingV1(msgspec.Struct):
@@ -169,7 +171,7 @@ def _finding(f: Finding) -> FindingV1:
         source=None if f.source is None else Source(f.source.file, f.source.line, f.source.function, f.source.module),
         remedy=None
         if f.remedy is None or f.remedy.substitution is None
-        else Remedy(f.remedy.substitution, f.remedy.exactness or ""),
+        else Remedy(f.remedy.substitution, f.remedy.exactness or "", list(f.remedy.chain)),
         fingerprint=f.fingerprint,
         suppressed=f.suppressed is not None,
     )

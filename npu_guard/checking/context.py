@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.analysis.analyze import Analysis
@@ -32,7 +33,29 @@ class Context(Facts):
         """The device's limit, None where it sets none."""
         return self.profile.limit(key)
 
+    def bounds(self, op: str, metric: str, *limits: str) -> tuple[int, ...]:
+        """Numbers over which the device takes no such metric (`kernel`) at an operator, by any of its limits; largest first.
+
+        `limits` are keys that bound it too. Which of them holds at a node is for the rules to say: they are worth a try.
+        """
+        found = {self.limit(key) for key in limits}
+        for requirement in self.profile.requirements:
+            if op in requirement.ops:
+                for clauses in (*requirement.alternatives, (requirement.clause,)):
+                    found |= {at for c in clauses if c.metric.text.partition(".")[0] == metric for at in _highest(c.bounds)}
+        return tuple(sorted((n for n in found if type(n) is int and n > 0), reverse=True))
+
     def refuses(self, node: Node) -> bool:
         """Whether the device has no such operator at all; what else is wrong with the node then follows from that."""
         operator = self.profile.operator(node.op)
         return self.profile.unlisted is not None if operator is None else operator.status == "refused"
+
+
+def _highest(bounds: Iterable[tuple[str, Any]]) -> Iterator[Any]:
+    for name, value in bounds:
+        if name == "max":
+            yield value
+        elif name == "below" and isinstance(value, int):
+            yield value - 1
+        elif name in ("in", "is"):
+            yield from value if isinstance(value, tuple) else (value,)

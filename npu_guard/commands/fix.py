@@ -39,6 +39,7 @@ from npu_guard.verification import int8 as quantize
 @click.option(
     "--allow", type=click.Choice(("approximate",)), help="Also replace blocks by what only comes close and needs fine-tuning."
 )
+@click.option("--warnings", is_flag=True, help="Also replace what the device only warns of, whatever that costs.")
 @click.option("--prefer", metavar="NAME", multiple=True, help="Substitution that goes first where several fit.")
 @with_calibration
 @click.option("--int8", is_flag=True, help="Also quantize both models with the same calibration, and say what precision is lost.")
@@ -55,9 +56,9 @@ from npu_guard.verification import int8 as quantize
 @with_shapes
 @with_config
 def command(
-    model: str, output: Path | None, profile: str | None, allow: str | None, prefer: tuple[str, ...], calibration: Path | None,
-    int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str, shapes: tuple[str, ...],
-    config_file: Path | None,
+    model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
+    calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
+    shapes: tuple[str, ...], config_file: Path | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
     dry_run = dry_run or (output is None and plan_file is not None)
@@ -74,7 +75,15 @@ def command(
     steps = None if apply_file is None else plan.read(apply_file, [s.name for s in catalog.substitutions()])
     with _progress() as progress:
         report = repair.fix_model(
-            model, device, config, chosen, calibration=calibration, progress=progress, prefer=prefer, plan=steps
+            model,
+            device,
+            config,
+            chosen,
+            calibration=calibration,
+            progress=progress,
+            prefer=prefer,
+            plan=steps,
+            warnings=warnings,
         )
     if plan_file is not None:
         write(plan_file, plan.text(model, report.before.sha256, device.name, report.applied, report.refused))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import onnx
 
-from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import elements, size_bytes
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short
 from npu_guard.file.document import RUNTIME_IR, Document
-from npu_guard.fixing.search import Search
 from npu_guard.graph import origin as places
 from npu_guard.graph.graph import Node, Value
 from npu_guard.results.findings import Applied, NodeCost, Verification, Work
@@ -138,15 +136,6 @@ class Prover:
         return result
 
 
-def price(document: Document, analysis: Analysis, entry: Edit) -> float:
-    """What the model costs more with the new nodes than with the old ones, in MACs; infinite where that cannot be told."""
-    try:
-        after = sum(map(_priced, analyze(block_model(document, analysis, [entry]).skeleton()).costs.values()))
-    except ModelError:
-        return math.inf
-    return after - sum(_priced(analysis.costs[n]) for n in entry[0].nodes if n in analysis.costs)
-
-
 def kind(analysis: Analysis, site: Site) -> Hashable:
     """What the price of a site depends on: equal blocks of a network, of which there may be hundreds, have one price."""
     numbers: dict[Value, int] = {}
@@ -159,14 +148,18 @@ def kind(analysis: Analysis, site: Site) -> Hashable:
         fixed = analysis.is_constant(value)
         return numbers.setdefault(value, len(numbers)), value.dtype, value.shape, fixed, known, value in site.replaced
 
-    return site.substitution.name, tuple(
-        (n.op, tuple(sorted(a.SerializeToString() for a in n.proto.attribute)), *map(told, (*n.inputs, None, *n.outputs)))
-        for n in site.nodes
+    return (
+        site.substitution.name,
+        site.variant,
+        tuple(
+            (n.op, tuple(sorted(a.SerializeToString() for a in n.proto.attribute)), *map(told, (*n.inputs, None, *n.outputs)))
+            for n in site.nodes
+        ),
     )
 
 
-def _priced(cost: NodeCost) -> int:
-    """MACs, and activations and weights (in float32) that are moved."""
+def priced(cost: NodeCost) -> int:
+    """What a node costs: MACs, and activations and weights (in float32) that are moved."""
     return cost.macs + MACS_PER_BYTE * (cost.output_bytes + 4 * cost.params)
 
 
@@ -237,20 +230,17 @@ def block_model(
     return Document(proto, document.source, document.payloads)
 
 
-def applied(
-    made: Edit, number: int, verification: Verification, search: Search, analysis: Analysis, others: tuple[str, ...],
-    root: Path | None,
-) -> Applied:  # fmt: skip
-    """The entry of the report. `analysis` is that of the new model."""
+def applied(made: Edit, verification: Verification, before: Analysis, analysis: Analysis, root: Path | None) -> Applied:
+    """The entry of the report, but for what the whole pass tells. `analysis` is that of the new model."""
     site, builder, _ = made
     values = analysis.model.graph.values
     new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
     return Applied(
         substitution=site.substitution.name, exactness=site.substitution.exactness, node=site.anchor.label,
-        rules=search.silenced(site), nodes_before=tuple(n.label for n in site.nodes),
+        rules=(), nodes_before=tuple(n.label for n in site.nodes),
         nodes_after=tuple(n.name for n in builder.nodes), verification=verification, note=builder.note,
-        at=site.anchor.output.name, number=number, op_type=site.anchor.op, source=places.source(site.anchor, root),
-        before=_work(search.analysis, site.nodes), after=_work(analysis, [n for n in new if n is not None]), others=others,
+        at=site.anchor.output.name, op_type=site.anchor.op, source=places.source(site.anchor, root),
+        before=_work(before, site.nodes), after=_work(analysis, [n for n in new if n is not None]),
     )  # fmt: skip
 
 

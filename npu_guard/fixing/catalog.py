@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.checking.registry import pack
-from npu_guard.checking.rule import Rule
 
 if TYPE_CHECKING:
     from npu_guard.rewriting.substitution import Substitution
@@ -22,16 +19,6 @@ def substitutions() -> tuple[Substitution, ...]:
 
     files = sorted((pack("rules") / "substitutions").glob("*.py"))
     found = [s for file in files if not file.stem.startswith("_") for s in _substitution(file.stem)]
-    return tuple(sorted(found, key=lambda s: (s.exactness != EXACT, s.name)))
-
-
-def substitutions_of(wanted: Iterable[Rule]) -> tuple[Substitution, ...]:
-    """Those that remove findings of these rules, in the same order; the others are not even imported."""
-    from npu_guard.rewriting.substitution import EXACT
-
-    folder = pack("rules") / "substitutions"
-    stems = {name.replace("-", "_") for rule in wanted for name in rule.substitutions}
-    found = [s for stem in sorted(stems) if os.path.isfile(folder / f"{stem}.py") for s in _substitution(stem)]
     return tuple(sorted(found, key=lambda s: (s.exactness != EXACT, s.name)))
 
 

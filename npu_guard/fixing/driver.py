@@ -8,17 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+
+from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.base import sandbox
-from npu_guard.base.errors import ModelError, NpuGuardError
-from npu_guard.base.text import short
+from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing import block_check as blocks
-from npu_guard.fixing.search import Cost, Search, choose, crash, others
+from npu_guard.fixing import emission
+from npu_guard.fixing.choice import Candidate, fewer, others
+from npu_guard.fixing.judge import CheckModel, Judge, Known
+from npu_guard.fixing.merge import merge
+from npu_guard.fixing.picker import Automatic, Key, Picker, key
+from npu_guard.fixing.search import Search, crash
 from npu_guard.results.findings import Applied, ModelReport, RefusedSite, RuleCrash, Verification
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import EXACT, Array, Builder, Refused, Site, Substitution
@@ -29,14 +34,10 @@ from npu_guard.verification.budget import MEMORY
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
-MAX_PASSES = 20
 SPARE = 32 << 20
 """Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
-MAX_INVALID = 64
-"""Times that some of the edits are tried together without those that make the model invalid."""
 BLOCK_FEEDS = 3
 """Inputs with which each block is verified alone, one of each kind; the whole is verified with all."""
-CheckModel = Callable[[Analysis], Checked]
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much; called again and again."""
 
@@ -73,6 +74,8 @@ class Settings:
     kinds: str
     input_shapes: Mapping[str, Sequence[int]]
     verify: bool = True
+    warnings: bool = False
+    """Whether blocks with warnings alone are replaced whatever that costs; those with errors always are."""
     progress: Progress = silent
     prefer: Collection[str] = ()
     """Names of substitutions that come before others, whatever they cost."""
@@ -80,6 +83,8 @@ class Settings:
     """The project's folder, to which lines of Python are relative."""
     budget: Budget = field(default_factory=Budget)
     """Shared by all attempts at a model."""
+    known: Known = field(default_factory=Known)
+    """As the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,43 +105,6 @@ def held_out(samples: Sequence[Feed]) -> Sequence[Feed]:
     return samples[-max(1, len(samples) // 3) :]
 
 
-class Picker(Protocol):
-    """Says what to replace next."""
-
-    refused: list[RefusedSite]
-    """What almost was to be replaced, the latest reason last."""
-
-    def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
-        """Sites that do not overlap, for pass `number`; `banned` have failed before. None is the end."""
-
-
-class Automatic:
-    """Whatever has a finding and can be replaced, the best candidate for each block; but what is `guilty` stays as it was."""
-
-    def __init__(
-        self, substitutions: Sequence[Substitution], prefer: Collection[str] = (),
-        guilty: Mapping[tuple[str, str], RefusedSite] | None = None,
-    ) -> None:  # fmt: skip
-        self._guilty = guilty or {}
-        self.refused: list[RefusedSite] = []
-        self._substitutions = substitutions
-        self._prefer = prefer
-
-    def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
-        """All that does not overlap."""
-        sites = [s for s in search.all(self._substitutions) if _key(s) not in banned and _key(s) not in self._guilty]
-        self.refused += (*search.almost, *self._guilty.values())
-        return choose(sites, self._substitutions, self._prefer, cost) if number <= MAX_PASSES else []
-
-
-def find_sites(
-    analysis: Analysis, checked: Checked, profile: Profile, substitutions: Sequence[Substitution]
-) -> tuple[list[Site], list[RefusedSite]]:
-    """Blocks that can be replaced and have a finding to show for it, and those that almost could."""
-    search = Search(analysis, checked.findings, profile)
-    return search.all(substitutions), search.almost
-
-
 def fix(
     document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime,
     picker: Picker | None = None, checked: Checked | None = None, search: Search | None = None,
@@ -145,10 +113,10 @@ def fix(
 
     `checked` is what `check` says of the analysis, and `search` what was found in it, where that is known already.
     """
-    picker = picker or Automatic(settings.substitutions, settings.prefer)
+    picker = picker or Automatic(settings.substitutions, settings.prefer, warnings=settings.warnings)
     by_itself = isinstance(picker, Automatic)
-    driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, settings, runtime, search)
-    while driver.one_pass(picker, profile):
+    driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, profile, settings, runtime, search)
+    while driver.one_pass(picker):
         pass
     state = driver.state
     told = {(r.substitution, r.node): r for r in (*picker.refused, *driver.refused)}
@@ -160,15 +128,15 @@ def fix(
     return state
 
 
-def _key(site: Site) -> tuple[str, str]:
-    return site.substitution.name, site.anchor.output.name
-
-
 class _Driver:
     """One run of `fix`: the model as it stands, and what has failed so far."""
 
-    def __init__(self, state: Fixed, check: CheckModel, settings: Settings, runtime: Runtime, search: Search | None) -> None:
+    def __init__(
+        self, state: Fixed, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime, search: Search | None
+    ) -> None:
         self.state = state
+        self._profile = profile
+        self._most = 0
         self._search = search
         self.refused: list[RefusedSite] = []
         self.beyond: list[RefusedSite] = []
@@ -176,7 +144,7 @@ class _Driver:
         self._check = check
         self._settings = settings
         self._runtime = runtime
-        self._banned: set[tuple[str, str]] = set()
+        self._banned: set[Key] = set()
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
         self._sites = SITES
@@ -185,35 +153,44 @@ class _Driver:
         self._made = 0  # bytes of new weights in the model
         self._memory = 0
 
-    def one_pass(self, picker: Picker, profile: Profile) -> bool:
+    def one_pass(self, picker: Picker) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
         state, settings = self.state, self._settings
-        search, self._search = self._search or Search(state.analysis, state.checked.findings, profile), None
+        search, self._search = self._search or Search(state.analysis, state.checked.findings, self._profile), None
+        judge = Judge(state.document, search, self._check, settings.substitutions, settings.known)
         self._taken, self._numbers = edit.names_in(state.document.proto.graph), {}
         self._weights = Weights(state.document, settings.budget)
         self._memory = sandbox.used_memory()  # anew: a pass before may have left it with the process, if not in use
         number = state.applied[-1].number + 1 if state.applied else 1
         failed = len(self._banned)
-        chosen = self._afford(picker.pick(search, number, self._banned, self._price))
-        self.crashes.update(((c.rule, c.node), c) for c in search.crashes)
-        edits = []
-        for i, site in enumerate(chosen):
+        chosen = self._afford(picker.pick(judge, number, self._banned))
+        self.crashes.update(((c.rule, c.node), c) for c in (*search.crashes, *judge.known.crashes.values()))
+        edits, wanted = [], {}
+        for i, candidate in enumerate(chosen):
             settings.progress("Rewriting blocks", i, len(chosen))
-            if (made := self._emit(site)) is not None:
+            if (made := self._emit(candidate)) is not None:
                 edits.append(made)
+                wanted[made[0]] = candidate
         verified = self._prove(edits) if settings.verify else {e[0]: verify.not_run("not asked for") for e in edits}
-        merged = self._merge([e for e in edits if e[0] in verified])
-        if merged is not None:
-            kept, document, analysis = merged
-            self._made += sum(t.ByteSize() for _, builder, _ in kept for t in builder.initializers)
+        merged = merge(state.document, state.analysis, state.checked, [e for e in edits if e[0] in verified], self._looked_at)
+        for site, why in merged.refused:
+            self._refuse(site, why)
+        if merged.kept:
+            self._made += sum(t.ByteSize() for _, builder, _ in merged.kept for t in builder.initializers)
             told = others(search.found)
-            state.applied += (
-                blocks.applied(e, number, verified[e[0]], search, analysis, told(e[0]), settings.root) for e in kept
-            )
-            state.document, state.analysis, state.checked = document, analysis, self._check(analysis)
+            for entry in merged.kept:
+                site, chain = entry[0], wanted[entry[0]].chain
+                rules = fewer(wanted[site].before, merged.left[site])
+                step = blocks.applied(entry, verified[site], state.analysis, merged.analysis, settings.root)
+                state.applied.append(replace(step, number=number, rules=rules, chain=chain, others=told(site)))
+            state.document, state.analysis, state.checked = merged.document, merged.analysis, merged.checked
         return bool(chosen) or len(self._banned) > failed
 
-    def _afford(self, chosen: Sequence[Site]) -> Sequence[Site]:
+    def _looked_at(self, document: Document) -> tuple[Analysis, Checked]:
+        analysis = analyze(document.skeleton(), self._settings.input_shapes)
+        return analysis, self._check(analysis)
+
+    def _afford(self, chosen: Sequence[Candidate]) -> Sequence[Candidate]:
         """As many sites as are left to this run; one sentence tells of the others."""
         budget = self._settings.budget
         left = min(budget.sites, self._sites)
@@ -222,30 +199,25 @@ class _Driver:
         self._sites -= len(kept)
         if rest:
             reason = f"one run replaces {SITES:,} blocks at most, so {len(rest):,} from here on are left; fix the result again"
-            self.beyond = [RefusedSite(rest[0].substitution.name, rest[0].anchor.label, reason)]
+            first = rest[0].site
+            self.beyond = [RefusedSite(first.substitution.name, first.anchor.label, reason)]
         return kept
 
     def _refuse(self, site: Site, reason: str) -> None:
-        self._banned.add(_key(site))
+        self._banned.add(key(site))
         self.refused.append(RefusedSite(site.substitution.name, site.anchor.label, reason))
 
-    def _emit(self, site: Site) -> blocks.Edit | None:
+    def _emit(self, candidate: Candidate) -> blocks.Edit | None:
         """The new nodes of a site. Where its rewrite refuses or raises, the site is out."""
-        settings, document = self._settings, self.state.document
-        builder = Builder(
-            site, document, self._taken, lambda values: capture.capture(self._runtime, document, settings.samples, values),
-            self._weights, self._numbers,
-        )  # fmt: skip
+        site = candidate.site
+        chain = candidate.outlook.chain if candidate.outlook is not None else ()
+        state = self.state.document, self.state.analysis
         try:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if site.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
-            builder.most = self._memory + self._room - self._made + samples
-            with sandbox.bounded(builder.most + SPARE):
-                outputs = site.substitution.rewrite(site, builder)
-            made = {o for n in builder.nodes for o in n.output}
-            missing = next((v for v in site.replaced if outputs.get(v) not in made), None)
-            if missing is not None:
-                raise LookupError(f"the rewrite has nothing for {short(missing.name)!r}")
+            self._most = self._memory + self._room - self._made + samples
+            with sandbox.bounded(self._most + SPARE):
+                return emission.emitted(site, chain, *state, self._profile, self._builder)
         except (Refused, CannotRun) as refusal:
             self._refuse(site, str(refusal))
         except MemoryError:
@@ -253,24 +225,20 @@ class _Driver:
         except NpuGuardError:
             raise
         except Exception as error:  # a bug in one substitution must not take the others along
-            self._banned.add(_key(site))
-            self.crashes[_key(site)] = crash(site.substitution, site.anchor, error)
-        else:
-            return site, builder, outputs
-        builder.give_back()
+            self._banned.add(key(site))
+            self.crashes[key(site)] = crash(site.substitution, site.anchor, error)
         return None
 
-    def _price(self, site: Site) -> float | None:
-        """What a site costs when it is replaced, from what its rewrite would emit; nothing once enough have been asked for."""
-        budget, kind = self._settings.budget, blocks.kind(self.state.analysis, site)
-        if kind in budget.known or not budget.prices:
-            return budget.known.get(kind, 0.0)
-        budget.prices -= 1
-        made = self._emit(site)
-        if made is None:
-            return None
-        made[1].give_back()
-        return budget.known.setdefault(kind, blocks.price(self.state.document, self.state.analysis, made))
+    def _builder(self, site: Site, document: Document) -> Builder:
+        """For new nodes in the document, which is the model or a block of it."""
+        samples = self._settings.samples
+        weights = self._weights if document is self.state.document else Weights(document, self._settings.budget)
+        builder = Builder(
+            site, document, self._taken, lambda values: capture.capture(self._runtime, document, samples, values), weights,
+            self._numbers,
+        )  # fmt: skip
+        builder.most = self._most
+        return builder
 
     def _prove(self, edits: Sequence[blocks.Edit]) -> dict[Site, Verification]:
         """Verifications of the sites that hold."""
@@ -292,26 +260,3 @@ class _Driver:
             else:
                 self._refuse(site, f"rolled back: {verification.reason or blocks.describe(verification)}")
         return verified
-
-    def _merge(self, edits: Sequence[blocks.Edit]) -> tuple[list[blocks.Edit], Document, Analysis] | None:
-        """The model with all edits that make a valid one together; None where none does."""
-        document, nodes = self.state.document, self.state.analysis.model.graph.nodes
-        kept: list[blocks.Edit] = []
-        result, tried = None, 0
-        groups = [list(edits)] if edits else []
-        while groups:
-            group = groups.pop()
-            try:
-                edited = edit.replace(document, nodes, [*kept, *group])
-                result = edited, analyze(edited.skeleton(), self._settings.input_shapes)
-            except ModelError as error:
-                # Halves find the culprit without taking its neighbours along.
-                tried += 1
-                if len(group) == 1 or tried > MAX_INVALID:
-                    for site, *_ in group:
-                        self._refuse(site, f"rolled back: the result is not valid ({error})")
-                else:
-                    groups += [group[len(group) // 2 :], group[: len(group) // 2]]
-            else:
-                kept += group
-        return None if result is None else (kept, *result)

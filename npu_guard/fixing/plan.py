@@ -17,7 +17,9 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.text import printable, short
 from npu_guard.device import convert, suggest
-from npu_guard.fixing.search import Cost, Search
+from npu_guard.fixing.choice import Candidate
+from npu_guard.fixing.judge import Judge, reason
+from npu_guard.fixing.picker import Key
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Applied, RefusedSite, Work
 from npu_guard.rewriting.substitution import EXACT, Refused, Site, Substitution
@@ -143,43 +145,48 @@ class Planned:
         self._left = [s for s in steps if s.apply][::-1]
         self._allowed = allowed
 
-    def pick(self, search: Search, number: int, banned: Collection[tuple[str, str]], cost: Cost) -> list[Site]:
+    def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
         """The next steps; those that do not match, not even after the ones before them, are refused."""
-        sites: list[Site] = []
+        picked: list[Candidate] = []
         taken: set[Node] = set()
         current = None
         while self._left:
             step = self._left[-1]
-            if sites and step.number != current:
+            if picked and step.number != current:
                 break
             try:
-                site = self._site(step, search)
+                candidate = self._candidate(step, judge)
             except Refused as refusal:
-                if sites:
+                if picked:
                     break  # it may match once these are done
                 self.refused.append(RefusedSite(step.substitution, short(step.at), refusal.reason))
                 self._left.pop()
                 continue
-            if not taken.isdisjoint(site.nodes):
+            if not taken.isdisjoint(candidate.site.nodes):
                 break
-            sites.append(site)
-            taken.update(site.nodes)
+            picked.append(candidate)
+            taken.update(candidate.site.nodes)
             current = step.number
             self._left.pop()
-        return sites
+        return picked
 
-    def _site(self, step: Step, search: Search) -> Site:
+    def _candidate(self, step: Step, judge: Judge) -> Candidate:
         substitution = self._allowed.get(step.substitution)
         if substitution is None:
             raise Refused("it is approximate; --allow approximate permits it")
+        search = judge.search
         value = search.analysis.model.graph.values.get(step.at)
         if value is None or value.producer is None:
             raise Refused(f"no operator makes {short(step.at)!r} any more")
         node = value.producer
-        if node.op_type in substitution.anchors and not node.domain and (site := search.ask(substitution, node)) is not None:
-            return site
-        # Another substitution names the same block after another of its operators.
-        site = next((s for s in search.each([substitution]) if not isinstance(s, RefusedSite) and node in s.nodes), None)
-        if site is None:
+        sites: Sequence[Site] = ()
+        if node.op_type in substitution.anchors and not node.domain:
+            sites = search.ask(substitution, node)
+        if not sites:  # another substitution names the same block after another of its operators
+            sites = [s for s in search.each([substitution]) if not isinstance(s, RefusedSite) and node in s.nodes]
+        if not sites:
             raise Refused(f"it does not match at {node.op} {short(node.label)!r}, or there is nothing left to mend")
-        return site
+        best = max(map(judge.candidate, sites), key=lambda c: (c.gain, -c.price))
+        if best.gain <= (0, 0):
+            raise Refused(reason(best))
+        return best

@@ -47,7 +47,7 @@ def _applied(a: Applied) -> dict[str, Any]:
     return {
         "substitution": a.substitution, "exactness": a.exactness, "rules": list(a.rules), "nodes_before": list(a.nodes_before),
         "nodes_after": list(a.nodes_after), "verification": verification_json(a.verification),
-        "note": a.note, "pass": a.number, "node": a.node, "at": a.at, "others": list(a.others),
+        "note": a.note, "pass": a.number, "node": a.node, "at": a.at, "others": list(a.others), "chain": list(a.chain),
         "source": None if a.source is None else asdict(a.source),
         "before": asdict(a.before), "after": asdict(a.after),
     }  # fmt: skip

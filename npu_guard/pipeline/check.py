@@ -18,10 +18,11 @@ from npu_guard.checking.rows import device, layer_rows
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing import catalog
+from npu_guard.fixing.tally import fails
 from npu_guard.project.config import Config
 from npu_guard.project.config import root as project_root
 from npu_guard.results import summary
-from npu_guard.results.findings import Basis, ModelReport, Outcome, Report, Totals, Verdict
+from npu_guard.results.findings import Basis, ModelReport, Report, Totals, Verdict
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
@@ -143,24 +144,31 @@ def check_skeleton(
     Raises ModelError where it is none that could run.
     """
     analysis = analyze(skeleton, config.input_shapes)
-    checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+    root = project_root(Path.cwd())
+
+    def asked(analysis: Analysis) -> Checked:
+        return check(analysis, profile, registry.rules(), config, root)
+
+    checked = asked(analysis)
     if remedies:
-        checked = remedied(checked, analysis, profile)
+        checked = remedied(checked, analysis, profile, asked)
     report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
     if not skeleton.key:
         return report, None
     return report, Basis(skeleton.key, checked.files, analysis.beside)
 
 
-def remedied(checked: Checked, analysis: Analysis, profile: Profile) -> Checked:
-    """The findings with the substitution that would remove each, where there is one. Reads no weights."""
-    failing = {finding.rule for finding in checked.findings if finding.outcome is Outcome.FAIL}
-    named = [rule for rule in registry.rules() if rule.substitutions and rule.code in failing]
-    if not named:
-        return checked
-    from npu_guard.fixing import search as sites  # what has nothing to mend starts faster without
+def remedied(checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked]) -> Checked:
+    """The findings with the substitution that would remove each, where there is one. Reads no weights.
 
-    return replace(checked, findings=sites.with_remedies(checked.findings, analysis, profile, catalog.substitutions_of(named)))
+    `again` asks the same rules about what would be written.
+    """
+    if not any(map(fails, checked.findings)):
+        return checked
+    from npu_guard.fixing import remedies  # what has nothing to mend starts faster without
+
+    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions())
+    return replace(checked, findings=findings)
 
 
 def report_of(

@@ -19,7 +19,8 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import driver as substitute
 from npu_guard.fixing import rollback
-from npu_guard.fixing.driver import Automatic, FixReport, Picker, Progress, silent
+from npu_guard.fixing.driver import FixReport, Progress, silent
+from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect
 from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied, report_of
@@ -43,11 +44,15 @@ def fix_model(
     path: str, profile: Profile, config: Config, substitutions: Sequence[Substitution], *,
     calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), check_numbers: bool = True,
     progress: Progress = silent, prefer: Sequence[str] = (), plan: Plan | None = None,
+    warnings: bool = False,
 ) -> FixReport:  # fmt: skip
     """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
 
+    `warnings`: mend those alone whatever it costs, as where the project fails on them.
+
     Raises ModelError where the model cannot be read, NotVerified where it cannot be fed, UsageError for another model's plan.
     """
+    asked = warnings or config.fail_on == "warning"
     rules, root = registry.rules(), project_root(Path.cwd())
 
     def checker(analysis: Analysis) -> Checked:
@@ -63,9 +68,9 @@ def fix_model(
     before = checker(analysis)
 
     def report(done: substitute.Fixed, whole: Verification) -> FixReport:
-        after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile), "")
+        after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile, checker), "")
         return FixReport(
-            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile), digest),
+            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile, checker), digest),
             after=replace(after, crashes=(*after.crashes, *done.crashes)),
             applied=tuple(done.applied),
             refused=tuple(done.refused),
@@ -92,11 +97,12 @@ def fix_model(
         kinds += f", a batch of {BATCH}" if batches else ""
         settings = substitute.Settings(
             substitutions, [*given[: substitute.BLOCK_FEEDS], *drawn[: substitute.BLOCK_FEEDS], *batches], given or drawn, seeds,
-            kinds, config.input_shapes, check_numbers, progress, prefer, root,
+            kinds, config.input_shapes, check_numbers,
+            asked, progress, prefer, root,
         )  # fmt: skip
         guilty: dict[rollback.Key, RefusedSite] = {}
         for attempt in range(rollback.ATTEMPTS + 1):
-            picker: Picker = Automatic(substitutions, prefer, guilty)
+            picker: Picker = Automatic(substitutions, prefer, guilty, warnings=asked)
             if plan is not None:
                 picker = Planned(plan.step, {s.name: s for s in substitutions})
             done = substitute.fix(document, analysis, checker, profile, settings, runtime, picker, before, search)

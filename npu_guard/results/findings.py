@@ -75,6 +75,8 @@ class Remedy(Struct, frozen=True):
     substitution: str | None
     exactness: str | None
     advice: str
+    chain: tuple[str, ...] = ()
+    """Substitutions that would follow in its place, as the device refuses what the first one writes."""
 
 
 class Place(Struct, frozen=True):
@@ -172,6 +174,8 @@ class Applied(Struct, frozen=True):
     after: Work = Work()
     others: tuple[str, ...] = ()
     """Substitutions that fit here as well, or at a part of it."""
+    chain: tuple[str, ...] = ()
+    """Substitutions that took the place of what this one had written, in order."""
 
 
 class RefusedSite(Struct, frozen=True):

@@ -1,19 +1,21 @@
 """What a substitution is: an anchor operator, a match that may refuse with a reason, and a rewrite that emits nodes.
 
-Authors write `match` and `rewrite` only. The driver edits the model, verifies the block and the whole, and rolls back.
+Authors write `match` and `rewrite` only, and say nothing of rules or devices: "this form equals that form". The driver asks
+where the device has a finding, judges the new nodes by the same rules from a sketch (`rewriting/sketch.py`), takes the
+cheapest form that the device is content with, edits the model, verifies the block and the whole, and rolls back.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npu_guard.base import sandbox
 from npu_guard.base.errors import Undecidable
@@ -54,6 +56,8 @@ class Site:
     replaced: tuple[Value, ...]
     facts: Any = None
     """What `match` found out and `rewrite` needs."""
+    variant: Hashable = None
+    """What tells this form from the others that `match` has for the same nodes, such as the longest kernel that it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Example:
     """An executable example of a substitution, in ONNX text as in `rule.Case`.
 
     `ops` are the operators of the result in order; `refused` is (part of) the reason where the block must be refused.
-    `silences` are rules that speak before and must not speak after, under `limits`.
+    The device of the example has `limits`, `operators` and `require` (its `[[limit]]` entries), and has to refuse the block.
     """
 
     graph: str
@@ -70,6 +74,9 @@ class Example:
     limits: Mapping[str, Any] | None = None
     opset: int = 20
     title: str = ""
+    operators: Mapping[str, str] | None = None
+    """Those of the substitution where it is None."""
+    require: tuple[dict[str, Any], ...] = ()
 
 
 class Substitution:
@@ -79,8 +86,6 @@ class Substitution:
     exactness: ClassVar[str] = EXACT
     minimum_snr_db: ClassVar[float] = 0.0
     """Approximate ones: where a block comes less close than this for any of the samples, it is rolled back."""
-    rules: ClassVar[tuple[str, ...]]
-    """Codes of the rules whose findings it removes."""
     anchors: ClassVar[tuple[str, ...]]
     """Operators at which `match` is asked."""
     last: ClassVar[bool] = False
@@ -93,12 +98,20 @@ class Substitution:
     bad: ClassVar[tuple[Example, ...]]
     """Blocks that must be refused, each with its reason."""
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        """The block around an anchor; None where this is another kind of block, Refused where it is nearly one."""
+    def match(self, node: Node, ctx: Context) -> Site | Sequence[Site] | None:
+        """The block around an anchor; None where this is another kind of block, Refused where it is nearly one.
+
+        Several where there are several ways to write it (`Site.variant`): the device takes the cheapest that it is content
+        with. `ctx.bounds` tells which numbers are worth a try. No weight is read here.
+        """
         raise NotImplementedError
 
     def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        """Emit the new nodes; the result names what takes the place of each value in `site.replaced`."""
+        """Emit the new nodes; the result names what takes the place of each value in `site.replaced`.
+
+        It runs twice: for a sketch, in which weights have a shape and no values, and in earnest. Both have to emit the same
+        nodes, so which nodes there are may follow from shapes, attributes and small constants (`ctx.array`), not from weights.
+        """
         raise NotImplementedError
 
     def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
@@ -193,6 +206,13 @@ class Builder:
         name = self._name(hint)
         self.initializers.append(onnx.numpy_helper.from_array(array, name))
         return name
+
+    def later(self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight") -> str:
+        """An initializer whose elements are not made before the form is chosen; `make` is not called for a sketch."""
+        array = make()
+        if array.shape != tuple(shape) or array.dtype != np.dtype(dtype):
+            raise ValueError(f"a constant of {np.dtype(dtype)} {tuple(shape)} became one of {array.dtype} {array.shape}")
+        return self.constant(array, hint)
 
     def ints(self, *values: int) -> str:
         """An int64 vector: axes, shapes, pads."""

@@ -6,7 +6,7 @@ A file of 1 kB may compute a weight by 2^40 products, or hold 100,000 blocks tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,16 +33,12 @@ class Budget:
 
     sites: int = 2 * SITES
     """Blocks that may still be replaced, again where an attempt failed."""
-    prices: int = 100
-    """Candidates that may still be compared by what they cost."""
     noises: int = 100
     """Blocks that differ and of which it may still be asked how uncertain they are of themselves."""
     elements: int = 1 << 25
     """Elements of weights that may still be computed."""
     read: set[str] = field(default_factory=set)
     """Stored weights that have been read, each of which allows more to be computed."""
-    known: dict[Hashable, float] = field(default_factory=dict)
-    """Prices of blocks, by what they depend on."""
 
 
 def evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:

@@ -78,7 +78,13 @@ def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
     zoo.export_system(entry.name, original, settings.size, settings.exporter)
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     done = repair.fix_model(
-        str(original), profile, settings.config, exact, seeds=SEEDS[settings.size], progress=lambda what, *_: say(what)
+        str(original),
+        profile,
+        settings.config,
+        exact,
+        seeds=SEEDS[settings.size],
+        progress=lambda what, *_: say(what),
+        warnings=True,
     )
     verdict, reason = done.verification.verdict, done.verification.reason
     if done.applied:

@@ -36,7 +36,6 @@ class ChannelsToAligned(Substitution):
     """
 
     name = "channels-to-aligned"
-    rules = ("NPU401",)
     anchors = ("Conv", "ConvTranspose", "Gemm", "MatMul")
     last = True  # widths are those of what the others have written
     limits = _EIGHT

@@ -31,7 +31,6 @@ class ComparisonToClip(Substitution):
     """
 
     name = "comparison-to-clip"
-    rules = ("NPU101", "NPU404")
     anchors = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
     limits = {"tensor.dtypes": ["float32", "float16"]}
     operators = dict.fromkeys(_NEEDS, "supported")

@@ -29,7 +29,6 @@ class Conv1dToConv2d(Substitution):
     """
 
     name = "conv1d-to-conv2d"
-    rules = ("NPU105",)
     anchors = ("Conv", "ConvTranspose")
     limits = {"conv.rank": [4]}
     good = (

@@ -39,7 +39,6 @@ class DeformableToConv(Substitution):
 
     name = "deformable-to-conv"
     exactness = APPROXIMATE
-    rules = ("NPU106",)
     anchors = ("DeformConv",)
     limits = {"conv.kernel_max": 17}
     operators = {"DeformConv": "judged"}

@@ -45,7 +45,6 @@ class EcaToBottleneckSe(Substitution):
 
     name = "eca-to-bottleneck-se"
     exactness = APPROXIMATE
-    rules = ("NPU102", "NPU105")
     anchors = ("Conv",)
     limits = LIMITS
     good = (

@@ -28,7 +28,6 @@ class EcaToSe(Substitution):
     """
 
     name = "eca-to-se"
-    rules = ("NPU102", "NPU104", "NPU105", "NPU401")
     anchors = ("Conv",)
     limits = LIMITS
     good = (

@@ -23,7 +23,6 @@ class ElementwiseToArithmetic(Substitution):
     """
 
     name = "elementwise-to-arithmetic"
-    rules = ("NPU101",)
     last = True  # others know their blocks by this operator
     anchors = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sum", "ReduceL2", "ReduceSumSquare")
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}

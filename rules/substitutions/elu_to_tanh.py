@@ -26,7 +26,6 @@ class EluToTanh(Substitution):
     """
 
     name = "elu-to-tanh"
-    rules = ("NPU101",)
     last = True  # others know their blocks by this operator
     anchors = ("Elu", "Celu", "Selu")
     operators = dict.fromkeys(_NEEDS, "supported")

@@ -29,10 +29,9 @@ class ExpandToBroadcast(Substitution):
     """
 
     name = "expand-to-broadcast"
-    rules = ("NPU101", "NPU501")
     anchors = ("Expand", "Tile", "Resize", "Upsample")
     limits = LIMITS
-    operators = dict.fromkeys(("Add", "Concat", "GlobalAveragePool", "Resize"), "supported")
+    operators = dict.fromkeys(("Add", "Mul", "Concat", "GlobalAveragePool", "Resize"), "supported")
     good = (
         Example(
             """g (float[1,8,4,6] x) => (y)
@@ -89,7 +88,8 @@ class ExpandToBroadcast(Substitution):
             raise Refused(f"it repeats axis {wrong or 0}, which has extent {aligned[wrong or 0]}")
         if node.output.dtype not in _FLOATS:
             raise Refused("what it spreads is not of floating point")
-        return Site(self, node, (node,), (node.output,), after)
+        extents = [1 if have == want else want for have, want in zip(aligned, after, strict=True)]
+        return Site(self, node, (node,), (node.output,), extents[next((i for i, e in enumerate(extents) if e > 1), 0) :])
 
     def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
         return self._build(site, build, "Add")
@@ -100,9 +100,7 @@ class ExpandToBroadcast(Substitution):
 
     def _build(self, site: Site, build: Builder, op_type: str) -> Mapping[Value, str]:
         node = site.anchor
-        x, shape = node.inputs[0], list(site.facts)
-        assert x is not None
-        if x.shape is not None and len(x.shape) == len(shape) and x.shape[0] == shape[0]:
-            shape[0] = 1  # the batch need not be spelled out
-        zeros = np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype))
-        return {node.output: build.op(op_type, x, build.constant(zeros, "zeros"))}
+        # Zeros have an extent only where the operand is spread: two broadcasts meet in the sum.
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
+        zeros = build.later(site.facts, lambda: np.zeros(site.facts, dtype), dtype, "zeros")
+        return {node.output: build.op(op_type, node.inputs[0], zeros)}

@@ -34,7 +34,6 @@ class FlattenedHeadToConv(Substitution):
     """
 
     name = "flattened-head-to-conv"
-    rules = ("NPU102", "NPU104")
     anchors = ("Flatten", "Reshape", "Squeeze", "Gemm", "MatMul")
     limits = LIMITS
     good = (

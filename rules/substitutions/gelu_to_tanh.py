@@ -29,7 +29,6 @@ class GeluToTanh(Substitution):
     name = "gelu-to-tanh"
     exactness = APPROXIMATE
     minimum_snr_db = 40.0
-    rules = ("NPU101",)
     last = True  # others know their blocks by this operator
     anchors = ("Gelu", "Erf")
     operators = dict.fromkeys(_NEEDS, "supported") | {"Div": "supported"}

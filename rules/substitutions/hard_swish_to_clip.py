@@ -21,7 +21,6 @@ class HardSwishToClip(Substitution):
     """
 
     name = "hard-swish-to-clip"
-    rules = ("NPU101",)
     last = True  # others know their blocks by this operator
     anchors = ("HardSwish", "HardSigmoid")
     operators = dict.fromkeys(_NEEDS, "supported")

@@ -30,7 +30,6 @@ class LargeKernelToPhases(Substitution):
     """
 
     name = "large-kernel-to-phases"
-    rules = ("NPU201",)
     anchors = ("Conv", "ConvTranspose")
     limits = LIMIT
     good = (

@@ -25,7 +25,6 @@ class LinearAttentionToAxialConv(Substitution):
 
     name = "linear-attention-to-axial-conv"
     exactness = APPROXIMATE
-    rules = ("NPU102", "NPU103")
     anchors = ("MatMul",)
     limits = {"layout.rearrange": False, "matmul.spatial": False, "conv.kernel_max": 17}
     good = (

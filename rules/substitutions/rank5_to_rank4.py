@@ -33,7 +33,6 @@ class Rank5ToRank4(Substitution):
     """
 
     name = "rank5-to-rank4"
-    rules = ("NPU402",)
     anchors = tuple(sorted(WINDOWS))
     limits = {"tensor.rank_max": 4}
     good = (

@@ -31,7 +31,6 @@ class ResizeToFixedConvTranspose(Substitution):
     """
 
     name = "resize-to-fixed-conv-transpose"
-    rules = ("NPU501",)
     anchors = ("Resize", "Upsample")
     limits = LIMITS
     good = (

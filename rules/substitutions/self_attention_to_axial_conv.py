@@ -31,7 +31,6 @@ class SelfAttentionToAxialConv(Substitution):
 
     name = "self-attention-to-axial-conv"
     exactness = APPROXIMATE
-    rules = ("NPU102", "NPU103")
     anchors = ("MatMul", "Attention")
     limits = {"layout.rearrange": False, "matmul.spatial": False, "conv.kernel_max": 17}
     good = (

@@ -33,7 +33,6 @@ class SelfAttentionToPositionMaps(Substitution):
     """
 
     name = "self-attention-to-position-maps"
-    rules = ("NPU102", "NPU103")
     anchors = ("MatMul", "Attention")
     limits = _LIMITS
     good = (

@@ -30,7 +30,6 @@ class SiluToSigmoidMul(Substitution):
     """
 
     name = "silu-to-sigmoid-mul"
-    rules = ("NPU101",)
     last = True  # others know their blocks by this operator
     anchors = ("Swish", "Mish", "Gelu")
     operators = dict.fromkeys(("Sigmoid", "Mul", "Add", "Div"), "supported")

@@ -30,7 +30,6 @@ class SpatialGateRemoval(Substitution):
 
     name = "spatial-gate-removal"
     exactness = APPROXIMATE
-    rules = ("NPU302",)
     anchors = ("ReduceMax",)
     limits = {"reduce.max_channels": 16}
     good = (

@@ -29,7 +29,6 @@ class TokensToMaps(Substitution):
     """
 
     name = "tokens-to-maps"
-    rules = ("NPU101", "NPU102", "NPU103", "NPU301")
     anchors = tuple(sorted(tokens.OPERATORS))
     limits = {"layout.rearrange": False, "matmul.spatial": False, "reduce.axes": [[1], [2, 3]]}
     operators = {

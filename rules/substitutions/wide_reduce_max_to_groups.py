@@ -20,7 +20,6 @@ class WideReduceMaxToGroups(Substitution):
     """
 
     name = "wide-reduce-max-to-groups"
-    rules = ("NPU302",)
     anchors = ("ReduceMax",)
     limits = {"reduce.max_channels": 256}
     good = (

@@ -1,0 +1,166 @@
+"""Which of the forms that fit are taken: those after which least is wrong, and of these the cheapest."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from npu_guard.fixing.tally import Tally, tally
+from npu_guard.graph.graph import Node
+from npu_guard.results.findings import Finding
+from npu_guard.rewriting.substitution import EXACT, Site, Substitution
+
+FREE = 0.01
+"""Share of a block's cost by which it may rise for nothing but a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A form that takes the place of new nodes of the form before it."""
+
+    substitution: Substitution
+    at: int
+    """Which of the nodes that are emitted is the anchor."""
+    variant: object
+    chain: tuple[Link, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The substitution and those that follow it."""
+        return self.substitution.name, *(name for link in self.chain for name in link.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What becomes of a block: findings that its new nodes have, and what they cost."""
+
+    left: tuple[Finding, ...]
+    price: float
+    """What they cost more than the old ones, in MACs; infinite where that cannot be told."""
+    paid: float = 0.0
+    """What the old ones cost."""
+    chain: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A site, what is wrong with its nodes, and what its form makes of it; None where only the real model tells."""
+
+    site: Site
+    before: tuple[Finding, ...]
+    outlook: Outlook | None
+
+    @property
+    def left(self) -> tuple[Finding, ...]:
+        """What would still be wrong."""
+        return self.outlook.left if self.outlook is not None else ()
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the forms that follow in its place."""
+        return tuple(name for link in self.outlook.chain for name in link.names) if self.outlook is not None else ()
+
+    @property
+    def price(self) -> float:
+        """What it costs, in MACs."""
+        return self.outlook.price if self.outlook is not None else 0.0
+
+    @property
+    def gain(self) -> Tally:
+        """How many errors and warnings fewer there are."""
+        before, after = tally(self.before), tally(self.left)
+        return Tally(before.errors - after.errors, before.warnings - after.warnings)
+
+    def mends(self, *, warnings: bool) -> bool:
+        """Whether less is wrong afterwards. Warnings alone are worth no cost, unless somebody asks for it."""
+        gain = self.gain
+        free = self.outlook is None or self.price <= FREE * self.outlook.paid
+        return gain > (0, 0) and (gain.errors > 0 or free or warnings)
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """Codes of the rules that have less to say of it."""
+        return fewer(self.before, self.left)
+
+
+def fewer(before: Iterable[Finding], after: Iterable[Finding]) -> tuple[str, ...]:
+    """Codes of the rules with fewer findings after than before."""
+    return tuple(sorted(Counter(f.rule for f in before) - Counter(f.rule for f in after)))
+
+
+def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefer: Collection[str] = ()) -> list[Candidate]:
+    """Candidates that do not overlap: preferred ones first, then exact ones; of these those that mend most, at the lowest cost.
+
+    Substitutions that wait for the others come when nothing else is left. Among candidates that overlap, those that mend most
+    are taken first, or those that mend at the lowest price, whichever mends more in the end.
+    """
+    rank = {s.name: i for i, s in enumerate(order)}
+    names = {c.site.substitution.name for c in candidates if not c.site.substitution.last} | set(prefer)
+    now = [c for c in candidates if c.site.substitution.name in names] or candidates
+
+    def first(c: Candidate) -> tuple[bool, bool]:
+        return c.site.substitution.name not in prefer, c.site.substitution.exactness != EXACT
+
+    def by_gain(c: Candidate) -> tuple[object, ...]:
+        return *first(c), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.site.substitution.name]
+
+    def by_price(c: Candidate) -> tuple[object, ...]:
+        gain = c.gain.errors or c.gain.warnings
+        return *first(c), not c.gain.errors, bool(tally(c.left).errors), c.price / gain, *by_gain(c)
+
+    return [c for group in _overlapping(now) for c in _better(_greedy(group, by_gain), _greedy(group, by_price))]
+
+
+def _greedy(candidates: Sequence[Candidate], key: Callable[[Candidate], tuple[object, ...]]) -> list[Candidate]:
+    taken: set[Node] = set()
+    chosen = []
+    for candidate in sorted(candidates, key=key):
+        if taken.isdisjoint(candidate.site.nodes):
+            taken.update(candidate.site.nodes)
+            chosen.append(candidate)
+    return chosen
+
+
+def _better(one: list[Candidate], other: list[Candidate]) -> list[Candidate]:
+    def worth(chosen: Sequence[Candidate]) -> tuple[float, ...]:
+        # As with the keys: what is preferred or exact counts first.
+        lossy = sum(c.site.substitution.exactness != EXACT for c in chosen)
+        return (
+            sum(c.gain.errors for c in chosen),
+            sum(c.gain.warnings for c in chosen),
+            -lossy,
+            -math.fsum(c.price for c in chosen),
+        )
+
+    return other if one[0].site is not other[0].site and worth(other) > worth(one) else one
+
+
+def _overlapping(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Groups of candidates that share nodes, with each other or by way of others; in the order of the first of each."""
+    leads = list(range(len(candidates)))
+
+    def lead(i: int) -> int:
+        while leads[i] != i:
+            leads[i] = i = leads[leads[i]]
+        return i
+
+    owner: dict[Node, int] = {}
+    for i, candidate in enumerate(candidates):
+        for node in candidate.site.nodes:
+            one, other = sorted((lead(i), lead(owner.setdefault(node, i))))
+            leads[other] = one
+    groups: dict[int, list[Candidate]] = {}
+    for i, candidate in enumerate(candidates):
+        groups.setdefault(lead(i), []).append(candidate)
+    return list(groups.values())
+
+
+def others(found: Sequence[Site]) -> Callable[[Site], tuple[str, ...]]:
+    """Names of the substitutions that were found at nodes of a site as well."""
+    claims: dict[Node, set[str]] = {}
+    for site in found:
+        for node in site.nodes:
+            claims.setdefault(node, set()).add(site.substitution.name)
+    return lambda site: tuple(sorted(set().union(*(claims.get(n, ()) for n in site.nodes)) - {site.substitution.name}))

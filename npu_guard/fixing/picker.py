@@ -1,0 +1,60 @@
+"""Who says what is replaced next: the device's choice, or a plan (`plan.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from npu_guard.fixing.choice import Candidate, choose
+from npu_guard.fixing.judge import Judge, reason
+from npu_guard.results.findings import RefusedSite
+from npu_guard.rewriting.substitution import Site, Substitution
+
+MAX_PASSES = 20
+Key = tuple[str, str]
+"""A substitution and the first output of its anchor."""
+
+
+def key(site: Site) -> Key:
+    """What tells a site from others: its substitution, and where it is."""
+    return site.substitution.name, site.anchor.output.name
+
+
+class Picker(Protocol):
+    """Says what to replace next."""
+
+    refused: list[RefusedSite]
+    """What almost was to be replaced, the latest reason last."""
+
+    def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
+        """Candidates that do not overlap, for pass `number`; `banned` have failed before. None is the end."""
+
+
+class Automatic:
+    """Whatever has a finding that a form removes, the best candidate for each block; but what is `guilty` stays as it was."""
+
+    def __init__(
+        self, substitutions: Sequence[Substitution], prefer: Collection[str] = (),
+        guilty: Mapping[Key, RefusedSite] | None = None, *, warnings: bool = False,
+    ) -> None:  # fmt: skip
+        """`warnings`: whether those alone are mended, whatever that costs."""
+        self._guilty = guilty or {}
+        self._warnings = warnings
+        self.refused: list[RefusedSite] = []
+        self._substitutions = substitutions
+        self._prefer = prefer
+
+    def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
+        """The best that do not overlap."""
+        sites = [s for s in judge.search.all(self._substitutions) if key(s) not in banned and key(s) not in self._guilty]
+        candidates = judge.candidates(sites)
+        mending = [c for c in candidates if c.mends(warnings=self._warnings or c.site.substitution.name in self._prefer)]
+        self.refused += (*judge.search.almost, *judge.refused, *map(not_worth_it, set(candidates) - set(mending)))
+        self.refused += self._guilty.values()
+        return choose(mending, self._substitutions, self._prefer) if number <= MAX_PASSES else []
+
+
+def not_worth_it(candidate: Candidate) -> RefusedSite:
+    """Why a form that fits is not taken."""
+    site = candidate.site
+    return RefusedSite(site.substitution.name, site.anchor.label, reason(candidate))

@@ -1,0 +1,51 @@
+"""What `fix` would do about each finding, for whoever only checks. Reads no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.device import Profile
+from npu_guard.file.document import Document
+from npu_guard.fixing.choice import Candidate, fewer
+from npu_guard.fixing.judge import CheckModel, Judge
+from npu_guard.fixing.search import Search
+from npu_guard.fixing.tally import fails
+from npu_guard.results.findings import Finding, Remedy
+from npu_guard.rewriting.substitution import EXACT, Substitution
+
+
+def with_remedies(
+    findings: Sequence[Finding], analysis: Analysis, profile: Profile, check: CheckModel, substitutions: Sequence[Substitution]
+) -> tuple[Finding, ...]:
+    """The findings, each with the substitution that would remove it, an exact one where there is one.
+
+    `substitutions` are in order of preference.
+    """
+    rank = {s.name: i for i, s in enumerate(substitutions)}
+    search = Search(analysis, findings, profile)
+    skeleton = analysis.model.skeleton
+    judge = Judge(Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits), search, check, substitutions)
+    candidates = [c for c in judge.candidates(search.all(substitutions)) if c.mends(warnings=True)]
+    best: dict[tuple[str, str], Candidate] = {}
+
+    def first(c: Candidate) -> tuple[bool, float, int]:
+        return c.site.substitution.exactness != EXACT, c.price, rank[c.site.substitution.name]
+
+    for candidate in sorted(candidates, key=first):
+        gone = set(fewer(candidate.before, candidate.left))
+        for finding in candidate.before:
+            if finding.rule in gone:
+                best.setdefault((finding.rule, finding.place.output), candidate)
+
+    def told(finding: Finding) -> Finding:
+        by = best.get((finding.rule, finding.place.output))
+        if by is None or not fails(finding):
+            return finding
+        advice = finding.remedy.advice if finding.remedy is not None else ""
+        return replace(finding, remedy=Remedy(by.site.substitution.name, by.site.substitution.exactness, advice, by.chain))
+
+    return tuple(map(told, findings))
