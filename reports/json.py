@@ -6,7 +6,7 @@ import msgspec
 
 from npu_guard.base.text import json_ascii
 from npu_guard.results.findings import Finding, ModelReport, Number, Report
-from npu_guard.results.summary import count
+from npu_guard.results.summary import count, documented_percent
 
 VERSION = 1
 HASHES = True
@@ -40,6 +40,8 @@ class Summary(msgspec.Struct):
     params: int
     macs: int
     npu_macs_percent: float
+    documented_macs_percent: float
+    """The share of these MACs on operators of which the device's documents say that they run."""
 
 
 class Tensor(msgspec.Struct):
@@ -147,6 +149,7 @@ def _model(report: ModelReport) -> Model:
             params=totals.params,
             macs=totals.macs,
             npu_macs_percent=totals.npu_macs_percent,
+            documented_macs_percent=documented_percent(report),
         ),
         findings=[_finding(f) for f in report.findings],
     )

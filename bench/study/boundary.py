@@ -47,7 +47,7 @@ def unswept(profile: Profile, families: Container[str] | None = None) -> list[st
 
 
 def _questions(profile: Profile) -> Iterator[tuple[str, Clause, Requirement]]:
-    for requirement in profile.requirements:
+    for requirement in (r for r in profile.requirements if not r.reported):  # of those, the compiler asked says otherwise
         for op in ("Relu", "Add") if requirement.ops == (EVERY,) else requirement.ops:
             for clause in (requirement.clause, *(c for way in requirement.alternatives for c in way), *requirement.when):
                 if clause.bounds:

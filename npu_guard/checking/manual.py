@@ -106,7 +106,8 @@ def profile_page(profile: Profile) -> str:
 
 
 def _requirement(requirement: Requirement) -> str:
-    beyond = requirement.consequence + ("" if requirement.certainty == "documented" else f" ({requirement.certainty})")
+    certainty = f"reported with {requirement.reported}" if requirement.reported else requirement.certainty
+    beyond = requirement.consequence + ("" if certainty == "documented" else f" ({certainty})")
     code = "/".join(dict.fromkeys(requirement.code(op) for op in requirement.ops))
     note = "; ".join(filter(None, (f"{', '.join(requirement.variants)} only" if requirement.variants else "", requirement.note)))
     return f"| {requirement.applies_to} | {requirement.allowed} | {beyond} | {code} | {requirement.source} | {note} |"

@@ -171,6 +171,10 @@ class _Merger:
     def _requirements(self, index: int, entry: RequirementEntry, file: ProfileFile) -> Iterable[Requirement]:
         where = f"[[limit]] {index} ({entry.id or entry.metric or 'constant'})"
         found = requirements(f"{self.where}, {where}", entry, file.source)
+        if entry.reported:
+            self._current(entry.reported, where)  # which says what is wrong with how it is written
+            tool = self.toolchain.name if self.toolchain else ""
+            found = tuple(msgspec.structs.replace(r, reported=f"{tool} {entry.reported}") for r in found)
         if self._chosen(entry.variants, where) and self._current(entry.toolchain, where):
             return found
         return ()
@@ -210,7 +214,7 @@ def requirements(where: str, data: Mapping[str, Any] | RequirementEntry, source:
     return tuple(
         Requirement(
             entry.ops, c, entry.source or source, when, alternatives, entry.consequence, entry.certainty,
-            entry.note, entry.id, entry.variants,
+            entry.note, entry.id, entry.reported, entry.variants,
         )
         for c in clauses
     )  # fmt: skip

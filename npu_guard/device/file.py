@@ -47,6 +47,9 @@ class RequirementEntry(Predicate, frozen=True, forbid_unknown_fields=True, kw_on
     consequence: Consequence = "compile-error"
     certainty: Certainty = "documented"
     """`confirmed`: seen with the vendor's compiler; `uncertain`: the documents leave it open or disagree."""
+    reported: str = ""
+    """Versions of the compiler with which users met it, such as ">=2.0, <=2.3.2", where the version of this file takes it: the
+    finding is a warning that names them."""
     source: str = ""
     note: str = ""
     id: str = ""

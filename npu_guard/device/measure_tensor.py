@@ -140,6 +140,13 @@ def constant(node: Node, ctx: Facts, name: str) -> Measured:
     return Measured(() if value is None else (ctx.is_fixed(value),))
 
 
+def given(node: Node, ctx: Facts, name: str) -> Measured:
+    """Whether the named input is there; one without elements says nothing, as of Resize's scales and sizes in opset 11."""
+    index = formal_index(node.op_type, name)
+    operand = node.input(index) if index is not None else None
+    return Measured((operand is not None and 0 not in (operand.shape or ()),))
+
+
 def value(node: Node, ctx: Facts, name: str) -> Measured:
     """The numbers of a small constant input, or of the attribute that it was in older operator sets."""
     index = formal_index(node.op_type, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -128,7 +129,7 @@ def _view(view: str, values: tuple[Any, ...], sides: bool) -> tuple[Any, ...]:
         return ()
     if None in values:
         return (None,)
-    return (max(values) if view == "largest" else min(values) if view == "smallest" else math.prod(values),)
+    return (_WHOLE[view](values),)
 
 
 @functools.cache
@@ -159,6 +160,13 @@ def _term(text: str) -> Term:
     return Term(text, name, argument, view, divisor)
 
 
+_WHOLE: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "largest": max,
+    "smallest": min,
+    "product": math.prod,
+    "two_largest": lambda values: math.prod(sorted(values)[-2:]),
+}
+"""Views that make one number of all."""
 _MANY = 12
 """Numbers that a message shows."""
 _EXAMPLES = {"constant": "B", "value": "min", "attr": "ceil_mode"}

@@ -55,12 +55,14 @@ class Requirement(Struct, frozen=True):
     certainty: str = "documented"
     note: str = ""
     id: str = ""
+    reported: str = ""
+    """Compiler and versions with which users met it, against what is otherwise known of the device."""
     variants: tuple[str, ...] = ()
 
     @property
     def certain(self) -> bool:
-        """Whether the documents do not leave it open."""
-        return self.certainty != "uncertain"
+        """Whether the documents do not leave it open, nor users and compiler disagree."""
+        return self.certainty != "uncertain" and not self.reported
 
     @property
     def severity(self) -> Severity:
@@ -142,7 +144,7 @@ class Requirement(Struct, frozen=True):
 
     def _after(self) -> str:
         where = f" (where {' and '.join(c.words() for c in self.when)})" if self.when else ""
-        doubt = "" if self.certain else " (uncertain)"
+        doubt = f" (reported with {self.reported})" if self.reported else "" if self.certain else " (uncertain)"
         return f"{where}; {CONSEQUENCES[self.consequence][0]}{doubt}"
 
     @property

@@ -99,6 +99,7 @@ METRICS: dict[str, Base] = {
     "parts": Base("NPU702", "parts", "extents of the parts that Split makes", tensor.parts),
     "scale": Base("NPU501", "scale", "scales of Resize in height and width", tensor.scale, join="x"),
     "constant": Base("NPU601", "constant", "whether an input is constant", tensor.constant, named="input"),
+    "given": Base("NPU701", "given", "whether an optional input is there and not empty", tensor.given, named="input"),
     "value": Base("NPU701", "value", "numbers of a small constant input", tensor.value, named="input"),
     "attr": Base(
         "NPU701",
@@ -120,6 +121,7 @@ VIEWS = {
     "end": "after the map (padding)",
     "largest": "the largest of its numbers",
     "smallest": "the smallest of its numbers",
+    "two_largest": "its two largest numbers multiplied, such as the map that a Transpose turns",
     "product": "all its numbers multiplied, such as a window's area",
     "count": "how many numbers it has",
 }

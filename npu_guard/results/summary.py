@@ -148,8 +148,24 @@ def _weight(finding: Finding) -> tuple[bool, int, bool]:
 
 def outcome(model: ModelReport) -> str:
     """Counts of a model, and how much of its work runs as it is."""
-    share = f"; {percent(model.totals.npu_macs_percent)} of the MACs run as they are" if model.totals.macs else ""
-    return count(model.findings).words() + share
+    if not model.totals.macs:
+        return count(model.findings).words()
+    share, documented = model.totals.npu_macs_percent, documented_percent(model)
+    told = f", {percent(documented)} by the device's documents" if documented < share else ""
+    return f"{count(model.findings).words()}; {percent(share)} of the MACs run as they are{told}"
+
+
+def documented_percent(model: ModelReport) -> float:
+    """Share of the MACs on operators that run and of which the device's documents say so."""
+    told = [f for f in model.findings if f.suppressed is None and f.outcome is Outcome.FAIL]
+    held = {f.place for f in told if f.severity is Severity.ERROR}
+    silent = {f.place: f.macs for f in told if f.rule == _UNDOCUMENTED and f.place not in held}
+    share = model.totals.npu_macs_percent
+    return max(round(share - 100.0 * sum(silent.values()) / model.totals.macs, 2), 0.0) if silent and model.totals.macs else share
+
+
+_UNDOCUMENTED = "NPU101"
+"""The rule that says so of an operator."""
 
 
 def plural(count: int, word: str) -> str:

@@ -400,6 +400,21 @@ ROWS = [
         "g (float[1,8,4,4] x, float[8] b = {1,1,1,1,1,1,1,1}) => (y) <float[8,8,1,1] w> { y = Conv(x, w, b) }",
     ),
     Row(
+        {**CONV, "metric": "kernel.two_largest", "max": 8},
+        "NPU201",
+        conv(weight="8,8,3,3"),
+        9,
+        conv(weight="8,8,2,4"),
+        unknown(),
+    ),
+    Row(
+        {"ops": ["Resize"], "metric": "given.sizes", "is": False},
+        "NPU701",
+        unary("Resize(x, , , s)", "1,8,4,4", "<int64[4] s = {1, 8, 8, 8}>"),
+        "yes",
+        "g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}, int64[0] n = {}> { y = Resize(x, , s) }",
+    ),
+    Row(
         {"ops": ["Clip"], "metric": "value.max", "in": [1, 6]},
         "NPU701",
         unary("Clip(x, , m)", more="<float m = {5.0}>"),
