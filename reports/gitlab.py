@@ -10,7 +10,7 @@ from typing import Any
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report
-from npu_guard.results.summary import message, ranked, word
+from npu_guard.results.summary import message, ranked_findings, word
 
 _SEVERITY = {"error": "critical", "undecided": "major", "warning": "minor", "note": "info"}
 
@@ -24,7 +24,7 @@ def render(report: Report, *, color: bool = False) -> str:
         for crash in model.crashes:
             text = f"internal error in {crash.rule} at {crash.node}: {crash.error}"
             issues.append(_issue(model, "internal-error", text, "blocker", f"{crash.rule} {crash.node}"))
-    for group in ranked(report.models):
+    for group in ranked_findings(report.models):
         f = group.first
         if f.suppressed is None:
             text = f"{f.rule}: {printable(message(f), 1000)} ({printable(f.place.op_type, 80)} {printable(f.place.node)})"

@@ -15,7 +15,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, RuleCrash
-from npu_guard.results.summary import Group, counts_as_failure, message, plural, ranked, word
+from npu_guard.results.summary import Group, counts_as_failure, message, plural, ranked_findings, word
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST_LINES = 200
@@ -39,7 +39,7 @@ def _suite(top: ET.Element, report: Report, model: ModelReport) -> None:
         _say(case, "error", model.error[0], model.error[1])
     names = {rule.code: rule.name for rule in registry.rules()}
     spoke: dict[str, list[Group]] = {}
-    for group in ranked([model]):
+    for group in ranked_findings([model]):
         spoke.setdefault(group.first.rule, []).append(group)
     for code in sorted({*model.asked, *model.not_applicable, *spoke, *(c.rule for c in model.crashes)}):
         name = spoke[code][0].first.name if code in spoke else names.get(code, "")

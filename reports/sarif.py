@@ -18,7 +18,7 @@ from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import ModelReport, Place, Report
-from npu_guard.results.summary import Group, count, level, message, plural, ranked
+from npu_guard.results.summary import Group, count, level, message, plural, ranked_findings
 
 HASHES = True
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 def render(report: Report, *, color: bool = False) -> str:
     """One run with all models, the most important findings first."""
     codes = _codes(report)
-    found = ranked(report.models)
+    found = ranked_findings(report.models)
     notices = _notices(report, codes) + _cut(found[MOST_RESULTS:])
     run = {
         "tool": {

@@ -1,13 +1,14 @@
-"""Text for a terminal: findings by module, aligned, one summary line, and what to do next."""
+"""Text for a terminal: findings by line of Python, the most important first, a summary line, and what to do next."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from npu_guard.base.text import printable
+from npu_guard.project.source_lines import line_text
 from npu_guard.results.findings import Finding, ModelReport, Report, Source, Verdict
-from npu_guard.results.summary import Group, alike, by_rule, message, outcome, si, word
+from npu_guard.results.summary import Group, alike, by_rule, counted, message, outcome, plural, ranked, si, word
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
 _VERDICT = {
@@ -16,10 +17,13 @@ _VERDICT = {
     Verdict.UNDECIDED: ("UNDECIDED", "bold magenta"),
     Verdict.UNREADABLE: ("UNREADABLE", "bold red"),
 }
-_SHOWN_NODES = 3
-_SHOWN_GROUPS = 1000
-"""Of a model; nobody reads more, and a log of megabytes helps no one."""
-
+_SCREEN = 12
+"""Lines of Python, or modules, that are shown where nobody asked for all: what a screen holds."""
+_ALL = 1000
+"""Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""
+_SHOWN_NODES = 20
+_WIDTH = 80
+_INDENT = 19
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 
@@ -40,11 +44,14 @@ class _Page:
         return f"\x1b[{';'.join(_CODES[w] for w in style.split())}m{text}\x1b[0m" if self.color else text
 
 
-def render(report: Report, *, color: bool = False) -> str:
-    """The report; escape sequences only where `color` is set."""
+def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False) -> str:
+    """The report; escape sequences only where `color` is set.
+
+    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place.
+    """
     page = _Page(color)
     for model in report.models:
-        _model(page, model)
+        _model(page, model, verbose, statistics)
     if len(report.models) > 1:
         tally = collections.Counter(m.verdict for m in report.models)
         words = ", ".join(f"{n} {v.value}" for v, n in sorted(tally.items(), key=lambda item: item[0].value))
@@ -52,38 +59,23 @@ def render(report: Report, *, color: bool = False) -> str:
     return "\n".join([*page.lines, ""])
 
 
-def _model(page: _Page, model: ModelReport) -> None:
+def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> None:
     if model.error is not None:
         page.print(_verdict(page, model.verdict), f"  {printable(model.path)}")
         return
     t = model.totals
-    facts = (
-        f"opset {model.opset}, {t.nodes} nodes, {si(t.macs)}MAC, {si(t.params)} parameters, peak activations {si(t.peak_bytes)}B"
-    )
+    facts = ", ".join(
+        (f"opset {model.opset}", plural(t.nodes, "node"), f"{si(t.macs)}MAC", counted(t.params, "parameter"),
+         f"peak activations {si(t.peak_bytes)}B")
+    )  # fmt: skip
     page.print(page.style(printable(model.path), "bold"), f"  {model.profile}", page.style(f"  {facts}", "dim"))
     for note in model.notes:
         page.print(page.style(f"  note: {printable(note)}", "dim"))
     shown = [f for f in model.findings if f.suppressed is None]
-    room, told = _SHOWN_GROUPS, 0
-    for scope, findings in _by_scope(shown):
-        if not room:
-            break
-        page.print()
-        page.print(page.style(printable(".".join(scope)) if scope else "(top level)", "bold"))
-        for source, groups in _by_line(alike(model, findings)):
-            if not room:
-                break
-            for group in groups[:room]:
-                _group(page, group)
-                told += len(group.findings)
-            room -= min(room, len(groups))
-            if source is not None:
-                where = f"{printable(source.file)}:{source.line} in {printable(source.function)}"
-                page.print(page.style(f"{'':<21}{where}", "cyan"))
-    if told < len(shown):
-        page.print()
-        page.print(page.style(f"... and {len(shown) - told:,} more findings; --format json has them all", "bold"))
-    if shown:
+    if statistics:
+        _statistics(page, shown)
+    elif shown:
+        _findings(page, model, shown, verbose)
         _advice(page, model, shown)
     page.print()
     for crash in model.crashes:
@@ -92,48 +84,117 @@ def _model(page: _Page, model: ModelReport) -> None:
     page.print(_verdict(page, model.verdict), f"  {outcome(model)}")
 
 
-def _by_scope(findings: Iterable[Finding]) -> list[tuple[tuple[str, ...], list[Finding]]]:
-    """Findings by module, modules in order of their first finding."""
-    groups: dict[tuple[str, ...], list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault(finding.place.scope, []).append(finding)
-    return list(groups.items())
+def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
+    """Findings by line of Python; those without one by module."""
+    blocks = _by_place(findings)
+    most = _ALL if verbose else _SCREEN
+    # One line more is no longer than the sentence that there is one.
+    shown = blocks if len(blocks) <= most + 1 else blocks[:most]
+    for place, members in shown:
+        page.print()
+        page.print(*_title(page, place, members))
+        for group in alike(model, members):
+            _group(page, group, place, verbose)
+    if len(shown) < len(blocks):
+        rest = [f for _, members in blocks[len(shown) :] for f in members]
+        how = "--format json has them" if verbose else "--verbose shows all"
+        page.print()
+        page.print(
+            page.style(
+                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
+            )
+        )
 
 
-def _by_line(groups: Iterable[Group]) -> list[tuple[Source | None, list[Group]]]:
-    """Groups by the line of Python, lines in order of their first group; it is said once, below all that it made."""
-    lines: dict[object, tuple[Source | None, list[Group]]] = {}
-    for group in groups:
-        source = group.first.source
-        lines.setdefault(source and (source.file, source.line), (source, []))[1].append(group)
-    return list(lines.values())
+Place = Source | tuple[str, ...]
+"""Where findings stand: a line of Python, or else a module's path."""
 
 
-def _group(page: _Page, group: Group) -> None:
-    first, times, kind = group.first, len(group.findings), word(group.first)
-    repeated = page.style(f"  ({times} times)", "dim") if times > 1 else ""
-    page.print("  ", page.style(f"{kind:<9}", _STYLE[kind]), f"  {first.rule}  {printable(message(first))}", repeated)
-    for finding in group.findings[:_SHOWN_NODES]:
-        place = finding.place
-        where = f"{printable(place.op_type)} {printable(place.node, 80)}"
-        if place.graph:
-            where += f" in {printable('/'.join(place.graph), 120)}"
-        if finding.tensor is not None and finding.tensor.shape is not None:
-            where += f" [{', '.join('?' if d is None else printable(str(d), 40) for d in finding.tensor.shape)}]"
-        page.print(page.style(f"{'':<21}{where}", "dim"))
-    if times > _SHOWN_NODES:
-        page.print(page.style(f"{'':<21}and {times - _SHOWN_NODES} more", "dim"))
+def _by_place(findings: Iterable[Finding]) -> list[tuple[Place, list[Finding]]]:
+    """Findings by place, the place with the most important finding first."""
+    blocks: dict[object, tuple[Place, list[Finding]]] = {}
+    for finding in ranked(findings):
+        source, scope = finding.source, finding.place.scope
+        key: object = (source.file, source.line) if source is not None else scope
+        blocks.setdefault(key, (source if source is not None else scope, []))[1].append(finding)
+    return list(blocks.values())
 
 
-def _advice(page: _Page, model: ModelReport, findings: list[Finding]) -> None:
-    """One line a rule, the one first that holds back most."""
+def _title(page: _Page, place: Place, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """`depthnet/blocks.py:19  y = self.conv(y)`, or the path of the module."""
+    if not isinstance(place, Source):
+        return (page.style(printable(".".join(place)) if place else "(no module)", "bold"),)
+    text = line_text(place)
+    quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(place.function)}"
+    return page.style(f"{printable(place.file)}:{place.line}", "bold cyan"), quoted
+
+
+def _group(page: _Page, group: Group, place: Place, verbose: bool) -> None:
+    """`error    NPU201  kernel 19x1 is longer than 17`, and below it where in the model."""
+    first, kind = group.first, word(group.first)
+    page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}")
+    if verbose:
+        for finding in group.findings[:_SHOWN_NODES]:
+            page.print(page.style(f"{'':<{_INDENT}}{_node(finding)}{_module([finding], place)}", "dim"))
+        if len(group.findings) > _SHOWN_NODES:
+            page.print(page.style(f"{'':<{_INDENT}}and {len(group.findings) - _SHOWN_NODES} more", "dim"))
+        return
+    times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
+    node = _node(first) if not times else printable(first.place.op_type)
+    page.print(page.style(f"{'':<{_INDENT}}{node}{_module(group.findings, place)}{times}", "dim"))
+
+
+def _node(finding: Finding) -> str:
+    place = finding.place
+    where = f"{printable(place.op_type)} {printable(place.node, 80)}"
+    if place.graph:
+        where += f" in {printable('/'.join(place.graph), 120)}"
+    if finding.tensor is not None and finding.tensor.shape is not None:
+        where += f" [{', '.join('?' if d is None else printable(str(d), 40) for d in finding.tensor.shape)}]"
+    return where
+
+
+def _module(findings: Sequence[Finding], place: Place) -> str:
+    """` in encoder.stages.*.eca`: the modules of several findings, folded; nothing where the title says it."""
+    scopes = list(dict.fromkeys(f.place.scope for f in findings))
+    if not isinstance(place, Source) or scopes == [()]:
+        return ""
+    if len({len(scope) for scope in scopes}) > 1:
+        return f" in {printable('.'.join(scopes[0]) or '(no module)')} and {plural(len(scopes) - 1, 'other module')}"
+    return f" in {printable('.'.join(p[0] if len(set(p)) == 1 else '*' for p in zip(*scopes, strict=True)))}"
+
+
+def _statistics(page: _Page, findings: Sequence[Finding]) -> None:
+    """How many findings of each rule, at which operators."""
+    rows: dict[tuple[str, str, str], collections.Counter[str]] = {}
+    for f in findings:
+        rows.setdefault((f.rule, f.name, word(f)), collections.Counter())[f.place.op_type] += 1
+    page.print()
+    for (rule, name, kind), operators in sorted(rows.items(), key=lambda row: (-row[1].total(), row[0])):
+        told = ", ".join(f"{printable(op)} {n}" for op, n in sorted(operators.items(), key=lambda item: (-item[1], item[0])))
+        page.print(f"{operators.total():>7,}  ", page.style(f"{kind:<9}", _STYLE[kind]), f" {rule}  {name}  ({told})")
+
+
+def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding]) -> None:
+    """A paragraph for each rule, the one first that holds back most."""
     page.print()
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
     for group in rules:
         advice = group.first.remedy.advice if group.first.remedy is not None else ""
-        page.print(f"  {group.first.rule}  {group.first.name}: {advice}")
+        told = f"{group.first.rule}  {group.first.name}: {advice}"
+        page.lines += _wrapped(told)
     page.print(page.style(f"  'npu-guard rules {rules[0].first.rule}' explains a rule with examples.", "dim"))
+
+
+def _wrapped(text: str) -> list[str]:
+    """The words in lines of a terminal's width, those behind the first one indented."""
+    lines = [" "]
+    for part in text.split():
+        if len(lines[-1]) + len(part) >= _WIDTH:
+            lines.append(" " * 9)
+        lines[-1] += f" {part}"
+    return lines
 
 
 def _verdict(page: _Page, verdict: Verdict) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -43,13 +45,15 @@ if TYPE_CHECKING:
 )
 @click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Keep results here and take up what is known.")
 @click.option("--no-cache", is_flag=True, help="Not the cache that the settings name.")
+@click.option("-v", "--verbose", is_flag=True, help="Every place and every node in the text, not only what fits a screen.")
+@click.option("--statistics", is_flag=True, help="Counts by rule and operator in place of the findings.")
 @click.option("--all-profiles", is_flag=True, help="Compare all devices; --profile A,B compares some.")
 @with_config
 def command(
     models: tuple[str, ...], profile: str | None, form: str, output: Path | None, reports: tuple[str, ...], fail_on: str | None,
     allow_undecided: bool, select: str | None, ignore: str | None, shapes: tuple[str, ...], config_file: Path | None,
     baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, cache: Path | None, no_cache: bool,
-    all_profiles: bool,
+    verbose: bool, statistics: bool, all_profiles: bool,
 ) -> int:  # fmt: skip
     """Check models against a device's limits. Weights are never read.
 
@@ -86,7 +90,7 @@ def command(
     report, lines = _checked(names, config, asked, gate, jobs)
     for name, path in extra:
         write(path, registry.renderer(name)(report, color=False))
-    render = registry.renderer(form)
+    render = _renderer(form, verbose, statistics)
     if output is not None:
         write(output, render(report, color=False))
     else:
@@ -148,6 +152,15 @@ def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     for crash in (crash for model in found.report.models for crash in model.crashes):
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     return exit_code(found.report)
+
+
+def _renderer(form: str, verbose: bool, statistics: bool) -> Callable[..., str]:
+    render: Callable[..., str] = registry.renderer(form)
+    if form == "text":
+        return partial(render, verbose=verbose, statistics=statistics)
+    if verbose or statistics:
+        raise UsageError("--verbose and --statistics go with the format text; other formats have everything")
+    return render
 
 
 def _report_target(entry: str) -> tuple[str, Path]:

@@ -120,7 +120,12 @@ def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
     return [Group(model, tuple(group)) for group in groups.values()]
 
 
-def ranked(models: Iterable[ModelReport]) -> list[Group]:
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of one model, the most important first: errors, then the MACs that the node holds back, then graph order."""
+    return sorted(findings, key=lambda f: (*_weight(f), -f.macs))
+
+
+def ranked_findings(models: Iterable[ModelReport]) -> list[Group]:
     """Every finding on its own, the most important first: errors, then the share of MACs held back, then graph order."""
     return _rank(Group(m, (f,)) for m in models for f in m.findings)
 
@@ -182,6 +187,11 @@ def si(number: int) -> str:
             return f"{digits} {prefix}"
         value /= 1000
     raise AssertionError
+
+
+def counted(number: int, noun: str) -> str:
+    """`18.3 k parameters`, `1 parameter`."""
+    return f"{si(number).rstrip()} {noun if number == 1 else f'{noun}s'}"
 
 
 def percent(share: float) -> str:

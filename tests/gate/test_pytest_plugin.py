@@ -111,7 +111,7 @@ def test_modules_in_a_project(tmp_path: Path) -> None:
     assert "1 failed, 2 passed" in shown, shown + done.stderr
     line = next(n for n, text in enumerate(NET.splitlines(), 1) if text.endswith("# ECA"))
     lines = [text for text in shown.splitlines() if text.startswith("E ")]
-    for wanted in ("Net  aimotive-aiware", f"net_of_plugin_test.py:{line} in forward", "FAIL"):
+    for wanted in ("Net  aimotive-aiware", f"net_of_plugin_test.py:{line}  y = self.conv(", "FAIL"):
         assert any(wanted in text for text in lines), wanted
     assert "NPU105" in shown
     assert "\x1b" not in shown

@@ -23,6 +23,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.pipeline import check as pipeline
 from npu_guard.project.config import Config
+from npu_guard.reports import text as text_report
 from npu_guard.results.findings import (
     Evidence,
     Finding,
@@ -198,13 +199,21 @@ def test_colour_only_where_it_is_asked_for() -> None:
 
 def test_text_report_of_many_findings_is_quick_and_short() -> None:
     one = report("name").models[0].findings[0]
-    many = tuple(replace(one, place=Place(f"n{i}", "Relu", f"n{i}", (f"m{i}",)), message=f"m{i}") for i in range(20_000))
+    many = tuple(
+        replace(one, place=Place(f"n{i}", "Relu", f"n{i}", (f"m{i}",)), message=f"m{i}", source=None) for i in range(20_000)
+    )
+    report_of_many = Report("1", (ModelReport("m", "p", Verdict.FAIL, many),))
     before = time.process_time()
-    text = registry.renderer("text")(Report("1", (ModelReport("m", "p", Verdict.FAIL, many),)), color=False)
+    text = registry.renderer("text")(report_of_many, color=False)
+    whole = text_report.render(report_of_many, verbose=True)
     assert time.process_time() - before < 3
-    assert "  error      NPU901  m999\n" in text
-    assert "m1000" not in text
-    assert "\n... and 19,000 more findings; --format json has them all\n" in text
+    assert "  error    NPU901  m11\n" in text
+    assert "m12" not in text
+    assert len(text.splitlines()) < 60
+    assert "\n... and 19,988 findings at 19,988 places more; --verbose shows all\n" in text
+    assert "  error    NPU901  m999\n" in whole
+    assert "m1000" not in whole
+    assert "\n... and 19,000 findings at 19,000 places more; --format json has them\n" in whole
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "name"])

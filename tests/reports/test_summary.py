@@ -47,7 +47,7 @@ def test_rank_is_severity_then_macs_then_graph_order(sample: ModuleType) -> None
     ]
     shuffled = tuple(wanted[i] for i in (6, 4, 1, 3, 2, 5, 0))
     model = replace(sample.REPORT.models[0], findings=shuffled)
-    assert [group.first for group in summary.ranked([model])] == wanted
+    assert [group.first for group in summary.ranked_findings([model])] == wanted
 
 
 def test_share_is_of_the_models_own_macs_and_a_node_counts_once(sample: ModuleType) -> None:

@@ -1,0 +1,42 @@
+"""A line for each finding, as compilers write them: `file:line: error NPU105 message`. Editors and grep take it.
+
+A finding without a line of Python stands at the model's file. Findings that say the same of one line of Python are one line.
+"""
+
+from __future__ import annotations
+
+from npu_guard.base.text import printable
+from npu_guard.project.paths import in_project, where
+from npu_guard.results.findings import Finding, ModelReport, Report
+from npu_guard.results.summary import Group, alike, message, outcome, word
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """The lines, those of a model in the order of files and lines, its verdict last."""
+    lines: list[str] = []
+    for model in report.models:
+        name = printable(in_project(model.path))
+        if model.error is not None:
+            lines.append(f"{name}: {model.verdict.value}: {printable(model.error[1], 1000)}")
+            continue
+        counting = [f for f in model.findings if f.suppressed is None]
+        groups = sorted(alike(model, counting), key=lambda g: _order(model, g.first))
+        lines += [_line(model, group) for group in groups]
+        lines += [f"{name}: internal error in {c.rule} at {printable(c.node)}: {printable(c.error)}" for c in model.crashes]
+        lines.append(f"{name}: {model.verdict.value}: {outcome(model)}")
+    return "\n".join([*lines, ""])
+
+
+def _order(model: ModelReport, finding: Finding) -> tuple[bool, str, int]:
+    """Lines of Python first; the order of findings at one place stays that of the graph."""
+    return finding.source is None, *where(model, finding)
+
+
+def _line(model: ModelReport, group: Group) -> str:
+    first = group.first
+    file, line = where(model, first)
+    at = f"{printable(file)}:{line}" if first.source is not None else printable(file)
+    module = f" in {printable('.'.join(first.place.scope))}" if first.place.scope else ""
+    more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
+    node = f"{printable(first.place.op_type)} {printable(first.place.node, 80)}{module}{more}"
+    return f"{at}: {word(first)} {first.rule} {printable(message(first))} ({node})"

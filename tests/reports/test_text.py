@@ -1,0 +1,139 @@
+"""Findings by line of Python: what is quoted, what is folded, what is left out, and the one-line format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from npu_guard.project.source_lines import line_text
+from npu_guard.reports import concise, text
+from npu_guard.results.findings import Finding, ModelReport, Outcome, Place, Report, Severity, Source, Totals, Verdict
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+
+
+def finding(
+    message: str, scope: str = "", line: int | None = None, severity: Severity = ERROR, macs: int = 0, op: str = "Conv"
+) -> Finding:
+    source = None if line is None else Source("net/blocks.py", line, "forward", "")
+    place = Place(f"n_{message}_{scope}", op, f"o_{message}_{scope}", tuple(scope.split(".")) if scope else ())
+    return Finding("NPU201", "kernel-size", severity, Outcome.FAIL, place, message, source=source, macs=macs)
+
+
+def shown(*findings: Finding, **options: bool) -> list[str]:
+    model = ModelReport("m.onnx", "dev", Verdict.FAIL, findings, totals=Totals(nodes=1, macs=100, params=227))
+    return text.render(Report("1", (model,)), **options).splitlines()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one file of Python, and a secret beside it."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "blocks.py").write_text("import torch\n\n    y = self.conv(y)  # ECA\n")
+    (tmp_path / ".env").write_text("TOKEN=1\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_one_line_of_python_in_eight_modules_is_said_once(project: Path) -> None:
+    many = [finding("too long", f"encoder.stages.{i}.eca", 3) for i in range(8)]
+    lines = shown(*many)
+    assert lines[2:5] == [
+        "net/blocks.py:3  y = self.conv(y)  # ECA",
+        "  error    NPU201  too long",
+        "                   Conv in encoder.stages.*.eca, 8 times",
+    ]
+    whole = shown(*many, verbose=True)
+    assert [line.strip() for line in whole if "n_too long" in line] == [
+        f"Conv n_too long_encoder.stages.{i}.eca in encoder.stages.{i}.eca" for i in range(8)
+    ]
+
+
+def test_modules_of_several_depths_are_counted(project: Path) -> None:
+    assert "Conv in a.b and 2 other modules, 3 times" in shown(*(finding("m", s, 3) for s in ("a.b", "c", "d.e.f")))[4]
+
+
+def test_the_most_important_place_comes_first(project: Path) -> None:
+    lines = shown(
+        finding("small", "b", macs=1), finding("warned", "a", severity=WARNING, macs=99), finding("large", "c", macs=50)
+    )
+    assert [line for line in lines[2:] if line and not line.startswith(" ")][:3] == ["c", "b", "a"]
+
+
+def test_findings_without_a_line_stand_at_their_module(project: Path) -> None:
+    lines = shown(finding("m", "head.act"))
+    assert lines[2:5] == ["head.act", "  error    NPU201  m", "                   Conv n_m_head.act"]
+    assert shown(finding("m"))[2] == "(no module)"
+
+
+def test_counts_and_units_are_words(project: Path) -> None:
+    assert "  opset 0, 1 node, 100 MAC, 227 parameters, peak activations 0 B" in shown(finding("m"))[0]
+
+
+def test_one_screen_unless_all_is_asked_for(project: Path) -> None:
+    many = [finding(f"m{i}", f"s{i}") for i in range(13)]
+    assert not [line for line in shown(*many) if line.startswith("...")], "a sentence would be as long as the thirteenth"
+    assert "... and 2 findings at 2 places more; --verbose shows all" in shown(*many, finding("m13", "s13"))
+    assert not [line for line in shown(*many, finding("m13", "s13"), verbose=True) if line.startswith("...")]
+
+
+def test_statistics_count_rules_and_operators(project: Path) -> None:
+    lines = shown(finding("a", "x"), finding("b", "y"), finding("c", "z", op="MaxPool"), statistics=True)
+    assert lines[2] == "      3  error     NPU201  kernel-size  (Conv 2, MaxPool 1)"
+    assert not [line for line in lines if "n_a" in line]
+
+
+def test_no_line_is_wider_than_the_terminal_where_words_allow(project: Path) -> None:
+    words = "word " * 60
+    assert max(map(len, text._wrapped(f"NPU201  name: {words}"))) <= 80
+    assert " ".join(text._wrapped(words)).split() == words.split()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ".env",
+        "../outside.py",
+        "net/link.py",
+        "net/missing.py",
+        "net",
+        "net/large.py",
+        "net/pipe.py",
+        "a\x00b.py",
+        "/etc/passwd",
+        "",
+    ],
+)
+def test_only_python_of_the_project_is_quoted(project: Path, file: str) -> None:
+    """What a model records of its origin is data: a stranger's model must not print a secret into a log."""
+    (project.parent / "outside.py").write_text("SECRET = 1\n")
+    (project / "net" / "link.py").symlink_to(project / ".env")
+    (project / "net" / "large.py").write_bytes(b"x = 1\n" * 400_000)
+    os.mkfifo(project / "net" / "pipe.py")
+    assert line_text(Source(file, 1, "f", "")) is None
+
+
+LINES = [(1, "import torch"), (2, None), (3, "y = self.conv(y)  # ECA"), (4, None), (0, None), (-1, None)]
+
+
+@pytest.mark.parametrize(("line", "quoted"), LINES)
+def test_lines_of_a_file(project: Path, line: int, quoted: str | None) -> None:
+    assert line_text(Source("net/blocks.py", line, "f", "")) == quoted
+
+
+def test_concise_is_a_line_that_editors_take(project: Path) -> None:
+    model = ModelReport(
+        "m.onnx", "dev", Verdict.FAIL,
+        (finding("late", "b", 9), finding("model\nforged", "c"), finding("early", "a", 3), finding("early", "a.a", 3)),
+    )  # fmt: skip
+    unreadable = ModelReport("n.onnx", "dev", Verdict.UNREADABLE, error=("missing", "n.onnx: no such file"))
+    assert concise.render(Report("1", (model, unreadable))).splitlines() == [
+        "net/blocks.py:3: error NPU201 early (Conv n_early_a in a and 1 more)",
+        "net/blocks.py:9: error NPU201 late (Conv n_late_b in b)",
+        "m.onnx: error NPU201 model\\x0aforged (Conv n_model\\x0aforged_c in c)",
+        "m.onnx: fail: 4 errors",
+        "n.onnx: unreadable: n.onnx: no such file",
+    ]
