@@ -134,12 +134,12 @@ def growth(also: str, shape: str, size: str) -> dict[str, list[int]]:
     import functools
 
     from npu_guard.checking import registry
-    from npu_guard.pipeline import check as pipeline
+    from npu_guard.pipeline.check import check_models
     from npu_guard.project.config import Config
 
     def check(form: str, path: str) -> None:
         layers, remedies = registry.shows_layers(form), registry.shows_remedies(form)
-        registry.renderer(form)(pipeline.check_models([path], Config(), layers=layers, remedies=remedies), color=False)
+        registry.renderer(form)(check_models([path], Config(), layers=layers, remedies=remedies), color=False)
 
     found = {}
     with _models(shape, int(size)) as paths:

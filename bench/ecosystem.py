@@ -22,11 +22,11 @@ from pathlib import Path
 import msgspec
 import spellings
 
-from npu_guard.base import pool as local
 from npu_guard.base.errors import NpuGuardError
+from npu_guard.base.pool import run_in_pool
 from npu_guard.checking import registry
 from npu_guard.fixing import catalog
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models, judged
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Outcome
 from npu_guard.rewriting.substitution import EXACT
@@ -71,7 +71,7 @@ class Outcomes:
 def one(path: str, root: str, fixing: bool) -> Outcomes:
     began, name = time.monotonic(), str(Path(path).relative_to(root))
     processor = time.process_time()
-    report = pipeline.check_models([path], Config(profile=PROFILE)).models[0]
+    report = check_models([path], Config(profile=PROFILE)).models[0]
     spent = time.process_time() - processor
     if report.error is not None:
         refused = f"{report.error[0]}: {report.error[1].replace(path, name)}"
@@ -89,18 +89,18 @@ def one(path: str, root: str, fixing: bool) -> Outcomes:
 
 
 def fixed(path: str, so_far: Outcomes) -> Outcomes:
-    from npu_guard.file import save as store
-    from npu_guard.pipeline import fix as repair
+    from npu_guard.file.save import save_document
+    from npu_guard.pipeline.fix import fix_model, verify_models
 
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     try:
-        done = repair.fix_model(path, registry.profile(PROFILE), Config(profile=PROFILE), exact, seeds=(0,))
+        done = fix_model(path, registry.profile(PROFILE), Config(profile=PROFILE), exact, seeds=(0,))
         word, verified = done.verification.verdict if done.applied else "nothing", ""
         if word == "equal":
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "fixed.onnx"
-                store.save(done.document, target)
-                verified = repair.verify_models(path, str(target), {}, seeds=(1,)).verdict
+                save_document(done.document, target)
+                verified = verify_models(path, str(target), {}, seeds=(1,)).verdict
     except NpuGuardError as error:
         return replace(so_far, fix="usage", rolled_back=(str(error).replace(path, so_far.name),))
     except Exception as error:
@@ -119,15 +119,15 @@ def left_out(verification: object) -> str:
 
 
 def cut(path: str, so_far: Outcomes) -> Outcomes:
-    from npu_guard.partitioning import files
-    from npu_guard.partitioning.partition import partition
+    from npu_guard.partitioning.files import write_partition
+    from npu_guard.partitioning.partition import partition_model
 
     device = registry.profile(PROFILE)
     try:
-        document, analysis, checked = pipeline.judged(path, device, Config(profile=PROFILE))
-        found = partition(analysis, checked, device)
+        document, analysis, checked = judged(path, device, Config(profile=PROFILE))
+        found = partition_model(analysis, checked, device)
         with tempfile.TemporaryDirectory() as folder:
-            verdict = files.write(document, found, Path(folder) / "pieces").verdict
+            verdict = write_partition(document, found, Path(folder) / "pieces").verdict
     except (NpuGuardError, CannotRun):
         return replace(so_far, partition="usage")
     except Exception as error:
@@ -206,7 +206,7 @@ def run(name: str, folder: Path, arguments: argparse.Namespace, known: dict[tupl
     tasks = [str(f) for f in files if str(f.relative_to(folder)) not in have]
     work = functools.partial(one, root=str(folder), fixing=not arguments.no_fix)
     told = time.monotonic()
-    for result in local.each(work, tasks, arguments.jobs, lambda path: Outcomes(str(Path(path).relative_to(folder)))):
+    for result in run_in_pool(work, tasks, arguments.jobs, lambda path: Outcomes(str(Path(path).relative_to(folder)))):
         results.append(result)
         if arguments.resume:
             with arguments.resume.open("ab") as journal:

@@ -57,34 +57,32 @@ def rows(folder: Path, runs: int) -> list[tuple[str, float, float, str]]:
 
 def unproven(model: Path, out: Path) -> None:
     from npu_guard.checking import registry
-    from npu_guard.file import save as store
-    from npu_guard.pipeline import fix as repair
+    from npu_guard.file.save import save_document
+    from npu_guard.pipeline.fix import fix_model
     from npu_guard.project.config import Config
 
-    report = repair.fix_model(
-        str(model), registry.profile("aimotive-aiware"), Config(), catalog.substitutions(), check_numbers=False
-    )
+    report = fix_model(str(model), registry.profile("aimotive-aiware"), Config(), catalog.substitutions(), check_numbers=False)
     assert report.applied
-    store.save(report.document, out)
+    save_document(report.document, out)
 
 
 def overhead(before: Path, after: Path) -> None:
     from npu_guard.analysis.analyze import analyze
     from npu_guard.file.document import Document
     from npu_guard.file.load import load
-    from npu_guard.verification import compare as verify
-    from npu_guard.verification import feeds
+    from npu_guard.verification.compare import accumulated_terms, compare_documents, run_document
+    from npu_guard.verification.feeds import input_specs, seeded_feeds
     from npu_guard.verification.runtime import Runtime
 
     skeletons = [load(p) for p in (before, after)]
     documents, analyses = [Document.of(s) for s in skeletons], [analyze(s) for s in skeletons]
-    terms = sum(map(verify.accumulation, analyses))
-    wanted = feeds.specs(analyses[0].model.graph.inputs)
+    terms = sum(map(accumulated_terms, analyses))
+    wanted = input_specs(analyses[0].model.graph.inputs)
     with Runtime() as runtime:
-        verify.run_document(runtime, documents[0], feeds.seeded(wanted, 0)[:1])  # starts the process
+        run_document(runtime, documents[0], seeded_feeds(wanted, 0)[:1])  # starts the process
         start, runs = time.perf_counter(), runtime.runs
-        used = [feed for seed in (0, 1, 2) for feed in feeds.seeded(wanted, seed)]
-        done = verify.models(runtime, *documents, used, terms, exact=True, seeds=(0, 1, 2), kinds="bench")
+        used = [feed for seed in (0, 1, 2) for feed in seeded_feeds(wanted, seed)]
+        done = compare_documents(runtime, *documents, used, terms, exact=True, seeds=(0, 1, 2), kinds="bench")
         assert done.verdict == "equal", done
         print((time.perf_counter() - start) / (runtime.runs - runs))
 

@@ -16,9 +16,9 @@ from rich.text import Text
 from npu_guard import cli
 from npu_guard.checking import manual, registry
 from npu_guard.device.vocabulary import METRICS, VIEWS
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
-from npu_guard.reports import json as json_report
+from npu_guard.reports import json
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs/rules", "docs/profiles")
@@ -36,7 +36,7 @@ def pages() -> dict[str, str]:
     found[WALKTHROUGH] = walkthrough((ROOT / WALKTHROUGH).read_text(encoding="utf-8"))
     found["docs/cli.md"] = command_line()
     found["docs/check.svg"] = picture()
-    found["reports/assets/json-v1.schema.json"] = json_report.schema()
+    found["reports/assets/json-v1.schema.json"] = json.schema()
     return found
 
 
@@ -101,7 +101,7 @@ def picture() -> str:
     before = Path.cwd()
     os.chdir(ROOT)  # a report shows paths as they were given
     try:
-        report = pipeline.check_models([SAMPLE], Config())
+        report = check_models([SAMPLE], Config())
     finally:
         os.chdir(before)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:

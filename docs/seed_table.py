@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from npu_guard.base.terminal import complain
-from npu_guard.zoo import entries as zoo
-from npu_guard.zoo import table as zoo_table
+from npu_guard.zoo import samples
 from npu_guard.zoo.row import Settings
+from npu_guard.zoo.table import HEAD, cells, display, markdown, processes, run_entries
 
 FILE = Path(__file__).with_name("zoo.md")
 INTRO = """# Sample networks
@@ -28,21 +28,21 @@ TITLES = {"full": "Real widths and depths", "tiny": "The same networks, test-siz
 
 def main(sizes: list[str], ids: list[str]) -> int:
     """Rewrite the tables of the given sizes, both if none is given; of given systems alone, what the others' lines say stays."""
-    entries = [e for e in zoo.entries() if not ids or e.id in ids]
+    entries = [e for e in samples.entries() if not ids or e.id in ids]
     tables = {size: lines(size) for size in TITLES}
     problems = 0
     for size in sizes or TITLES:
-        with zoo_table.display(len(entries), shown=sys.stderr.isatty()) as progress:
-            rows = zoo_table.run(entries, Settings(size), zoo_table.processes(), progress)
+        with display(len(entries), shown=sys.stderr.isatty()) as progress:
+            rows = run_entries(entries, Settings(size), processes(), progress)
         for row in rows:
             if row.problem:
                 complain(f"{size}: {row.id} {row.name}: {row.problem}")
                 problems += 1
-        tables[size] |= {row.id: zoo_table.cells(row) for row in rows}
+        tables[size] |= {row.id: cells(row) for row in rows}
     parts = [INTRO]
     for size, title in TITLES.items():
-        kept = [tables[size][e.id] for e in zoo.entries() if e.id in tables[size]]
-        parts.append(f"## {title}\n\n{zoo_table.markdown(kept, size)}")
+        kept = [tables[size][e.id] for e in samples.entries() if e.id in tables[size]]
+        parts.append(f"## {title}\n\n{markdown(kept, size)}")
     FILE.write_text("\n".join(parts), encoding="utf-8")
     return int(problems > 0)
 
@@ -53,7 +53,7 @@ def lines(size: str) -> dict[str, tuple[str, ...]]:
     _, _, section = page.partition(f"## {TITLES[size]}\n")
     found = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| ")]
     cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in found]
-    return {line[0]: line for line in cells if line[0] != zoo_table.HEAD[0]}
+    return {line[0]: line for line in cells if line[0] != HEAD[0]}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ecosystem import node_tests  # noqa: E402
 from faults import apply  # noqa: E402
 from run import record_text  # noqa: E402
 
-from npu_guard.pipeline import check as pipeline  # noqa: E402
+from npu_guard.pipeline.check import check_models  # noqa: E402
 from npu_guard.project.config import Config  # noqa: E402
 
 LARGEST = 200_000
@@ -164,7 +164,7 @@ def main() -> int:
             if not fault:
                 continue
             path.write_bytes(content)
-            (model,) = pipeline.check_models([str(path)], Config(), layers=False, hashes=False).models
+            (model,) = check_models([str(path)], Config(), layers=False, hashes=False).models
             ours, (theirs, said) = model.verdict.value, runtime(content)
             both[ours, theirs] += 1
             if ours == "pass" and theirs in ("refused", "died"):

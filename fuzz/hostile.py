@@ -27,7 +27,7 @@ from hostile_classes.case import ACCEPT, Case  # noqa: E402
 from oracle import RAW  # noqa: E402
 
 from npu_guard.checking import registry  # noqa: E402
-from npu_guard.pipeline import check as pipeline  # noqa: E402
+from npu_guard.pipeline.check import check_models  # noqa: E402
 from npu_guard.project.config import Config  # noqa: E402
 from npu_guard.results.findings import Report, Verdict  # noqa: E402
 
@@ -50,7 +50,7 @@ def cases() -> Iterator[Case]:
 def faults(case: Case, folder: Path, formats: Sequence[str] = FORMATS) -> list[str]:
     """What is wrong with how the case is judged, in this process."""
     path = case.write(folder)
-    report = pipeline.check_models([str(path)], Config(), layers=True, hashes=True)
+    report = check_models([str(path)], Config(), layers=True, hashes=True)
     (model,) = report.models
     found = [f"internal error: {crash}" for crash in model.crashes[:1]]
     if model.error is None:

@@ -19,12 +19,12 @@ from npu_guard.analysis import shapes
 from npu_guard.base.errors import ModelError
 from npu_guard.base.sandbox import Outcome
 from npu_guard.checking import registry
-from npu_guard.file import inline as inlining
-from npu_guard.file import load
+from npu_guard.file import inline, load
 from npu_guard.graph.graph import Model
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Verdict
+from npu_guard.results.summary import exit_code
 
 CONFIG = Config()
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown")
@@ -36,7 +36,7 @@ _FORGED = re.compile(r"^::error file=x::|##vso\[", re.MULTILINE)
 def execute(data: bytes, path: Path, *, formats: bool = False) -> str:
     """Check these bytes as a model file; the result is the verdict, or the kind of the refusal. Raises AssertionError."""
     path.write_bytes(data)
-    report = pipeline.check_models([str(path)], CONFIG, layers=formats, hashes=formats)
+    report = check_models([str(path)], CONFIG, layers=formats, hashes=formats)
     (model,) = report.models
     assert not model.crashes, model.crashes
     if model.error is not None:
@@ -44,7 +44,7 @@ def execute(data: bytes, path: Path, *, formats: bool = False) -> str:
         assert model.verdict is Verdict.UNREADABLE
         assert message.startswith(str(path)), message
         assert len(message) < 2000, f"a message of {len(message)} characters"
-        assert pipeline.exit_code(report) == 3
+        assert exit_code(report) == 3
     for name in FORMATS if formats else ():
         text = registry.renderer(name)(report, color=False)
         assert not RAW.search(text), f"{name}: {RAW.search(text)}"
@@ -123,7 +123,7 @@ def static_only() -> Iterator[None]:
         mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.analysis.shapes.sandbox.run", lambda call: Outcome("ok", call())),
-        mock.patch.object(inlining, "inline", refuse),
+        mock.patch.object(inline, "inline", refuse),
         mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):
         yield

@@ -36,7 +36,7 @@ def _line(model: ModelReport, group: Group) -> str:
     first = group.first
     file, line = where(model, first)
     at = f"{printable(file)}:{line}" if first.source is not None else printable(file)
-    module = f" in {printable('.'.join(first.place.scope))}" if first.place.scope else ""
+    module = f" in {printable('.'.join(first.location.scope))}" if first.location.scope else ""
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
-    node = f"{printable(first.place.op_type)} {printable(first.place.node, 80)}{module}{more}"
+    node = f"{printable(first.location.op_type)} {printable(first.location.node, 80)}{module}{more}"
     return f"{at}: {word(first)} {first.rule} {printable(message(first))} ({node})"

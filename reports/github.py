@@ -38,8 +38,9 @@ def _annotation(kind: str, group: Group) -> str:
     f = group.first
     file, line = where(group.model, f)
     times = f" and {plural(len(group.findings) - 1, 'more node')}" if len(group.findings) > 1 else ""
-    at = f"{printable(f.place.op_type, 80)} {printable(f.place.node, 200)}{times} in {printable(in_project(group.model.path))}"
-    return _command(kind, f"{printable(message(f))} ({at})", file=file, line=line, title=f"{f.rule} {f.name}")
+    node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
+    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))})"
+    return _command(kind, text, file=file, line=line, title=f"{f.rule} {f.name}")
 
 
 def _summary(report: Report, left_out: int) -> str:

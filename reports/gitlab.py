@@ -27,17 +27,17 @@ def render(report: Report, *, color: bool = False) -> str:
     for group in ranked_findings(report.models):
         f = group.first
         if f.suppressed is None:
-            text = f"{f.rule}: {printable(message(f), 1000)} ({printable(f.place.op_type, 80)} {printable(f.place.node)})"
+            text = f"{f.rule}: {printable(message(f), 1000)} ({printable(f.location.op_type, 80)} {printable(f.location.node)})"
             issues.append(_issue(group.model, f.name, text, _SEVERITY[word(f)], f.fingerprint, where(group.model, f)))
     _make_unique(issues)
     return json.dumps(issues, indent=2, ensure_ascii=False) + "\n"
 
 
 def _issue(
-    model: ModelReport, check: str, text: str, severity: str, identity: str, place: tuple[str, int] | None = None
+    model: ModelReport, check: str, text: str, severity: str, identity: str, location: tuple[str, int] | None = None
 ) -> dict[str, Any]:
     """One issue. Fingerprints of one model may be those of another; GitLab wants each once."""
-    path, line = place or (in_project(model.path), 1)
+    path, line = location or (in_project(model.path), 1)
     key = "\0".join((in_project(model.path), model.profile, check, identity))
     return {
         "description": printable(text, 2000),

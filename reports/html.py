@@ -181,9 +181,9 @@ def _still(model: ModelReport) -> dict[str, Any]:
             "word": word(g.first),
             "rule": g.first.rule,
             "message": printable(message(g.first)),
-            "nodes": [printable(f"{f.place.op_type} {f.place.node}", 80) for f in g.findings[:_STILL_NODES]],
+            "nodes": [printable(f"{f.location.op_type} {f.location.node}", 80) for f in g.findings[:_STILL_NODES]],
             "more": max(0, len(g.findings) - _STILL_NODES),
-            "module": printable(".".join(g.first.place.scope)),
+            "module": printable(".".join(g.first.location.scope)),
             "source": page_data.source_line(model, g.first),
         }
         for g in groups[:_STILL_FINDINGS]

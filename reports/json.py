@@ -161,9 +161,9 @@ def _finding(f: Finding) -> FindingV1:
         name=f.name,
         severity=f.severity.value,
         outcome=f.outcome.value,
-        node=_clean(f.place.node),
-        op_type=_clean(f.place.op_type),
-        scope=[_clean(part) for part in f.place.scope],
+        node=_clean(f.location.node),
+        op_type=_clean(f.location.op_type),
+        scope=[_clean(part) for part in f.location.scope],
         message=_clean(f.message),
         tensor=None
         if f.tensor is None

@@ -93,9 +93,9 @@ def _headline(found: Sequence[Finding]) -> str:
 
 def _line(model: ModelReport, f: Finding) -> str:
     file, line = where(model, f)
-    place = f"{printable(f.place.op_type)} {printable(f.place.node)} at {printable(file)}:{line}"
+    location = f"{printable(f.location.op_type)} {printable(f.location.node)} at {printable(file)}:{line}"
     reason = "" if f.suppressed is None else f" (suppressed: {printable(f.suppressed)})"
-    return f"{word(f)}: {printable(message(f), 1000)}: {place}{reason}"
+    return f"{word(f)}: {printable(message(f), 1000)}: {location}{reason}"
 
 
 def _say(case: ET.Element, tag: str, kind: str, headline: str, lines: Iterable[str] = ()) -> None:

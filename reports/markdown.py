@@ -93,7 +93,7 @@ def _model(page: _Page, model: ModelReport) -> int:
     left_out = _table(page, groups[:_OPEN])
     modules: dict[tuple[str, ...], list[Group]] = {}
     for group in groups[_OPEN:]:
-        modules.setdefault(group.first.place.scope, []).append(group)
+        modules.setdefault(group.first.location.scope, []).append(group)
     for scope, found in modules.items():
         name = f"<code>{html.escape(printable('.'.join(scope), 200))}</code>" if scope else "top level"
         number = plural(sum(len(group.findings) for group in found), "more finding")
@@ -121,7 +121,7 @@ def _row(group: Group) -> str:
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
     source = _code(f"{file}:{line}") if f.source is not None else ""
     share = f"{100 * group.share:.1f} %" if group.model.totals.macs else ""
-    node = f"{_plain(f.place.op_type, 80)} {_code(f.place.node)}{more}"
+    node = f"{_plain(f.location.op_type, 80)} {_code(f.location.node)}{more}"
     return f"| {word(f)} | {_plain(f.rule)} {_plain(f.name)} | {_plain(message(f))} | {node} | {source} | {share} |\n"
 
 

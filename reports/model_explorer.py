@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from npu_guard.results.findings import ModelReport, Place, Report
+from npu_guard.results.findings import Location, ModelReport, Report
 from npu_guard.results.summary import word
 
 LAYERS = True
@@ -54,17 +54,17 @@ def render(report: Report, *, color: bool = False) -> str:
 def _words(model: ModelReport) -> Iterator[tuple[str, str, str]]:
     """(node id, verdict, rule) of each operator and of each finding that counts."""
     for row in model.layers:
-        if row.place.op_type != "graph input":
-            yield _key(row.place), row.verdict, ""
+        if row.location.op_type != "graph input":
+            yield _key(row.location), row.verdict, ""
     for finding in model.findings:
         if finding.suppressed is None:
-            yield _key(finding.place), word(finding), finding.rule
+            yield _key(finding.location), word(finding), finding.rule
 
 
-def _key(place: Place) -> str:
-    if place.op_type == "graph input":
-        return f"[value] {place.node}"
-    return f"{_way(place.graph)}{place.node}"
+def _key(location: Location) -> str:
+    if location.op_type == "graph input":
+        return f"[value] {location.node}"
+    return f"{_way(location.graph)}{location.node}"
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ from npu_guard.checking import manual, registry
 from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
 from npu_guard.project.paths import in_project, uri, where
-from npu_guard.results.findings import ModelReport, Place, Report
+from npu_guard.results.findings import Location, ModelReport, Report
 from npu_guard.results.summary import Group, count, level, message, plural, ranked_findings
 
 HASHES = True
@@ -89,7 +89,7 @@ def _result(group: Group, codes: list[str]) -> Json:
     model, f = group.model, group.first
     file, line = where(model, f)
     shape = "" if f.tensor is None or f.tensor.shape is None else f" {_shape(f.tensor.shape)}"
-    node = f"{printable(f.place.op_type)} {printable(f.place.node)}{shape} in {in_project(model.path)}"
+    node = f"{printable(f.location.op_type)} {printable(f.location.node)}{shape} in {in_project(model.path)}"
     fingerprints = {"npuGuard/v1": f.fingerprint}
     if f.source is None:  # GitHub would take all findings of a rule on line 1 of a model file for the same one
         fingerprints["primaryLocationLineHash"] = f"{f.fingerprint}:1"
@@ -99,16 +99,16 @@ def _result(group: Group, codes: list[str]) -> Json:
         "level": level(f),
         "message": _message(f"{printable(message(f), 2000)} ({node})"),
         "analysisTarget": {"uri": uri(in_project(model.path))},
-        "locations": [_location(file, line, f.place)],
+        "locations": [_location(file, line, f.location)],
         "partialFingerprints": fingerprints,
         "suppressions": None if f.suppressed is None else [{"kind": "external", "justification": f.suppressed}],
         "properties": {
             "outcome": f.outcome.value,
             "severity": f.severity.value,
             "profile": model.profile,
-            "node": f.place.node,
-            "opType": f.place.op_type,
-            "module": ".".join(f.place.scope) or None,
+            "node": f.location.node,
+            "opType": f.location.op_type,
+            "module": ".".join(f.location.scope) or None,
             "tensor": None if f.tensor is None else f.tensor.name,
             "shape": None if f.tensor is None or f.tensor.shape is None else list(f.tensor.shape),
             "dtype": None if f.tensor is None else f.tensor.dtype,
@@ -129,15 +129,15 @@ def _shape(dims: Iterable[object]) -> str:
     return f"[{', '.join('?' if d is None else printable(str(d), 40) for d in dims)}]"
 
 
-def _location(file: str, line: int = 1, place: Place | None = None) -> Json:
+def _location(file: str, line: int = 1, location: Location | None = None) -> Json:
     physical = {"artifactLocation": {"uri": uri(file)}, "region": {"startLine": line}}
-    if place is None:
+    if location is None:
         return {"physicalLocation": physical}
-    module = ".".join(printable(part) for part in place.scope)
-    node = "/".join(printable(part) for part in (module, *place.graph, place.node) if part)
-    logical = [{"name": printable(place.node), "fullyQualifiedName": node, "kind": "function"}]
+    module = ".".join(printable(part) for part in location.scope)
+    node = "/".join(printable(part) for part in (module, *location.graph, location.node) if part)
+    logical = [{"name": printable(location.node), "fullyQualifiedName": node, "kind": "function"}]
     if module:
-        logical.append({"name": printable(place.scope[-1]), "fullyQualifiedName": module, "kind": "module"})
+        logical.append({"name": printable(location.scope[-1]), "fullyQualifiedName": module, "kind": "module"})
     return {"physicalLocation": physical, "logicalLocations": logical}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
-from npu_guard.results.findings import Finding, ModelReport, Report, Source, Verdict
+from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.summary import Group, alike, by_rule, counted, message, outcome, plural, ranked, si, word
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
@@ -47,7 +47,7 @@ class _Page:
 def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False) -> str:
     """The report; escape sequences only where `color` is set.
 
-    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place.
+    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their origin.
     """
     page = _Page(color)
     for model in report.models:
@@ -90,74 +90,74 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
     most = _ALL if verbose else _SCREEN
     # One line more is no longer than the sentence that there is one.
     shown = blocks if len(blocks) <= most + 1 else blocks[:most]
-    for place, members in shown:
+    for origin, members in shown:
         page.print()
-        page.print(*_title(page, place, members))
+        page.print(*_title(page, origin, members))
         for group in alike(model, members):
-            _group(page, group, place, verbose)
+            _group(page, group, origin, verbose)
     if len(shown) < len(blocks):
         rest = [f for _, members in blocks[len(shown) :] for f in members]
         how = "--format json has them" if verbose else "--verbose shows all"
         page.print()
         page.print(
             page.style(
-                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
+                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'origin')} more; {how}", "bold"
             )
         )
 
 
-Place = Source | tuple[str, ...]
+Origin = SourceLine | tuple[str, ...]
 """Where findings stand: a line of Python, or else a module's path."""
 
 
-def _by_place(findings: Iterable[Finding]) -> list[tuple[Place, list[Finding]]]:
-    """Findings by place, the place with the most important finding first."""
-    blocks: dict[object, tuple[Place, list[Finding]]] = {}
+def _by_place(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]]:
+    """Findings by origin, the origin with the most important finding first."""
+    blocks: dict[object, tuple[Origin, list[Finding]]] = {}
     for finding in ranked(findings):
-        source, scope = finding.source, finding.place.scope
+        source, scope = finding.source, finding.location.scope
         key: object = (source.file, source.line) if source is not None else scope
         blocks.setdefault(key, (source if source is not None else scope, []))[1].append(finding)
     return list(blocks.values())
 
 
-def _title(page: _Page, place: Place, findings: Sequence[Finding]) -> tuple[str, ...]:
+def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
     """`depthnet/blocks.py:19  y = self.conv(y)`, or the path of the module."""
-    if not isinstance(place, Source):
-        return (page.style(printable(".".join(place)) if place else "(no module)", "bold"),)
-    text = line_text(place)
-    quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(place.function)}"
-    return page.style(f"{printable(place.file)}:{place.line}", "bold cyan"), quoted
+    if not isinstance(origin, SourceLine):
+        return (page.style(printable(".".join(origin)) if origin else "(no module)", "bold"),)
+    text = line_text(origin)
+    quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(origin.function)}"
+    return page.style(f"{printable(origin.file)}:{origin.line}", "bold cyan"), quoted
 
 
-def _group(page: _Page, group: Group, place: Place, verbose: bool) -> None:
+def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
     """`error    NPU201  kernel 19x1 is longer than 17`, and below it where in the model."""
     first, kind = group.first, word(group.first)
     page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}")
     if verbose:
         for finding in group.findings[:_SHOWN_NODES]:
-            page.print(page.style(f"{'':<{_INDENT}}{_node(finding)}{_module([finding], place)}", "dim"))
+            page.print(page.style(f"{'':<{_INDENT}}{_node(finding)}{_module([finding], origin)}", "dim"))
         if len(group.findings) > _SHOWN_NODES:
             page.print(page.style(f"{'':<{_INDENT}}and {len(group.findings) - _SHOWN_NODES} more", "dim"))
         return
     times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
-    node = _node(first) if not times else printable(first.place.op_type)
-    page.print(page.style(f"{'':<{_INDENT}}{node}{_module(group.findings, place)}{times}", "dim"))
+    node = _node(first) if not times else printable(first.location.op_type)
+    page.print(page.style(f"{'':<{_INDENT}}{node}{_module(group.findings, origin)}{times}", "dim"))
 
 
 def _node(finding: Finding) -> str:
-    place = finding.place
-    where = f"{printable(place.op_type)} {printable(place.node, 80)}"
-    if place.graph:
-        where += f" in {printable('/'.join(place.graph), 120)}"
+    location = finding.location
+    where = f"{printable(location.op_type)} {printable(location.node, 80)}"
+    if location.graph:
+        where += f" in {printable('/'.join(location.graph), 120)}"
     if finding.tensor is not None and finding.tensor.shape is not None:
         where += f" [{', '.join('?' if d is None else printable(str(d), 40) for d in finding.tensor.shape)}]"
     return where
 
 
-def _module(findings: Sequence[Finding], place: Place) -> str:
+def _module(findings: Sequence[Finding], origin: Origin) -> str:
     """` in encoder.stages.*.eca`: the modules of several findings, folded; nothing where the title says it."""
-    scopes = list(dict.fromkeys(f.place.scope for f in findings))
-    if not isinstance(place, Source) or scopes == [()]:
+    scopes = list(dict.fromkeys(f.location.scope for f in findings))
+    if not isinstance(origin, SourceLine) or scopes == [()]:
         return ""
     if len({len(scope) for scope in scopes}) > 1:
         return f" in {printable('.'.join(scopes[0]) or '(no module)')} and {plural(len(scopes) - 1, 'other module')}"
@@ -168,7 +168,7 @@ def _statistics(page: _Page, findings: Sequence[Finding]) -> None:
     """How many findings of each rule, at which operators."""
     rows: dict[tuple[str, str, str], collections.Counter[str]] = {}
     for f in findings:
-        rows.setdefault((f.rule, f.name, word(f)), collections.Counter())[f.place.op_type] += 1
+        rows.setdefault((f.rule, f.name, word(f)), collections.Counter())[f.location.op_type] += 1
     page.print()
     for (rule, name, kind), operators in sorted(rows.items(), key=lambda row: (-row[1].total(), row[0])):
         told = ", ".join(f"{printable(op)} {n}" for op, n in sorted(operators.items(), key=lambda item: (-item[1], item[0])))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from npu_guard.checking import registry
-from npu_guard.project import config as settings
+from npu_guard.project.config import read_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +55,6 @@ def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
     (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     file = tmp_path / "pyproject.toml"
     file.write_text(block, encoding="utf-8")
-    config = settings.read(file, [(rule.code, rule.name) for rule in registry.rules()])
+    config = read_config(file, [(rule.code, rule.name) for rule in registry.rules()])
     assert config.fail_on == "warning"
     assert config.suppress[0].reason

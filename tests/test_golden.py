@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from npu_guard.checking import registry
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 
 MODELS = ("samples/sample_net.onnx", "samples/six_problems.onnxtxt")
@@ -20,7 +20,7 @@ FORMATS = tuple(registry.members("reports"))
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_format(form: str, root: Path, golden: Callable[[str, str], None]) -> None:
-    report = pipeline.check_models(
+    report = check_models(
         MODELS, Config(), hashes=True, layers=registry.shows_layers(form), remedies=registry.shows_remedies(form)
     )
     content = registry.renderer(form)(report, color=False)
@@ -34,7 +34,7 @@ def test_format(form: str, root: Path, golden: Callable[[str, str], None]) -> No
 def test_colour_adds_nothing_but_escape_sequences() -> None:
     from rich.text import Text
 
-    report = pipeline.check_models(MODELS, Config())
+    report = check_models(MODELS, Config())
     render = registry.renderer("text")
     coloured = render(report, color=True)
     assert "\x1b[" in coloured
@@ -44,7 +44,7 @@ def test_colour_adds_nothing_but_escape_sequences() -> None:
 def test_json_follows_the_shipped_schema(root: Path) -> None:
     schema = json.loads((root / "reports/assets/json-v1.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
-    report = pipeline.check_models((*MODELS, "samples/no_such_file.onnx"), Config(), hashes=True)
+    report = check_models((*MODELS, "samples/no_such_file.onnx"), Config(), hashes=True)
     document = json.loads(registry.renderer("json")(report, color=False))
     assert [model["verdict"] for model in document["models"]] == ["fail", "fail", "unreadable"]
     jsonschema.validate(document, schema, jsonschema.Draft202012Validator)

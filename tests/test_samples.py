@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def test_is_small_and_loads_everywhere() -> None:
 
 
 def test_findings_name_the_line_of_python(root: Path) -> None:
-    report = pipeline.check_models([str(SAMPLE.relative_to(root))], Config()).models[0]
+    report = check_models([str(SAMPLE.relative_to(root))], Config()).models[0]
     assert {f.rule for f in report.findings} >= {"NPU101", "NPU102", "NPU104", "NPU201", "NPU302", "NPU401"}
     lines = (root / "samples/sample_net.py").read_text(encoding="utf-8").splitlines()
     written = {"NPU201": "self.vertical(x)", "NPU302": "x.amax(dim=1", "NPU101": "self.act(", "NPU104": "self.head("}

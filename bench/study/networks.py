@@ -13,11 +13,11 @@ import recorded
 
 from npu_guard.checking import registry
 from npu_guard.compilers.adapter import ask
-from npu_guard.compilers.compare import Comparison, compare
+from npu_guard.compilers.compare import Comparison, compare_answers
 from npu_guard.compilers.settings import CompilerSettings
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
-from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import samples
 
 FILE = recorded.FOLDER / "networks.json"
 PROFILES = ("rockchip-rk3588", "qualcomm-htp")
@@ -28,15 +28,15 @@ def study(pythons: Mapping[str, str], *, again: bool) -> None:
     known = {} if again else read()
     found = {profile: dict(known.get(profile, {})) for profile in PROFILES}
     with tempfile.TemporaryDirectory(prefix="npu-guard-study-") as folder:
-        for entry in zoo.entries():
+        for entry in samples.entries():
             asked = [profile for profile in PROFILES if entry.name not in found[profile]]
             path = Path(folder) / f"{entry.name}.onnx"
             if asked:
-                zoo.export_system(entry.name, path, "tiny", "legacy")  # its opset of 17 is one that all compilers read
+                samples.export_system(entry.name, path, "tiny", "legacy")  # its opset of 17 is one that all compilers read
             for profile in asked:
-                report = pipeline.check_model(str(path), registry.profile(profile), Config(), layers=True)
+                report = check_model(str(path), registry.profile(profile), Config(), layers=True)
                 name = recorded.TARGETS[profile]
-                comparison = compare(report, ask(name, CompilerSettings(python=pythons[name]), str(path), profile))
+                comparison = compare_answers(report, ask(name, CompilerSettings(python=pythons[name]), str(path), profile))
                 found[profile][entry.name] = summary(comparison)
                 print(f"{profile}: {entry.name}: {comparison.answer.status} {dict(comparison.counts())}", flush=True)
                 FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -45,7 +45,7 @@ def study(pythons: Mapping[str, str], *, again: bool) -> None:
 def summary(comparison: Comparison) -> dict[str, Any]:
     """Counts, and the operators on which the two differ."""
     differing = collections.Counter(
-        (row.outcome, row.place.op_type, row.message)
+        (row.outcome, row.location.op_type, row.message)
         for row in comparison.rows
         if row.outcome in ("missed", "false-alarm", "undecided")
     )

@@ -11,7 +11,7 @@ from npu_guard.analysis import cost, shapes, static
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.analysis.validation import agreement
-from npu_guard.analysis.validation import structure as validate
+from npu_guard.analysis.validation.structure import before_inference
 from npu_guard.base.errors import ModelError
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.build import build
@@ -26,7 +26,7 @@ class Analysis(Struct, frozen=True):
     constants: Constants
     static: set[Value]
     """Values that the graph alone determines."""
-    silent: set[Node]
+    elided: set[Node]
     """Nodes that leave no trace on a device: folded away, or passing their input on unchanged."""
     costs: Mapping[Node, NodeCost]
     unknown: Mapping[Value, str]
@@ -35,14 +35,14 @@ class Analysis(Struct, frozen=True):
     beside: Mapping[str, int]
     """Sizes of the files of weights that were looked at, by location."""
     origins: dict[Value, Value] = {}
-    """What `origin` has found for values behind silent nodes: many may ask at the end of one long way."""
+    """What `origin` has found for values behind elided nodes: many may ask at the end of one long way."""
     single: dict[Value, Node | None] = {}
     """What `only_reader` has found: each of many readers may ask."""
 
     def nodes(self) -> Iterator[Node]:
         """Nodes that a device has to run, in order, bodies included."""
         for node in self.model.graph.walk():
-            if node not in self.silent:
+            if node not in self.elided:
                 yield node
 
     def is_constant(self, value: Value | None) -> bool:
@@ -50,10 +50,10 @@ class Analysis(Struct, frozen=True):
         return static.is_constant(value, self.static)
 
     def origin(self, value: Value) -> Value:
-        """The value behind silent nodes."""
+        """The value behind elided nodes."""
         passed = []
         node = value.producer
-        while node is not None and node in self.silent and value not in self.static:
+        while node is not None and node in self.elided and value not in self.static:
             known = self.origins.get(value)
             source = known or (node.inputs[0] if node.inputs else None)
             if source is None:
@@ -65,22 +65,22 @@ class Analysis(Struct, frozen=True):
         return value
 
     def readers(self, value: Value) -> list[Node]:
-        """Nodes that read the value, seen through silent nodes."""
+        """Nodes that read the value, seen through elided nodes."""
         return [node for node in self._reading(value) if node is not None]
 
     def only_reader(self, value: Value) -> Node | None:
-        """The one node that reads the value, once, seen through silent nodes; None where others do, or the model's user."""
+        """The one node that reads the value, once, seen through elided nodes; None where others do, or the model's user."""
         if value not in self.single:
             found = tuple(itertools.islice(self._reading(value), 2))
             self.single[value] = found[0] if len(found) == 1 else None
         return self.single[value]
 
     def _reading(self, value: Value) -> Iterator[Node | None]:
-        """Nodes that read the value, and None for each output of the model that it is behind silent nodes."""
+        """Nodes that read the value, and None for each output of the model that it is behind elided nodes."""
         stack = [(value, node) for node in reversed(value.consumers)]
         while stack:
             given, node = stack.pop()
-            if node not in self.silent:
+            if node not in self.elided:
                 yield node
             elif node.output not in self.static and node.inputs[0] is given:  # what only tells a type or a shape goes no further
                 if node.output.is_output:
@@ -102,17 +102,17 @@ def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None
 def _analyze(skeleton: Skeleton, notes: Sequence[str]) -> Analysis:
     with shapes.start(skeleton) as inference:
         model = build(skeleton)
-        beside = validate.before_inference(model)
+        beside = before_inference(model)
         unknown = shapes.infer(model, inference)
     constants = Constants()
     agreement.after_inference(model, constants)
     fixed = static.static_values(model.graph.walk())
-    silent = {
+    elided = {
         node
         for node in model.graph.walk()
         if node.output in fixed or static.does_nothing(node, constants) or static.only_broadcasts(node)
     }
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():
-        costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, silent)
-    return Analysis(model, constants, fixed, silent, costs, unknown, tuple(notes), beside)
+        costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, elided)
+    return Analysis(model, constants, fixed, elided, costs, unknown, tuple(notes), beside)

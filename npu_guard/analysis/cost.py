@@ -106,12 +106,12 @@ _MACS: Mapping[str, Callable[[Node, Shapes, int | None], int | None]] = {
 }  # fmt: skip
 
 
-def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], silent: set[Node]) -> dict[Node, NodeCost]:
-    """Cost of each node of one graph; nodes in `silent` cost nothing, their output shares the input's memory."""
-    owner: dict[Value, Value] = {}  # what a value that passed through silent nodes really is
+def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], elided: set[Node]) -> dict[Node, NodeCost]:
+    """Cost of each node of one graph; nodes in `elided` cost nothing, their output shares the input's memory."""
+    owner: dict[Value, Value] = {}  # what a value that passed through elided nodes really is
     last_use: dict[Value, int] = {}
     for index, node in enumerate(nodes):
-        if node in silent:
+        if node in elided:
             if node.inputs and (source := node.inputs[0]) is not None and node.outputs[0] not in static:
                 owner[node.output] = owner.get(source, source)
             continue
@@ -139,7 +139,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
     counted: set[Value] = set()
     costs = {}
     for index, node in enumerate(nodes):
-        if node in silent:
+        if node in elided:
             continue
         params = output = unread = 0
         for given in node.inputs:

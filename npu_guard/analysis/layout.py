@@ -60,7 +60,7 @@ def _goes_on(analysis: Analysis, node: Node) -> bool:
 
 
 def _can_run(analysis: Analysis, node: Node) -> bool:
-    return _runs(analysis, node) and not node.domain and node not in analysis.silent
+    return _runs(analysis, node) and not node.domain and node not in analysis.elided
 
 
 def _runs(analysis: Analysis, node: Node) -> bool:

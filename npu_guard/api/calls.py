@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.api import model as models
+from npu_guard.api.model import call_config, example_inputs, is_module, model_file
 
 if TYPE_CHECKING:
     import onnx
@@ -38,8 +38,8 @@ def check(
     from npu_guard.api.results import Report
     from npu_guard.pipeline.check import check_models
 
-    config = models.settings(profile, fail_on, allow_undecided, ignore, input_shapes)
-    with models.model_file(model, inputs, config.input_shapes) as file:
+    config = call_config(profile, fail_on, allow_undecided, ignore, input_shapes)
+    with model_file(model, inputs, config.input_shapes) as file:
         settings = replace(config, input_shapes=file.input_shapes)
         return Report(check_models([file.name], settings, files={file.name: file.path}, remedies=True))
 
@@ -61,7 +61,7 @@ def fix(
     from npu_guard.api.results import Fix, Scratch
     from npu_guard.base.errors import NotVerified, UsageError
     from npu_guard.checking import registry
-    from npu_guard.file.save import save
+    from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
     from npu_guard.pipeline.fix import fix_model
     from npu_guard.rewriting.substitution import EXACT
@@ -70,10 +70,10 @@ def fix(
     if unknown := set(prefer) - {s.name for s in known}:
         raise UsageError(f"prefer: no substitution {sorted(unknown)[0]!r}; there are {', '.join(s.name for s in known)}")
     chosen = [s for s in known if s.exactness == EXACT or approximate or s.name in prefer]
-    config = models.settings(profile, input_shapes=input_shapes)
+    config = call_config(profile, input_shapes=input_shapes)
     folder = Scratch() if output is None else None
     target = Path(output) if output is not None else Path(folder.path if folder else "", "fixed.onnx")
-    with models.model_file(model, inputs, config.input_shapes) as file:
+    with model_file(model, inputs, config.input_shapes) as file:
         if output is not None and os.path.realpath(output) == os.path.realpath(file.path):
             raise UsageError(f"{output}: is the input itself; name another file")
         settings = replace(config, input_shapes=file.input_shapes)
@@ -82,7 +82,7 @@ def fix(
         if report.applied and report.verification.verdict not in ("equal", "close"):
             why = report.verification.reason or report.verification.verdict
             raise NotVerified(f"{file.name}: the fixed model was not verified ({why}); nothing was written")
-        save(report.document, target)
+        save_document(report.document, target)
         before, after = (replace(r, path=file.name) for r in (report.before, report.after))
     return Fix(before, after, report.applied, report.refused, report.verification, target, folder)
 
@@ -98,12 +98,12 @@ def verify(
     """
     from npu_guard.pipeline.fix import compare_models
 
-    config = models.settings(input_shapes=input_shapes)
+    config = call_config(input_shapes=input_shapes)
     data = Path(calibration) if calibration is not None else None
-    examples = [inputs if models.is_module(m) else None for m in (before, after)]
+    examples = [inputs if is_module(m) else None for m in (before, after)]
     with (
-        models.model_file(before, examples[0], config.input_shapes) as first,
-        models.model_file(after, examples[1], config.input_shapes) as second,
+        model_file(before, examples[0], config.input_shapes) as first,
+        model_file(after, examples[1], config.input_shapes) as second,
     ):
         return compare_models(first.path, second.path, config.input_shapes, data, limits=config.limits)[0]
 
@@ -124,22 +124,22 @@ def partition(
 
     from npu_guard.base.errors import NotVerified
     from npu_guard.checking import registry
-    from npu_guard.device.partition import Given, settings
-    from npu_guard.partitioning import files
-    from npu_guard.partitioning.partition import partition as cut
+    from npu_guard.device.partition import Given, partition_settings
+    from npu_guard.partitioning.files import write_partition
+    from npu_guard.partitioning.partition import partition_model
     from npu_guard.partitioning.report import PartitionReport
     from npu_guard.pipeline.check import judged
 
-    config = models.settings(profile, input_shapes=input_shapes)
+    config = call_config(profile, input_shapes=input_shapes)
     device = registry.profile(config.profile)
-    with models.model_file(model, inputs, config.input_shapes) as file:
+    with model_file(model, inputs, config.input_shapes) as file:
         document, analysis, checked = judged(file.path, device, replace(config, input_shapes=file.input_shapes))
-        costs = settings(device.partition, config.partition, Given())
-        report = PartitionReport(file.name, "", cut(analysis, checked, device, costs))
+        costs = partition_settings(device.partition, config.partition, Given())
+        report = PartitionReport(file.name, "", partition_model(analysis, checked, device, costs))
         if output is None:
             return report
         data = Path(calibration) if calibration is not None else None
-        result = files.write(document, report.partition, Path(output), calibration=data)
+        result = write_partition(document, report.partition, Path(output), calibration=data)
         if result.verdict != "equal":
             why = result.reason or "they compute something else"
             raise NotVerified(f"{file.name}: the pieces were not verified ({why}); nothing was written")
@@ -155,8 +155,8 @@ def export(
     `inputs` are example tensors, or `input_shapes` the shapes of random ones. `exporter` is `dynamo` or `legacy`. Raises
     UsageError where torch cannot export the module.
     """
-    from npu_guard.project.export import export as write
+    from npu_guard.project.export import export
 
-    example: dict[str, Any] = models.example_inputs(module, inputs, input_shapes or {})
-    write(module, example, Path(path), exporter=exporter, opset=opset)
+    example: dict[str, Any] = example_inputs(module, inputs, input_shapes or {})
+    export(module, example, Path(path), exporter=exporter, opset=opset)
     return Path(path)

@@ -27,7 +27,7 @@ class ModelFile(NamedTuple):
     input_shapes: Mapping[str, Sequence[int]]
 
 
-def settings(
+def call_config(
     profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Config:  # fmt: skip
@@ -36,14 +36,14 @@ def settings(
 
     from npu_guard.base.errors import UsageError
     from npu_guard.checking import registry
-    from npu_guard.project import config as project
+    from npu_guard.project.config import Config, expect_rule, find_config, read_config
 
     known = [(rule.code, rule.name) for rule in registry.rules()]
-    file = project.find(Path.cwd())
-    config = project.read(file, known) if file is not None else project.Config()
+    file = find_config(Path.cwd())
+    config = read_config(file, known) if file is not None else Config()
     codes = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     for code in codes:
-        project.expect_rule(code, known, "ignore")
+        expect_rule(code, known, "ignore")
     if fail_on is not None and fail_on not in FAIL_ON:
         raise UsageError(f"fail_on={fail_on!r}: choose one of {', '.join(FAIL_ON)}")
     return replace(

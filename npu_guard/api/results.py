@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.results.findings import Applied, Finding, ModelReport, Outcome, RefusedSite, Severity, Totals, Verification
+from npu_guard.results.findings import Applied, Finding, ModelReport, Outcome, RefusedMatch, Severity, Totals, Verification
 
 if TYPE_CHECKING:
     import onnx
@@ -130,7 +130,7 @@ class Fix:
     before: ModelReport
     after: ModelReport
     applied: tuple[Applied, ...]
-    refused: tuple[RefusedSite, ...]
+    refused: tuple[RefusedMatch, ...]
     verification: Verification
     path: Path
     """The fixed model: the file that was asked for, else a temporary one that lives as long as this value."""
@@ -156,7 +156,7 @@ def location(finding: Finding) -> str:
     """The line of Python of a finding, else its module path, else its node."""
     if finding.source is not None:
         return f"{finding.source.file}:{finding.source.line}"
-    return ".".join(finding.place.scope) or finding.place.node or finding.place.output
+    return ".".join(finding.location.scope) or finding.location.node or finding.location.output
 
 
 _COLUMNS = ("rule", "severity", "outcome", "location", "module", "node", "operator", "message", "measured", "allowed", "remedy")
@@ -169,8 +169,8 @@ def _row(finding: Finding) -> Mapping[str, Any]:
         zip(
             _COLUMNS,
             (
-                finding.rule, finding.severity.value, finding.outcome.value, location(finding), ".".join(finding.place.scope),
-                finding.place.node or finding.place.output, finding.place.op_type, finding.message,
+                finding.rule, finding.severity.value, finding.outcome.value, location(finding), ".".join(finding.location.scope),
+                finding.location.node or finding.location.output, finding.location.op_type, finding.message,
                 evidence and evidence.measured, evidence and evidence.allowed, remedy,
             ),
             strict=True,

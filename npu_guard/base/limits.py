@@ -46,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     elements: Count = 2**40
     """Elements of one tensor, whether it has data or not."""
     run_seconds: Count | None = None
-    """What ONNX Runtime may take for a request to run a model; without it, that follows from the model (see `allowance.py`)."""
+    """What ONNX Runtime may take for a request to run a model; without it, that follows from the model (see `run_limits.py`)."""
     run_bytes: Annotated[int, msgspec.Meta(ge=1 << 26, le=2**62)] | None = None
     """Memory that it may take for that, in the same way."""
     external_data: Literal["checked", "unchecked"] = "checked"

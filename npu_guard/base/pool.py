@@ -15,7 +15,9 @@ AHEAD = 4
 """Tasks for each worker that are handed out before the first is back."""
 
 
-def each(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, lost: Callable[[Task], Result]) -> Iterator[Result]:
+def run_in_pool(
+    work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, lost: Callable[[Task], Result]
+) -> Iterator[Result]:
     """Results in the order in which they come. A task that kills its worker three times, alone at last, ends as `lost(task)`."""
     waiting = iter(tasks)
     suspects: list[Task] = []

@@ -18,7 +18,7 @@ def complain(message: str) -> None:
         sys.stderr.flush()
 
 
-def show(content: str) -> None:
+def show_text(content: str) -> None:
     """Standard output whatever its encoding: what it lacks is escaped, not fatal.
 
     A reader who has gone (`| head`) misses the rest and changes nothing else. Raises UsageError where it cannot be written.
@@ -38,7 +38,7 @@ def show_markdown(page: str) -> None:
     """Rendered on a terminal, as it is elsewhere."""
     page = inert(page)
     if not sys.stdout.isatty():
-        show(page)
+        show_text(page)
         return
     from rich.console import Console
     from rich.markdown import Markdown
@@ -46,7 +46,7 @@ def show_markdown(page: str) -> None:
     Console(width=min(Console().width, 100)).print(Markdown(page))
 
 
-def write(path: Path, content: str) -> None:
+def write_result(path: Path, content: str) -> None:
     """A result into a file, whole or not at all."""
     from npu_guard.base.files import write_atomic
 

@@ -16,8 +16,9 @@ from npu_guard.checking.context import Context
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device import Profile, Requirement
 from npu_guard.device.keys import EVERY, with_old_names
-from npu_guard.graph import origin as places
+from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.origin import input_location, location_of, source_of
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.results.fingerprint import with_fingerprints
@@ -34,7 +35,7 @@ class Checked(Struct, frozen=True):
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
     files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
-    """What was looked for in the project: see `places.Asked`."""
+    """What was looked for in the project: see `origin.Lookups`."""
 
 
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
@@ -89,7 +90,7 @@ class _Run:
         self.findings: list[Finding] = []
         self.crashes: list[RuleCrash] = []
         self.blocked: set[Node] = set()
-        self.files: places.Asked = {}
+        self.files: origin.Lookups = {}
         self._remedies: dict[str, Remedy] = {}
 
     def ask(self, rule: Rule, node: Node | None, value: Value) -> None:
@@ -126,7 +127,7 @@ class _Run:
             self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
 
     def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
-        place = places.place(node) if node is not None else places.input_place(value)
+        location = location_of(node) if node is not None else input_location(value)
         profile = self.ctx.profile
         limit = profile.limits.get(draft.limit) if draft.limit in rule.limits else None
         severity = (
@@ -136,7 +137,7 @@ class _Run:
             or (limit.severity if limit is not None else None)
             or rule.severity
         )
-        suppressed = self.config.suppression(rule.code, rule.name, place)
+        suppressed = self.config.suppression(rule.code, rule.name, location)
         if node is not None and severity is Severity.ERROR and suppressed is None:
             self.blocked.add(node)
         if len(self.findings) >= self.config.limits.findings:
@@ -148,11 +149,11 @@ class _Run:
                 name=rule.name,
                 severity=severity,
                 outcome=outcome,
-                place=place,
+                location=location,
                 message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else ""),
                 tensor=self.ctx.tensor(draft.value or value),
                 evidence=self._evidence(draft, outcome),
-                source=places.source(node, self.root, self.files) if node is not None else None,
+                source=source_of(node, self.root, self.files) if node is not None else None,
                 remedy=self._remedy(rule),
                 suppressed=suppressed,
                 macs=cost.macs if node is not None and (cost := self.ctx.analysis.costs.get(node)) is not None else 0,

@@ -12,7 +12,7 @@ from npu_guard.device import LIMITS, Profile, Requirement
 from npu_guard.device.keys import EVERY
 from npu_guard.device.metric import number
 from npu_guard.device.vocabulary import METRICS
-from npu_guard.device.words import show
+from npu_guard.device.words import show_value
 
 
 def rule_list() -> str:
@@ -32,9 +32,8 @@ def page(rule: Rule) -> str:
         lines += ["## Limits", ""]
         for key in rule.limits:
             lines.append(f"- `{key}`: {LIMITS[key][1]}.")
-            lines += [
-                f"  - {p.name}: {show(p.limits[key].value)} ({p.limits[key].source})" for p in _profiles() if key in p.limits
-            ]
+            limits = [(p.name, p.limits[key]) for p in _profiles() if key in p.limits]
+            lines += [f"  - {name}: {show_value(limit.value)} ({limit.source})" for name, limit in limits]
         lines.append("")
     if metrics := [name for name, base in METRICS.items() if rule.code in (base.code, *(code for _, code in base.codes))]:
         words = ", ".join(f"`{name}`" for name in metrics)
@@ -53,7 +52,7 @@ def page(rule: Rule) -> str:
 def _example(word: str, case: Case) -> list[str]:
     title = f" ({case.title})" if case.title else ""
     limits = ", ".join(
-        [f"{key} = {show(value)}" for key, value in case.limits.items()]
+        [f"{key} = {show_value(value)}" for key, value in case.limits.items()]
         + [" ".join(f"{key} = {number(value)}" for key, value in entry.items() if key != "ops") for entry in case.require]
     )
     graph = "\n".join(line.strip() if index == 0 else f"    {line.strip()}" for index, line in enumerate(case.graph.splitlines()))
@@ -83,7 +82,9 @@ def profile_page(profile: Profile) -> str:
         lines += [f"| `{profile.name}:{name}` | {title} |" for name, title in profile.variants.items()]
         lines.append("")
     lines += ["## Limits", "", "| limit | value | source | note |", "|---|---|---|---|"]
-    lines += [f"| {key} | {show(limit.value)} | {limit.source} | {limit.note} |" for key, limit in sorted(profile.limits.items())]
+    lines += [
+        f"| {key} | {show_value(limit.value)} | {limit.source} | {limit.note} |" for key, limit in sorted(profile.limits.items())
+    ]
     if profile.requirements:
         lines += ["", "## Limits of single operators", ""]
         lines += ["| operators | limit | beyond it | rule | source | note |", "|---|---|---|---|---|---|"]

@@ -9,9 +9,9 @@ from npu_guard.analysis import cost
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.device import LIMITS, Profile
-from npu_guard.device.words import show
-from npu_guard.graph import origin as places
+from npu_guard.device.words import show_value
 from npu_guard.graph.graph import Graph, Node, Value
+from npu_guard.graph.origin import bounded_scope, input_location, scope_of
 from npu_guard.results.findings import (
     Device,
     DeviceLimit,
@@ -19,9 +19,9 @@ from npu_guard.results.findings import (
     Dim,
     Finding,
     LayerRow,
+    Location,
     NodeCost,
     Outcome,
-    Place,
     Severity,
 )
 
@@ -40,7 +40,7 @@ def layer_rows(analysis: Analysis, profile: Profile, findings: Sequence[Finding]
 def device(profile: Profile) -> Device:
     """The profile in words."""
     limits = [
-        DeviceLimit(key, LIMITS[key][1], show(limit.value), limit.source, limit.note)
+        DeviceLimit(key, LIMITS[key][1], show_value(limit.value), limit.source, limit.note)
         for key, limit in sorted(profile.limits.items())
     ]
     limits += [DeviceLimit(r.key, r.applies_to, r.allowed, r.source, r.note) for r in profile.requirements]
@@ -59,12 +59,12 @@ def device(profile: Profile) -> Device:
     )
 
 
-def _worst(findings: Iterable[Finding]) -> dict[Place, str]:
-    worst: dict[Place, str] = {}
+def _worst(findings: Iterable[Finding]) -> dict[Location, str]:
+    worst: dict[Location, str] = {}
     for finding in findings:
         if finding.suppressed is None:
             verdict = "undecided" if finding.outcome is Outcome.UNDECIDED else _of(finding.severity)
-            worst[finding.place] = max(worst.get(finding.place, "ok"), verdict, key=_VERDICTS.index)
+            worst[finding.location] = max(worst.get(finding.location, "ok"), verdict, key=_VERDICTS.index)
     return worst
 
 
@@ -75,7 +75,7 @@ def _of(severity: Severity) -> str:
 class _Rows:
     """Rows of one model, made in one walk over it."""
 
-    def __init__(self, analysis: Analysis, multiple: int | None, worst: dict[Place, str]) -> None:
+    def __init__(self, analysis: Analysis, multiple: int | None, worst: dict[Location, str]) -> None:
         self.analysis = analysis
         self.multiple = multiple
         self.worst = worst
@@ -92,30 +92,30 @@ class _Rows:
     def all(self) -> Iterator[LayerRow]:
         first = next(iter(self.analysis.costs.values()), _FOLDED)
         for value in self.inputs:
-            place = places.input_place(value)
+            location = input_location(value)
             size = cost.size_bytes(value)
             held = NodeCost(0, 0, size, first.live_bytes - first.output_bytes)
-            yield self._row(self.index[value], place, (), (), value, held, self.worst.get(place, "ok"), 0)
+            yield self._row(self.index[value], location, (), (), value, held, self.worst.get(location, "ok"), 0)
         owners: dict[Graph, Node] = {}
         for node, around, own in self.order:
             owners.update((body, node) for _, body in node.subgraphs)
-            place = Place(node.label, node.op, node.output.name, own, node.graph.path)
-            folded = node in self.analysis.silent
+            location = Location(node.label, node.op, node.output.name, own, node.graph.path)
+            folded = node in self.analysis.elided
             inputs = () if folded else tuple(dict.fromkeys(i for i in self._reads(node, owners) if i != self.index[node]))
             spent = self.analysis.costs.get(node, _FOLDED)
-            verdict = "folded" if folded else self.worst.get(place, "ok")
+            verdict = "folded" if folded else self.worst.get(location, "ok")
             yield self._row(
-                self.index[node], place, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node)
+                self.index[node], location, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node)
             )
 
     def _row(
-        self, index: int, place: Place, scope: tuple[str, ...], inputs: tuple[int, ...], value: Value, spent: NodeCost,
+        self, index: int, location: Location, scope: tuple[str, ...], inputs: tuple[int, ...], value: Value, spent: NodeCost,
         verdict: str, macs: int | None,
     ) -> LayerRow:  # fmt: skip
         folded = verdict == "folded"
         return LayerRow(
             index=index,
-            place=place,
+            location=location,
             scope=scope,
             inputs=inputs,
             shape=value.shape,
@@ -160,11 +160,11 @@ class _Rows:
 def _walk(graph: Graph, around: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, ...], tuple[str, ...]]]:
     """Nodes with the path at which the picture shows them, and their own module path."""
     for node in graph.nodes:
-        own = places.scope(node)
-        path = own if own[: len(around)] == around else places.bounded(around + own)
+        own = scope_of(node)
+        path = own if own[: len(around)] == around else bounded_scope(around + own)
         yield node, path, own
         for _, body in node.subgraphs:
-            yield from _walk(body, places.bounded((*path, body.path[-1])))
+            yield from _walk(body, bounded_scope((*path, body.path[-1])))
 
 
 def _waste(shape: tuple[Dim, ...] | None, multiple: int | None) -> float | None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
-from npu_guard.project import config as settings
+from npu_guard.project.config import Config, expect_rule, find_config, read_config
 
 FORMATS = tuple(registry.members("reports"))
 
@@ -37,14 +37,14 @@ with_config = click.option(
 def config_of(
     config_file: Path | None, *, profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False,
     select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (),
-) -> settings.Config:  # fmt: skip
+) -> Config:  # fmt: skip
     """The project's settings, then the flags. Raises UsageError."""
-    file = config_file or settings.find(Path.cwd())
-    config = settings.read(file, _rules()) if file is not None else settings.Config()
+    file = config_file or find_config(Path.cwd())
+    config = read_config(file, _rules()) if file is not None else Config()
     flags = {"--select": _codes(select), "--ignore": _codes(ignore)}
     for flag, entries in flags.items():
         for entry in entries:
-            settings.expect_rule(entry, list(_rules()), flag)
+            expect_rule(entry, list(_rules()), flag)
     return replace(
         config,
         profile=profile or config.profile,

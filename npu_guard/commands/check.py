@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 import npu_guard
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show, write
+from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import FORMATS, config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
 from npu_guard.file import sources
@@ -76,10 +76,10 @@ def command(
     if all_profiles or (profile and "," in profile):
         from npu_guard.fleet import matrix
 
-        several = matrix.devices(profile, all_profiles)
+        several = matrix.matrix_devices(profile, all_profiles)
         if extra or baseline or write_baseline or save_repro or cache:
             raise UsageError("--report, --baseline, --write-baseline, --save-repro and --cache go with a single profile")
-        return _matrix(matrix.compare(names, several, config), form, output)
+        return _matrix(matrix.compare_devices(names, several, config), form, output)
     wanted = (form, *(name for name, _ in extra))
     asked = _Asked(
         hashes=any(registry.shows_hashes(name) for name in wanted),
@@ -89,13 +89,13 @@ def command(
     gate = (baseline, write_baseline, save_repro)
     report, lines = _checked(names, config, asked, gate, jobs)
     for name, path in extra:
-        write(path, registry.renderer(name)(report, color=False))
+        write_result(path, registry.renderer(name)(report, color=False))
     render = _renderer(form, verbose, statistics)
     if output is not None:
-        write(output, render(report, color=False))
+        write_result(output, render(report, color=False))
     else:
         colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        show(render(report, color=colour))
+        show_text(render(report, color=colour))
     for line in lines:
         complain(line)
     for model in report.models:
@@ -124,28 +124,28 @@ def _checked(
 
         store = Cache(config.cache, config, **asked)
     if any(gate) or any(":" in name for name in names):
-        from npu_guard.gate import gate as whole
+        from npu_guard.gate.gate import check_with_gate
 
-        report, lines = whole.check(names, config, *gate, **asked, jobs=jobs, cache=store)
+        report, lines = check_with_gate(names, config, *gate, **asked, jobs=jobs, cache=store)
     else:
         known = store.known(names) if store is not None else {}
         if len(known) == len(names):
             models = tuple(known[name] for name in names)
             return Report(npu_guard.__version__, models, config.fail_on, config.allow_undecided), []
-        from npu_guard.pipeline import check as pipeline
+        from npu_guard.pipeline.check import check_models
 
-        report, lines = pipeline.check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []
+        report, lines = check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []
     return report, [*lines, *([store.problem] if store is not None and store.problem else [])]
 
 
 def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     from npu_guard.fleet import matrix
 
-    text = matrix.render(found, form)
+    text = matrix.render_matrix(found, form)
     if output is not None:
-        write(output, text)
+        write_result(output, text)
     else:
-        show(text)
+        show_text(text)
     for row in found.rows:
         if row.error is not None:
             complain(row.error)

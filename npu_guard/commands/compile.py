@@ -8,10 +8,10 @@ import click
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show, write
+from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_profile, with_shapes
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_model
 from npu_guard.results.findings import Verdict
 
 
@@ -45,13 +45,13 @@ def command(
     agreement; 2 usage, configuration, or a compiler that is not there; 3 a model that cannot be read.
     """
     from npu_guard.compilers import adapter, compare
-    from npu_guard.compilers import show as pages
     from npu_guard.compilers.builtin import BUILTINS
+    from npu_guard.compilers.show import comparison_json, comparison_text
 
     if recipe is not None:
         if recipe not in BUILTINS:
             raise UsageError(f"--recipe {recipe!r}: npu-guard knows {', '.join(BUILTINS)}")
-        show(BUILTINS[recipe].recipe(f".compilers/{recipe}"))
+        show_text(BUILTINS[recipe].recipe(f".compilers/{recipe}"))
         return 0
     if model is None:
         raise UsageError("compile: name a MODEL")
@@ -60,17 +60,17 @@ def command(
     name, settings = adapter.choose(compiler, device.name, config.compilers, python)
     # The profile's own words: what a project ignores or suppresses is no agreement.
     plain = replace(config, select=(), ignore=(), suppress=(), severity={})
-    report = pipeline.check_model(model, device, plain, layers=True)
+    report = check_model(model, device, plain, layers=True)
     if report.verdict is Verdict.UNREADABLE:
         assert report.error is not None
         complain(report.error[1])
         return 3
     for crash in report.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
-    found = compare.compare(report, adapter.ask(name, settings, model, device.name))
-    content = pages.as_json(found) if form == "json" else pages.text(found)
+    found = compare.compare_answers(report, adapter.ask(name, settings, model, device.name))
+    content = comparison_json(found) if form == "json" else comparison_text(found)
     if output is not None:
-        write(output, content)
+        write_result(output, content)
     else:
-        show(content)
+        show_text(content)
     return 4 if report.crashes else found.exit_code(fail_on)

@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 import npu_guard
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
 from npu_guard.gate import baseline, diff
-from npu_guard.pipeline import check as pipeline
-from npu_guard.project import target as callable_model
+from npu_guard.pipeline.check import check_models
+from npu_guard.project.target import exported
 from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.summary import exit_code, verdict
 
 
 @click.command("diff")
@@ -40,26 +41,26 @@ def command(
     PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard export --help'.
     """
     config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
-    written = [(path, baseline.read(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
+    written = [(path, baseline.read_baseline(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
     _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
     known_sides = dict(written)
     models = [path for path in (base, head) if path not in known_sides]
-    with callable_model.exported(models, config.input_shapes) as files:
-        report = pipeline.check_models(models, config, hashes=registry.shows_hashes(form), files=files)
+    with exported(models, config.input_shapes) as files:
+        report = check_models(models, config, hashes=registry.shows_hashes(form), files=files)
     checked = dict(zip(models, report.models, strict=True))
     names = {r.code: r.name for r in registry.rules()}
     sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
     settings_of_run = Report(npu_guard.__version__, (), config.fail_on, config.allow_undecided)
-    found = diff.compare(sides[0], sides[1], settings_of_run)
-    found = replace(found, head=replace(found.head, verdict=pipeline.verdict(found.head.findings, config.fail_on)))
+    found = diff.compare_reports(sides[0], sides[1], settings_of_run)
+    found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
     colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    show(diff.render(found, form, color=colour))
+    show_text(diff.render_diff(found, form, color=colour))
     for side in sides:
         for crash in side.crashes:
             complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
-    return max(pipeline.exit_code(found.report), 4 if sides[0].crashes else 0)
+    return max(exit_code(found.report), 4 if sides[0].crashes else 0)
 
 
 def _expect_one_profile(written: list[tuple[str, baseline.Baseline]], profile: str, *, given: bool) -> None:
@@ -86,4 +87,4 @@ def _from(written: baseline.Baseline, path: str, names: dict[str, str], checked:
 def _unreadable(sides: list[ModelReport], report: Report) -> int:
     for message in dict.fromkeys(side.error[1] for side in sides if side.error is not None):
         complain(message)
-    return pipeline.exit_code(report)
+    return exit_code(report)

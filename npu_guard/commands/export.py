@@ -8,7 +8,7 @@ import click
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import printable
-from npu_guard.project import target as callable_model
+from npu_guard.project.target import export_target, parse_input
 
 
 @click.command("export")
@@ -30,9 +30,9 @@ def command(target: str, output: Path, inputs: tuple[str, ...], exporter: str, o
     --input, or from a function inputs() in the same module that returns tensors: a dict by input name, a tuple, or one.
     The current folder is on Python's path. Needs the extra 'torch'.
     """
-    example = [callable_model.parse_input(entry) for entry in inputs]
+    example = [parse_input(entry) for entry in inputs]
     names = [i.name for i in example]
     if len(set(names)) < len(names):
         raise UsageError("--input: one name is given twice; each input has one shape")
-    callable_model.export_target(target, output, example, exporter=exporter, opset=opset)
+    export_target(target, output, example, exporter=exporter, opset=opset)
     click.echo(f"wrote {printable(str(output))}", err=True)

@@ -12,18 +12,19 @@ import click
 
 import npu_guard
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show, write
+from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
 from npu_guard.device import suggest
-from npu_guard.fixing import catalog, plan
-from npu_guard.fixing import report as fix_report
-from npu_guard.fixing.driver import Progress, silent
-from npu_guard.pipeline import check as pipeline
-from npu_guard.pipeline import fix as repair
+from npu_guard.fixing import catalog
+from npu_guard.fixing.driver import Progress, no_progress
+from npu_guard.fixing.plan import plan_text, read_plan
+from npu_guard.fixing.report import fix_json, fix_text
+from npu_guard.pipeline import check
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.results.findings import Report
 from npu_guard.rewriting.substitution import EXACT, Substitution
-from npu_guard.verification import int8 as quantize
+from npu_guard.verification.int8 import KEPT, compare_int8_fixed, int8_text
 
 
 @click.command("fix")
@@ -72,9 +73,9 @@ def command(
     config = config_of(config_file, profile=profile, shapes=shapes)
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
-    steps = None if apply_file is None else plan.read(apply_file, [s.name for s in catalog.substitutions()])
+    steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])
     with _progress() as progress:
-        report = repair.fix_model(
+        report = fix_model(
             model,
             device,
             config,
@@ -86,21 +87,21 @@ def command(
             warnings=warnings,
         )
     if plan_file is not None:
-        write(plan_file, plan.text(model, report.before.sha256, device.name, report.applied, report.refused))
+        write_result(plan_file, plan_text(model, report.before.sha256, device.name, report.applied, report.refused))
     failed = report.applied and report.verification.verdict not in ("equal", "close")
     integers = None
     if int8 and not failed:
-        integers = quantize.compare_fixed(model, report.document, config.input_shapes, calibration, config.limits)
-    lossy = report.applied and integers is not None and integers.verdict != quantize.KEPT
+        integers = compare_int8_fixed(model, report.document, config.input_shapes, calibration, config.limits)
+    lossy = report.applied and integers is not None and integers.verdict != KEPT
     if output is not None and not dry_run and not failed and not lossy:
-        from npu_guard.file import save as store
+        from npu_guard.file.save import save_document
 
-        store.save(report.document, output)
+        save_document(report.document, output)
     written = None if dry_run or failed or lossy else output
     if form == "json":
-        show(fix_report.as_json(report, integers))
+        show_text(fix_json(report, integers))
     else:
-        show(fix_report.as_text(report, written, dry=dry_run) + ("" if integers is None else f"\n{quantize.as_text(integers)}\n"))
+        show_text(fix_text(report, written, dry=dry_run) + ("" if integers is None else f"\n{int8_text(integers)}\n"))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if failed:
@@ -110,7 +111,7 @@ def command(
     if lossy:
         complain(f"{model}: the fixed model does not keep its precision as int8, or that cannot be told; nothing was written")
         return 5
-    return pipeline.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
+    return check.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
 
 
 def _same(file: Path, other: Path | str) -> bool:
@@ -125,7 +126,7 @@ def _same(file: Path, other: Path | str) -> bool:
 def _progress() -> Iterator[Progress]:
     """A bar on standard error while somebody looks at it, gone when the work is done; nothing into files and pipes."""
     if not sys.stderr.isatty():
-        yield silent
+        yield no_progress
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import click
 
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.project import init as scaffold
 from npu_guard.project.config import DEFAULT_PROFILE
-from npu_guard.project.init import State
+from npu_guard.project.init import EVERY_MODEL, State, expect_pattern, snippet, write_files
 
 
 @click.command("init")
 @click.option("--profile", metavar="NAME", default=DEFAULT_PROFILE, show_default=True,
               help="Device: a name from 'npu-guard profiles' or the path of a TOML file.")  # fmt: skip
-@click.option("--model", "pattern", metavar="GLOB", default=scaffold.EVERY_MODEL, show_default=True,
+@click.option("--model", "pattern", metavar="GLOB", default=EVERY_MODEL, show_default=True,
               help="Which models CI checks, relative to this folder.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace files that exist, except .pre-commit-config.yaml.")
 def command(profile: str, pattern: str, force: bool) -> int:
@@ -36,23 +35,23 @@ def command(profile: str, pattern: str, force: bool) -> int:
 
     Exit code 2 where a file cannot be written, or where every file exists and says something else; otherwise 0.
     """
-    scaffold.expect_pattern(pattern)
+    expect_pattern(pattern)
     registry.profile(profile)
-    items = scaffold.write(Path.cwd(), profile, pattern, force=force)
+    items = write_files(Path.cwd(), profile, pattern, force=force)
     for item in items:
         if item.state in (State.KEPT, State.FAILED):
             complain(item.said)
         else:
-            show(f"{item.said}\n")
+            show_text(f"{item.said}\n")
         if item.state is State.KEPT and item.name == ".pre-commit-config.yaml":
-            show(f"\n{scaffold.snippet()}\n")
+            show_text(f"\n{snippet()}\n")
     states = {item.state for item in items}
     if State.FAILED in states:
         return 2
     if states == {State.KEPT}:
         complain("nothing was written; --force replaces the files that exist")
         return 2
-    show(_next(pattern))
+    show_text(_next(pattern))
     return 0
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
-from npu_guard.device.partition import Given, settings
+from npu_guard.device.partition import Given, partition_settings
 from npu_guard.file import load
-from npu_guard.partitioning import report as partition_report
-from npu_guard.partitioning.partition import partition
-from npu_guard.pipeline import check as pipeline
+from npu_guard.partitioning.partition import partition_model
+from npu_guard.partitioning.report import PartitionReport, partition_json, partition_markdown, partition_text
+from npu_guard.pipeline.check import judged
 
-_RENDER = {"text": partition_report.as_text, "json": partition_report.as_json, "markdown": partition_report.as_markdown}
+_RENDER = {"text": partition_text, "json": partition_json, "markdown": partition_markdown}
 
 
 @click.command("partition")
@@ -44,17 +44,17 @@ def command(
     """
     config = config_of(config_file, profile=profile, shapes=shapes)
     device = registry.profile(config.profile)
-    costs = settings(device.partition, config.partition, Given(min_macs=min_macs, max_pieces=max_pieces))
-    document, analysis, checked = pipeline.judged(model, device, config)
-    found = partition(analysis, checked, device, costs)
+    costs = partition_settings(device.partition, config.partition, Given(min_macs=min_macs, max_pieces=max_pieces))
+    document, analysis, checked = judged(model, device, config)
+    found = partition_model(analysis, checked, device, costs)
     digest = load.sha256(model) if form == "json" else ""
-    report = partition_report.PartitionReport(model, digest, found)
+    report = PartitionReport(model, digest, found)
     if output is not None:
-        from npu_guard.partitioning import files as partition_files
+        from npu_guard.partitioning.files import write_partition
 
-        result = partition_files.write(document, found, output, calibration=calibration)
+        result = write_partition(document, found, output, calibration=calibration)
         report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
-    show(_RENDER[form](report))
+    show_text(_RENDER[form](report))
     for crash in checked.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     if report.verification is not None and report.written is None:

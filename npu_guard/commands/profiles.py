@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show, show_markdown, write
+from npu_guard.base.terminal import complain, show_markdown, show_text, write_result
 from npu_guard.base.text import inert, printable
 from npu_guard.checking import manual, registry
 
@@ -29,7 +29,7 @@ class _Named(click.Group):
 def command(ctx: click.Context) -> None:
     """List the device profiles, or show one (NAME, NAME:VARIANT or a TOML file) with the source of each limit."""
     if ctx.invoked_subcommand is None:
-        show(manual.profile_list())
+        show_text(manual.profile_list())
 
 
 @command.command("show", hidden=True)
@@ -50,11 +50,11 @@ def validate(files: tuple[Path, ...]) -> int:
     for file in files:
         found = problems(file, registry.profile_files(), codes)
         wrong += len(found)
-        show("".join(f"{printable(str(file))}:{p.line}: {printable(p.message, 2000)}\n" for p in found))
+        show_text("".join(f"{printable(str(file))}:{p.line}: {printable(p.message, 2000)}\n" for p in found))
         if not found:
             profile = registry.device_file(str(file) if file.suffix == ".toml" else f"{file}.toml")
             limits = len(profile.limits) + len(profile.requirements)
-            show(f"{printable(str(file))}: {limits} limits and {len(profile.operators)} operators, nothing wrong\n")
+            show_text(f"{printable(str(file))}: {limits} limits and {len(profile.operators)} operators, nothing wrong\n")
     if wrong:
         complain(f"{wrong} problem{'s' if wrong > 1 else ''} in {len(files)} file{'s' if len(files) > 1 else ''}")
     return 2 if wrong else 0
@@ -63,9 +63,9 @@ def validate(files: tuple[Path, ...]) -> int:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema of device files, for editors that complete and check TOML."""
-    from npu_guard.device.schema import schema as text
+    from npu_guard.device.schema import profile_schema
 
-    show(text())
+    show_text(profile_schema())
 
 
 @command.command("new")
@@ -79,7 +79,7 @@ def new(name: str, output: Path | None) -> None:
     if os.path.exists(target):
         raise UsageError(f"profiles new {name}: {target} is there already; -o FILE says another place")
     template = (Path(__file__).parents[1] / "project" / "templates" / "profile.toml").read_text(encoding="utf-8")
-    write(target, template.replace("@NAME@", json.dumps(name)))
+    write_result(target, template.replace("@NAME@", json.dumps(name)))
     complain(f"wrote {target}; 'npu-guard profiles validate {target}' checks it")
 
 
@@ -91,4 +91,4 @@ def diff(before: str, after: str) -> None:
     from npu_guard.device.compare import differences
 
     lines = differences(registry.device_file(before), registry.device_file(after))
-    show(inert("".join(f"{line}\n" for line in lines)) or "no difference\n")
+    show_text(inert("".join(f"{line}\n" for line in lines)) or "no difference\n")

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from npu_guard.base.errors import UsageError
+from npu_guard.commands import check
 from npu_guard.commands._shared import with_config, with_profile, with_shapes
-from npu_guard.commands.check import command as check
 
 _OURS = b'<meta name="generator" content="npu-guard '
 
@@ -33,7 +33,7 @@ def command(
     if not force:
         _expect_ours(output)
     code: int = context.invoke(
-        check, models=models, form="html", output=output, profile=profile, shapes=shapes, config_file=config_file
+        check.command, models=models, form="html", output=output, profile=profile, shapes=shapes, config_file=config_file
     )
     return code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from npu_guard.base.terminal import show, show_markdown
+from npu_guard.base.terminal import show_markdown, show_text
 from npu_guard.checking import manual, registry
 
 
@@ -13,6 +13,6 @@ from npu_guard.checking import manual, registry
 def command(code: str | None) -> None:
     """List the rules, or show the manual page of one (by code or name)."""
     if code is None:
-        show(manual.rule_list())
+        show_text(manual.rule_list())
     else:
         show_markdown(manual.page(registry.rule(code)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.base.text import printable
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
 
@@ -59,7 +59,7 @@ def command(
                 complain(f"what was found is in {printable(without_password(store), 200)}; the same command goes on from there")
                 raise
         fleet = report.Fleet.of(database, tally.run)
-        show(report.text(fleet, tally))
+        show_text(report.fleet_text(fleet, tally))
         for path, write in ((page, report.write_html), (parquet, report.write_parquet)):
             if path is not None:
                 write(fleet, path)
@@ -72,10 +72,10 @@ def command(
 
 def _workers(jobs: int | None, address: str | None) -> Workers:
     if address is not None:
-        from npu_guard.fleet import cluster
+        from npu_guard.fleet.cluster import run_on_cluster
 
-        return lambda run, tasks, lost: cluster.each(run, tasks, address, lost)
-    from npu_guard.base import pool as local
+        return lambda run, tasks, lost: run_on_cluster(run, tasks, address, lost)
+    from npu_guard.base.pool import run_in_pool
 
     count = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
-    return lambda run, tasks, lost: local.each(run, tasks, count, lost)
+    return lambda run, tasks, lost: run_in_pool(run, tasks, count, lost)

@@ -8,13 +8,13 @@ import click
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_shapes
-from npu_guard.fixing import report as fix_report
-from npu_guard.pipeline import fix as repair
-from npu_guard.project import config as settings
+from npu_guard.fixing.report import bisection_text, verification_text
+from npu_guard.pipeline.fix import compare_models
+from npu_guard.project.config import find_config
 from npu_guard.results.findings import Verification
-from npu_guard.verification import int8 as quantize
+from npu_guard.verification.int8 import KEPT, compare_int8_files, int8_json, int8_text
 from npu_guard.verification.report import verification_json
 
 
@@ -47,8 +47,8 @@ def command(
     if before is None or after is None:
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     limits, fixed = _limits(), input_shapes(shapes)
-    verification, found = repair.compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits)
-    integers = quantize.compare_files(before, after, fixed, calibration, limits) if int8 else None
+    verification, found = compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits)
+    integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
     if form == "json":
         import json
 
@@ -56,18 +56,18 @@ def command(
         if bisect:
             document["first_divergence"] = found.name if found is not None else None
         if integers is not None:
-            document["int8"] = quantize.as_json(integers)
-        show(json.dumps(document, indent=2) + "\n")
+            document["int8"] = int8_json(integers)
+        show_text(json.dumps(document, indent=2) + "\n")
     else:
-        show(fix_report.verification_text(verification) + "\n")
+        show_text(verification_text(verification) + "\n")
         if found is not None:
-            show(fix_report.bisection_text(found) + "\n")
+            show_text(bisection_text(found) + "\n")
         if integers is not None:
-            show(quantize.as_text(integers) + "\n")
+            show_text(int8_text(integers) + "\n")
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
         return 5
-    if integers is not None and integers.verdict != quantize.KEPT:
+    if integers is not None and integers.verdict != KEPT:
         complain(f"{after}: does not keep the precision of {before} as int8, or that cannot be told")
         return 5
     return 0
@@ -75,7 +75,7 @@ def command(
 
 def _limits() -> Limits:
     """The project's, for there is nothing else of its settings that counts here."""
-    file = settings.find(Path.cwd())
+    file = find_config(Path.cwd())
     return DEFAULT if file is None else config_of(file).limits
 
 
@@ -89,16 +89,17 @@ def _because(verification: Verification) -> str:
 
 def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: str) -> int:
     """Compare the pieces of a partition with their model; alone, they can only be what was verified when it was written."""
-    from npu_guard.partitioning import files as partition_files
+    from npu_guard.partitioning import files
+    from npu_guard.partitioning.files import verify_partition
 
-    verification = partition_files.verify(manifest, model, calibration=calibration, limits=_limits())
-    intact = verification.reason == partition_files.ALONE
+    verification = verify_partition(manifest, model, calibration=calibration, limits=_limits())
+    intact = verification.reason == files.ALONE
     if form == "json":
         import json
 
-        show(json.dumps(verification_json(verification) | {"intact": True}, indent=2) + "\n")
+        show_text(json.dumps(verification_json(verification) | {"intact": True}, indent=2) + "\n")
     else:
-        show(f"Intact: {verification.reason}\n" if intact else fix_report.verification_text(verification) + "\n")
+        show_text(f"Intact: {verification.reason}\n" if intact else verification_text(verification) + "\n")
     if intact or verification.verdict == "equal":
         return 0
     complain(f"{manifest}: {_shortcoming(verification)} {model or 'anything'}{_because(verification)}")

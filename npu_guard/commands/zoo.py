@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show
+from npu_guard.base.terminal import complain, show_text
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_profile
-from npu_guard.zoo import entries as sample
+from npu_guard.zoo import samples
 
 
 @click.command("zoo")
@@ -44,32 +44,32 @@ def command(
     if report is not None or jobs is not None or profile is not None:
         raise UsageError("zoo: --report, --jobs and --profile go with --all")
     if name is None:
-        show(sample.listing())
+        show_text(samples.listing())
         return 0
     if output is None:
         raise UsageError(f"zoo {name}: -o FILE says where the model goes")
-    sample.export_system(name, output, size, exporter)
+    samples.export_system(name, output, size, exporter)
     click.echo(f"wrote {printable(str(output))}", err=True)
     return 0
 
 
 def _all(size: str, exporter: str, report: Path | None, jobs: int | None, profile: str | None, config_file: Path | None) -> int:
-    from npu_guard.zoo import table as zoo_table
     from npu_guard.zoo.row import Settings
+    from npu_guard.zoo.table import cells, display, markdown, processes, run_entries
 
     config = config_of(config_file, profile=profile)
     registry.profile(config.profile)
-    entries = sample.entries()
-    sample.system(entries[0].name)  # says at once where torch is missing
+    entries = samples.entries()
+    samples.system(entries[0].name)  # says at once where torch is missing
     if report is not None:
         try:
             report.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{report}: cannot be made a folder ({error.strerror})") from None
     settings = Settings(size, exporter, config, report)
-    with zoo_table.display(len(entries), shown=sys.stderr.isatty()) as progress:
-        rows = zoo_table.run(entries, settings, jobs or zoo_table.processes(), progress)
-    show(zoo_table.markdown([zoo_table.cells(row) for row in rows], size))
+    with display(len(entries), shown=sys.stderr.isatty()) as progress:
+        rows = run_entries(entries, settings, jobs or processes(), progress)
+    show_text(markdown([cells(row) for row in rows], size))
     for row in rows:
         if row.problem:
             complain(f"{row.id} {row.name}: {row.problem}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npu_guard.compilers.answers import REFUSED, TAKEN, Answer, NodeAnswer
-from npu_guard.results.findings import LayerRow, ModelReport, Outcome, Place, Severity
+from npu_guard.results.findings import LayerRow, Location, ModelReport, Outcome, Severity
 
 OUTCOMES = ("agreement", "missed", "false-alarm", "undecided", "unknown")
 """Both say the same; the compiler refuses what fits by the rules; the rules refuse what it takes; the rules cannot tell;
@@ -18,7 +18,7 @@ the compiler did not tell."""
 class Row:
     """One operator in both opinions."""
 
-    place: Place
+    location: Location
     rules: str
     """`fits`, `refused` or `undecided`."""
     codes: tuple[str, ...]
@@ -68,36 +68,36 @@ def outcome(rules: str, word: str) -> str:
     return "missed" if refused else "false-alarm"
 
 
-def compare(report: ModelReport, answer: Answer) -> Comparison:
+def compare_answers(report: ModelReport, answer: Answer) -> Comparison:
     """`report` must have its layers. Operators that a compiler folds away are nobody's question and have no row."""
     words, codes = _by_rules(report)
     by_name = _Answers(answer)
     rows = []
     for index, layer in enumerate(report.layers):
-        if layer.place.op_type == "graph input" or layer.verdict == "folded":
+        if layer.location.op_type == "graph input" or layer.verdict == "folded":
             continue
         found = by_name.at(layer)
         word = found.word if found is not None else "npu" if answer.complete else "not_run"
         message = found.message if found is not None else ""
-        rows.append(Row(layer.place, words[index], tuple(codes[index]), word, message, outcome(words[index], word)))
+        rows.append(Row(layer.location, words[index], tuple(codes[index]), word, message, outcome(words[index], word)))
     return Comparison(report.path, report.profile, answer, tuple(rows), by_name.left_over())
 
 
 def _by_rules(report: ModelReport) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """For each layer whether it fits, and the codes of what does not. What is wrong with an input is wrong for its readers."""
-    failed: dict[Place, dict[str, None]] = collections.defaultdict(dict)
+    failed: dict[Location, dict[str, None]] = collections.defaultdict(dict)
     open_at = set()
     for finding in report.findings:
         if finding.severity is Severity.ERROR and finding.outcome is Outcome.FAIL:
-            failed[finding.place][finding.rule] = None
+            failed[finding.location][finding.rule] = None
         elif finding.severity is Severity.ERROR:
-            open_at.add(finding.place)
+            open_at.add(finding.location)
     words, codes = [], []
     for layer in report.layers:
-        sources = [layer, *(report.layers[i] for i in layer.inputs if report.layers[i].place.op_type == "graph input")]
-        mine = list(dict.fromkeys(code for source in sources for code in failed.get(source.place, ())))
+        sources = [layer, *(report.layers[i] for i in layer.inputs if report.layers[i].location.op_type == "graph input")]
+        mine = list(dict.fromkeys(code for source in sources for code in failed.get(source.location, ())))
         codes.append(mine)
-        words.append("refused" if mine else "undecided" if any(s.place in open_at for s in sources) else "fits")
+        words.append("refused" if mine else "undecided" if any(s.location in open_at for s in sources) else "fits")
     return words, codes
 
 
@@ -113,8 +113,8 @@ class _Answers:
 
     def at(self, layer: LayerRow) -> NodeAnswer | None:
         """The worst that is said of this node."""
-        for name in dict.fromkeys((layer.place.output, layer.place.node)):
-            said = [e for e in self._named.get(name, ()) if e.op_type in ("", layer.place.op_type)]
+        for name in dict.fromkeys((layer.location.output, layer.location.node)):
+            said = [e for e in self._named.get(name, ()) if e.op_type in ("", layer.location.op_type)]
             if name and said:
                 self._met.add(name)
                 return next((e for e in said if e.word in REFUSED), said[0])

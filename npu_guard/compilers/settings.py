@@ -44,7 +44,7 @@ class CompilerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     findings: tuple[LogPattern, ...] = ()
 
 
-def validate(compilers: Mapping[str, CompilerSettings], where: str) -> None:
+def validate_settings(compilers: Mapping[str, CompilerSettings], where: str) -> None:
     """Raise UsageError where a command or a pattern cannot work; what is known of names is looked at when one is used."""
     for name, settings in compilers.items():
         at = f"{where}, compiler {name!r}"

@@ -26,7 +26,7 @@ SHOWN = 50
 """Operators listed for each outcome; the JSON has all."""
 
 
-def text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Readable, without colours; names and messages are other people's text."""
     answer, counts = comparison.answer, comparison.counts()
     head = f"{printable(comparison.model)}: {answer.compiler} for {comparison.profile}: {_STATUS[answer.status]}"
@@ -53,10 +53,10 @@ def text(comparison: Comparison) -> str:
 def _line(row: Row) -> str:
     rules = f"  rules: {', '.join(row.codes)}" if row.codes else ""
     told = f"  compiler: {row.compiler.replace('_', ' ')}" + (f" ({printable(row.message)})" if row.message else "")
-    return f"    {printable(row.place.op_type)}  {printable(row.place.node)}{rules}{told}"
+    return f"    {printable(row.location.op_type)}  {printable(row.location.node)}{rules}{told}"
 
 
-def as_json(comparison: Comparison) -> str:
+def comparison_json(comparison: Comparison) -> str:
     """Version 1. Text from the model and the compiler is as it came; JSON escapes what could do harm."""
     answer = comparison.answer
     document: dict[str, Any] = {
@@ -74,10 +74,10 @@ def as_json(comparison: Comparison) -> str:
 
 def _node(row: Row) -> dict[str, Any]:
     return {
-        "node": row.place.node,
-        "op_type": row.place.op_type,
-        "output": row.place.output,
-        "scope": list(row.place.scope),
+        "node": row.location.node,
+        "op_type": row.location.op_type,
+        "output": row.location.output,
+        "scope": list(row.location.scope),
         "rules": row.rules,
         "codes": list(row.codes),
         "compiler": row.compiler,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from npu_guard.device.device import Profile
 from npu_guard.device.requirement import Requirement
-from npu_guard.device.words import show
+from npu_guard.device.words import show_value
 
 
 def differences(before: Profile, after: Profile) -> list[str]:
@@ -33,7 +33,7 @@ def _status(profile: Profile, name: str) -> str:
 
 def _limits(profile: Profile) -> dict[str, str]:
     """What each limit says, by what it is on. Several on the same are told apart by their order."""
-    said = {f"{key}:": show(limit.value) for key, limit in profile.limits.items()}
+    said = {f"{key}:": show_value(limit.value) for key, limit in profile.limits.items()}
     for requirement in profile.requirements:
         for op in requirement.ops:
             key = _key(op, requirement)

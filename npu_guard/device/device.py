@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from npu_guard.base.errors import UsageError
-from npu_guard.device.file import Coverage, ProfileFile, RequirementEntry, Scope, Toolchain, Unlisted, flat_conditions, read
+from npu_guard.device.file import (
+    Coverage,
+    ProfileFile,
+    RequirementEntry,
+    Scope,
+    Toolchain,
+    Unlisted,
+    flat_conditions,
+    read_profile_file,
+)
 from npu_guard.device.keys import LIMITS, NOW, convert, limit_value, suggest
 from npu_guard.device.partition import Given
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
@@ -101,7 +110,7 @@ def _chain(path: Path, known: Mapping[str, Path]) -> list[ProfileFile]:
     files: list[ProfileFile] = []
     where = path
     while True:
-        file = read(where)
+        file = read_profile_file(where)
         if file.name in (f.name for f in files):
             raise UsageError(f"profile {where.name}: extends itself by way of {' -> '.join(f.name for f in files)}")
         files.append(file)

@@ -142,12 +142,12 @@ def name_problem(name: str) -> str:
     return f"a device cannot be called {name[:80]!r}: a name has letters, digits and . _ + - alone, such as 'vendor-chip'"
 
 
-def read(path: Path) -> ProfileFile:
+def read_profile_file(path: Path) -> ProfileFile:
     """Read a device file. Raises UsageError."""
-    return shaped(parse(path), f"profile {path.name}")
+    return shaped(parse_profile_file(path), f"profile {path.name}")
 
 
-def parse(path: Path) -> dict[str, Any]:
+def parse_profile_file(path: Path) -> dict[str, Any]:
     """The file's TOML. Raises UsageError."""
     try:
         return toml(read_small(path, MOST_SETTINGS).decode("utf-8"))

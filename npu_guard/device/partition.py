@@ -40,7 +40,7 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 DEFAULT = Settings()
 
 
-def settings(*layers: Given | None) -> Settings:
+def partition_settings(*layers: Given | None) -> Settings:
     """The defaults under what is given; later layers count more."""
     found = DEFAULT
     for layer in layers:

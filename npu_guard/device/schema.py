@@ -24,7 +24,7 @@ _TYPES: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def schema() -> str:
+def profile_schema() -> str:
     """The schema as JSON text (draft 2020-12)."""
     _, definitions = msgspec.json.schema_components([file.ProfileFile, ResizeForm], ref_template="#/$defs/{name}")
     for name, definition in definitions.items():

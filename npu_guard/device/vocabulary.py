@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from npu_guard.device import measure as window
-from npu_guard.device import measure_tensor as tensor
+from npu_guard.device import measure, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
 
 
@@ -39,78 +38,82 @@ _RESIZING = (("Resize", "Upsample"), "NPU501")
 
 METRICS: dict[str, Base] = {
     "kernel": Base(
-        "NPU201", "kernel", "extents of the window in taps; of a global pool, of the map", window.kernel, (_POOLS,), join="x"
+        "NPU201", "kernel", "extents of the window in taps; of a global pool, of the map", measure.kernel, (_POOLS,), join="x"
     ),
     "dilated_kernel": Base(
         "NPU202",
         "dilated kernel",
         "extents of the window with its dilation, (k-1)d+1",
-        window.dilated_kernel,
+        measure.dilated_kernel,
         (_POOLS,),
         join="x",
     ),
-    "stride": Base("NPU203", "stride", "strides of the window", window.stride, join="x"),
-    "dilation": Base("NPU202", "dilation", "dilations of the window", window.dilation, (_POOLS,), join="x"),
-    "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", window.pads, sides=True),
-    "group": Base("NPU206", "group count", "number of groups", window.group),
-    "group_channels": Base("NPU206", "channels per group", "channels of each group, in and out", window.group_channels),
-    "filter_channels": Base("NPU206", "channels of a filter", "input channels of one filter", window.filter_channels),
-    "depthwise": Base("NPU206", "depthwise", "whether each group has one input channel", window.depthwise),
-    "grouped": Base("NPU206", "grouped", "whether there are groups of several input channels", window.grouped),
-    "pointwise": Base("NPU201", "pointwise", "whether the window is 1 along every axis", window.pointwise),
-    "dilated": Base("NPU202", "dilated", "whether a dilation is over 1", window.dilated),
-    "padded": Base("NPU205", "padded", "whether there is any padding", window.padded),
-    "channels": Base("NPU405", "channels", "channels going in and coming out", window.channels, (_ALIGNED,)),
-    "channels_in": Base("NPU405", "input channels", "channels going in", window.channels_in, (_ALIGNED,)),
-    "channels_out": Base("NPU405", "output channels", "channels coming out", window.channels_out, (_ALIGNED,)),
-    "spatial": Base("NPU405", "map", "height and width of the first input", window.spatial, join="x"),
-    "output_spatial": Base("NPU405", "output map", "height and width of the output", window.output_spatial, join="x"),
-    "batch": Base("NPU405", "batch", "axis 0 of the first input", tensor.batch),
+    "stride": Base("NPU203", "stride", "strides of the window", measure.stride, join="x"),
+    "dilation": Base("NPU202", "dilation", "dilations of the window", measure.dilation, (_POOLS,), join="x"),
+    "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", measure.pads, sides=True),
+    "group": Base("NPU206", "group count", "number of groups", measure.group),
+    "group_channels": Base("NPU206", "channels per group", "channels of each group, in and out", measure.group_channels),
+    "filter_channels": Base("NPU206", "channels of a filter", "input channels of one filter", measure.filter_channels),
+    "depthwise": Base("NPU206", "depthwise", "whether each group has one input channel", measure.depthwise),
+    "grouped": Base("NPU206", "grouped", "whether there are groups of several input channels", measure.grouped),
+    "pointwise": Base("NPU201", "pointwise", "whether the window is 1 along every axis", measure.pointwise),
+    "dilated": Base("NPU202", "dilated", "whether a dilation is over 1", measure.dilated),
+    "padded": Base("NPU205", "padded", "whether there is any padding", measure.padded),
+    "channels": Base("NPU405", "channels", "channels going in and coming out", measure.channels, (_ALIGNED,)),
+    "channels_in": Base("NPU405", "input channels", "channels going in", measure.channels_in, (_ALIGNED,)),
+    "channels_out": Base("NPU405", "output channels", "channels coming out", measure.channels_out, (_ALIGNED,)),
+    "spatial": Base("NPU405", "map", "height and width of the first input", measure.spatial, join="x"),
+    "output_spatial": Base("NPU405", "output map", "height and width of the output", measure.output_spatial, join="x"),
+    "batch": Base("NPU405", "batch", "axis 0 of the first input", measure_tensor.batch),
     "extent": Base(
-        "NPU405", "extents", "every extent but the batch, of what goes in and comes out", tensor.extent, named="input?"
+        "NPU405", "extents", "every extent but the batch, of what goes in and comes out", measure_tensor.extent, named="input?"
     ),
     "elements": Base(
-        "NPU405", "elements", "elements of one sample, of each tensor that goes in or comes out", tensor.elements, named="input?"
+        "NPU405",
+        "elements",
+        "elements of one sample, of each tensor that goes in or comes out",
+        measure_tensor.elements,
+        named="input?",
     ),
-    "rank": Base("NPU402", "rank", "rank of each input that is not constant", tensor.rank, named="input?"),
-    "output_rank": Base("NPU402", "output's rank", "rank of the output", tensor.output_rank),
+    "rank": Base("NPU402", "rank", "rank of each input that is not constant", measure_tensor.rank, named="input?"),
+    "output_rank": Base("NPU402", "output's rank", "rank of the output", measure_tensor.output_rank),
     "nonsingleton_rank": Base(
         "NPU402",
         "rank without extents of 1",
         "number of extents over 1, of each input that is not constant",
-        tensor.nonsingleton_rank,
+        measure_tensor.nonsingleton_rank,
     ),
-    "dtype": Base("NPU404", "element type", "element types of what goes in and comes out", tensor.dtype, named="input?"),
+    "dtype": Base("NPU404", "element type", "element types of what goes in and comes out", measure_tensor.dtype, named="input?"),
     "reduce_size": Base(
         "NPU302",
         "reduced extent",
         "extents that are reduced or normalised; of a matrix product, the length of its sums",
-        tensor.reduce_size,
+        measure_tensor.reduce_size,
         (_PRODUCTS,),
     ),
     "axes": Base(
         "NPU702",
         "axes",
         "axes that the operator works over; those that Resize, Slice and Pad change",
-        tensor.axes,
+        measure_tensor.axes,
         ((_REDUCTIONS, "NPU301"), _RESIZING),
     ),
-    "perm": Base("NPU702", "permutation", "permutation of Transpose", tensor.perm),
-    "parts": Base("NPU702", "parts", "extents of the parts that Split makes", tensor.parts),
-    "scale": Base("NPU501", "scale", "scales of Resize in height and width", tensor.scale, join="x"),
-    "constant": Base("NPU601", "constant", "whether an input is constant", tensor.constant, named="input"),
-    "given": Base("NPU701", "given", "whether an optional input is there and not empty", tensor.given, named="input"),
-    "value": Base("NPU701", "value", "numbers of a small constant input", tensor.value, named="input"),
+    "perm": Base("NPU702", "permutation", "permutation of Transpose", measure_tensor.perm),
+    "parts": Base("NPU702", "parts", "extents of the parts that Split makes", measure_tensor.parts),
+    "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_tensor.scale, join="x"),
+    "constant": Base("NPU601", "constant", "whether an input is constant", measure_tensor.constant, named="input"),
+    "given": Base("NPU701", "given", "whether an optional input is there and not empty", measure_tensor.given, named="input"),
+    "value": Base("NPU701", "value", "numbers of a small constant input", measure_tensor.value, named="input"),
     "attr": Base(
         "NPU701",
         "attribute",
         "an attribute, ONNX's default where it is left out",
-        tensor.attribute,
+        measure_tensor.attribute,
         (_RESIZING, (("Pad.mode", "auto_pad"), "NPU205")),
         named="attribute",
     ),
-    "inputs": Base("NPU701", "inputs", "number of inputs", tensor.inputs),
-    "outputs": Base("NPU701", "outputs", "number of outputs", tensor.outputs),
+    "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
+    "outputs": Base("NPU701", "outputs", "number of outputs", measure_tensor.outputs),
 }
 """Everything that a limit may bound."""
 

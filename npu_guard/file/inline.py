@@ -8,7 +8,7 @@ from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import Limits, exceeded
 from npu_guard.base.text import short, text
-from npu_guard.file.size import bound
+from npu_guard.file.parsed_size import bound
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +17,7 @@ Id = tuple[str, str, str]
 """Domain, name and overload of a function."""
 
 
-def inline(proto: onnx.ModelProto, name: str, limits: Limits) -> bytes:
+def inline_functions(proto: onnx.ModelProto, name: str, limits: Limits) -> bytes:
     """The model without calls of its functions, serialized.
 
     Raises ModelError where they are recursive, would expand to too much, or cannot be expanded.

@@ -18,11 +18,11 @@ from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import short, text
-from npu_guard.file import inline as inlining
-from npu_guard.file import sniff as formats
 from npu_guard.file import wire
-from npu_guard.file.size import bound
+from npu_guard.file.inline import inline_functions
+from npu_guard.file.parsed_size import bound
 from npu_guard.file.skeleton import Content, Skeleton
+from npu_guard.file.sniff import other_format
 from npu_guard.file.source import is_url
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def load(path: str | Path, limits: Limits = DEFAULT, *, keyed: bool = False) -> 
     """
     name = str(path)
     if is_url(name):
-        return remote(name, limits, keyed=keyed)[0]
-    return _parsed(content(path, limits), limits, keyed)
+        return load_remote(name, limits, keyed=keyed)[0]
+    return _parsed(read_content(path, limits), limits, keyed)
 
 
-def content(path: str | Path, limits: Limits = DEFAULT) -> Content:
+def read_content(path: str | Path, limits: Limits = DEFAULT) -> Content:
     """What `load` would parse, without a parser: imports no onnx. Raises ModelError."""
     name = str(path)
     descriptor = _open(path, name)
@@ -57,7 +57,7 @@ def content(path: str | Path, limits: Limits = DEFAULT) -> Content:
         os.close(descriptor)
 
 
-def remote(url: str, limits: Limits = DEFAULT, *, keyed: bool = False) -> tuple[Skeleton, Ranged]:
+def load_remote(url: str, limits: Limits = DEFAULT, *, keyed: bool = False) -> tuple[Skeleton, Ranged]:
     """The skeleton of an object in a store, and the buffer that knows what was fetched. Files beside it are not looked at."""
     from npu_guard.file.remote import Ranged
 
@@ -66,7 +66,7 @@ def remote(url: str, limits: Limits = DEFAULT, *, keyed: bool = False) -> tuple[
     return _parsed(_stripped(data, url, limits), limits, keyed), data
 
 
-def read(data: wire.Buffer, name: str, limits: Limits = DEFAULT) -> Skeleton:
+def read_skeleton(data: wire.Buffer, name: str, limits: Limits = DEFAULT) -> Skeleton:
     """The skeleton of a model in a buffer; `name` is for messages. Raises ModelError."""
     return _parsed(_stripped(data, name, limits), limits)
 
@@ -75,7 +75,7 @@ def _stripped(data: wire.Buffer, name: str, limits: Limits) -> Content:
     if len(data) == 0:
         raise ModelError("not-onnx", f"{name}: the file is empty")
     head = data[:256]
-    if (other := formats.other(data, head)) is not None:
+    if (other := other_format(data, head)) is not None:
         raise ModelError("not-onnx", f"{name}: not an ONNX file but {other}")
     if head.lstrip()[:1] == b"<":
         if len(data) > limits.text_bytes:
@@ -103,11 +103,11 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
     opset = _check_versions(proto, name)
     if proto.functions or proto.training_info:
         from npu_guard.file import tensors  # which look at models that are loaded
-        from npu_guard.file import unreachable as aside
+        from npu_guard.file.unreachable import check_unreachable
 
-        aside.check(proto, tensors.Source(name, found.payloads, limits))
+        check_unreachable(proto, tensors.TensorSource(name, found.payloads, limits))
     if proto.functions:
-        proto = _parse(inlining.inline(proto, name, limits), name)
+        proto = _parse(inline_functions(proto, name, limits), name)
     return Skeleton(name, proto, found.payloads, opset, limits, found.key if keyed else "")
 
 

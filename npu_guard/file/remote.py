@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.text import printable
-from npu_guard.file.source import Source
+from npu_guard.file.source import ModelSource
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -41,7 +41,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     return fs, str(path)
 
 
-def listing(url: str, suffix: str) -> list[Source]:
+def listing(url: str, suffix: str) -> list[ModelSource]:
     """Objects with this suffix at, below or matching a URL, sorted. Raises ModelError where there are none."""
     fs, path = filesystem(url)
 
@@ -55,7 +55,7 @@ def listing(url: str, suffix: str) -> list[Source]:
     made = []
     for name, info in sorted(entries.items()):
         if info.get("type", "file") == "file" and name.lower().endswith(suffix):
-            made.append(Source(_url(fs, name), int(info.get("size") or 0), _mark(info)))
+            made.append(ModelSource(_url(fs, name), int(info.get("size") or 0), _mark(info)))
     if not made:
         raise ModelError("missing", f"{url}: has no {suffix} files")
     return made

@@ -31,7 +31,7 @@ Piece = bytes | tuple[Path, int, int]
 """Bytes, or an extent of a file."""
 
 
-def save(document: Document, path: Path) -> None:
+def save_document(document: Document, path: Path) -> None:
     """Write the model; external data where the source had it or where it has to be. Raises UsageError.
 
     Once it is there, the data file of an earlier model in its place goes, if it was written here and nothing else names it.

@@ -45,7 +45,7 @@ _TEXT_PROTOCOL = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version\s*:|graph\s*\{|prod
 _BOM = b"\xef\xbb\xbf"
 
 
-def other(data: Buffer, head: bytes) -> str | None:
+def other_format(data: Buffer, head: bytes) -> str | None:
     """What else a file is, None where it may be ONNX; `head` are its first bytes."""
     for magic, what in _BEGINNINGS:
         if head.startswith(magic):

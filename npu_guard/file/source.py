@@ -9,7 +9,7 @@ from msgspec import Struct
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 
 
-class Source(Struct, frozen=True):
+class ModelSource(Struct, frozen=True):
     """One model. `mark` changes when its content does, as far as can be told without reading it."""
 
     name: str

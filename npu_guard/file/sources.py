@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from npu_guard.base.errors import ModelError
-from npu_guard.file.source import Source, is_url
+from npu_guard.file.source import ModelSource, is_url
 
 SUFFIX = ".onnx"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
@@ -29,7 +29,7 @@ def names(given: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def sources(given: Iterable[str]) -> Iterator[Source]:
+def sources(given: Iterable[str]) -> Iterator[ModelSource]:
     """Models with size and mark, in a fixed order, each name once. Raises ModelError."""
     seen: set[str] = set()
     for name in given:
@@ -59,15 +59,15 @@ def _some(name: str, found: list[str]) -> list[str]:
     return found
 
 
-def _stat(name: str) -> Source:
+def _stat(name: str) -> ModelSource:
     try:
         status = Path(name).stat()
     except OSError:
-        return Source(name, 0, "")  # the check says what is wrong with it
-    return Source(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}")
+        return ModelSource(name, 0, "")  # the check says what is wrong with it
+    return ModelSource(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}")
 
 
-def _remote(url: str) -> list[Source]:
+def _remote(url: str) -> list[ModelSource]:
     from npu_guard.file import remote
 
     return remote.listing(url, SUFFIX)

@@ -48,7 +48,7 @@ _TYPES = (frozenset(_T.DataType.values()), frozenset(_T.DataType.values()) - {_T
 _DATA = (_F, _I, _L, _D, _U, "string_data")
 
 
-class Source(Struct, frozen=True):
+class TensorSource(Struct, frozen=True):
     """Where tensors come from: the model's path for messages, what was cut out of it, and what it may claim."""
 
     path: str
@@ -62,7 +62,7 @@ Where = Callable[[], str]
 """What to call a tensor in a message; asked only where one is needed."""
 
 
-def dims(source: Source, where: Where, extents: Sequence[int]) -> None:
+def dims(source: TensorSource, where: Where, extents: Sequence[int]) -> None:
     """Raise ModelError where extents are negative or ask for more than any device has."""
     if len(extents) > MAX_RANK:
         raise _rank(source, where, len(extents))
@@ -73,11 +73,11 @@ def dims(source: Source, where: Where, extents: Sequence[int]) -> None:
         raise exceeded(source.path, f"the elements of {where()} are", count, "elements", source.limits.elements)
 
 
-def _rank(source: Source, where: Where, rank: int) -> ModelError:
+def _rank(source: TensorSource, where: Where, rank: int) -> ModelError:
     return ModelError("limit", f"{source.path}: {where()} has rank {rank}; the limit is {MAX_RANK}")
 
 
-def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = False) -> None:
+def kind(source: TensorSource, where: Where, proto: onnx.TypeProto, needed: bool = False) -> None:
     """Raise ModelError where a type, or what it is a sequence, map or option of, is none that a tensor can have.
 
     With `needed` it must tell the type of elements: nothing else does for an input.
@@ -103,7 +103,7 @@ def kind(source: Source, where: Where, proto: onnx.TypeProto, needed: bool = Fal
             return
 
 
-def tensor(source: Source, where: Where, proto: onnx.TensorProto) -> None:
+def tensor(source: TensorSource, where: Where, proto: onnx.TensorProto) -> None:
     """Raise ModelError where the tensor does not hold what its dimensions and type say."""
     dims(source, where, proto.dims)
     extents = proto.dims[:]  # not before that: there may be millions
@@ -152,7 +152,7 @@ def _entries(path: str, where: Where, proto: onnx.TensorProto, want: int, bits: 
         raise ModelError("invalid", f"{path}: {where()} keeps data in {others[0]}; ONNX wants it in {field}")
 
 
-def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | None:
+def _external(source: TensorSource, where: Where, proto: onnx.TensorProto) -> int | None:
     """Bytes of the data where the file tells. Cut payloads are external to the skeleton only."""
     path = source.path
     entries = {text(e.key): text(e.value) for e in proto.external_data}
@@ -182,7 +182,7 @@ def _external(source: Source, where: Where, proto: onnx.TensorProto) -> int | No
     return length if "length" in entries else None
 
 
-def _cut(source: Source, where: Where, proto: onnx.TensorProto, payload: Payload) -> int | None:
+def _cut(source: TensorSource, where: Where, proto: onnx.TensorProto, payload: Payload) -> int | None:
     """Bytes of data that stayed in the file. Numbers of variable length are not counted, as that would be to read them."""
     kind, held = proto.data_type, _NUMBERS[payload.holds]
     if held not in ("raw_data", _FIELDS[kind]) or (held == "raw_data" and kind == _T.STRING):
@@ -200,7 +200,7 @@ def _cut(source: Source, where: Where, proto: onnx.TensorProto, payload: Payload
     return None
 
 
-def sparse(source: Source, where: Where, proto: onnx.SparseTensorProto) -> None:
+def sparse(source: TensorSource, where: Where, proto: onnx.SparseTensorProto) -> None:
     """Raise ModelError where values and indices of a sparse tensor do not go together."""
     dims(source, where, proto.dims)
     for part, name in ((proto.values, "values"), (proto.indices, "indices")):

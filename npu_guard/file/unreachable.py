@@ -16,7 +16,7 @@ from npu_guard.file import tensors
 _Nodes = tuple[str, "onnx.GraphProto | onnx.FunctionProto"]
 
 
-def check(proto: onnx.ModelProto, source: tensors.Source) -> None:
+def check_unreachable(proto: onnx.ModelProto, source: tensors.TensorSource) -> None:
     """Raise ModelError where such a tensor is not what it says, or lies where no reader may look."""
     _calls(proto, source.path)
     stack: list[_Nodes] = [(f"function {short(text(f.name))!r}", f) for f in proto.functions]

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
-from npu_guard.file.size import bound
+from npu_guard.file.parsed_size import bound
 
 KEEP_BYTES = 4096
 """Tensors with a payload up to this size stay in the skeleton: Reshape targets, axes, scales, pads."""

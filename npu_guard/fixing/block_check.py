@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from npu_guard.analysis.cost import elements, size_bytes
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short
 from npu_guard.file.document import RUNTIME_IR, Document
-from npu_guard.graph import origin as places
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.origin import source_of
 from npu_guard.results.findings import Applied, NodeCost, Verification, Work
-from npu_guard.rewriting.substitution import EXACT, Array, Builder, Site
+from npu_guard.rewriting.edit import Edit
+from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match
 from npu_guard.rewriting.weights import Budget
-from npu_guard.verification import compare as verify
 from npu_guard.verification.capture import _value_info, capture, capture_bytes
+from npu_guard.verification.compare import judge_outputs, measure_noise, not_run, run_document
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
@@ -33,11 +34,9 @@ _TOLD = 16
 """Elements of constants that count for the price of a block, such as shapes and scales."""
 MACS_PER_BYTE = 16
 """MACs that a device makes in the time that it takes to move a byte: for comparing candidates, so the order counts only."""
-Edit = tuple[Site, Builder, Mapping[Value, str]]
-"""A site, what its rewrite emitted, and the new name for each replaced value."""
 
 
-def describe(verification: Verification) -> str:
+def describe_difference(verification: Verification) -> str:
     """The worst output of a comparison, in words."""
     worst = max(verification.outputs, key=lambda o: o.max_abs / o.atol if o.atol else o.max_abs)
     return f"output {short(worst.name)!r} differs by {worst.max_abs:.3g}, the tolerance is {worst.atol:.3g}"
@@ -45,7 +44,7 @@ def describe(verification: Verification) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prover:
-    """Compares old and new nodes of each site, alone, on the activations that reach them in the real model."""
+    """Compares old and new nodes of each match, alone, on the activations that reach them in the real model."""
 
     runtime: Runtime
     document: Document
@@ -59,13 +58,13 @@ class Prover:
     """What the model gives for each of the feeds, once the first blocks have been run."""
     budget: Budget = field(default_factory=Budget)
 
-    def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
-        """A verification for each site; the model runs once for as many sites as fit into memory."""
+    def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
+        """A verification for each match; the model runs once for as many matches as fit into memory."""
         for feeds, exact in ((self.feeds, True), (self.samples, False)):
             chosen = [e for e in edits if (e[0].substitution.exactness == EXACT) is exact]
             yield from replace(self, feeds=feeds, reference=self.reference if exact else [{}])._prove(chosen)
 
-    def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Site, Verification]]:
+    def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
         most = capture_bytes(self.runtime)
         for group in self._by_memory(edits, most):
             values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))
@@ -73,7 +72,7 @@ class Prover:
             try:
                 samples = capture(self.runtime, self.document, self.feeds, list(dict.fromkeys((*values, *outputs))))
             except (CannotRun, ModelError) as error:
-                yield from ((site, verify.not_run(str(error), self.seeds)) for site, _, _ in group)
+                yield from ((match, not_run(str(error), self.seeds)) for match, _, _ in group)
                 continue
             if outputs:
                 self.reference.extend({v.name: sample[v.name] for v in outputs} for sample in samples)
@@ -81,11 +80,11 @@ class Prover:
                 yield from self._compare(several, samples)
 
     def _by_memory(self, edits: Sequence[Edit], most: int, number: int = sys.maxsize) -> Iterator[list[Edit]]:
-        """Sites in groups whose activations fit into memory together, so many sites at most."""
+        """Matches in groups whose activations fit into memory together, so many matches at most."""
         group: list[Edit] = []
         held = 0
         for entry in edits:
-            size = len(self.feeds) * sum(size_bytes(v) for v in self._watched(entry[1]))
+            size = len(self.feeds) * sum(size_bytes(v) for v in self._watched(entry.builder))
             if group and (held + size > most or len(group) == number):
                 yield group
                 group, held = [], 0
@@ -95,23 +94,23 @@ class Prover:
             yield group
 
     def _watched(self, builder: Builder) -> tuple[Value, ...]:
-        return (*boundary(self.analysis, builder), *builder.site.replaced)
+        return (*boundary(self.analysis, builder), *builder.match.replaced)
 
-    def _compare(self, edits: Sequence[Edit], samples: Sequence[Feed]) -> Iterator[tuple[Site, Verification]]:
+    def _compare(self, edits: Sequence[Edit], samples: Sequence[Feed]) -> Iterator[tuple[Match, Verification]]:
         """Blocks beside each other in one model. Where that does not run, halves tell which of them it is."""
         try:
-            after = verify.run_document(self.runtime, *self._beside(edits, samples))
+            after = run_document(self.runtime, *self._beside(edits, samples))
         except (CannotRun, ModelError) as error:
             if len(edits) == 1:
-                yield edits[0][0], verify.not_run(str(error), self.seeds)
+                yield edits[0].match, not_run(str(error), self.seeds)
                 return
             for half in (edits[: len(edits) // 2], edits[len(edits) // 2 :]):
                 yield from self._compare(half, samples)
         else:
-            yield from ((entry[0], self._judge(entry, samples, after)) for entry in edits)
+            yield from ((entry.match, self._judge(entry, samples, after)) for entry in edits)
 
     def _beside(self, edits: Sequence[Edit], samples: Sequence[Feed], *, old: bool = False) -> tuple[Document, list[Feed]]:
-        """A model of the new nodes of some sites, or of the old ones, and what was captured for it."""
+        """A model of the new nodes of some matches, or of the old ones, and what was captured for it."""
         inputs = {v: None for _, builder, _ in edits for v in boundary(self.analysis, builder)}
         # Samples of several batches: the analysis has the shapes for one of them only.
         varying = {v for v in inputs if len({sample[v.name].shape for sample in samples}) > 1}
@@ -120,24 +119,24 @@ class Prover:
 
     def _judge(self, entry: Edit, samples: Sequence[Feed], after: Sequence[Feed]) -> Verification:
         """What the new nodes gave for captured inputs, against the captured outputs of the old ones."""
-        site, builder, outputs = entry
-        names = {v.name: outputs[v] for v in site.replaced}
-        terms = sum(_terms(self.analysis, n) for n in site.nodes) + 8 * len(builder.nodes)
-        exact = site.substitution.exactness == EXACT
-        least = max(site.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
+        match, builder, outputs = entry
+        names = {v.name: outputs[v] for v in match.replaced}
+        terms = sum(_terms(self.analysis, n) for n in match.nodes) + 8 * len(builder.nodes)
+        exact = match.substitution.exactness == EXACT
+        least = max(match.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
         judge = functools.partial(
-            verify.judge, samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
+            judge_outputs, samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
         )
         result = judge()
         if exact and result.verdict == "differs" and self.budget.noises:
             # A gate on large numbers, say, moves with their last bits, and no spelling of it is better than that.
             self.budget.noises -= 1
-            result = judge(noise=verify.noise(self.runtime, *self._beside([entry], samples, old=True), samples, list(names)))
+            result = judge(noise=measure_noise(self.runtime, *self._beside([entry], samples, old=True), samples, list(names)))
         return result
 
 
-def kind(analysis: Analysis, site: Site) -> Hashable:
-    """What the price of a site depends on: equal blocks of a network, of which there may be hundreds, have one price."""
+def price_key(analysis: Analysis, match: Match) -> Hashable:
+    """What the price of a match depends on: equal blocks of a network, of which there may be hundreds, have one price."""
     numbers: dict[Value, int] = {}
 
     def told(value: Value | None) -> Hashable:
@@ -146,14 +145,14 @@ def kind(analysis: Analysis, site: Site) -> Hashable:
         constant = analysis.constants.get(value)
         known = None if constant is None or constant.size > _TOLD else constant.tobytes()
         fixed = analysis.is_constant(value)
-        return numbers.setdefault(value, len(numbers)), value.dtype, value.shape, fixed, known, value in site.replaced
+        return numbers.setdefault(value, len(numbers)), value.dtype, value.shape, fixed, known, value in match.replaced
 
     return (
-        site.substitution.name,
-        site.variant,
+        match.substitution.name,
+        match.variant,
         tuple(
             (n.op, tuple(sorted(a.SerializeToString() for a in n.proto.attribute)), *map(told, (*n.inputs, None, *n.outputs)))
-            for n in site.nodes
+            for n in match.nodes
         ),
     )
 
@@ -171,9 +170,9 @@ def _terms(analysis: Analysis, node: Node) -> int:
 
 def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
     """Activations that the old or the new nodes read from outside of the block."""
-    made = {v for n in builder.site.nodes for v in n.outputs}
+    made = {v for n in builder.match.nodes for v in n.outputs}
     found: dict[Value, None] = {}
-    for node in builder.site.nodes:
+    for node in builder.match.nodes:
         for value in node.inputs:
             if value is not None and value not in made and not analysis.is_constant(value):
                 found[value] = None
@@ -189,7 +188,7 @@ def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
 def block_model(
     document: Document, analysis: Analysis, edits: Sequence[Edit], varying: Collection[Value] = (), *, old: bool = False
 ) -> Document:
-    """A model of its own from the new nodes of some sites, or from the old ones, with all else of the model that they read.
+    """A model of its own from the new nodes of some matches, or from the old ones, with all else of the model that they read.
 
     Inputs that are `varying` are declared without a shape.
     """
@@ -200,11 +199,11 @@ def block_model(
     )
     nodes: list[onnx.NodeProto] = []
     beside: dict[Node, None] = {}
-    for site, builder, outputs in edits:
-        nodes += (n.proto for n in site.nodes) if old else builder.nodes
-        beside |= dict.fromkeys(site.nodes if old else ())
+    for match, builder, outputs in edits:
+        nodes += (n.proto for n in match.nodes) if old else builder.nodes
+        beside |= dict.fromkeys(match.nodes if old else ())
         graph.initializer.extend(() if old else builder.initializers)
-        for value in site.replaced:
+        for value in match.replaced:
             name = value.name if old else outputs[value]
             graph.output.append(onnx.helper.make_tensor_value_info(name, value.dtype, None))
     own = {o for n in nodes for o in n.output} | {t.name for t in graph.initializer} | {v.name for v in inputs}
@@ -230,17 +229,17 @@ def block_model(
     return Document(proto, document.source, document.payloads)
 
 
-def applied(made: Edit, verification: Verification, before: Analysis, analysis: Analysis, root: Path | None) -> Applied:
+def applied_entry(made: Edit, verification: Verification, before: Analysis, analysis: Analysis, root: Path | None) -> Applied:
     """The entry of the report, but for what the whole pass tells. `analysis` is that of the new model."""
-    site, builder, _ = made
+    match, builder, _ = made
     values = analysis.model.graph.values
     new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
     return Applied(
-        substitution=site.substitution.name, exactness=site.substitution.exactness, node=site.anchor.label,
-        rules=(), nodes_before=tuple(n.label for n in site.nodes),
+        substitution=match.substitution.name, exactness=match.substitution.exactness, node=match.root.label,
+        rules=(), nodes_before=tuple(n.label for n in match.nodes),
         nodes_after=tuple(n.name for n in builder.nodes), verification=verification, note=builder.note,
-        at=site.anchor.output.name, op_type=site.anchor.op, source=places.source(site.anchor, root),
-        before=_work(before, site.nodes), after=_work(analysis, [n for n in new if n is not None]),
+        at=match.root.output.name, op_type=match.root.op, source=source_of(match.root, root),
+        before=_work(before, match.nodes), after=_work(analysis, [n for n in new if n is not None]),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
-from npu_guard.rewriting.substitution import EXACT, Site, Substitution
+from npu_guard.rewriting.substitution import EXACT, Match, Substitution
 
 FREE = 0.01
 """Share of a block's cost by which it may rise for nothing but a warning."""
@@ -22,7 +22,7 @@ class Link:
 
     substitution: Substitution
     at: int
-    """Which of the nodes that are emitted is the anchor."""
+    """Which of the nodes that are emitted is the root."""
     variant: object
     chain: tuple[Link, ...] = ()
 
@@ -46,9 +46,9 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A site, what is wrong with its nodes, and what its form makes of it; None where only the real model tells."""
+    """A match, what is wrong with its nodes, and what its form makes of it; None where only the real model tells."""
 
-    site: Site
+    match: Match
     before: tuple[Finding, ...]
     outlook: Outlook | None
 
@@ -97,14 +97,14 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
     are taken first, or those that mend at the lowest price, whichever mends more in the end.
     """
     rank = {s.name: i for i, s in enumerate(order)}
-    names = {c.site.substitution.name for c in candidates if not c.site.substitution.last} | set(prefer)
-    now = [c for c in candidates if c.site.substitution.name in names] or candidates
+    names = {c.match.substitution.name for c in candidates if not c.match.substitution.last} | set(prefer)
+    now = [c for c in candidates if c.match.substitution.name in names] or candidates
 
     def first(c: Candidate) -> tuple[bool, bool]:
-        return c.site.substitution.name not in prefer, c.site.substitution.exactness != EXACT
+        return c.match.substitution.name not in prefer, c.match.substitution.exactness != EXACT
 
     def by_gain(c: Candidate) -> tuple[object, ...]:
-        return *first(c), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.site.substitution.name]
+        return *first(c), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.match.substitution.name]
 
     def by_price(c: Candidate) -> tuple[object, ...]:
         gain = c.gain.errors or c.gain.warnings
@@ -117,8 +117,8 @@ def _greedy(candidates: Sequence[Candidate], key: Callable[[Candidate], tuple[ob
     taken: set[Node] = set()
     chosen = []
     for candidate in sorted(candidates, key=key):
-        if taken.isdisjoint(candidate.site.nodes):
-            taken.update(candidate.site.nodes)
+        if taken.isdisjoint(candidate.match.nodes):
+            taken.update(candidate.match.nodes)
             chosen.append(candidate)
     return chosen
 
@@ -126,7 +126,7 @@ def _greedy(candidates: Sequence[Candidate], key: Callable[[Candidate], tuple[ob
 def _better(one: list[Candidate], other: list[Candidate]) -> list[Candidate]:
     def worth(chosen: Sequence[Candidate]) -> tuple[float, ...]:
         # As with the keys: what is preferred or exact counts first.
-        lossy = sum(c.site.substitution.exactness != EXACT for c in chosen)
+        lossy = sum(c.match.substitution.exactness != EXACT for c in chosen)
         return (
             sum(c.gain.errors for c in chosen),
             sum(c.gain.warnings for c in chosen),
@@ -134,7 +134,7 @@ def _better(one: list[Candidate], other: list[Candidate]) -> list[Candidate]:
             -math.fsum(c.price for c in chosen),
         )
 
-    return other if one[0].site is not other[0].site and worth(other) > worth(one) else one
+    return other if one[0].match is not other[0].match and worth(other) > worth(one) else one
 
 
 def _overlapping(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -148,7 +148,7 @@ def _overlapping(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
     owner: dict[Node, int] = {}
     for i, candidate in enumerate(candidates):
-        for node in candidate.site.nodes:
+        for node in candidate.match.nodes:
             one, other = sorted((lead(i), lead(owner.setdefault(node, i))))
             leads[other] = one
     groups: dict[int, list[Candidate]] = {}
@@ -157,10 +157,10 @@ def _overlapping(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def others(found: Sequence[Site]) -> Callable[[Site], tuple[str, ...]]:
-    """Names of the substitutions that were found at nodes of a site as well."""
+def others(found: Sequence[Match]) -> Callable[[Match], tuple[str, ...]]:
+    """Names of the substitutions that were found at nodes of a match as well."""
     claims: dict[Node, set[str]] = {}
-    for site in found:
-        for node in site.nodes:
-            claims.setdefault(node, set()).add(site.substitution.name)
-    return lambda site: tuple(sorted(set().union(*(claims.get(n, ()) for n in site.nodes)) - {site.substitution.name}))
+    for match in found:
+        for node in match.nodes:
+            claims.setdefault(node, set()).add(match.substitution.name)
+    return lambda match: tuple(sorted(set().union(*(claims.get(n, ()) for n in match.nodes)) - {match.substitution.name}))

@@ -17,21 +17,21 @@ from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing import block_check as blocks
 from npu_guard.fixing import emission
+from npu_guard.fixing.block_check import Prover, applied_entry, describe_difference
 from npu_guard.fixing.choice import Candidate, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
-from npu_guard.fixing.search import Search, crash
-from npu_guard.results.findings import Applied, ModelReport, RefusedSite, RuleCrash, Verification
-from npu_guard.rewriting import edit
-from npu_guard.rewriting.substitution import EXACT, Array, Builder, Refused, Site, Substitution
-from npu_guard.rewriting.weights import SITES, Budget, Weights
+from npu_guard.fixing.search import Search, crash_at
+from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash, Verification
+from npu_guard.rewriting.edit import Edit, names_in
+from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match, Refused, Substitution
+from npu_guard.rewriting.weights import MATCHES, Budget, Weights
 from npu_guard.verification import capture
-from npu_guard.verification import compare as verify
-from npu_guard.verification.budget import MEMORY
+from npu_guard.verification.compare import not_run
 from npu_guard.verification.feeds import Feed
+from npu_guard.verification.run_limits import MEMORY
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 SPARE = 32 << 20
@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much; called again and again."""
 
 
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -54,7 +54,7 @@ class Fixed:
     analysis: Analysis
     checked: Checked
     applied: list[Applied] = field(default_factory=list)
-    refused: list[RefusedSite] = field(default_factory=list)
+    refused: list[RefusedMatch] = field(default_factory=list)
     crashes: list[RuleCrash] = field(default_factory=list)
     """Substitutions that raised: bugs of ours."""
     reference: list[dict[str, Array]] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Settings:
     verify: bool = True
     warnings: bool = False
     """Whether blocks with warnings alone are replaced whatever that costs; those with errors always are."""
-    progress: Progress = silent
+    progress: Progress = no_progress
     prefer: Collection[str] = ()
     """Names of substitutions that come before others, whatever they cost."""
     root: Path | None = None
@@ -94,7 +94,7 @@ class FixReport:
     before: ModelReport
     after: ModelReport
     applied: tuple[Applied, ...]
-    refused: tuple[RefusedSite, ...]
+    refused: tuple[RefusedMatch, ...]
     verification: Verification
     document: Document
     """The new model, to be saved."""
@@ -105,7 +105,7 @@ def held_out(samples: Sequence[Feed]) -> Sequence[Feed]:
     return samples[-max(1, len(samples) // 3) :]
 
 
-def fix(
+def fix_document(
     document: Document, analysis: Analysis, check: CheckModel, profile: Profile, settings: Settings, runtime: Runtime,
     picker: Picker | None = None, checked: Checked | None = None, search: Search | None = None,
 ) -> Fixed:  # fmt: skip
@@ -138,8 +138,8 @@ class _Driver:
         self._profile = profile
         self._most = 0
         self._search = search
-        self.refused: list[RefusedSite] = []
-        self.beyond: list[RefusedSite] = []
+        self.refused: list[RefusedMatch] = []
+        self.beyond: list[RefusedMatch] = []
         self.crashes: dict[tuple[str, str], RuleCrash] = {}
         self._check = check
         self._settings = settings
@@ -147,9 +147,9 @@ class _Driver:
         self._banned: set[Key] = set()
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
-        self._sites = SITES
+        self._matches = MATCHES
         self._weights = Weights(state.document, settings.budget)
-        self._room = runtime.allowance.memory // 4
+        self._room = runtime.limits.memory // 4
         self._made = 0  # bytes of new weights in the model
         self._memory = 0
 
@@ -158,7 +158,7 @@ class _Driver:
         state, settings = self.state, self._settings
         search, self._search = self._search or Search(state.analysis, state.checked.findings, self._profile), None
         judge = Judge(state.document, search, self._check, settings.substitutions, settings.known)
-        self._taken, self._numbers = edit.names_in(state.document.proto.graph), {}
+        self._taken, self._numbers = names_in(state.document.proto.graph), {}
         self._weights = Weights(state.document, settings.budget)
         self._memory = sandbox.used_memory()  # anew: a pass before may have left it with the process, if not in use
         number = state.applied[-1].number + 1 if state.applied else 1
@@ -170,19 +170,19 @@ class _Driver:
             settings.progress("Rewriting blocks", i, len(chosen))
             if (made := self._emit(candidate)) is not None:
                 edits.append(made)
-                wanted[made[0]] = candidate
-        verified = self._prove(edits) if settings.verify else {e[0]: verify.not_run("not asked for") for e in edits}
-        merged = merge(state.document, state.analysis, state.checked, [e for e in edits if e[0] in verified], self._looked_at)
-        for site, why in merged.refused:
-            self._refuse(site, why)
+                wanted[made.match] = candidate
+        verified = self._prove(edits) if settings.verify else {e.match: not_run("not asked for") for e in edits}
+        merged = merge(state.document, state.analysis, state.checked, [e for e in edits if e.match in verified], self._looked_at)
+        for match, why in merged.refused:
+            self._refuse(match, why)
         if merged.kept:
-            self._made += sum(t.ByteSize() for _, builder, _ in merged.kept for t in builder.initializers)
+            self._made += sum(t.ByteSize() for e in merged.kept for t in e.builder.initializers)
             told = others(search.found)
             for entry in merged.kept:
-                site, chain = entry[0], wanted[entry[0]].chain
-                rules = fewer(wanted[site].before, merged.left[site])
-                step = blocks.applied(entry, verified[site], state.analysis, merged.analysis, settings.root)
-                state.applied.append(replace(step, number=number, rules=rules, chain=chain, others=told(site)))
+                match, chain = entry.match, wanted[entry.match].chain
+                rules = fewer(wanted[match].before, merged.left[match])
+                step = applied_entry(entry, verified[match], state.analysis, merged.analysis, settings.root)
+                state.applied.append(replace(step, number=number, rules=rules, chain=chain, others=told(match)))
             state.document, state.analysis, state.checked = merged.document, merged.analysis, merged.checked
         return bool(chosen) or len(self._banned) > failed
 
@@ -191,60 +191,60 @@ class _Driver:
         return analysis, self._check(analysis)
 
     def _afford(self, chosen: Sequence[Candidate]) -> Sequence[Candidate]:
-        """As many sites as are left to this run; one sentence tells of the others."""
+        """As many matches as are left to this run; one sentence tells of the others."""
         budget = self._settings.budget
-        left = min(budget.sites, self._sites)
+        left = min(budget.matches, self._matches)
         kept, rest = chosen[:left], chosen[left:]
-        budget.sites -= len(kept)
-        self._sites -= len(kept)
+        budget.matches -= len(kept)
+        self._matches -= len(kept)
         if rest:
-            reason = f"one run replaces {SITES:,} blocks at most, so {len(rest):,} from here on are left; fix the result again"
-            first = rest[0].site
-            self.beyond = [RefusedSite(first.substitution.name, first.anchor.label, reason)]
+            reason = f"one run replaces {MATCHES:,} blocks at most, so {len(rest):,} from here on are left; fix the result again"
+            first = rest[0].match
+            self.beyond = [RefusedMatch(first.substitution.name, first.root.label, reason)]
         return kept
 
-    def _refuse(self, site: Site, reason: str) -> None:
-        self._banned.add(key(site))
-        self.refused.append(RefusedSite(site.substitution.name, site.anchor.label, reason))
+    def _refuse(self, match: Match, reason: str) -> None:
+        self._banned.add(key(match))
+        self.refused.append(RefusedMatch(match.substitution.name, match.root.label, reason))
 
-    def _emit(self, candidate: Candidate) -> blocks.Edit | None:
-        """The new nodes of a site. Where its rewrite refuses or raises, the site is out."""
-        site = candidate.site
+    def _emit(self, candidate: Candidate) -> Edit | None:
+        """The new nodes of a match. Where its rewrite refuses or raises, the match is out."""
+        match = candidate.match
         chain = candidate.outlook.chain if candidate.outlook is not None else ()
         state = self.state.document, self.state.analysis
         try:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
-            samples = 0 if site.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
+            samples = 0 if match.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
             self._most = self._memory + self._room - self._made + samples
             with sandbox.bounded(self._most + SPARE):
-                return emission.emitted(site, chain, *state, self._profile, self._builder)
+                return emission.emitted(match, chain, *state, self._profile, self._builder)
         except (Refused, CannotRun) as refusal:
-            self._refuse(site, str(refusal))
+            self._refuse(match, str(refusal))
         except MemoryError:
-            self._refuse(site, f"all new weights together need more than {self._room >> 20} MiB; {MEMORY}")
+            self._refuse(match, f"all new weights together need more than {self._room >> 20} MiB; {MEMORY}")
         except NpuGuardError:
             raise
         except Exception as error:  # a bug in one substitution must not take the others along
-            self._banned.add(key(site))
-            self.crashes[key(site)] = crash(site.substitution, site.anchor, error)
+            self._banned.add(key(match))
+            self.crashes[key(match)] = crash_at(match.substitution, match.root, error)
         return None
 
-    def _builder(self, site: Site, document: Document) -> Builder:
+    def _builder(self, match: Match, document: Document) -> Builder:
         """For new nodes in the document, which is the model or a block of it."""
         samples = self._settings.samples
         weights = self._weights if document is self.state.document else Weights(document, self._settings.budget)
         builder = Builder(
-            site, document, self._taken, lambda values: capture.capture(self._runtime, document, samples, values), weights,
+            match, document, self._taken, lambda values: capture.capture(self._runtime, document, samples, values), weights,
             self._numbers,
         )  # fmt: skip
         builder.most = self._most
         return builder
 
-    def _prove(self, edits: Sequence[blocks.Edit]) -> dict[Site, Verification]:
-        """Verifications of the sites that hold."""
+    def _prove(self, edits: Sequence[Edit]) -> dict[Match, Verification]:
+        """Verifications of the matches that hold."""
         settings, state = self._settings, self.state
         samples = held_out(settings.samples)[-BLOCK_FEEDS:]
-        prover = blocks.Prover(
+        prover = Prover(
             self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds,
             budget=settings.budget,
         )  # fmt: skip
@@ -253,10 +253,10 @@ class _Driver:
             state.reference = prover.reference
         if edits:
             settings.progress("Verifying blocks", 0, len(edits))
-        for done, (site, verification) in enumerate(prover.prove(edits), 1):
+        for done, (match, verification) in enumerate(prover.prove(edits), 1):
             settings.progress("Verifying blocks", done, len(edits))
             if verification.verdict in ("equal", "close"):
-                verified[site] = verification
+                verified[match] = verification
             else:
-                self._refuse(site, f"rolled back: {verification.reason or blocks.describe(verification)}")
+                self._refuse(match, f"rolled back: {verification.reason or describe_difference(verification)}")
         return verified

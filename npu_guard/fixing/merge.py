@@ -9,12 +9,11 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import ModelError
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
-from npu_guard.fixing.block_check import Edit
 from npu_guard.fixing.tally import counts, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
-from npu_guard.rewriting import edit
-from npu_guard.rewriting.substitution import Site
+from npu_guard.rewriting.edit import Edit, replace_matches
+from npu_guard.rewriting.substitution import Match
 
 MAX_TRIED = 64
 """Times that some of the edits are tried together without those that do harm."""
@@ -23,15 +22,15 @@ Look = Callable[[Document], tuple[Analysis, Checked]]
 
 @dataclass(slots=True)
 class Merged:
-    """A model with edits, and the sites that are not in it."""
+    """A model with edits, and the matches that are not in it."""
 
     document: Document
     analysis: Analysis
     checked: Checked
     kept: list[Edit] = field(default_factory=list)
-    refused: list[tuple[Site, str]] = field(default_factory=list)
-    left: dict[Site, list[Finding]] = field(default_factory=dict)
-    """What is wrong with the new nodes of each site that is kept."""
+    refused: list[tuple[Match, str]] = field(default_factory=list)
+    left: dict[Match, list[Finding]] = field(default_factory=dict)
+    """What is wrong with the new nodes of each match that is kept."""
 
 
 def merge(document: Document, analysis: Analysis, checked: Checked, edits: Sequence[Edit], look: Look) -> Merged:
@@ -47,27 +46,27 @@ def merge(document: Document, analysis: Analysis, checked: Checked, edits: Seque
     while groups:
         group = groups.pop()
         try:
-            edited = edit.replace(document, nodes, [*result.kept, *group])
+            edited = replace_matches(document, nodes, [*result.kept, *group])
             now = Wrong(*look(edited))
         except ModelError as error:
             tried += 1
             if len(group) == 1 or tried > MAX_TRIED:
-                result.refused += ((site, f"rolled back: the result is not valid ({error})") for site, *_ in group)
+                result.refused += ((e.match, f"rolled back: the result is not valid ({error})") for e in group)
             else:  # halves find the culprit without taking its neighbours along
                 groups += [group[len(group) // 2 :], group[: len(group) // 2]]
             continue
-        left = {e[0]: now.after(e, before) for e in (*result.kept, *group)}
-        bad = [e for e in group if tally(left[e[0]]) >= tally(before.at(e[0].nodes))]
+        left = {e.match: now.after(e, before) for e in (*result.kept, *group)}
+        bad = [e for e in group if tally(left[e.match]) >= tally(before.at(e.match.nodes))]
         if bad:
             tried += 1
-            result.refused += ((site, f"rolled back: in the model, {_worst(left[site])}") for site, *_ in bad)
+            result.refused += ((e.match, f"rolled back: in the model, {_worst(left[e.match])}") for e in bad)
             if rest := [e for e in group if e not in bad]:
                 groups.append(rest)
         elif now.tally >= tally(result.checked.findings):
             tried += 1
             if len(group) == 1 or tried > MAX_TRIED:
                 why = "rolled back: with it, the model has as many findings as without"
-                result.refused += ((site, why) for site, *_ in group)
+                result.refused += ((e.match, why) for e in group)
             else:
                 groups += [group[len(group) // 2 :], group[: len(group) // 2]]
         else:
@@ -78,7 +77,7 @@ def merge(document: Document, analysis: Analysis, checked: Checked, edits: Seque
 
 def _worst(findings: Sequence[Finding]) -> str:
     worst = max(findings, key=lambda f: f.severity.rank)
-    return f"{worst.rule} is at {worst.place.op_type} then ({worst.message})"
+    return f"{worst.rule} is at {worst.location.op_type} then ({worst.message})"
 
 
 class Wrong:
@@ -89,7 +88,7 @@ class Wrong:
         self.tally = tally(checked.findings)
         self._at: dict[str, list[Finding]] = {}
         for finding in filter(counts, checked.findings):
-            self._at.setdefault(finding.place.output, []).append(finding)
+            self._at.setdefault(finding.location.output, []).append(finding)
 
     def at(self, nodes: Iterable[Node]) -> list[Finding]:
         """What is wrong with the nodes."""
@@ -97,9 +96,8 @@ class Wrong:
 
     def after(self, made: Edit, before: Wrong) -> list[Finding]:
         """What is wrong with the new nodes of an edit, and with their neighbours where it was not wrong before."""
-        _, builder, _ = made
         values = self.analysis.model.graph.values
-        new = {v.producer: None for n in builder.nodes for o in n.output if (v := values.get(o)) is not None}
+        new = {v.producer: None for n in made.builder.nodes for o in n.output if (v := values.get(o)) is not None}
         own = {n: None for n in new if n is not None}
         near = {n: None for node in own for v in node.outputs if v is not None for n in v.consumers}
         near |= {v.producer: None for node in own for v in node.inputs if v is not None and v.producer is not None}

@@ -7,23 +7,23 @@ from typing import Protocol
 
 from npu_guard.fixing.choice import Candidate, choose
 from npu_guard.fixing.judge import Judge, reason
-from npu_guard.results.findings import RefusedSite
-from npu_guard.rewriting.substitution import Site, Substitution
+from npu_guard.results.findings import RefusedMatch
+from npu_guard.rewriting.substitution import Match, Substitution
 
 MAX_PASSES = 20
 Key = tuple[str, str]
-"""A substitution and the first output of its anchor."""
+"""A substitution and the first output of its root."""
 
 
-def key(site: Site) -> Key:
-    """What tells a site from others: its substitution, and where it is."""
-    return site.substitution.name, site.anchor.output.name
+def key(match: Match) -> Key:
+    """What tells a match from others: its substitution, and where it is."""
+    return match.substitution.name, match.root.output.name
 
 
 class Picker(Protocol):
     """Says what to replace next."""
 
-    refused: list[RefusedSite]
+    refused: list[RefusedMatch]
     """What almost was to be replaced, the latest reason last."""
 
     def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
@@ -35,26 +35,26 @@ class Automatic:
 
     def __init__(
         self, substitutions: Sequence[Substitution], prefer: Collection[str] = (),
-        guilty: Mapping[Key, RefusedSite] | None = None, *, warnings: bool = False,
+        guilty: Mapping[Key, RefusedMatch] | None = None, *, warnings: bool = False,
     ) -> None:  # fmt: skip
         """`warnings`: whether those alone are mended, whatever that costs."""
         self._guilty = guilty or {}
         self._warnings = warnings
-        self.refused: list[RefusedSite] = []
+        self.refused: list[RefusedMatch] = []
         self._substitutions = substitutions
         self._prefer = prefer
 
     def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
         """The best that do not overlap."""
-        sites = [s for s in judge.search.all(self._substitutions) if key(s) not in banned and key(s) not in self._guilty]
-        candidates = judge.candidates(sites)
-        mending = [c for c in candidates if c.mends(warnings=self._warnings or c.site.substitution.name in self._prefer)]
+        matches = [s for s in judge.search.all(self._substitutions) if key(s) not in banned and key(s) not in self._guilty]
+        candidates = judge.candidates(matches)
+        mending = [c for c in candidates if c.mends(warnings=self._warnings or c.match.substitution.name in self._prefer)]
         self.refused += (*judge.search.almost, *judge.refused, *map(not_worth_it, set(candidates) - set(mending)))
         self.refused += self._guilty.values()
         return choose(mending, self._substitutions, self._prefer) if number <= MAX_PASSES else []
 
 
-def not_worth_it(candidate: Candidate) -> RefusedSite:
+def not_worth_it(candidate: Candidate) -> RefusedMatch:
     """Why a form that fits is not taken."""
-    site = candidate.site
-    return RefusedSite(site.substitution.name, site.anchor.label, reason(candidate))
+    match = candidate.match
+    return RefusedMatch(match.substitution.name, match.root.label, reason(candidate))

@@ -21,8 +21,8 @@ from npu_guard.fixing.choice import Candidate
 from npu_guard.fixing.judge import Judge, reason
 from npu_guard.fixing.picker import Key
 from npu_guard.graph.graph import Node
-from npu_guard.results.findings import Applied, RefusedSite, Work
-from npu_guard.rewriting.substitution import EXACT, Refused, Site, Substitution
+from npu_guard.results.findings import Applied, RefusedMatch, Work
+from npu_guard.rewriting.substitution import EXACT, Match, Refused, Substitution
 
 _HEAD = """\
 # What `npu-guard fix` replaces in this model, in this order. To carry it out:
@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: tuple[Step, ...] = ()
 
 
-def read(path: Path, known: Collection[str]) -> Plan:
+def read_plan(path: Path, known: Collection[str]) -> Plan:
     """A plan; `known` are the names of the substitutions. Raises UsageError."""
     try:
         data = toml(read_small(path, MOST_SETTINGS).decode("utf-8"))
@@ -75,7 +75,7 @@ def read(path: Path, known: Collection[str]) -> Plan:
     return msgspec.structs.replace(plan, step=tuple(steps))
 
 
-def expect(plan: Plan, model: str, digest: str, profile: str) -> None:
+def expect_plan_for(plan: Plan, model: str, digest: str, profile: str) -> None:
     """Refuse a plan that was made for something else. Raises UsageError."""
     if plan.sha256 != digest:
         raise UsageError(
@@ -88,13 +88,13 @@ def expect(plan: Plan, model: str, digest: str, profile: str) -> None:
         )
 
 
-def text(model: str, digest: str, profile: str, applied: Sequence[Applied], refused: Sequence[RefusedSite]) -> str:
+def plan_text(model: str, digest: str, profile: str, applied: Sequence[Applied], refused: Sequence[RefusedMatch]) -> str:
     """The plan as TOML."""
     lines = [_HEAD, "version = 1", f"model = {_string(model)}", f"sha256 = {_string(digest)}", f"profile = {_string(profile)}"]
     for number, steps in groupby(applied, key=lambda a: a.number):
         lines += ["", f"# ---- pass {number}"]
         for a in steps:
-            lines += ["", "[[step]]", *(f"# {printable(line, 600)}" for line in describe(a)), "apply = true"]
+            lines += ["", "[[step]]", *(f"# {printable(line, 600)}" for line in describe_step(a)), "apply = true"]
             lines += [f"substitution = {_string(a.substitution)}", f"at = {_string(a.at)}", f"pass = {a.number}"]
     if refused:
         lines += ["", "# ---- almost matched", "#"]
@@ -102,19 +102,19 @@ def text(model: str, digest: str, profile: str, applied: Sequence[Applied], refu
     return "\n".join(lines) + "\n"
 
 
-def describe(a: Applied) -> Iterator[str]:
+def describe_step(a: Applied) -> Iterator[str]:
     """A step in words: what it is, where, and what it changes."""
     needs = "" if a.exactness == EXACT else ", needs --allow approximate, and fine-tuning of the model"
     yield f"{a.exactness}{needs}; silences {', '.join(a.rules)}"
     where = "" if a.source is None else f", {a.source.file}:{a.source.line} in {a.source.function}"
     yield f"at {a.op_type} {short(a.node)!r}{where}{f' ({a.source.module})' if a.source is not None and a.source.module else ''}"
-    yield change(a.before, a.after)
+    yield describe_change(a.before, a.after)
     yield f"replaces {', '.join(short(n) for n in a.nodes_before)}"
     if a.others:
         yield f"fits here or at a part of it as well: {', '.join(a.others)}"
 
 
-def change(before: Work, after: Work) -> str:
+def describe_change(before: Work, after: Work) -> str:
     """Nodes, MACs and bytes of a block, before and after."""
     parts = ((before.nodes, after.nodes, "nodes"), (before.macs, after.macs, "MACs"))
     counts = ", ".join(f"{a:,} -> {b:,} {what}" for a, b, what in parts)
@@ -141,7 +141,7 @@ class Planned:
 
     def __init__(self, steps: Sequence[Step], allowed: Mapping[str, Substitution]) -> None:
         """`allowed` are the substitutions that this run may use, by name."""
-        self.refused: list[RefusedSite] = []
+        self.refused: list[RefusedMatch] = []
         self._left = [s for s in steps if s.apply][::-1]
         self._allowed = allowed
 
@@ -159,13 +159,13 @@ class Planned:
             except Refused as refusal:
                 if picked:
                     break  # it may match once these are done
-                self.refused.append(RefusedSite(step.substitution, short(step.at), refusal.reason))
+                self.refused.append(RefusedMatch(step.substitution, short(step.at), refusal.reason))
                 self._left.pop()
                 continue
-            if not taken.isdisjoint(candidate.site.nodes):
+            if not taken.isdisjoint(candidate.match.nodes):
                 break
             picked.append(candidate)
-            taken.update(candidate.site.nodes)
+            taken.update(candidate.match.nodes)
             current = step.number
             self._left.pop()
         return picked
@@ -179,14 +179,14 @@ class Planned:
         if value is None or value.producer is None:
             raise Refused(f"no operator makes {short(step.at)!r} any more")
         node = value.producer
-        sites: Sequence[Site] = ()
-        if node.op_type in substitution.anchors and not node.domain:
-            sites = search.ask(substitution, node)
-        if not sites:  # another substitution names the same block after another of its operators
-            sites = [s for s in search.each([substitution]) if not isinstance(s, RefusedSite) and node in s.nodes]
-        if not sites:
+        matches: Sequence[Match] = ()
+        if node.op_type in substitution.roots and not node.domain:
+            matches = search.ask(substitution, node)
+        if not matches:  # another substitution names the same block after another of its operators
+            matches = [s for s in search.each([substitution]) if not isinstance(s, RefusedMatch) and node in s.nodes]
+        if not matches:
             raise Refused(f"it does not match at {node.op} {short(node.label)!r}, or there is nothing left to mend")
-        best = max(map(judge.candidate, sites), key=lambda c: (c.gain, -c.price))
+        best = max(map(judge.candidate, matches), key=lambda c: (c.gain, -c.price))
         if best.gain <= (0, 0):
             raise Refused(reason(best))
         return best

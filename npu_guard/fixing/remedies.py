@@ -33,19 +33,19 @@ def with_remedies(
     best: dict[tuple[str, str], Candidate] = {}
 
     def first(c: Candidate) -> tuple[bool, float, int]:
-        return c.site.substitution.exactness != EXACT, c.price, rank[c.site.substitution.name]
+        return c.match.substitution.exactness != EXACT, c.price, rank[c.match.substitution.name]
 
     for candidate in sorted(candidates, key=first):
         gone = set(fewer(candidate.before, candidate.left))
         for finding in candidate.before:
             if finding.rule in gone:
-                best.setdefault((finding.rule, finding.place.output), candidate)
+                best.setdefault((finding.rule, finding.location.output), candidate)
 
     def told(finding: Finding) -> Finding:
-        by = best.get((finding.rule, finding.place.output))
+        by = best.get((finding.rule, finding.location.output))
         if by is None or not fails(finding):
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
-        return replace(finding, remedy=Remedy(by.site.substitution.name, by.site.substitution.exactness, advice, by.chain))
+        return replace(finding, remedy=Remedy(by.match.substitution.name, by.match.substitution.exactness, advice, by.chain))
 
     return tuple(map(told, findings))

@@ -11,16 +11,16 @@ from msgspec.structs import asdict
 
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.fixing import plan
 from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.plan import describe_step
 from npu_guard.results import summary
 from npu_guard.results.findings import Applied, ModelReport, Outcome, Report, Severity, Verification
-from npu_guard.verification import int8 as quantize
 from npu_guard.verification.bisect import Bisection
+from npu_guard.verification.int8 import Int8, int8_json
 from npu_guard.verification.report import verification_json
 
 
-def as_json(report: FixReport, integers: quantize.Int8 | None = None) -> str:
+def fix_json(report: FixReport, integers: Int8 | None = None) -> str:
     """The document of `check` for the fixed model, with what was done to it."""
     render = registry.renderer("json")
     document = json.loads(render(Report(_version(), (report.after,)), color=False))
@@ -31,8 +31,7 @@ def as_json(report: FixReport, integers: quantize.Int8 | None = None) -> str:
         "applied": [_applied(a) for a in report.applied],
         "refused": [{"substitution": r.substitution, "node": r.node, "reason": r.reason} for r in report.refused],
         "crashes": [{"rule": c.rule, "node": c.node, "error": c.error} for c in report.after.crashes],
-        "verification": verification_json(report.verification)
-        | ({} if integers is None else {"int8": quantize.as_json(integers)}),
+        "verification": verification_json(report.verification) | ({} if integers is None else {"int8": int8_json(integers)}),
     }
     return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
 
@@ -53,7 +52,7 @@ def _applied(a: Applied) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_text(report: FixReport, written: Path | None, *, dry: bool = False) -> str:
+def fix_text(report: FixReport, written: Path | None, *, dry: bool = False) -> str:
     """Before and after, what was replaced, what was not and why, and how far the results are apart.
 
     A dry run tells of each block what a plan has.
@@ -98,7 +97,7 @@ def _planned(report: FixReport) -> list[str]:
         lines.append(f"  pass {number}")
         for a in steps:
             lines.append(f"    {a.substitution}: {_error(a.verification)}")
-            lines += [f"      {printable(line, 600)}" for line in plan.describe(a)]
+            lines += [f"      {printable(line, 600)}" for line in describe_step(a)]
     return lines
 
 

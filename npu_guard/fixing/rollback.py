@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npu_guard.fixing import block_check as blocks
-from npu_guard.results.findings import Applied, RefusedSite, Verification
+from npu_guard.fixing.block_check import describe_difference
+from npu_guard.results.findings import Applied, RefusedMatch, Verification
 from npu_guard.verification.bisect import Side, first_divergence
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import Runtime
@@ -22,7 +22,7 @@ Key = tuple[str, str]
 
 def culprits(
     runtime: Runtime, before: Side, after: Side, applied: Sequence[Applied], feeds: Sequence[Feed], whole: Verification
-) -> dict[Key, RefusedSite]:
+) -> dict[Key, RefusedMatch]:
     """Blocks that make the first tensor that differs, to be left as they were; none where that cannot be told."""
     first = first_divergence(runtime, before, after, feeds).name
     value = None if first is None else after.analysis.model.graph.values.get(first)
@@ -30,15 +30,15 @@ def culprits(
         return {}
     makers = {name: step for step in applied for name in step.nodes_after if name}
     common = before.analysis.model.graph.values
-    found: dict[Key, RefusedSite] = {}
+    found: dict[Key, RefusedMatch] = {}
     stack, seen = [value], {value}
     while stack:
         node = stack.pop().producer
         if node is None:
             continue
         if (step := makers.get(node.name)) is not None:
-            reason = f"rolled back: with it, the whole model differs from {first!r} on ({blocks.describe(whole)})"
-            found[step.substitution, step.at] = RefusedSite(step.substitution, step.node, reason)
+            reason = f"rolled back: with it, the whole model differs from {first!r} on ({describe_difference(whole)})"
+            found[step.substitution, step.at] = RefusedMatch(step.substitution, step.node, reason)
         for given in node.inputs:
             if given is not None and given not in seen and given.name not in common:
                 seen.add(given)

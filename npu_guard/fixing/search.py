@@ -11,11 +11,11 @@ from npu_guard.checking.context import Context
 from npu_guard.device import Profile
 from npu_guard.fixing.tally import counts, fails
 from npu_guard.graph.graph import Node
-from npu_guard.results.findings import Finding, RefusedSite, RuleCrash
-from npu_guard.rewriting.substitution import Refused, Site, Substitution, closed
+from npu_guard.results.findings import Finding, RefusedMatch, RuleCrash
+from npu_guard.rewriting.substitution import Match, Refused, Substitution, closed
 
 
-def crash(substitution: Substitution, node: Node, error: Exception) -> RuleCrash:
+def crash_at(substitution: Substitution, node: Node, error: Exception) -> RuleCrash:
     """An author's bug, told like one in a rule: the others still run."""
     return RuleCrash(substitution.name, short(node.label), f"{type(error).__name__}: {error}")
 
@@ -27,13 +27,13 @@ class Search:
         self.analysis = analysis
         self.context = Context(analysis, profile)
         self.profile = profile
-        self.found: list[Site] = []
-        self.almost: list[RefusedSite] = []
+        self.found: list[Match] = []
+        self.almost: list[RefusedMatch] = []
         self.crashes: list[RuleCrash] = []
         self._done = False
         self._at: dict[str, list[Finding]] = {}
         for finding in filter(counts, findings):
-            self._at.setdefault(finding.place.output, []).append(finding)
+            self._at.setdefault(finding.location.output, []).append(finding)
         self._failing = {output for output, all_of_it in self._at.items() if any(map(fails, all_of_it))}
 
     def findings(self, nodes: Iterable[Node]) -> list[Finding]:
@@ -44,8 +44,8 @@ class Search:
         """Whether something is wrong with the node."""
         return bool(node.outputs) and node.output.name in self._failing
 
-    def ask(self, substitution: Substitution, node: Node) -> list[Site]:
-        """The sites at an anchor, none where there is nothing to mend. Raises Refused where there almost is one."""
+    def ask(self, substitution: Substitution, node: Node) -> list[Match]:
+        """The matches at a root, none where there is nothing to mend. Raises Refused where there almost is one."""
         try:
             matched = substitution.match(node, self.context)
         except (Refused, Undecidable) as refusal:
@@ -53,19 +53,19 @@ class Search:
         except NpuGuardError:
             raise
         except Exception as error:  # a bug in one substitution must not take the others along
-            self.crashes.append(crash(substitution, node, error))
+            self.crashes.append(crash_at(substitution, node, error))
             return []
-        sites = [matched] if isinstance(matched, Site) else list(matched or ())
-        sites = [s for s in sites if any(map(self.failing, s.nodes))]
-        for site in sites:
-            closed(site.nodes, site.replaced, self.context)
-        return sites
+        matches = [matched] if isinstance(matched, Match) else list(matched or ())
+        matches = [s for s in matches if any(map(self.failing, s.nodes))]
+        for match in matches:
+            closed(match.nodes, match.replaced, self.context)
+        return matches
 
-    def each(self, substitutions: Sequence[Substitution]) -> Iterator[Site | RefusedSite]:
-        """Every site, and what almost is one where something is wrong, in the order of the graph."""
+    def each(self, substitutions: Sequence[Substitution]) -> Iterator[Match | RefusedMatch]:
+        """Every match, and what almost is one where something is wrong, in the order of the graph."""
         by_op: dict[str, list[Substitution]] = {}
         for substitution in substitutions if self._failing else ():
-            for op in substitution.anchors:
+            for op in substitution.roots:
                 by_op.setdefault(op, []).append(substitution)
         for node in self.analysis.nodes() if by_op else ():
             for substitution in by_op.get(node.op_type, ()) if not node.domain else ():
@@ -73,12 +73,12 @@ class Search:
                     yield from self.ask(substitution, node)
                 except Refused as refusal:
                     if self.failing(node):
-                        yield RefusedSite(substitution.name, node.label, refusal.reason)
+                        yield RefusedMatch(substitution.name, node.label, refusal.reason)
 
-    def all(self, substitutions: Sequence[Substitution]) -> list[Site]:
-        """Every site; what almost is one is noted. Whoever asks again is not searched for again."""
+    def all(self, substitutions: Sequence[Substitution]) -> list[Match]:
+        """Every match; what almost is one is noted. Whoever asks again is not searched for again."""
         for found in self.each(substitutions) if not self._done else ():
-            if isinstance(found, RefusedSite):
+            if isinstance(found, RefusedMatch):
                 self.almost.append(found)
             else:
                 self.found.append(found)

@@ -14,7 +14,9 @@ ATTEMPTS = 3
 AHEAD = 4
 
 
-def each(work: Callable[[Task], Result], tasks: Iterable[Task], address: str, lost: Callable[[Task], Result]) -> Iterator[Result]:
+def run_on_cluster(
+    work: Callable[[Task], Result], tasks: Iterable[Task], address: str, lost: Callable[[Task], Result]
+) -> Iterator[Result]:
     """Results in the order in which they come, from the cluster at `address` (`auto`, or `ray://host:10001`).
 
     Raises UsageError where Ray is missing or no cluster answers. A task whose worker is lost each time ends as `lost(task)`.

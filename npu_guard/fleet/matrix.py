@@ -13,9 +13,8 @@ from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.text import json_ascii, printable
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
-from npu_guard.pipeline import check as pipeline
-from npu_guard.project.config import Config
-from npu_guard.project.config import root as project_root
+from npu_guard.pipeline.check import analysis_of, report_of
+from npu_guard.project.config import Config, project_root
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import count
 
@@ -49,7 +48,7 @@ class Matrix(Struct, frozen=True):
     report: Report
 
 
-def devices(profile: str | None, everything: bool) -> list[str]:
+def matrix_devices(profile: str | None, everything: bool) -> list[str]:
     """The devices of a matrix, none where `--profile` names a single one. Raises UsageError."""
     if not everything:
         return [name.strip() for name in profile.split(",") if name.strip()] if profile and "," in profile else []
@@ -58,17 +57,17 @@ def devices(profile: str | None, everything: bool) -> list[str]:
     return registry.profile_names()
 
 
-def compare(paths: Sequence[str], names: Sequence[str], config: Config) -> Matrix:
+def compare_devices(paths: Sequence[str], names: Sequence[str], config: Config) -> Matrix:
     """Check each model against each device. Raises UsageError for a profile; a model that cannot be read is a row."""
     profiles = [registry.profile(name) for name in dict.fromkeys(names)]
     rows, reports = [], []
     for path in paths:
         try:
-            analysis = pipeline.analysis_of(path, config)
+            analysis = analysis_of(path, config)
             found = []
             for profile in profiles:
                 checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
-                found.append(pipeline.report_of(path, profile, config, analysis, checked, ""))
+                found.append(report_of(path, profile, config, analysis, checked, ""))
         except ModelError as error:
             rows.append(Row(path, (), str(error)))
             reports.append(ModelReport(path, "", Verdict.UNREADABLE, error=(error.kind, str(error))))
@@ -85,7 +84,7 @@ def _cell(report: ModelReport) -> Cell:
     return Cell(report.profile, report.verdict.value, counts.error, counts.warning, counts.undecided, share)
 
 
-def render(matrix: Matrix, form: str) -> str:
+def render_matrix(matrix: Matrix, form: str) -> str:
     """The matrix as text, JSON, Markdown or HTML. Raises UsageError."""
     if form not in FORMATS:
         raise UsageError(f"--format {form}: several profiles at once are shown as {', '.join(FORMATS)}")
@@ -99,7 +98,9 @@ def render(matrix: Matrix, form: str) -> str:
     head = ["device", *(printable(row.path) for row in matrix.rows)]
     table = [head]
     for index, profile in enumerate(matrix.profiles):
-        table.append([printable(profile), *(words(row.cells[index]) if row.cells else "unreadable" for row in matrix.rows)])
+        table.append(
+            [printable(profile), *(describe_cell(row.cells[index]) if row.cells else "unreadable" for row in matrix.rows)]
+        )
     if form == "text":
         widths = [max(len(line[column]) for line in table) for column in range(len(head))]
         lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
@@ -113,7 +114,7 @@ def render(matrix: Matrix, form: str) -> str:
 LEGEND = "Errors keep an operator off the device; the share is that of the multiplications which then still run on it."
 
 
-def words(cell: Cell) -> str:
+def describe_cell(cell: Cell) -> str:
     """One model on one device, in a few words: `fail, 3 errors, 87 %`."""
     parts = [cell.verdict]
     for number, word in ((cell.error, "error"), (cell.warning, "warning")):

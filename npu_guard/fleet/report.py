@@ -159,7 +159,7 @@ def _since(fleet: Fleet) -> list[str]:
     return [*lines, f"  and {len(worse) - 10} more that became worse"] if len(worse) > 10 else lines
 
 
-def text(fleet: Fleet, tally: Tally) -> str:
+def fleet_text(fleet: Fleet, tally: Tally) -> str:
     """For a terminal."""
     seen = fleet.verdicts
     words = ", ".join(f"{n} {verdict}" for verdict, n in seen.items() if n)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from npu_guard.checking import registry
-from npu_guard.file.source import Source
+from npu_guard.file.source import ModelSource
 from npu_guard.file.sources import sources
 from npu_guard.fleet import work
 from npu_guard.fleet.store import Store, stored
@@ -21,10 +21,10 @@ Progress = Callable[[Done | None, int, int], None]
 
 
 class Workers(Protocol):
-    """Who checks: see `local.each` and `cluster.each`."""
+    """Who checks: see `run_in_pool` and `run_on_cluster`."""
 
     def __call__(  # noqa: D102 - as the class says
-        self, run: Callable[[Source], Done], tasks: Iterable[Source], lost: Callable[[Source], Done]
+        self, run: Callable[[ModelSource], Done], tasks: Iterable[ModelSource], lost: Callable[[ModelSource], Done]
     ) -> Iterator[Done]: ...
 
 
@@ -54,7 +54,7 @@ def scan(given: Sequence[str], config: Config, store: Store, workers: Workers, p
         count += 1
         progress(done, count, len(listed))
 
-    def new() -> Iterator[Source]:
+    def new() -> Iterator[ModelSource]:
         for source in listed:
             if stored(source.name) in reported:
                 tally.resumed += 1
@@ -72,7 +72,7 @@ def scan(given: Sequence[str], config: Config, store: Store, workers: Workers, p
     return tally
 
 
-def _lost(source: Source) -> Done:
+def _lost(source: ModelSource) -> Done:
     message = f"{source.name}: every worker that checked it died"
     # No mark: the next run tries again.
     return Done(source.name, "", source.size, Row(work.refusal_key(source), "unreadable", "crashed", message))

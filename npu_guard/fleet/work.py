@@ -18,8 +18,8 @@ from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.checking import registry
 from npu_guard.file import external, load
 from npu_guard.file.skeleton import Skeleton
-from npu_guard.file.source import Source, is_url
-from npu_guard.pipeline import check as pipeline
+from npu_guard.file.source import ModelSource, is_url
+from npu_guard.pipeline.check import check_skeleton
 from npu_guard.project.config import Config
 from npu_guard.results.findings import ModelReport, Outcome
 
@@ -85,17 +85,17 @@ class _Late(Exception):
     pass
 
 
-def run(source: Source, config: Config) -> Done:
+def run(source: ModelSource, config: Config) -> Done:
     """Check one model; whatever it does, the result is a row."""
     began = time.process_time()
     skeleton, buffer = None, None
     try:
         with _deadline(SECONDS):
             if is_url(source.name):
-                skeleton, buffer = load.remote(source.name, config.limits, keyed=True)
+                skeleton, buffer = load.load_remote(source.name, config.limits, keyed=True)
             else:
                 skeleton = load.load(source.name, config.limits, keyed=True)
-            report, basis = pipeline.check_skeleton(skeleton, registry.profile(config.profile), config)
+            report, dependencies = check_skeleton(skeleton, registry.profile(config.profile), config)
     except (ModelError, UsageError) as error:  # one model without the input that --input-shape names costs no other its result
         lasting = error.kind in _LASTING or (error.kind == "invalid" and (skeleton is None or not _has_weights_beside(skeleton)))
         return _refused(source, error.kind, str(error), began, lasting)
@@ -107,7 +107,7 @@ def run(source: Source, config: Config) -> Done:
         return _refused(source, "internal", f"{source.name}: internal error: {type(error).__name__}: {error}", began)
     row = msgspec.structs.replace(
         _row(skeleton.key, report),
-        beside=dict(basis.beside) if basis is not None else {},
+        beside=dict(dependencies.beside) if dependencies is not None else {},
         seconds=round(time.process_time() - began, 4),
         requests=buffer.requests if buffer else 0,
         fetched=buffer.fetched if buffer else 0,
@@ -115,7 +115,7 @@ def run(source: Source, config: Config) -> Done:
     return Done(source.name, source.mark, source.size, row)
 
 
-def refusal_key(source: Source) -> str:
+def refusal_key(source: ModelSource) -> str:
     """The key of a result about a model whose structure nobody knows."""
     return "refused-" + hashlib.sha256(f"{source.name}\n{source.mark}".encode("utf-8", "backslashreplace")).hexdigest()[:56]
 
@@ -126,7 +126,7 @@ def _has_weights_beside(skeleton: Skeleton) -> bool:
     return content.count(b"\x0a\x08location") > len(skeleton.payloads)
 
 
-def _refused(source: Source, kind: str, message: str, began: float, lasting: bool = False) -> Done:
+def _refused(source: ModelSource, kind: str, message: str, began: float, lasting: bool = False) -> Done:
     # Nothing is known of the structure, so the result holds for this name and mark alone; and for this run, where something
     # else than the file may have been the reason: weights beside it, a busy machine, a bug.
     error = message[:1000].encode("utf-8", "backslashreplace").decode()
@@ -134,7 +134,7 @@ def _refused(source: Source, kind: str, message: str, began: float, lasting: boo
     return Done(source.name, source.mark if lasting else "", source.size, row)
 
 
-def holds(source: Source, row: Row) -> bool:
+def holds(source: ModelSource, row: Row) -> bool:
     """Whether the weights beside a model are still what they were when the row was made."""
     try:
         return all(external.locate(Path(source.name).parent, at, "")[1] == size for at, size in row.beside.items())
@@ -154,7 +154,7 @@ def _row(key: str, report: ModelReport) -> Row:
         seen[finding.rule] += 1
         if seen[finding.rule] <= 3 and len(shown) < _SHOWN:
             words = (finding.rule, finding.severity.value, finding.outcome.value)
-            shown.append(Shown(*words, finding.place.node[:200], finding.message[:400]))
+            shown.append(Shown(*words, finding.location.node[:200], finding.message[:400]))
     for crash in report.crashes:
         rules.setdefault(crash.rule, [0, 0, 0])[2] += 1
     t = report.totals

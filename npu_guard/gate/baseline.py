@@ -22,7 +22,7 @@ from npu_guard.base.text import printable
 from npu_guard.device import convert
 from npu_guard.project import paths
 from npu_guard.results import fingerprint
-from npu_guard.results.findings import Evidence, Finding, ModelReport, Outcome, Place, Report, Severity, Tensor
+from npu_guard.results.findings import Evidence, Finding, Location, ModelReport, Outcome, Report, Severity, Tensor
 
 VERSION = 1
 MAX_BYTES = 64 << 20
@@ -99,7 +99,7 @@ def is_baseline(path: str) -> bool:
         return False
 
 
-def read(path: Path, profile: str | None = None) -> Baseline:
+def read_baseline(path: Path, profile: str | None = None) -> Baseline:
     """A baseline from its file; `profile` is the one it must have been written for. Raises UsageError."""
     data = _parse(path)
     if not isinstance(data, dict) or not {"schema_version", "entries"} <= data.keys():
@@ -161,7 +161,9 @@ def _expect_date(path: Path, number: int, entry: Entry) -> None:
         raise UsageError(f"{path}: {said}; write the date as YYYY-MM-DD") from None
 
 
-def apply(report: Report, baseline: Baseline, judge: Callable[[Iterable[Finding]], Any], today: datetime.date) -> Applied:
+def apply_baseline(
+    report: Report, baseline: Baseline, judge: Callable[[Iterable[Finding]], Any], today: datetime.date
+) -> Applied:
     """Suppress what the baseline knows; an expired entry suppresses nothing and is named. `judge` gives a model's verdict."""
     models, fixed = [], []
     for model in report.models:
@@ -188,7 +190,7 @@ def _known(finding: Finding, entry: Entry, today: datetime.date) -> Finding:
     return replace(finding, suppressed=f"in the baseline{reason}")
 
 
-def make(report: Report, profile: str, older: Baseline | None = None) -> Baseline:
+def make_baseline(report: Report, profile: str, older: Baseline | None = None) -> Baseline:
     """A baseline of what a report counts. Entries of `older` that stay keep reason and date; those of rules that did not
     run, and of models that are not in the report, stay as they are. Raises UsageError for a report with gaps.
     """
@@ -209,7 +211,7 @@ def make(report: Report, profile: str, older: Baseline | None = None) -> Baselin
     return Baseline(VERSION, profile, tuple(sorted(entries, key=_order)), _Tool(version=report.version))
 
 
-def text(baseline: Baseline) -> str:
+def baseline_text(baseline: Baseline) -> str:
     """The file's content."""
     data = msgspec.to_builtins(baseline)
     ordered = {key: data[key] for key in ("schema_version", "tool", "profile", "entries")}
@@ -219,7 +221,7 @@ def text(baseline: Baseline) -> str:
 def _entry(f: Finding, model: str, older: Entry | None) -> Entry:
     evidence = None if f.evidence is None else Numbers(f.evidence.limit, f.evidence.measured)
     return Entry(
-        fingerprint=f.fingerprint, rule=f.rule, severity=f.severity.value, scope=f.place.scope, op_type=f.place.op_type,
+        fingerprint=f.fingerprint, rule=f.rule, severity=f.severity.value, scope=f.location.scope, op_type=f.location.op_type,
         message=f.message, model=model, outcome=f.outcome.value, evidence=evidence, shape=f.tensor.shape if f.tensor else None,
         reason=older.reason if older else "", expires=older.expires if older else "",
     )  # fmt: skip
@@ -243,6 +245,6 @@ def findings(entries: Sequence[Entry], names: Callable[[str], str]) -> Iterator[
         evidence = None if e.evidence is None else Evidence(e.evidence.limit, e.evidence.measured, "")
         yield Finding(
             rule=e.rule, name=names(e.rule), severity=Severity(e.severity), outcome=Outcome(e.outcome),
-            place=Place("", e.op_type, "", e.scope), message=e.message, tensor=tensor, evidence=evidence,
+            location=Location("", e.op_type, "", e.scope), message=e.message, tensor=tensor, evidence=evidence,
             fingerprint=e.fingerprint,
         )  # fmt: skip

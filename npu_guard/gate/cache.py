@@ -24,10 +24,9 @@ from npu_guard.base.limits import Limits
 from npu_guard.file import external, load
 from npu_guard.file.source import is_url
 from npu_guard.gate.stamp import stamp
-from npu_guard.graph import origin as places
-from npu_guard.project.config import Config
-from npu_guard.project.config import root as project_root
-from npu_guard.results.findings import Basis, ModelReport
+from npu_guard.graph.origin import relative_path
+from npu_guard.project.config import Config, project_root
+from npu_guard.results.findings import Dependencies, ModelReport
 from npu_guard.results.summary import verdict
 
 LARGEST = 32 << 20
@@ -44,7 +43,7 @@ _REST = re.compile(r"\.[0-9a-f]{64}\.\w+")
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["npu-guard check 1"]
     stamp: str
-    basis: Basis
+    dependencies: Dependencies
     report: ModelReport
 
 
@@ -71,22 +70,22 @@ class Cache:
         if is_url(path):
             return None
         try:
-            key = load.content(path, self.limits).key
+            key = load.read_content(path, self.limits).key
             entry = self._read(key)
-            if entry is None or not _holds(entry.basis, Path(path).parent):
+            if entry is None or not _holds(entry.dependencies, Path(path).parent):
                 return None
             digest = load.sha256(path) if self.hashes else ""
         except (ModelError, OSError):  # a check of it says more
             return None
         return msgspec.structs.replace(entry.report, path=path, sha256=digest)
 
-    def entry(self, report: ModelReport, basis: Basis | None) -> bytes | None:
+    def entry(self, report: ModelReport, dependencies: Dependencies | None) -> bytes | None:
         """A report as it is kept; None for one that is no finished result, or that would not come back as it is."""
-        if basis is None or report.error is not None or report.crashes:
+        if dependencies is None or report.error is not None or report.crashes:
             return None
         bare = msgspec.structs.replace(report, path="", sha256="")
         try:
-            content = msgspec.msgpack.encode(_Entry("npu-guard check 1", self.stamp, basis, bare))
+            content = msgspec.msgpack.encode(_Entry("npu-guard check 1", self.stamp, dependencies, bare))
             back = msgspec.msgpack.decode(content, type=_Entry)
         except (ValueError, OverflowError):  # half of a surrogate pair in a name, a number beyond 64 bits, a type of numpy's
             return None
@@ -137,7 +136,7 @@ class Cache:
             return None
         report = entry.report
         finished = report.error is None and not report.crashes and not report.path and not report.sha256
-        if (entry.stamp, entry.basis.key) != (self.stamp, key) or not finished:
+        if (entry.stamp, entry.dependencies.key) != (self.stamp, key) or not finished:
             return None
         if report.verdict is not verdict(report.findings, self.fail_on):
             return None
@@ -150,12 +149,12 @@ def _secret() -> bool:
     return bool(os.environ.get("NPU_GUARD_CACHE_KEY"))
 
 
-def _holds(basis: Basis, folder: Path) -> bool:
+def _holds(dependencies: Dependencies, folder: Path) -> bool:
     """Whether what was looked up outside of the model is still what it was. Raises ModelError where files are gone."""
     project = project_root(Path.cwd())
-    if any(places.relative(file, project) != said for file, said in basis.files.items()):
+    if any(relative_path(file, project) != said for file, said in dependencies.files.items()):
         return False
-    return all(external.locate(folder, location, "")[1] == size for location, size in basis.beside.items())
+    return all(external.locate(folder, location, "")[1] == size for location, size in dependencies.beside.items())
 
 
 def _prepare(folder: Path) -> None:

@@ -43,7 +43,7 @@ class Diff(Struct, frozen=True):
         return f"{len(self.head.findings)} new, {len(self.fixed)} fixed, {len(self.unchanged)} unchanged"
 
 
-def compare(base: ModelReport, head: ModelReport, settings: Report) -> Diff:
+def compare_reports(base: ModelReport, head: ModelReport, settings: Report) -> Diff:
     """Pair the findings of two models; `settings` says what counts. The verdict of `head` is left to the caller."""
     pairs = fingerprint.pair([fingerprint.mark(f) for f in base.findings], [fingerprint.mark(f) for f in head.findings])
     known, still = {j for _, j in pairs}, {i for i, _ in pairs}
@@ -54,7 +54,7 @@ def compare(base: ModelReport, head: ModelReport, settings: Report) -> Diff:
     return Diff(settings.version, base, replace(head, findings=new), fixed, unchanged, settings.fail_on, settings.allow_undecided)
 
 
-def render(diff: Diff, form: str, *, color: bool = False) -> str:
+def render_diff(diff: Diff, form: str, *, color: bool = False) -> str:
     """A diff in an output format: `text`, `markdown` and `json` compare, the others show what is new."""
     if form == "json":
         return _json(diff)
@@ -74,8 +74,8 @@ def _text(diff: Diff) -> str:
 
 
 def _line(finding: Finding) -> str:
-    module = ".".join(finding.place.scope) or "top level"
-    return f"{finding.rule}  {printable(message(finding))} ({printable(finding.place.op_type)} in {printable(module)})"
+    module = ".".join(finding.location.scope) or "top level"
+    return f"{finding.rule}  {printable(message(finding))} ({printable(finding.location.op_type)} in {printable(module)})"
 
 
 def _markdown(diff: Diff) -> str:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from npu_guard.base.terminal import write
+from npu_guard.base.terminal import write_result
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate import baseline
 from npu_guard.gate.repro_folder import Folder
-from npu_guard.pipeline import check as pipeline
-from npu_guard.project import target as callable_model
+from npu_guard.pipeline.check import analysis_of, check_models
 from npu_guard.project.config import Config
+from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
+from npu_guard.results.summary import verdict
 
 if TYPE_CHECKING:
     from npu_guard.gate.cache import Cache
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
-def check(
+def check_with_gate(
     models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
     hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
     folder = None if repros is None else repro_folder(repros, config)
-    with callable_model.exported(models, config.input_shapes) as files:
-        report = pipeline.check_models(
+    with exported(models, config.input_shapes) as files:
+        report = check_models(
             models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs, cache=cache
         )
         report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
@@ -49,14 +50,14 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
     if known is None and target is None:
         return report, []
     lines = []
-    found = baseline.read(known, profile) if known is not None else None
+    found = baseline.read_baseline(known, profile) if known is not None else None
     if target is not None:
-        older = baseline.read(target, profile) if os.path.exists(target) else found
-        found = baseline.make(report, profile, older)
-        write(target, baseline.text(found))
+        older = baseline.read_baseline(target, profile) if os.path.exists(target) else found
+        found = baseline.make_baseline(report, profile, older)
+        write_result(target, baseline.baseline_text(found))
         lines.append(f"wrote {target} with {len(found.entries)} entries")
     assert found is not None
-    applied = baseline.apply(report, found, lambda f: pipeline.verdict(f, report.fail_on), datetime.date.today())
+    applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), datetime.date.today())
     for entry in applied.fixed[:_LISTED]:
         module = ".".join(entry.scope) or "top level"
         what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
@@ -72,11 +73,11 @@ def save_repros(folder: Folder, report: Report, config: Config, files: Mapping[s
     """Every finding that counts as a model of its own; returns a line for people."""
     for model in report.models:
         if model.error is None:
-            folder.add(model, pipeline.analysis_of(files[model.path], config))
+            folder.add(model, analysis_of(files[model.path], config))
     return f"wrote {folder.close()} models and {folder.path / 'README.md'}"
 
 
 def repro_folder(path: Path, config: Config) -> Folder:
     """The folder for repros, made empty. What is checked again there is checked as the models are, but for input shapes."""
     alone = replace(config, input_shapes={}, suppress=())
-    return Folder(path, lambda file: pipeline.check_models([file], alone).models[0].findings)
+    return Folder(path, lambda file: check_models([file], alone).models[0].findings)

@@ -50,14 +50,14 @@ def extract(analysis: Analysis, finding: Finding) -> Iterator[onnx.ModelProto]:
 
 
 def _find(analysis: Analysis, finding: Finding) -> Node | Value:
-    place = finding.place
+    location = finding.location
     for graph in analysis.model.graph.graphs():
-        if graph.path == place.graph:
-            value = graph.values.get(place.output)
-            if value is not None and (value.producer is not None or place.op_type == "graph input"):
+        if graph.path == location.graph:
+            value = graph.values.get(location.output)
+            if value is not None and (value.producer is not None or location.op_type == "graph input"):
                 return value.producer or value
     for node in analysis.model.graph.walk():  # a node whose first output has no name
-        if (node.graph.path, node.label, node.op) == (place.graph, place.node, place.op_type):
+        if (node.graph.path, node.label, node.op) == (location.graph, location.node, location.op_type):
             return node
     raise ExtractError("its node is not in the model")
 
@@ -81,7 +81,7 @@ def _run(analysis: Analysis, node: Node) -> list[Node]:
 
 
 def _rearranges(analysis: Analysis, node: Node | None) -> bool:
-    return node is not None and node.op_type in RUNNING and not node.domain and node not in analysis.silent
+    return node is not None and node.op_type in RUNNING and not node.domain and node not in analysis.elided
 
 
 def _before(analysis: Analysis, node: Node) -> Node | None:

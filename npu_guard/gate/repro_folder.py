@@ -53,7 +53,7 @@ class Folder:
 
     def _save(self, finding: Finding, analysis: Analysis) -> tuple[str, str]:
         """Name of the file (empty where there is none) and a note."""
-        name = f"{self.number}-{finding.rule}-{_slug(finding.place.node)}.onnx"
+        name = f"{self.number}-{finding.rule}-{_slug(finding.location.node)}.onnx"
         content = b""
         try:
             for model in extract(analysis, finding):
@@ -79,7 +79,7 @@ _ABOUT = (
 
 
 def _what(finding: Finding) -> object:
-    return finding.rule, finding.outcome, finding.place.op_type, finding.evidence
+    return finding.rule, finding.outcome, finding.location.op_type, finding.evidence
 
 
 def _slug(name: str) -> str:
@@ -87,10 +87,10 @@ def _slug(name: str) -> str:
 
 
 def _row(number: int, file: str, finding: Finding, model: ModelReport, note: str) -> str:
-    place = finding.place
-    module = ".".join(place.scope) or in_project(model.path)
+    location = finding.location
+    module = ".".join(location.scope) or in_project(model.path)
     link = f"[{file}]({file})" if file else ""
-    cells = (f"{place.op_type} `{place.node}`", module, finding.message, note)
+    cells = (f"{location.op_type} `{location.node}`", module, finding.message, note)
     return f"| {number} | {link} | {finding.rule} {finding.name} | " + " | ".join(map(_cell, cells)) + " |\n"
 
 

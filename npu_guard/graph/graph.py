@@ -11,13 +11,12 @@ from typing import Any
 
 import onnx
 
-from npu_guard.base import text as printable
+from npu_guard.base.text import text
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.op_kinds import Kind, Role
 from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.results.findings import Dim
 
-short, text = printable.short, printable.text
 _A = onnx.AttributeProto
 BODIES = frozenset({_A.GRAPH, _A.GRAPHS})
 """Types of attributes that hold graphs."""

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from npu_guard.base.text import text
-from npu_guard.results.findings import Place, Source
+from npu_guard.results.findings import Location, SourceLine
 
 if TYPE_CHECKING:  # what only asks `relative` does without onnx
     from npu_guard.graph.graph import Model, Node, Value
@@ -51,7 +51,7 @@ _MAX_FOLDERS = 20
 """How deep in the project a file may lie that is to be found there."""
 
 _Known = TypeVar("_Known")
-Asked = dict[str, tuple[str, bool]]
+Lookups = dict[str, tuple[str, bool]]
 """Files of recorded lines, with what became of each: on that, besides the model, a source depends."""
 
 
@@ -59,7 +59,7 @@ class _Stack(NamedTuple):
     """What a node's recorded stack comes to."""
 
     source: tuple[str, int, str] | None
-    asked: Asked
+    asked: Lookups
     empty: bool
 
 
@@ -80,17 +80,17 @@ def _memo(model: Model) -> _Memo:
     return found
 
 
-def place(node: Node) -> Place:
+def location_of(node: Node) -> Location:
     """Identity of a node for reports and fingerprints."""
-    return Place(node.label, node.op, node.output.name, scope(node), node.graph.path)
+    return Location(node.label, node.op, node.output.name, scope_of(node), node.graph.path)
 
 
-def input_place(value: Value) -> Place:
+def input_location(value: Value) -> Location:
     """A graph input as a place; ONNX has no operator for it."""
-    return Place(value.name, "graph input", value.name)
+    return Location(value.name, "graph input", value.name)
 
 
-def scope(node: Node) -> tuple[str, ...]:
+def scope_of(node: Node) -> tuple[str, ...]:
     """Module path such as ("encoder", "layer3", "0").
 
     From dynamo's metadata, or from the names of the older exporter; where a simplifier has dropped the one and there
@@ -99,11 +99,11 @@ def scope(node: Node) -> tuple[str, ...]:
     scopes = _memo(node.graph.model).scopes
     found = scopes.get(node)
     if found is None:
-        found = scopes[node] = bounded(_scope(node))
+        found = scopes[node] = bounded_scope(_scope(node))
     return found
 
 
-def bounded(path: Sequence[str]) -> tuple[str, ...]:
+def bounded_scope(path: Sequence[str]) -> tuple[str, ...]:
     """A module path as far as any real one goes."""
     if len(path) <= _MAX_PARTS and sum(map(len, path)) <= _MAX_SCOPE:
         return tuple(path)
@@ -129,7 +129,7 @@ def _recorded(node: Node) -> tuple[str, ...] | None:
     if node not in recorded:
         names = _names(node.metadata(_SCOPES) or "")
         module = names[-2] if names is not None and len(names) > 1 else ""  # the last entry is the operator itself
-        recorded[node] = None if names is None else bounded([part for part in module.split(".") if part])
+        recorded[node] = None if names is None else bounded_scope([part for part in module.split(".") if part])
     return recorded[node]
 
 
@@ -171,7 +171,7 @@ def _owner(node: Node) -> tuple[str, ...]:
     return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
 
 
-def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source | None:
+def source_of(node: Node, root: Path | None, asked: Lookups | None = None) -> SourceLine | None:
     """The innermost line of the user's own code in the recorded stack, relative to `root`.
 
     A node that an exporter or an optimiser put in between has no stack; it gets the line that everything around it has,
@@ -180,10 +180,10 @@ def source(node: Node, root: Path | None, asked: Asked | None = None) -> Source 
     found = _recorded_source(node, root, asked)
     if found is None and _stack(node, root).empty:
         found = _surrounding(node, lambda other: _recorded_source(other, root, asked))
-    return None if found is None else Source(*found, ".".join(scope(node)))
+    return None if found is None else SourceLine(*found, ".".join(scope_of(node)))
 
 
-def _recorded_source(node: Node, root: Path | None, asked: Asked | None) -> tuple[str, int, str] | None:
+def _recorded_source(node: Node, root: Path | None, asked: Lookups | None) -> tuple[str, int, str] | None:
     stack = _stack(node, root)
     if asked is not None:
         asked.update(stack.asked)
@@ -200,7 +200,7 @@ def _stack(node: Node, root: Path | None) -> _Stack:
 
 def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
     outside, own, empty = None, 0, True
-    asked: Asked = {}
+    asked: Lookups = {}
     for file, line, function in _frames(node):
         empty = False
         if _INSTALLED.search(file) or _TORCH.search(file):
@@ -210,13 +210,13 @@ def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
             break
         known = memo.files.get((file, root))
         if known is None and len(memo.files) < _MAX_FILES:
-            known = memo.files[file, root] = relative(file, root)
+            known = memo.files[file, root] = relative_path(file, root)
         if known is not None:
             asked[file] = known
             if known[1]:
                 return _Stack((known[0], line, function), asked, empty)
         if outside is None and ("/" in file or function not in _CALLS):
-            outside = (known or relative(file, None))[0], line, function
+            outside = (known or relative_path(file, None))[0], line, function
     return _Stack(outside, asked, empty)
 
 
@@ -271,7 +271,7 @@ def _readers(node: Node) -> list[Node]:
 
 
 @functools.lru_cache(maxsize=4096)
-def relative(file: str, root: Path | None) -> tuple[str, bool]:
+def relative_path(file: str, root: Path | None) -> tuple[str, bool]:
     """A path that is valid in this checkout, also for a model exported in a checkout elsewhere, and whether it is there."""
     path = PurePosixPath(file)
     absolute = path.is_absolute() or _DRIVE.match(file) is not None

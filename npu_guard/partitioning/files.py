@@ -22,18 +22,32 @@ from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
 from npu_guard.file import load
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
+from npu_guard.file.save import save_document
 from npu_guard.file.tensors import MAX_DIM
 from npu_guard.graph.graph import Value
-from npu_guard.partitioning import manifest as partition_manifest
 from npu_guard.partitioning.cut import Cutter, symbols
-from npu_guard.partitioning.manifest import Checked, CrossingInfo, File, Manifest, PieceInfo, TensorInfo, Tool
+from npu_guard.partitioning.manifest import (
+    KIND,
+    NAME,
+    Checked,
+    CrossingInfo,
+    File,
+    Manifest,
+    PieceInfo,
+    TensorInfo,
+    Tool,
+    encode_manifest,
+    expect_intact,
+    folder_of,
+    read_manifest,
+    sha256,
+)
 from npu_guard.partitioning.partition import Partition
 from npu_guard.results.findings import Verification
-from npu_guard.verification import budget as allowance
-from npu_guard.verification import compare as comparison
-from npu_guard.verification import feeds
+from npu_guard.verification.compare import accumulated_terms, judge_outputs, not_run, run_document
+from npu_guard.verification.feeds import KINDS, Feed, Spec, calibration_feeds, input_specs, seeded_feeds
+from npu_guard.verification.run_limits import RunLimits, run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 Array = NDArray[Any]
@@ -42,7 +56,7 @@ _TIMES, _FREE = 3, 64 << 20
 """How many times the model's size its pieces may take in all, and bytes beyond that."""
 
 
-def write(
+def write_partition(
     document: Document, partition: Partition, folder: Path, *, calibration: Path | None = None, seeds: Sequence[int] = (0,)
 ) -> Verification:
     """Write the pieces of a document whose analysis was cut, and the manifest. The folder appears whole, or not at all.
@@ -52,11 +66,11 @@ def write(
     """
     target = Path(os.path.realpath(folder))
     _expect_free(folder, target)
-    allowed = allowance.of(document.limits, (document, partition.analysis))
+    allowed = run_limits(document.limits, (document, partition.analysis))
     try:
         inputs = _draw(partition.analysis, calibration, seeds, allowed)
     except NotVerified as error:
-        return comparison.not_run(str(error), seeds)
+        return not_run(str(error), seeds)
     try:
         base = next(folder for folder in target.parents if os.path.exists(folder))  # so that a failure leaves no empty folders
         temporary = Path(tempfile.mkdtemp(dir=base, prefix=f".{target.name[:40]}."))
@@ -65,15 +79,13 @@ def write(
     try:
         manifest = _save(document, partition, temporary)
         if manifest is None:
-            return comparison.not_run(
-                "its pieces would take several times the space of the model, as many read one weight", seeds
-            )
+            return not_run("its pieces would take several times the space of the model, as many read one weight", seeds)
         with Runtime(allowed) as runtime:
             result = _compare(runtime, document, partition.analysis, manifest, temporary, inputs, seeds)
         if result.verdict == "equal":
             checked = Checked("equal", result.backend, result.inputs)
             manifest = msgspec.structs.replace(manifest, verification=checked)
-            (temporary / partition_manifest.NAME).write_bytes(partition_manifest.encode(manifest))
+            (temporary / NAME).write_bytes(encode_manifest(manifest))
             _appear(temporary, target)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from None
@@ -82,7 +94,7 @@ def write(
     return result
 
 
-def verify(
+def verify_partition(
     path: Path, model: str | None, *, calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), limits: Limits = DEFAULT
 ) -> Verification:
     """Run the pieces of a folder, or of its manifest, and compare them with the model that they were cut from.
@@ -91,8 +103,8 @@ def verify(
     they still run, is all that can be said, and the verdict is `not_run`. Raises ModelError where a file is not the one that
     was written, UsageError where the manifest is none.
     """
-    manifest, folder = partition_manifest.read(path), partition_manifest.folder_of(path)
-    partition_manifest.expect_intact(manifest, folder)
+    manifest, folder = read_manifest(path), folder_of(path)
+    expect_intact(manifest, folder)
     if model is None:
         return _run_alone(manifest, folder, seeds, limits)
     skeleton = load.load(model, limits)
@@ -100,16 +112,16 @@ def verify(
         raise ModelError("invalid", f"{model}: is not the model that was cut (its SHA-256 is not the manifest's)")
     document = Document.of(skeleton)
     analysis = analyze(skeleton, _fixed(manifest))
-    allowed = allowance.of(limits, (document, analysis))
+    allowed = run_limits(limits, (document, analysis))
     try:
         inputs = _draw(analysis, calibration, seeds, allowed)
     except NotVerified as error:
-        return comparison.not_run(str(error), seeds)
+        return not_run(str(error), seeds)
     with Runtime(allowed) as runtime:
         return _compare(runtime, document, analysis, manifest, folder, inputs, seeds)
 
 
-def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[feeds.Feed]) -> list[dict[str, Array]]:
+def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[Feed]) -> list[dict[str, Array]]:
     """Outputs of the model for each of the inputs, by running the pieces one after the other. Raises CannotRun."""
     known: list[dict[str, Array]] = [dict(feed) for feed in inputs]
     results = [t.name for t in manifest.outputs]
@@ -122,7 +134,7 @@ def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[fee
             raise CannotRun(f"piece {piece.index} needs {missing!r}, which no piece before it makes")
         names = [t.name for t in piece.outputs]
         given = [{name: values[name] for name in taken} for values in known]
-        for values, made in zip(known, comparison.run_document(runtime, document, given, names) if names else [], strict=False):
+        for values, made in zip(known, run_document(runtime, document, given, names) if names else [], strict=False):
             values.update(made)
         for name in [n for n, index in last.items() if index == piece.index and n not in results]:
             for values in known:
@@ -134,19 +146,19 @@ def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[fee
 
 def _compare(
     runtime: Runtime, document: Document, analysis: Analysis, manifest: Manifest, folder: Path,
-    inputs: tuple[list[feeds.Feed], str], seeds: Sequence[int],
+    inputs: tuple[list[Feed], str], seeds: Sequence[int],
 ) -> Verification:  # fmt: skip
     drawn, kinds = inputs
     names = list(dict.fromkeys(o.name for o in document.proto.graph.output))
     if names != [t.name for t in manifest.outputs]:
-        return comparison.not_run("the manifest names other outputs than the model", seeds)
+        return not_run("the manifest names other outputs than the model", seeds)
     try:
-        whole = comparison.run_document(runtime, document, drawn)
+        whole = run_document(runtime, document, drawn)
         pieces = run(runtime, manifest, folder, drawn)
     except CannotRun as error:
-        return comparison.not_run(str(error), seeds)
-    terms = 2 * comparison.accumulation(analysis)
-    return comparison.judge(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=kinds)
+        return not_run(str(error), seeds)
+    terms = 2 * accumulated_terms(analysis)
+    return judge_outputs(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=kinds)
 
 
 def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: Limits) -> Verification:
@@ -155,40 +167,38 @@ def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: L
     for t in manifest.inputs:
         shape = tuple(d for d in t.shape or () if isinstance(d, int) and 0 <= d <= MAX_DIM)
         if t.shape is None or len(shape) < len(t.shape) or t.dtype not in by_name:
-            return comparison.not_run(f"input {t.name!r} has no fixed shape and type to draw; name the model", seeds)
-        wanted.append(feeds.Spec(t.name, onnx.helper.tensor_dtype_to_np_dtype(by_name[t.dtype]), shape))
+            return not_run(f"input {t.name!r} has no fixed shape and type to draw; name the model", seeds)
+        wanted.append(Spec(t.name, onnx.helper.tensor_dtype_to_np_dtype(by_name[t.dtype]), shape))
     pieces = [load.load(folder / piece.file.name, limits) for piece in manifest.pieces]
     if not pieces:
-        return comparison.not_run("there are no pieces", seeds)
-    allowed = allowance.of(limits, *((Document.of(piece), analyze(piece)) for piece in pieces))
-    # What a piece reads the allowance counts; that the manifest claims no more than that is asked here.
-    claimed = len(seeds) * len(feeds.KINDS) * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
+        return not_run("there are no pieces", seeds)
+    allowed = run_limits(limits, *((Document.of(piece), analyze(piece)) for piece in pieces))
+    # What a piece reads the limits count; that the manifest claims no more than that is asked here.
+    claimed = len(seeds) * len(KINDS) * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
     if claimed > allowed.memory:
-        return comparison.not_run("the manifest claims inputs that its pieces are too small for; name the model", seeds)
-    if why := allowed.refusal(len(seeds) * len(feeds.KINDS)):
-        return comparison.not_run(why, seeds)
+        return not_run("the manifest claims inputs that its pieces are too small for; name the model", seeds)
+    if why := allowed.refusal(len(seeds) * len(KINDS)):
+        return not_run(why, seeds)
     with Runtime(allowed) as runtime:
         try:
-            run(runtime, manifest, folder, [feed for seed in seeds for feed in feeds.seeded(wanted, seed)])
+            run(runtime, manifest, folder, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
         except CannotRun as error:
-            return comparison.not_run(str(error), seeds)
-    return comparison.not_run(ALONE, seeds)
+            return not_run(str(error), seeds)
+    return not_run(ALONE, seeds)
 
 
 ALONE = "no model was named; the pieces are the files that were written, and they run in order"
 """Why pieces without their model are not said to be equal."""
 
 
-def _draw(
-    analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: allowance.Allowance
-) -> tuple[list[feeds.Feed], str]:
+def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: RunLimits) -> tuple[list[Feed], str]:
     """Inputs to compare on, and what they are in words. Raises NotVerified where they cannot be drawn or take too much memory."""
-    wanted = feeds.specs(analysis.model.graph.inputs)
-    if why := allowed.refusal(len(seeds) * len(feeds.KINDS)):
+    wanted = input_specs(analysis.model.graph.inputs)
+    if why := allowed.refusal(len(seeds) * len(KINDS)):
         raise NotVerified(why)
-    given = feeds.calibration(calibration, wanted) if calibration is not None else []
-    drawn = [feed for seed in seeds for feed in feeds.seeded(wanted, seed)]
-    some = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {', '.join(feeds.KINDS)}"
+    given = calibration_feeds(calibration, wanted) if calibration is not None else []
+    drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
+    some = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {', '.join(KINDS)}"
     return [*given, *drawn], some + (f", {len(given)} of calibration" if given else "")
 
 
@@ -205,7 +215,7 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest | 
     room = _TIMES * (document.source.stat().st_size + sum(partition.analysis.beside.values())) + _FREE
     for piece in partition.pieces:
         path = folder / f"{piece.index}-{piece.side}.onnx"
-        store.save(cutter.document_of(piece), path)
+        save_document(cutter.document_of(piece), path)
         data = sorted(f for f in folder.iterdir() if f.name.startswith(f"{path.name}."))
         room -= sum(f.stat().st_size for f in (path, *data))
         if room < 0:
@@ -218,7 +228,7 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest | 
         )  # fmt: skip
     graph = partition.analysis.model.graph
     return Manifest(
-        1, partition_manifest.KIND, Tool("npu-guard", npu_guard.__version__),
+        1, KIND, Tool("npu-guard", npu_guard.__version__),
         File(text(os.fsencode(document.source.name)), load.sha256(document.source)), partition.profile,
         partition.npu_macs_percent, partition.npu_bytes_percent,
         tuple(_tensor(v) for v in graph.inputs if v.initializer is None),
@@ -230,7 +240,7 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest | 
 
 
 def _file(path: Path) -> File:
-    return File(path.name, partition_manifest.sha256(path))
+    return File(path.name, sha256(path))
 
 
 def _tensor(value: Value) -> TensorInfo:
@@ -253,7 +263,7 @@ def _expect_free(folder: Path, target: Path) -> None:
 
 def _ours(folder: Path) -> set[str]:
     """Names of the files of a folder that was written here. Raises UsageError where it was not."""
-    return {partition_manifest.NAME, *(file.name for file in partition_manifest.read(folder).files())}
+    return {NAME, *(file.name for file in read_manifest(folder).files())}
 
 
 def _appear(temporary: Path, target: Path) -> None:

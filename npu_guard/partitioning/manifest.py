@@ -97,12 +97,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [file for piece in self.pieces for file in (piece.file, *piece.data)]
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Manifest) -> bytes:
     """The file's content."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
-def read(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
     """A manifest from a file, or from the folder that it is in. Raises UsageError."""
     file = path / NAME if os.path.isdir(path) else path
     try:

@@ -19,7 +19,7 @@ from npu_guard.partitioning.levels import assign, on_npu, used
 from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default, reads_of
 from npu_guard.results.findings import Dim
 
-__all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition"]
+__all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition_model"]
 
 _CANDIDATES = 12
 """Places for which the partition is worked out once more, as if the device ran them."""
@@ -99,7 +99,7 @@ class Partition:
     settings: Settings
 
 
-def partition(analysis: Analysis, checked: Checked, profile: Profile, settings: Settings = DEFAULT) -> Partition:
+def partition_model(analysis: Analysis, checked: Checked, profile: Profile, settings: Settings = DEFAULT) -> Partition:
     """Cut a model that was checked against a profile."""
     units = build(analysis, checked, profile)
     levels = assign(units, settings)

@@ -12,8 +12,8 @@ from typing import Any
 import npu_guard
 from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.base.text import json_ascii, printable
-from npu_guard.graph import origin as places
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.origin import location_of
 from npu_guard.partitioning.partition import Breaker, Crossing, Partition
 from npu_guard.results.findings import Verification
 from npu_guard.results.summary import percent, plural, si
@@ -33,7 +33,7 @@ class PartitionReport:
     written: str | None = None
 
 
-def as_json(report: PartitionReport) -> str:
+def partition_json(report: PartitionReport) -> str:
     """The whole document; nothing is cut."""
     from npu_guard.verification.report import verification_json
 
@@ -64,15 +64,15 @@ def as_json(report: PartitionReport) -> str:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    place = places.place(node)
-    return {"node": place.node, "op_type": place.op_type, "output": place.output, "scope": list(place.scope)}
+    location = location_of(node)
+    return {"node": location.node, "op_type": location.op_type, "output": location.output, "scope": list(location.scope)}
 
 
 def _tensor(value: Value) -> dict[str, Any]:
     return {"name": value.name, "shape": value.shape, "dtype": DTYPE_NAMES.get(value.dtype)}
 
 
-def as_text(report: PartitionReport) -> str:
+def partition_text(report: PartitionReport) -> str:
     """Shares, pieces, what crosses, and what would help most."""
     p = report.partition
     lines = [f"{printable(report.path)}  {p.profile}", "", headline(p), *(f"Note: {printable(n)}" for n in p.analysis.notes), ""]
@@ -98,7 +98,7 @@ def as_text(report: PartitionReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_markdown(report: PartitionReport) -> str:
+def partition_markdown(report: PartitionReport) -> str:
     """Tables for a ticket or a page."""
     p = report.partition
     lines = [f"## Partition of {_cell(report.path)} for {_cell(p.profile)}", "", headline(p), ""]

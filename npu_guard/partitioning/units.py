@@ -150,7 +150,7 @@ def _groups(nodes: Sequence[Node], glue: Sequence[Sequence[Value]]) -> list[tupl
 
 def _held(analysis: Analysis, checked: Checked, profile: Profile) -> set[Node]:
     """Nodes that the device does not run: those with errors, those that it refuses, and what is one run with them."""
-    accepted = {(f.place.graph, f.place.output) for f in checked.findings if f.suppressed is not None}
+    accepted = {(f.location.graph, f.location.output) for f in checked.findings if f.suppressed is not None}
     held: set[Node] = set()
     for node in analysis.model.graph.nodes:
         operator = profile.operator(node.op)
@@ -193,7 +193,7 @@ def _side(group: Sequence[Node], analysis: Analysis, held: set[Node]) -> int:
     node = group[0]
     if len(group) > 1 or node in held or node.subgraphs or not all(_is_plain(v) for v in _around(node)):
         return HOST
-    return EITHER if node in analysis.silent else NPU
+    return EITHER if node in analysis.elided else NPU
 
 
 def _around(node: Node) -> Iterable[Value]:

@@ -10,8 +10,8 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
-from npu_guard.device.partition import settings
-from npu_guard.partitioning.partition import partition
+from npu_guard.device.partition import partition_settings
+from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import advice, headline
 from npu_guard.project.config import Config
 from npu_guard.results.findings import LayerRow
@@ -22,7 +22,7 @@ def with_pieces(
     layers: Sequence[LayerRow], analysis: Analysis, checked: Checked, profile: Profile, config: Config
 ) -> tuple[Pieces | None, tuple[LayerRow, ...]]:
     """The pieces and the layers with their numbers; None where all is one piece on the NPU, of which there is nothing to say."""
-    found = partition(analysis, checked, profile, settings(profile.partition, config.partition))
+    found = partition_model(analysis, checked, profile, partition_settings(profile.partition, config.partition))
     if all(piece.side == "npu" for piece in found.pieces):
         return None, tuple(layers)
     homes = {(node.graph.path, node.output.name): piece.index for piece in found.pieces for node in piece.nodes}
@@ -40,4 +40,4 @@ def with_pieces(
         ),
         advice=tuple(advice(found)),
     )
-    return pieces, tuple(replace(row, piece=homes.get((row.place.graph, row.place.output))) for row in layers)
+    return pieces, tuple(replace(row, piece=homes.get((row.location.graph, row.location.output))) for row in layers)

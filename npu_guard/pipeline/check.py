@@ -19,10 +19,9 @@ from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing import catalog
 from npu_guard.fixing.tally import fails
-from npu_guard.project.config import Config
-from npu_guard.project.config import root as project_root
+from npu_guard.project.config import Config, project_root
 from npu_guard.results import summary
-from npu_guard.results.findings import Basis, ModelReport, Report, Totals, Verdict
+from npu_guard.results.findings import Dependencies, ModelReport, Report, Totals, Verdict
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
@@ -35,7 +34,7 @@ class Cache(Protocol):
     def known(self, paths: Iterable[str]) -> dict[str, ModelReport]:
         """Reports that are kept of these files."""
 
-    def entry(self, report: ModelReport, basis: Basis | None) -> bytes | None:
+    def entry(self, report: ModelReport, dependencies: Dependencies | None) -> bytes | None:
         """What to keep of a report, None where it must not be kept."""
 
     def keep(self, key: str, entry: bytes) -> None:
@@ -85,20 +84,22 @@ def check_models(
 
 
 def _in_parallel(work: Callable[[str], Fresh], paths: Iterable[str], profile: Profile, jobs: int) -> Iterator[Fresh]:
-    from npu_guard.base import pool as local
+    from npu_guard.base.pool import run_in_pool
 
     def lost(path: str) -> Fresh:
         error = ("crashed", f"{path}: the process that checked it died, each time")
         return ModelReport(path, profile.name, Verdict.UNREADABLE, error=error), "", None
 
-    return local.each(work, paths, jobs, lost)
+    return run_in_pool(work, paths, jobs, lost)
 
 
 def _fresh(
     path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, cache: Cache | None
 ) -> Fresh:  # fmt: skip
-    report, basis = _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies, keyed=cache is not None)
-    return report, basis.key if basis is not None else "", cache.entry(report, basis) if cache is not None else None
+    keyed = cache is not None
+    report, dependencies = _checked(path, profile, config, hashes=hashes, layers=layers, remedies=remedies, keyed=keyed)
+    entry = cache.entry(report, dependencies) if cache is not None else None
+    return report, dependencies.key if dependencies is not None else "", entry
 
 
 def analysis_of(path: str, config: Config) -> Analysis:
@@ -125,7 +126,7 @@ def check_model(
 
 def _checked(
     path: str, profile: Profile, config: Config, *, hashes: bool, layers: bool, remedies: bool, keyed: bool = False
-) -> tuple[ModelReport, Basis | None]:
+) -> tuple[ModelReport, Dependencies | None]:
     digest = ""
     try:
         skeleton = load.load(path, config.limits, keyed=keyed)
@@ -138,7 +139,7 @@ def _checked(
 
 def check_skeleton(
     skeleton: Skeleton, profile: Profile, config: Config, digest: str = "", *, layers: bool = False, remedies: bool = False
-) -> tuple[ModelReport, Basis | None]:
+) -> tuple[ModelReport, Dependencies | None]:
     """Check a model that is loaded already; of one with a key comes also what the report rests on.
 
     Raises ModelError where it is none that could run.
@@ -155,7 +156,7 @@ def check_skeleton(
     report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
     if not skeleton.key:
         return report, None
-    return report, Basis(skeleton.key, checked.files, analysis.beside)
+    return report, Dependencies(skeleton.key, checked.files, analysis.beside)
 
 
 def remedied(checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked]) -> Checked:

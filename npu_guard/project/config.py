@@ -14,10 +14,10 @@ from msgspec import Struct, field
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.compilers.settings import CompilerSettings, validate
+from npu_guard.compilers.settings import CompilerSettings, validate_settings
 from npu_guard.device.keys import convert, suggest
 from npu_guard.device.partition import Given
-from npu_guard.results.findings import Place, Severity
+from npu_guard.results.findings import Location, Severity
 
 DEFAULT_PROFILE = "aimotive-aiware"
 Level = Literal["error", "warning", "note"]
@@ -67,11 +67,11 @@ class Config(Struct, frozen=True):
         chosen = not self.select or any(_matches(entry, code, name) for entry in self.select)
         return chosen and not any(_matches(entry, code, name) for entry in self.ignore)
 
-    def suppression(self, code: str, name: str, place: Place) -> str | None:
+    def suppression(self, code: str, name: str, location: Location) -> str | None:
         """The reason for which a finding at this place is accepted, else None."""
         for entry in self.suppress:
             if _matches(entry.rule, code, name):
-                names = (place.node, place.output, ".".join(place.scope))
+                names = (location.node, location.output, ".".join(location.scope))
                 if any(fnmatch.fnmatchcase(n, entry.node) for n in names):
                     return entry.reason
         return None
@@ -81,7 +81,7 @@ def _matches(entry: str, code: str, name: str) -> bool:
     return entry == name or code.startswith(entry.upper())
 
 
-def find(start: Path) -> Path | None:
+def find_config(start: Path) -> Path | None:
     """The configuration file that counts in a folder: the nearest one upwards, up to the repository's root."""
     for folder in (start, *start.parents):
         own = folder / "npu-guard.toml"
@@ -95,12 +95,12 @@ def find(start: Path) -> Path | None:
     return None
 
 
-def root(start: Path) -> Path:
+def project_root(start: Path) -> Path:
     """Root of the project around a folder: where `.git` is, else the folder itself."""
     return next((folder for folder in (start, *start.parents) if os.path.exists(folder / ".git")), start)
 
 
-def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
+def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     """Settings from a file; `rules` are (code, name) of the rules that exist. Raises UsageError."""
     section = _section(path)
     if section is None:
@@ -113,7 +113,7 @@ def read(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     for accepted in file.suppress:
         if not accepted.reason.strip():
             raise UsageError(f"{path.name}: the suppression of {accepted.rule} gives no reason; say why the finding is accepted")
-    validate(file.compiler, path.name)
+    validate_settings(file.compiler, path.name)
     costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
     severity = {
         code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)

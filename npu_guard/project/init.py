@@ -13,7 +13,7 @@ from pathlib import Path
 import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
-from npu_guard.project import config
+from npu_guard.project.config import find_config
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOOK = "npu-guard-check"
@@ -50,7 +50,7 @@ def expect_pattern(pattern: str) -> None:
         raise UsageError(f"--model {pattern!r}: the pattern must be relative to this folder")
 
 
-def write(folder: Path, profile: str, pattern: str, *, force: bool = False) -> list[Item]:
+def write_files(folder: Path, profile: str, pattern: str, *, force: bool = False) -> list[Item]:
     """Write the files into a folder. What cannot be written is an item too, and the others are still tried."""
     values = {
         "@PROFILE@": json.dumps(profile, ensure_ascii=False),
@@ -114,7 +114,7 @@ def _hooks(folder: Path, name: str) -> Item | None:
 
 def _has_own_settings(folder: Path) -> bool:
     """Whether pyproject.toml holds the settings; one that cannot be read is no reason to write others beside it."""
-    return not os.path.lexists(folder / "npu-guard.toml") and config.find(folder) == folder / "pyproject.toml"
+    return not os.path.lexists(folder / "npu-guard.toml") and find_config(folder) == folder / "pyproject.toml"
 
 
 def _uses_lfs(folder: Path) -> bool:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from npu_guard.project.config import root
+from npu_guard.project.config import project_root
 from npu_guard.results.findings import Finding, ModelReport
 
 
@@ -27,7 +27,7 @@ def in_project(path: str) -> str:
 def _in_project(path: str, here: Path) -> str:
     for resolve in (os.path.normpath, os.path.realpath):
         try:
-            return _inside(Path(resolve(here / path)).relative_to(root(here)).as_posix())
+            return _inside(Path(resolve(here / path)).relative_to(project_root(here)).as_posix())
         except (ValueError, OSError):
             continue
     return _inside(Path(path).name)

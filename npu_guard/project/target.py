@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.errors import UsageError
 from npu_guard.device import suggest
-from npu_guard.project import config
+from npu_guard.project.config import project_root
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -248,7 +248,7 @@ def _failed(error: BaseException, what: str) -> UsageError:
 
 def _where(error: BaseException) -> str:
     """`file:line` of the innermost frame inside the project, of the error or of what caused it."""
-    root = config.root(Path.cwd()).resolve()
+    root = project_root(Path.cwd()).resolve()
     own = Path(__file__).parents[1].resolve()
     current: BaseException | None = error
     found = ""

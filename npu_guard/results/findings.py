@@ -60,7 +60,7 @@ class Evidence(Struct, frozen=True):
     allowed: Number
 
 
-class Source(Struct, frozen=True):
+class SourceLine(Struct, frozen=True):
     """The line of Python that made the operator, relative to the project's root."""
 
     file: str
@@ -79,7 +79,7 @@ class Remedy(Struct, frozen=True):
     """Substitutions that would follow in its place, as the device refuses what the first one writes."""
 
 
-class Place(Struct, frozen=True):
+class Location(Struct, frozen=True):
     """Where in the model: the output tensor plus module path is the identity, names may be empty or repeated."""
 
     node: str
@@ -97,11 +97,11 @@ class Finding(Struct, frozen=True):
     name: str
     severity: Severity
     outcome: Outcome
-    place: Place
+    location: Location
     message: str
     tensor: Tensor | None = None
     evidence: Evidence | None = None
-    source: Source | None = None
+    source: SourceLine | None = None
     remedy: Remedy | None = None
     fingerprint: str = ""
     suppressed: str | None = None
@@ -156,7 +156,7 @@ class Applied(Struct, frozen=True):
     substitution: str
     exactness: str
     node: str
-    """The anchor of the block."""
+    """The root of the match."""
     rules: tuple[str, ...]
     """Codes of those whose findings in the block it removed."""
     nodes_before: tuple[str, ...]
@@ -165,11 +165,11 @@ class Applied(Struct, frozen=True):
     note: str = ""
     """For approximate ones, how close they came on samples that were held out of the fit."""
     at: str = ""
-    """First output of the anchor: with the substitution, the identity of the place."""
+    """First output of the root: with the substitution, the identity of the match."""
     number: int = 1
     """The pass in which it was replaced."""
     op_type: str = ""
-    source: Source | None = None
+    source: SourceLine | None = None
     before: Work = Work()
     after: Work = Work()
     others: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ class Applied(Struct, frozen=True):
     """Substitutions that took the place of what this one had written, in order."""
 
 
-class RefusedSite(Struct, frozen=True):
+class RefusedMatch(Struct, frozen=True):
     """A block that was not replaced, and why."""
 
     substitution: str
@@ -211,7 +211,7 @@ class LayerRow(Struct, frozen=True):
     """One operator, or one graph input (`place.op_type` is then "graph input"), as the full report shows it."""
 
     index: int
-    place: Place
+    location: Location
     scope: tuple[str, ...]
     """Module path, with the bodies of If, Loop and Scan on the way: where the picture of the graph shows it."""
     inputs: tuple[int, ...]
@@ -302,7 +302,7 @@ class Report(Struct, frozen=True):
     allow_undecided: bool = False
 
 
-class Basis(Struct, frozen=True):
+class Dependencies(Struct, frozen=True):
     """What a report rests on besides its stamp: the structure of the model, and what was looked up outside of it."""
 
     key: str

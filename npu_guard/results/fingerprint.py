@@ -50,7 +50,7 @@ class Mark(Struct, frozen=True):
         return self.rule, self.outcome, self.family, self.evidence
 
     @property
-    def place(self) -> Hashable:
+    def location(self) -> Hashable:
         """What is found and in which module; all shapes of a module are one place, so that a new input size changes nothing."""
         return self.kind, self.scope, () if self.scope else self.shape
 
@@ -61,9 +61,9 @@ def mark(finding: Finding) -> Mark:
     return make_mark(
         finding.rule,
         finding.outcome.value,
-        finding.place.op_type,
+        finding.location.op_type,
         None if evidence is None else (evidence.limit, evidence.measured),
-        finding.place.scope,
+        finding.location.scope,
         None if tensor is None else tensor.shape,
         finding.fingerprint,
     )
@@ -89,8 +89,8 @@ def with_fingerprints(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     done = []
     for finding in findings:
         m = mark(finding)
-        seen[m.place] += 1
-        key = [m.rule, m.outcome, m.family, m.evidence, m.scope or ["", *map(str, m.shape)], seen[m.place]]
+        seen[m.location] += 1
+        key = [m.rule, m.outcome, m.family, m.evidence, m.scope or ["", *map(str, m.shape)], seen[m.location]]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         done.append(replace(finding, fingerprint=digest))
     return tuple(done)
@@ -103,7 +103,7 @@ def pair(before: Sequence[Mark], after: Sequence[Mark]) -> list[tuple[int, int]]
     `net.blocks.3`), last those of which one side does not know the module. Findings that agree in all of that are counted.
     """
     matching = _Matching(before, after)
-    matching.same(lambda m: m.place)
+    matching.same(lambda m: m.location)
     matching.moved()
     matching.unplaced()
     return sorted(matching.pairs)

@@ -108,7 +108,7 @@ class Group(Struct, frozen=True):
     def share(self) -> float:
         """Share of the model's MACs that the group holds back, 0 to 1; a node counts once."""
         total = self.model.totals.macs
-        nodes = {(f.place.graph, f.place.output): f.macs for f in self.findings if f.severity is self.first.severity}
+        nodes = {(f.location.graph, f.location.output): f.macs for f in self.findings if f.severity is self.first.severity}
         return sum(nodes.values()) / total if total else 0.0
 
 
@@ -163,8 +163,8 @@ def outcome(model: ModelReport) -> str:
 def documented_percent(model: ModelReport) -> float:
     """Share of the MACs on operators that run and of which the device's documents say so."""
     told = [f for f in model.findings if f.suppressed is None and f.outcome is Outcome.FAIL]
-    held = {f.place for f in told if f.severity is Severity.ERROR}
-    silent = {f.place: f.macs for f in told if f.rule == _UNDOCUMENTED and f.place not in held}
+    held = {f.location for f in told if f.severity is Severity.ERROR}
+    silent = {f.location: f.macs for f in told if f.rule == _UNDOCUMENTED and f.location not in held}
     share = model.totals.npu_macs_percent
     return max(round(share - 100.0 * sum(silent.values()) / model.totals.macs, 2), 0.0) if silent and model.totals.macs else share
 

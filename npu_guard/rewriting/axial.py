@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npu_guard.graph.graph import Value
-from npu_guard.rewriting import fitting
+from npu_guard.rewriting.fitting import fit_parts, sample_weights
 from npu_guard.rewriting.mixing import Mixing
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.verification.ratio import signal_to_noise
@@ -49,11 +49,11 @@ class Fit:
         return f"held-out {self.held_out:.1f} dB (mean alone {self.mean_alone:.1f}, V alone {self.value_alone:.1f})"
 
 
-def write(mixing: Mixing, build: Builder, *, summed: bool = False) -> Mapping[Value, str]:
+def write_axial(mixing: Mixing, build: Builder, *, summed: bool = False) -> Mapping[Value, str]:
     """Fit and emit. Raises Refused where trivial fits are as good. A mutant takes the sum in the place of the mean."""
     v = mixing.values
     samples = build.activations(v, mixing.result)
-    found = fit([s[v.name] for s in samples], [s[mixing.result.name] for s in samples], mixing.kernel)
+    found = fit_axial([s[v.name] for s in samples], [s[mixing.result.name] for s in samples], mixing.kernel)
     if not found.held_out >= max(found.mean_alone, found.value_alone) + GAIN_DB:
         raise Refused(f"an axial convolution does not beat the trivial fits: {found.describe()}")
     build.promise(found.worst, found.describe())
@@ -74,11 +74,11 @@ def write(mixing: Mixing, build: Builder, *, summed: bool = False) -> Mapping[Va
     return {mixing.result: build.op("Add", total, weighted)}
 
 
-def fit(values: Sequence[Array], targets: Sequence[Array], kernel: tuple[int, int]) -> Fit:
+def fit_axial(values: Sequence[Array], targets: Sequence[Array], kernel: tuple[int, int]) -> Fit:
     """Weights that bring [B, C, H, W] maps closest to their targets. A third of the samples, the last, is held out."""
     positions = [v.size // v.shape[1] for v in values]
-    scales = fitting.weights(values, targets)
-    parts = fitting.parts(positions)
+    scales = sample_weights(values, targets)
+    parts = fit_parts(positions)
     channels = values[0].shape[1]
     taps = kernel[0] + kernel[1]  # the middle of the second kernel is the mean's column
     step = max(1, _CHUNK // (taps * sum(positions)))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npu_guard.rewriting import fitting, sampling
+from npu_guard.rewriting import sampling
+from npu_guard.rewriting.fitting import fit_parts, sample_weights
 from npu_guard.rewriting.sampling import Geometry, Sample, Window
 from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.verification.ratio import signal_to_noise
@@ -48,15 +49,15 @@ class Fit:
         return f"held-out {self.held_out:.1f} dB (without offsets {self.unmoved:.1f}), a kernel of {size}{exact}"
 
 
-def fit(samples: Sequence[Sample], weight: Array, bias: Array, geometry: Geometry, longest: int) -> Fit:
+def fit_deformable(samples: Sequence[Sample], weight: Array, bias: Array, geometry: Geometry, longest: int) -> Fit:
     """The plain convolution of at most `longest` taps along an axis that comes closest. Raises Refused."""
-    scales = fitting.weights([s.x for s in samples], [s.y for s in samples])
+    scales = sample_weights([s.x for s in samples], [s.y for s in samples])
     if not all(np.isfinite(a).all() for s in samples for a in (s.offset, s.mask) if a is not None):
         raise Refused("offsets are not finite on the samples that it is fitted on")
     places = np.concatenate([s.places(geometry) for s in samples], -1)
     masks = np.concatenate([s.weights(geometry) for s in samples], -1)
     constant = bool((np.ptp(places, -1) == 0).all() and (np.ptp(masks, -1) == 0).all())
-    cut = fitting.parts([len(s.x) * math.prod(geometry.out) for s in samples])[2]
+    cut = fit_parts([len(s.x) * math.prod(geometry.out) for s in samples])[2]
     places, masks = places[..., :cut], masks[..., :cut]
     windows = _windows(places, longest)
     largest = windows[-1]
@@ -179,7 +180,7 @@ def _system(samples: Sequence[Sample], scales: Sequence[float], geometry: Geomet
         counts.append(pixels[-1].shape[2])
     a, b = np.concatenate(pixels, 2), np.concatenate(targets, 2)
     pieces = [
-        (a[:, :, i:j].reshape(len(a), -1), b[:, :, i:j].reshape(len(b), -1)) for i, j in itertools.pairwise(fitting.parts(counts))
+        (a[:, :, i:j].reshape(len(a), -1), b[:, :, i:j].reshape(len(b), -1)) for i, j in itertools.pairwise(fit_parts(counts))
     ]
     return _System(
         np.stack([p @ p.T for p, _ in pieces]),
@@ -214,7 +215,7 @@ def _run(x: Array, weight: Array, window: Window, geometry: Geometry) -> Array:
     groups = geometry.groups
     made = np.zeros((groups, len(weight) // groups, len(x) * math.prod(geometry.out)))
     for i, j in np.ndindex(*window.extent):
-        pixels = sampling.read(wide, i, j, geometry).reshape(groups, -1, made.shape[2])
+        pixels = sampling.read_pixel(wide, i, j, geometry).reshape(groups, -1, made.shape[2])
         made += weight[:, :, i, j].reshape(groups, -1, weight.shape[1]) @ pixels
     return made.reshape(len(weight), -1)
 

@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -14,7 +14,15 @@ from npu_guard.base.errors import ModelError
 from npu_guard.base.text import text
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.substitution import Builder, Site
+from npu_guard.rewriting.substitution import Builder, Match
+
+
+class Edit(NamedTuple):
+    """A match, what its rewrite emitted, and the new name for each replaced value."""
+
+    match: Match
+    builder: Builder
+    outputs: Mapping[Value, str]
 
 
 def names_in(proto: onnx.GraphProto) -> set[str]:
@@ -34,8 +42,8 @@ def names_in(proto: onnx.GraphProto) -> set[str]:
     return found
 
 
-def replace(document: Document, nodes: Sequence[Node], edits: Sequence[tuple[Site, Builder, Mapping[Value, str]]]) -> Document:
-    """The document with each site's nodes replaced by what its builder emitted.
+def replace_matches(document: Document, nodes: Sequence[Node], edits: Sequence[Edit]) -> Document:
+    """The document with each match's nodes replaced by what its builder emitted.
 
     `nodes` are those of the main graph as analysed, in the document's order. What only the old nodes used is gone.
     Raises ModelError where the result has a cycle.
@@ -46,8 +54,8 @@ def replace(document: Document, nodes: Sequence[Node], edits: Sequence[tuple[Sit
     index = {node: i for i, node in enumerate(nodes)}
     removed: set[int] = set()
     added: list[onnx.NodeProto] = []
-    for site, builder, outputs in edits:
-        removed.update(index[node] for node in site.nodes)
+    for match, builder, outputs in edits:
+        removed.update(index[node] for node in match.nodes)
         renamed = {new: old.name for old, new in outputs.items()}
         for node in builder.nodes:
             for names in (node.input, node.output):

@@ -9,7 +9,7 @@ import numpy as np
 from npu_guard.rewriting.substitution import Array, Refused
 
 
-def weights(arrays: Sequence[Array], targets: Sequence[Array]) -> list[float]:
+def sample_weights(arrays: Sequence[Array], targets: Sequence[Array]) -> list[float]:
     """A weight for each sample, so that all count alike, however strong they are. Raises Refused where none can be had."""
     if not targets:
         raise Refused("there are no samples to fit it on")
@@ -18,7 +18,7 @@ def weights(arrays: Sequence[Array], targets: Sequence[Array]) -> list[float]:
     return [1.0 / (float(np.sqrt(np.mean(np.square(t, dtype=np.float64)))) or 1.0) for t in targets]
 
 
-def parts(positions: Sequence[int]) -> tuple[int, int, int, int]:
+def fit_parts(positions: Sequence[int]) -> tuple[int, int, int, int]:
     """Ends of two parts to fit on and of the last third, which is held out: whole samples, or positions of the only one.
 
     Raises Refused where one of them would be empty.

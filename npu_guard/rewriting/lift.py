@@ -15,7 +15,7 @@ from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.substitution import Array, Builder, Site
+from npu_guard.rewriting.substitution import Array, Builder, Match
 
 UNARY = frozenset(
     {"Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "Gelu", "Erf", "Sigmoid", "HardSigmoid", "HardSwish", "Mish",
@@ -82,7 +82,7 @@ def numbers(value: Value | None) -> tuple[int, ...] | None:
 
 def passes(node: Node, ctx: Context) -> bool:
     """Whether the node hands its input on, shape and all."""
-    return node in ctx.analysis.silent and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
+    return node in ctx.analysis.elided and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
 
 
 class Lifter:
@@ -161,7 +161,7 @@ class Lifter:
 
     def skips(self, node: Node, ctx: Context) -> bool:
         """Whether the node hands its input on, at most spread as its readers would by themselves."""
-        spreads = node.op_type == "Expand" and node in ctx.analysis.silent
+        spreads = node.op_type == "Expand" and node in ctx.analysis.elided
         return passes(node, ctx) or (spreads and self.holds(node.inputs[0]) and not ctx.is_constant(node.output))
 
     def is_view(self, node: Node) -> bool:
@@ -171,9 +171,9 @@ class Lifter:
             return False
         return self.lifting.as_map(before) is not None and self.lifting.as_map(before) == self.lifting.as_map(after)
 
-    def rewrite(self, site: Site, build: Builder) -> dict[Value, str]:
-        """Emit the site's region on maps; its facts are the region and the context. The result has a name for each exit."""
-        region, ctx = site.facts
+    def rewrite(self, match: Match, build: Builder) -> dict[Value, str]:
+        """Emit the match's region on maps; its facts are the region and the context. The result has a name for each exit."""
+        region, ctx = match.facts
         raised = Raised(self, ctx, build)
         for node in region.nodes:
             raised.add(node)

@@ -146,7 +146,7 @@ class Writer:
         return name
 
 
-def each(x: Map, function: Callable[[Name], Name], view: View | None = None) -> Map:
+def map_parts(x: Map, function: Callable[[Name], Name], view: View | None = None) -> Map:
     """The map with something done to each of its parts."""
     return replace(x, parts=tuple(function(part) for part in x.parts), view=view or x.view)
 

@@ -146,7 +146,7 @@ def _to_softmax(value: Value | None, ctx: Context) -> list[Node] | None:
         path.append(node)
         if node.op_type == "Softmax":
             return path[::-1]
-        if node not in ctx.analysis.silent and node.op_type not in RUNNING and node.op_type not in _SCALING:
+        if node not in ctx.analysis.elided and node.op_type not in RUNNING and node.op_type not in _SCALING:
             return None
         value = next((v for v in node.inputs if v is not None and not ctx.is_constant(v)), None)
     return None
@@ -165,7 +165,7 @@ def _source(value: Value | None, ctx: Context) -> tuple[View, Value, bool] | Non
     plain = True
     while value is not None and not ctx.is_constant(value):
         node = value.producer
-        if node is None or (node.op_type not in RUNNING | _ELEMENTWISE and node not in ctx.analysis.silent) or node.domain:
+        if node is None or (node.op_type not in RUNNING | _ELEMENTWISE and node not in ctx.analysis.elided) or node.domain:
             break
         # Element-wise operators work on maps and on tokens of several heads; what becomes tokens [B, N, C] next is a map.
         if len(value.shape or ()) == 4 and node.op_type not in RUNNING and path and len(path[-1].output.shape or ()) == 3:
@@ -182,7 +182,7 @@ def _source(value: Value | None, ctx: Context) -> tuple[View, Value, bool] | Non
     view = View.of_map(static_shape(value))
     source = value
     for node in reversed(path):
-        plain = plain and (node.op_type in RUNNING or node in ctx.analysis.silent or _scales(node, ctx))
+        plain = plain and (node.op_type in RUNNING or node in ctx.analysis.elided or _scales(node, ctx))
         view = _step(view, node, value, ctx, anything=True)
         value = node.output
     return view, source, plain
@@ -210,6 +210,6 @@ def _step(view: View, node: Node, value: Value, ctx: Context, anything: bool = F
         return view.permuted(node.attr("perm") or tuple(reversed(range(len(view.axes)))))
     if node.op_type in RUNNING:
         return view.reshaped(static_shape(node.output))
-    if (anything or _scales(node, ctx) or node in ctx.analysis.silent) and static_shape(node.output) == static_shape(value):
+    if (anything or _scales(node, ctx) or node in ctx.analysis.elided) and static_shape(node.output) == static_shape(value):
         return view
     raise Refused(f"{node.op} {short(node.label)!r} reads it before it is a map again")

@@ -108,7 +108,7 @@ def spread(places: Array, masks: Array, window: Window) -> Array:
 def patches(x: Array, window: Window, geometry: Geometry) -> Array:
     """[pixels, C, B h w]: what each pixel of the window reads."""
     wide, (height, width) = extended(x, window, geometry), window.extent
-    return np.stack([read(wide, i, j, geometry) for i in range(height) for j in range(width)])
+    return np.stack([read_pixel(wide, i, j, geometry) for i in range(height) for j in range(width)])
 
 
 def extended(x: Array, window: Window, geometry: Geometry) -> Array:
@@ -121,7 +121,7 @@ def extended(x: Array, window: Window, geometry: Geometry) -> Array:
     return np.pad(x, ((0, 0), (0, 0), *pads))[:, :, start[0] :, start[1] :]
 
 
-def read(wide: Array, i: int, j: int, geometry: Geometry) -> Array:
+def read_pixel(wide: Array, i: int, j: int, geometry: Geometry) -> Array:
     """[C, B h w]: one pixel of the window, in a map that has been extended for it."""
     (s, t), (h, w) = geometry.strides, geometry.out
     part = wide[:, :, i : i + (h - 1) * s + 1 : s, j : j + (w - 1) * t + 1 : t]

@@ -15,7 +15,7 @@ from npu_guard.file.document import Document
 from npu_guard.file.tensors import BITS
 from npu_guard.file.wire import INLINE, Payload
 from npu_guard.graph.graph import Value
-from npu_guard.rewriting.substitution import Array, Builder, Refused, Site
+from npu_guard.rewriting.substitution import Array, Builder, Match, Refused
 from npu_guard.rewriting.weights import Evaluate, Small, evaluated
 
 KEEP_ELEMENTS = 4096
@@ -33,8 +33,8 @@ class Unsketched(Exception):
 class Sketch(Builder):
     """A builder whose weights have a shape and a type and no values."""
 
-    def __init__(self, site: Site, document: Document, taken: set[str], constants: Constants) -> None:
-        super().__init__(site, document, taken, _none)
+    def __init__(self, match: Match, document: Document, taken: set[str], constants: Constants) -> None:
+        super().__init__(match, document, taken, _none)
         self.payloads: dict[int, Payload] = {}
         """Where the values of the new weights would lie; for the document in which they are looked at."""
         self._constants = constants

@@ -43,7 +43,7 @@ class Strip:
         return self.end, *(s.output for s in self.shapes)
 
 
-def match(node: Node, ctx: Context) -> Strip | None:
+def match_strip(node: Node, ctx: Context) -> Strip | None:
     """The strip of a convolution from one channel to one, with constant weights; None for any other. Raises Refused."""
     if ctx.limit("layout.rearrange") is not False or node.graph.parent is not None:
         return None
@@ -58,7 +58,7 @@ def match(node: Node, ctx: Context) -> Strip | None:
         raise Refused("its weights are not constant")
     if x != out:
         raise Refused(f"it gives {math.prod(out[1:])} positions for {math.prod(x[1:])} channels")
-    return trace(node, ctx)
+    return trace_strip(node, ctx)
 
 
 def over_channels(node: Node, ctx: Context) -> bool:
@@ -66,7 +66,7 @@ def over_channels(node: Node, ctx: Context) -> bool:
     return node.op_type == "Conv" and _backward(node, ctx) is not None
 
 
-def trace(conv: Node, ctx: Context) -> Strip:
+def trace_strip(conv: Node, ctx: Context) -> Strip:
     """The strip in which this is the first convolution. Raises Refused where the channels do not find their way back."""
     found = _backward(conv, ctx)
     assert found is not None
@@ -173,7 +173,7 @@ def _own(steps: list[Node], conv: int, ctx: Context) -> tuple[Node, ...]:
     return tuple(steps[first:])
 
 
-def write(strip: Strip, build: Builder, convolution: Callable[[Node, str], str]) -> Mapping[Value, str]:
+def write_strip(strip: Strip, build: Builder, convolution: Callable[[Node, str], str]) -> Mapping[Value, str]:
     """The strip on `[B,C,1,1]`: views are gone, steps stay in order, `convolution` takes the place of each convolution."""
     name = _pooled(strip.pooled, strip.ctx, build)
     value = strip.pooled
@@ -194,7 +194,7 @@ def write(strip: Strip, build: Builder, convolution: Callable[[Node, str], str])
     return {strip.end: name, **shapes}
 
 
-def band(node: Node, weight: Array, channels: int) -> Array:
+def band_weight(node: Node, weight: Array, channels: int) -> Array:
     """The convolution along its one axis of extent > 1, as a matrix; of the other axis just the tap on the only row counts."""
     assert node.inputs[0] is not None
     extents = (numbers(node.inputs[0]) or ())[2:]

@@ -1,4 +1,4 @@
-"""What a substitution is: an anchor operator, a match that may refuse with a reason, and a rewrite that emits nodes.
+"""What a substitution is: a root operator, a match that may refuse with a reason, and a rewrite that emits nodes.
 
 Authors write `match` and `rewrite` only, and say nothing of rules or devices: "this form equals that form". The driver asks
 where the device has a finding, judges the new nodes by the same rules from a sketch (`rewriting/sketch.py`), takes the
@@ -47,11 +47,11 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class Match:
     """A block that a substitution can replace. `replaced` are the values that the new nodes have to provide."""
 
     substitution: Substitution
-    anchor: Node
+    root: Node
     nodes: tuple[Node, ...]
     replaced: tuple[Value, ...]
     facts: Any = None
@@ -86,7 +86,7 @@ class Substitution:
     exactness: ClassVar[str] = EXACT
     minimum_snr_db: ClassVar[float] = 0.0
     """Approximate ones: where a block comes less close than this for any of the samples, it is rolled back."""
-    anchors: ClassVar[tuple[str, ...]]
+    roots: ClassVar[tuple[str, ...]]
     """Operators at which `match` is asked."""
     last: ClassVar[bool] = False
     """Whether it works on what the others write, and so waits until none of them applies any more."""
@@ -98,23 +98,23 @@ class Substitution:
     bad: ClassVar[tuple[Example, ...]]
     """Blocks that must be refused, each with its reason."""
 
-    def match(self, node: Node, ctx: Context) -> Site | Sequence[Site] | None:
-        """The block around an anchor; None where this is another kind of block, Refused where it is nearly one.
+    def match(self, node: Node, ctx: Context) -> Match | Sequence[Match] | None:
+        """The block around a root; None where this is another kind of block, Refused where it is nearly one.
 
-        Several where there are several ways to write it (`Site.variant`): the device takes the cheapest that it is content
+        Several where there are several ways to write it (`Match.variant`): the device takes the cheapest that it is content
         with. `ctx.bounds` tells which numbers are worth a try. No weight is read here.
         """
         raise NotImplementedError
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        """Emit the new nodes; the result names what takes the place of each value in `site.replaced`.
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        """Emit the new nodes; the result names what takes the place of each value in `match.replaced`.
 
         It runs twice: for a sketch, in which weights have a shape and no values, and in earnest. Both have to emit the same
         nodes, so which nodes there are may follow from shapes, attributes and small constants (`ctx.array`), not from weights.
         """
         raise NotImplementedError
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """A deliberately wrong rewrite that looks right, which the verifier must catch."""
         raise NotImplementedError
 
@@ -125,17 +125,17 @@ class Substitution:
 
 
 class Builder:
-    """Emits nodes and constants for one site, with names that are new, deterministic and tell where they come from."""
+    """Emits nodes and constants for one match, with names that are new, deterministic and tell where they come from."""
 
     def __init__(
-        self, site: Site, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]],
+        self, match: Match, document: Document, taken: set[str], capture: Callable[[Sequence[Value]], list[dict[str, Array]]],
         weights: Weights | None = None, numbers: dict[str, int] | None = None,
     ) -> None:  # fmt: skip
         """`weights` and `numbers` (the last tried for each name) are those of other builders for the same document."""
-        self.site = site
-        self.origin = site.anchor
+        self.match = match
+        self.origin = match.root
         """The old node that gives new ones their names and source lines; a rewrite of many nodes moves it along."""
-        self.opset: int = site.anchor.graph.model.opsets.get("", 1)
+        self.opset: int = match.root.graph.model.opsets.get("", 1)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.names: list[str] = []
@@ -165,7 +165,7 @@ class Builder:
         # Scopes and source lines stay with what replaces a node, so that a later finding still names the Python line.
         history = [p.value for p in self.origin.proto.metadata_props if p.key == HISTORY]
         node.metadata_props.extend(p for p in self.origin.proto.metadata_props if p.key != HISTORY)
-        node.metadata_props.add(key=HISTORY, value=", ".join([*history, self.site.substitution.name]))
+        node.metadata_props.add(key=HISTORY, value=", ".join([*history, self.match.substitution.name]))
         self.nodes.append(node)
         return made
 
@@ -244,7 +244,7 @@ class Builder:
             raise MemoryError
 
     def _name(self, hint: str) -> str:
-        return self._unique(f"{self.origin.label}__{self.site.substitution.name}_{hint}")
+        return self._unique(f"{self.origin.label}__{self.match.substitution.name}_{hint}")
 
     def _unique(self, wanted: str) -> str:
         name, number = wanted, self._numbers.get(wanted, 1)
@@ -258,11 +258,11 @@ class Builder:
         return name
 
 
-def closed(site_nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) -> None:
+def closed(nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) -> None:
     """Refuse a block whose inner values are also needed outside of it."""
-    inside = set(site_nodes)
+    inside = set(nodes)
     kept = set(replaced)
-    for node in site_nodes:
+    for node in nodes:
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
         for value in node.outputs:
@@ -284,7 +284,7 @@ def _inner(value: Value, inside: set[Node], kept: set[Value], ctx: Context) -> N
         for reader in current.consumers:
             if reader in inside:
                 continue
-            passed = reader in analysis.silent and (reader.inputs[0] is current or reader.output in analysis.static)
+            passed = reader in analysis.elided and (reader.inputs[0] is current or reader.output in analysis.static)
             # One that nobody reads stays where its author wanted it.
             if not passed or not any(v.consumers or v.is_output for v in reader.outputs if v is not None):
                 raise Refused(f"the inner value {name!r} is also read by {reader.op} {short(reader.label)!r}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis import constants as fold
+from npu_guard.analysis import constants
 from npu_guard.analysis.constants import Array
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
@@ -23,7 +23,7 @@ Small = Callable[[Value], Array | None]
 Evaluate = Callable[[Node, Sequence[Array | None]], list[Array] | None]
 STEP, CREDIT = 1024, 16
 """Elements for which a node counts besides those that it reads and writes, and those that are free for each that is stored."""
-SITES = 1000
+MATCHES = 1000
 """Blocks that one attempt may replace. A network has a few hundred at most."""
 
 
@@ -31,7 +31,7 @@ SITES = 1000
 class Budget:
     """What is left to one run of `fix`, all passes and attempts together: far more than networks need, and soon over."""
 
-    sites: int = 2 * SITES
+    matches: int = 2 * MATCHES
     """Blocks that may still be replaced, again where an attempt failed."""
     noises: int = 100
     """Blocks that differ and of which it may still be asked how uncertain they are of themselves."""
@@ -43,7 +43,7 @@ class Budget:
 
 def evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
     """Outputs of a node on weights, however large; None where it is not evaluated."""
-    return fold.evaluate(node, inputs, None)
+    return constants.evaluate(node, inputs, None)
 
 
 class Weights:
@@ -115,7 +115,7 @@ class Weights:
         elif node is None:
             raise Undecidable(f"weight {name!r} is an input")
         else:
-            if (found := fold.constant_node(node)) is not None:
+            if (found := constants.constant_node(node)) is not None:
                 return found
             tensor = node.attributes.get("value")
             if tensor is None:

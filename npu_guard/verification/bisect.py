@@ -12,7 +12,7 @@ from npu_guard.analysis.cost import elements, size_bytes
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Value
 from npu_guard.verification import capture
-from npu_guard.verification import compare as verify
+from npu_guard.verification.compare import compare_output
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
@@ -58,7 +58,7 @@ def first_divergence(runtime: Runtime, before: Side, after: Side, feeds: Sequenc
             second = capture.capture(runtime, after.document, feeds, [p.after for p in group])
             for pair in group:
                 name = pair.before.name
-                if not verify.compare(name, [r[name] for r in first], [r[name] for r in second], pair.terms).ok:
+                if not compare_output(name, [r[name] for r in first], [r[name] for r in second], pair.terms).ok:
                     return Bisection(name)
     except CannotRun as error:
         return Bisection(None, f"its values cannot be had: {error}")

@@ -10,7 +10,7 @@ import onnx
 from npu_guard.analysis.constants import Array
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Value
-from npu_guard.verification import compare as verify
+from npu_guard.verification.compare import run_document
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import Runtime
 
@@ -20,7 +20,7 @@ CAPTURE_BYTES = 512 << 20
 
 def capture_bytes(runtime: Runtime) -> int:
     """Activations that are held at once, which are in the memory of both processes."""
-    return min(CAPTURE_BYTES, runtime.allowance.memory // 4)
+    return min(CAPTURE_BYTES, runtime.limits.memory // 4)
 
 
 def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
@@ -32,7 +32,7 @@ def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values:
     for value in wanted:
         if value.name not in known:
             watched.proto.graph.output.append(_value_info(value))
-    results = verify.run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
+    results = run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
     return [
         {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}
         for feed, result in zip(feeds, results, strict=True)

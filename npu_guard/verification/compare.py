@@ -42,7 +42,7 @@ _EVIDENCE = 3
 """One in so many inputs has to be evidence, or none is left out."""
 
 
-def accumulation(analysis: Analysis) -> int:
+def accumulated_terms(analysis: Analysis) -> int:
     """Terms that are summed on the way through the model: the lengths of all reductions, one after the other."""
     total = 1
     for node, cost in analysis.costs.items():
@@ -68,7 +68,7 @@ def _peak(reference: Array) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def compare(
+def compare_output(
     name: str, before: Sequence[Array], after: Sequence[Array], terms: int, noise: Sequence[float] = ()
 ) -> OutputComparison:
     """One output over all inputs: the worst of each measure. `noise` is what the reference itself is uncertain by.
@@ -153,7 +153,7 @@ def _snr(reference: Array, difference: Array) -> float:
     return max(-SNR_CAP, min(SNR_CAP, 10.0 * math.log10(signal / noise)))
 
 
-def judge(
+def judge_outputs(
     before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]], names: Mapping[str, str], terms: int, *,
     exact: bool, seeds: Sequence[int], kinds: str, minimum_snr_db: float = -math.inf,
     noise: Mapping[str, Sequence[float]] | None = None, labels: Sequence[str] = (),
@@ -163,7 +163,8 @@ def judge(
     Exact: all within tolerance, else `differs`. Approximate: `close` down to the least ratio that is asked for, else `differs`.
     """
     outputs = tuple(
-        compare(b, [r[a] for r in before], [r[b] for r in after], terms, (noise or {}).get(a, ())) for a, b in names.items()
+        compare_output(b, [r[a] for r in before], [r[b] for r in after], terms, (noise or {}).get(a, ()))
+        for a, b in names.items()
     )
     told = [
         name for name in names if any(np.isfinite(r[name]).any() for r in before if r[name].size and r[name].dtype.kind in "fiub")
@@ -192,7 +193,7 @@ def run_document(
     return runtime.run(content, folder.resolve(), feeds, outputs)
 
 
-def models(
+def compare_documents(
     runtime: Runtime, before: Document, after: Document, feeds: Sequence[Feed], terms: int, *,
     exact: bool, seeds: Sequence[int], kinds: str, known: Mapping[int, Mapping[str, Array]] | None = None,
     labels: Sequence[str] = (),
@@ -214,14 +215,14 @@ def models(
     except CannotRun as error:
         return not_run(str(error), seeds)
     same = {n: n for n in names}
-    result = judge(first, second, same, terms, exact=exact, seeds=seeds, kinds=kinds)
+    result = judge_outputs(first, second, same, terms, exact=exact, seeds=seeds, kinds=kinds)
     if exact and result.verdict == "differs":
-        found = noise(runtime, before, feeds, first, names)
-        result = judge(first, second, same, terms, exact=exact, seeds=seeds, kinds=kinds, noise=found, labels=labels)
+        noise = measure_noise(runtime, before, feeds, first, names)
+        result = judge_outputs(first, second, same, terms, exact=exact, seeds=seeds, kinds=kinds, noise=noise, labels=labels)
     return result
 
 
-def noise(
+def measure_noise(
     runtime: Runtime, model: Document, feeds: Sequence[Feed], reference: Sequence[Mapping[str, Array]], names: Sequence[str]
 ) -> dict[str, list[float]]:
     """How far each output moves when every number that is fed moves by its last bit, up or down at random.

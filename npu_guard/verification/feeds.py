@@ -38,7 +38,7 @@ class Spec:
     high: int = 2
 
 
-def specs(inputs: Iterable[Value]) -> list[Spec]:
+def input_specs(inputs: Iterable[Value]) -> list[Spec]:
     """What a graph wants. Raises NotVerified where a shape is not wholly known, or it is of no numbers."""
     found = []
     for value in inputs:
@@ -70,12 +70,12 @@ def _indices(value: Value) -> int:
     return min(sizes, default=2)
 
 
-def seeded(wanted: Sequence[Spec], seed: int) -> list[Feed]:
+def seeded_feeds(wanted: Sequence[Spec], seed: int) -> list[Feed]:
     """One feed of each kind, the same for the same seed and names whatever the order of the inputs."""
     return [{spec.name: _draw(spec, kind, seed) for spec in wanted} for kind in KINDS]
 
 
-def labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
+def feed_labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
     """Names for so many samples of calibration, what `seeded` gives for each of the seeds, and inputs of another batch."""
     return [
         *(f"calibration {i + 1}" for i in range(given)),
@@ -84,7 +84,7 @@ def labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
     ]
 
 
-def normal(wanted: Sequence[Spec], seed: int) -> Feed:
+def normal_feed(wanted: Sequence[Spec], seed: int) -> Feed:
     """The feed of the first kind alone, without extreme values."""
     return {spec.name: _draw(spec, KINDS[0], seed) for spec in wanted}
 
@@ -106,7 +106,7 @@ def _draw(spec: Spec, kind: str, seed: int) -> Array:
     return np.asarray(drawn).astype(spec.dtype)
 
 
-def calibration(path: Path, wanted: Sequence[Spec]) -> list[Feed]:
+def calibration_feeds(path: Path, wanted: Sequence[Spec]) -> list[Feed]:
     """The user's data: an .npz file, or a folder of .npy files, with an array for each input by its name.
 
     An array has the input's shape, or one more axis in front, or a first axis of several batches. Raises UsageError.

@@ -22,9 +22,9 @@ from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import printable
 from npu_guard.file import load
 from npu_guard.file.document import Document
-from npu_guard.verification import budget as allowance
-from npu_guard.verification import feeds as inputs
+from npu_guard.verification.feeds import Spec, calibration_feeds, input_specs, normal_feed
 from npu_guard.verification.ratio import LIMIT_DB, signal_to_noise
+from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 Array = NDArray[Any]
@@ -66,40 +66,40 @@ class Int8:
     outputs: tuple[OutputLoss, ...] = ()
 
 
-def compare_files(
+def compare_int8_files(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
 ) -> Int8:
     """Two model files. Raises ModelError and UsageError as the comparison in float does."""
-    return compare_fixed(before, Document.of(load.load(after, limits)), input_shapes, calibration, limits)
+    return compare_int8_fixed(before, Document.of(load.load(after, limits)), input_shapes, calibration, limits)
 
 
-def compare_fixed(
+def compare_int8_fixed(
     before: str, after: Document, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
 ) -> Int8:
     """A model file and what has become of it, which need not be written yet."""
     skeleton = load.load(before, limits)
     first, second = (analyze(s, input_shapes) for s in (skeleton, after.skeleton()))
     try:
-        wanted, others = (inputs.specs(analysis.model.graph.inputs) for analysis in (first, second))
+        wanted, others = (input_specs(analysis.model.graph.inputs) for analysis in (first, second))
     except NotVerified as error:
         return Int8(NOT_RUN, "", str(error))
     if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
         return Int8(NOT_RUN, "", "the models have different inputs")
     document = Document.of(skeleton)
-    allowed = allowance.of(skeleton.limits, (document, first), (after, second), int8=True)
+    allowed = run_limits(skeleton.limits, (document, first), (after, second), int8=True)
     if why := allowed.refusal(DRAWN):
         return Int8(NOT_RUN, "", why)
     with Runtime(allowed) as runtime:
-        return compare(document, after, wanted, calibration, runtime)
+        return compare_int8(document, after, wanted, calibration, runtime)
 
 
-def compare(before: Document, after: Document, wanted: Sequence[inputs.Spec], calibration: Path | None, runtime: Runtime) -> Int8:
+def compare_int8(before: Document, after: Document, wanted: Sequence[Spec], calibration: Path | None, runtime: Runtime) -> Int8:
     """Quantize two models with the same inputs and outputs and compare. Raises UsageError for calibration that does not fit."""
     if calibration is not None:
-        given = inputs.calibration(calibration, wanted)
+        given = calibration_feeds(calibration, wanted)
         what = f"{len(given)} of calibration"
     else:
-        given = [inputs.normal(wanted, seed) for seed in range(DRAWN)]
+        given = [normal_feed(wanted, seed) for seed in range(DRAWN)]
         what = f"{DRAWN} of drawn noise"
     names = [o.name for o in before.proto.graph.output]
     if names != [o.name for o in after.proto.graph.output]:
@@ -144,7 +144,7 @@ def _ratio(reference: Sequence[Array], other: Sequence[Array]) -> float:
     return signal_to_noise(power, noise)
 
 
-def as_json(result: Int8) -> dict[str, Any]:
+def int8_json(result: Int8) -> dict[str, Any]:
     """As `verify --int8` and `fix --int8` have it beside the comparison in float."""
     return {
         "verdict": result.verdict, "inputs": result.inputs, "reason": result.reason,
@@ -156,7 +156,7 @@ def as_json(result: Int8) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_text(result: Int8) -> str:
+def int8_text(result: Int8) -> str:
     """One paragraph: the verdict, then a line for each output."""
     if result.verdict == NOT_RUN:
         return f"As int8: NOT COMPARED: {printable(result.reason)}"

@@ -1,7 +1,7 @@
 """ONNX Runtime in a process of its own, so that its death, hang or memory blow-up is a result.
 
 `Runtime` is the near side. Run as a module, this file is the far side: requests and answers are a line of JSON and the bytes of
-arrays. What a request may take is an `Allowance`; a model that has used up its time gets no other.
+arrays. What a request may take is a `RunLimits`; a model that has used up its time gets no other.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard.base.errors import UsageError
-from npu_guard.verification import budget as allowances
-from npu_guard.verification.budget import Allowance
+from npu_guard.verification.run_limits import GENEROUS, MEMORY, TIME, RunLimits
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -49,11 +48,11 @@ class CannotRun(Exception):
 class Runtime:
     """A child process that runs models with all optimisations off. A context manager; starts itself again after a death.
 
-    `allowance` says what each request may take. The first that takes more time is the last: all others are refused at once.
+    `limits` says what each request may take. The first that takes more time is the last: all others are refused at once.
     """
 
-    def __init__(self, allowance: Allowance = allowances.GENEROUS) -> None:
-        self.allowance = allowance
+    def __init__(self, limits: RunLimits = GENEROUS) -> None:
+        self.limits = limits
         self.runs = 0.0
         """Seconds that the child spent in runs, for the overhead figure of the bench."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,8 +87,8 @@ class Runtime:
         if self._process is None:
             self._process = self._start()
         # What a rewrite has added is in the message, and nobody's claim.
-        seconds = self.allowance.seconds(len(feeds)) + len(model) / _LOADED
-        memory = self.allowance.memory + 4 * len(model)
+        seconds = self.limits.seconds(len(feeds)) + len(model) / _LOADED
+        memory = self.limits.memory + 4 * len(model)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -103,17 +102,15 @@ class Runtime:
             code = self._process.poll()
             self.close()
             if isinstance(error, TimeoutError):
-                self._over = f"ONNX Runtime did not end within {seconds:.3g} s; {allowances.TIME}"
+                self._over = f"ONNX Runtime did not end within {seconds:.3g} s; {TIME}"
                 raise CannotRun(self._over) from None
             raise CannotRun(f"ONNX Runtime died on the model{'' if code is None else f' (exit {code})'}") from None
         except _TooMuch:
             self.close()
-            raise CannotRun(f"what comes out is more than {memory // 2 >> 20} MiB; {allowances.MEMORY}") from None
+            raise CannotRun(f"what comes out is more than {memory // 2 >> 20} MiB; {MEMORY}") from None
         if "error" in head:
             lacks = _MEMORY.search(head["error"])
-            raise CannotRun(
-                f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {allowances.MEMORY}" if lacks else head["error"]
-            )
+            raise CannotRun(f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {MEMORY}" if lacks else head["error"])
         self.runs += head["seconds"]
         return answers
 

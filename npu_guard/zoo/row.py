@@ -15,16 +15,16 @@ import npu_guard
 from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking import registry
 from npu_guard.device import Profile
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.pipeline import check as pipeline
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.check import analysis_of, check_model
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import Counts, count
 from npu_guard.rewriting.substitution import EXACT
-from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import samples
 from npu_guard.zoo.system import Expect, Fixed, counted, wanted
 
 CLEAN, FIXED, PARTITIONED, FAILED = "clean", "fixed", "partitioned", "FAILED"
@@ -61,7 +61,7 @@ class Row:
     """Why the system failed, or in which way the results are not those that it states."""
 
 
-def row(entry: zoo.Entry, settings: Settings, say: Say) -> Row:
+def make_row(entry: samples.Entry, settings: Settings, say: Say) -> Row:
     """Take one system through everything. What goes wrong is in the row; nothing is raised but bugs of the engine."""
     failed = Row(entry.id, entry.name)
     try:
@@ -71,13 +71,13 @@ def row(entry: zoo.Entry, settings: Settings, say: Say) -> Row:
         return replace(failed, problem=str(error))
 
 
-def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
+def _row(entry: samples.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
     profile = registry.profile(settings.config.profile)
     original, fixed = scratch / f"{entry.name}.onnx", scratch / f"{entry.name}.fixed.onnx"
     say("Building and exporting")
-    zoo.export_system(entry.name, original, settings.size, settings.exporter)
+    samples.export_system(entry.name, original, settings.size, settings.exporter)
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
-    done = repair.fix_model(
+    done = fix_model(
         str(original),
         profile,
         settings.config,
@@ -88,7 +88,7 @@ def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
     )
     verdict, reason = done.verification.verdict, done.verification.reason
     if done.applied:
-        store.save(done.document, fixed)
+        save_document(done.document, fixed)
     result = fixed if done.applied else original
     outcome = FIXED if done.applied else CLEAN
     pieces, share, problem = None, done.after.totals.npu_macs_percent, ""
@@ -101,7 +101,7 @@ def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
     if done.applied and verdict != "equal":
         problem = f"the fixed model was not verified ({reason or verdict})"
     outcome = FAILED if problem else outcome
-    problem = problem or _deviation(zoo.system(entry.name), done, profile, settings.size)
+    problem = problem or _deviation(samples.system(entry.name), done, profile, settings.size)
     return Row(
         id=entry.id,
         name=entry.name,
@@ -119,16 +119,16 @@ def _row(entry: zoo.Entry, settings: Settings, say: Say, scratch: Path) -> Row:
 def _cut(path: Path, profile: Profile, settings: Settings) -> tuple[tuple[int, int], float, str]:
     """Pieces on NPU and host, the NPU's share of MACs in percent, and what is wrong with the pieces, if something is."""
     from npu_guard.checking.engine import check
-    from npu_guard.device.partition import settings as costs
+    from npu_guard.device.partition import partition_settings
     from npu_guard.file.document import Document
-    from npu_guard.partitioning import files as partition_files
-    from npu_guard.partitioning.partition import partition
+    from npu_guard.partitioning.files import write_partition
+    from npu_guard.partitioning.partition import partition_model
 
-    analysis = pipeline.analysis_of(str(path), settings.config)
+    analysis = analysis_of(str(path), settings.config)
     checked = check(analysis, profile, registry.rules(), settings.config)
-    found = partition(analysis, checked, profile, costs(profile.partition, settings.config.partition))
+    found = partition_model(analysis, checked, profile, partition_settings(profile.partition, settings.config.partition))
     sides = [p.side for p in found.pieces]
-    written = partition_files.write(
+    written = write_partition(
         Document.of(analysis.model.skeleton), found, path.with_suffix(".pieces"), seeds=SEEDS[settings.size]
     )
     problem = "" if written.verdict == "equal" else f"the pieces were not verified ({written.reason or written.verdict})"
@@ -144,7 +144,7 @@ def _report(path: Path, original: Path, result: Path, profile: Profile, settings
     """A page with the model as exported and, where something was replaced, as it is then."""
     models = []
     for file in dict.fromkeys((original, result)):
-        checked = pipeline.check_model(str(file), profile, settings.config, hashes=True, layers=True)
+        checked = check_model(str(file), profile, settings.config, hashes=True, layers=True)
         models.append(msgspec.structs.replace(checked, path=file.name))
     report = Report(npu_guard.__version__, tuple(models), settings.config.fail_on, settings.config.allow_undecided)
     from npu_guard.base.files import write_atomic

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from npu_guard.results.summary import Counts
-from npu_guard.zoo import entries as zoo
-from npu_guard.zoo.row import FAILED, SEEDS, Row, Settings, row
+from npu_guard.zoo import samples
+from npu_guard.zoo.row import FAILED, SEEDS, Row, Settings, make_row
 
 Progress = Callable[[str, str | None, int], None]
 """Told the name of a system, what is being done with it (None: it is done) and how many are."""
@@ -20,7 +20,7 @@ Progress = Callable[[str, str | None, int], None]
 HEAD = ("id", "system", "before", "substitutions", "after", "error", "pieces", "MACs on NPU", "outcome")
 
 
-def run(entries: Sequence[zoo.Entry], settings: Settings, jobs: int, progress: Progress) -> list[Row]:
+def run_entries(entries: Sequence[samples.Entry], settings: Settings, jobs: int, progress: Progress) -> list[Row]:
     """Rows in the order of the entries. A process takes one system after the other; one that dies costs its system alone."""
     waiting, rows = deque(entries), dict[str, Row]()
     workers: list[_Worker] = []
@@ -59,9 +59,9 @@ class _Worker:
         self.process.start()
         far.close()
         self.alive = True
-        self.entry: zoo.Entry
+        self.entry: samples.Entry
 
-    def take(self, entry: zoo.Entry) -> None:
+    def take(self, entry: samples.Entry) -> None:
         self.entry = entry
         with contextlib.suppress(OSError):  # it died meanwhile, which is what hear() will find
             self.pipe.send(entry)
@@ -90,7 +90,7 @@ def _serve(pipe: Connection, settings: Settings) -> None:  # runs in the child
         while True:
             entry = pipe.recv()
             try:
-                pipe.send(row(entry, settings, pipe.send))
+                pipe.send(make_row(entry, settings, pipe.send))
             except Exception as error:  # a bug of ours costs this row and no other
                 cause = f"{type(error).__name__}: {error}".splitlines()[0]
                 pipe.send(Row(entry.id, entry.name, problem=f"a bug in npu-guard: {cause}"))
@@ -107,10 +107,10 @@ def markdown(lines: Sequence[Sequence[str]], size: str) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     text.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(text) + f"\n\n{note(size)}\n"
+    return "\n".join(text) + f"\n\n{reading_note(size)}\n"
 
 
-def note(size: str) -> str:
+def reading_note(size: str) -> str:
     """How to read the table."""
     seeds = len(SEEDS[size])
     return (

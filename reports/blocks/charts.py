@@ -50,7 +50,7 @@ def module_bars(model: ModelReport, root: Group) -> list[Bar]:
     bars = []
     for box, rows in boxes:
         macs = sum(row.macs or 0 for row in rows)
-        name = box.path if isinstance(box, Group) else ".".join(box.scope) or box.place.node
+        name = box.path if isinstance(box, Group) else ".".join(box.scope) or box.location.node
         share = 100 * macs / model.totals.macs if model.totals.macs else 0.0
         bars.append(Bar(printable(name, 60), si(macs), share, _pieces(rows, longest, macs=True)))
     return bars
@@ -58,7 +58,7 @@ def module_bars(model: ModelReport, root: Group) -> list[Bar]:
 
 def coverage(layers: Sequence[LayerRow]) -> list[tuple[str, Sequence[Piece], list[tuple[str, str]]]]:
     """The model as two bars, by layers and by MACs: (label, pieces, counts in words by verdict)."""
-    rows = [row for row in layers if row.verdict != "folded" and row.place.op_type != "graph input"]
+    rows = [row for row in layers if row.verdict != "folded" and row.location.op_type != "graph input"]
     found: list[tuple[str, Sequence[Piece], list[tuple[str, str]]]] = []
     for label, macs in (("Layers", False), ("MACs", True)):
         weights = {v: sum((row.macs or 0) if macs else 1 for row in rows if row.verdict == v) for v in VERDICTS}
@@ -106,5 +106,5 @@ def memory(layers: Sequence[LayerRow]) -> Memory | None:
         path += f"V{100 - 96 * height / top.live_bytes:.1f}H{(i + 1) * step:.1f}"
     at = (rows.index(top) // stretch + 0.5) * step
     return Memory(
-        f"{path}V100Z", si(top.live_bytes), printable(top.place.node, 60), at, printable(".".join(top.scope), 60), len(rows)
+        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60), len(rows)
     )

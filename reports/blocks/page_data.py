@@ -74,9 +74,9 @@ def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[s
 
 def _rows(layers: Sequence[LayerRow], names: dict[int, str], homes: dict[int, int], texts: Texts) -> dict[str, Any]:
     return {
-        "node": [printable(r.place.node, _NAME) for r in layers],
-        "output": [0 if r.place.output == r.place.node else printable(r.place.output, _NAME) for r in layers],
-        "op": [texts(r.place.op_type) for r in layers],
+        "node": [printable(r.location.node, _NAME) for r in layers],
+        "output": [0 if r.location.output == r.location.node else printable(r.location.output, _NAME) for r in layers],
+        "op": [texts(r.location.op_type) for r in layers],
         "module": [texts(".".join(r.scope)) for r in layers],
         "label": [texts(names.get(r.index, "")) for r in layers],
         "group": [homes.get(r.index, -2) for r in layers],
@@ -101,8 +101,8 @@ def _pieces(model: ModelReport) -> dict[str, Any]:
 def _findings(model: ModelReport, texts: Texts) -> list[list[Any]]:
     rows: dict[tuple[tuple[str, ...], str], int] = {}
     for row in model.layers:
-        rows.setdefault((row.place.graph, row.place.output), row.index)
-    return [_finding(model, f, rows.get((f.place.graph, f.place.output), -1), texts) for f in model.findings]
+        rows.setdefault((row.location.graph, row.location.output), row.index)
+    return [_finding(model, f, rows.get((f.location.graph, f.location.output), -1), texts) for f in model.findings]
 
 
 def source_line(model: ModelReport, finding: Finding) -> str:
@@ -117,8 +117,8 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         texts(f.rule),
         texts("suppressed" if f.suppressed is not None else word(f)),
         row,
-        texts(f"{f.place.op_type} {f.place.node}"),
-        texts(".".join(f.place.scope) or "/".join(f.place.graph)),
+        texts(f"{f.location.op_type} {f.location.node}"),
+        texts(".".join(f.location.scope) or "/".join(f.location.graph)),
         texts(message(f), 400),
         texts(number(evidence.measured) if evidence else ""),
         texts(number(evidence.allowed) if evidence else ""),

@@ -85,8 +85,8 @@ def _box(item: Group | LayerRow) -> Box:
         bad = sum(row.verdict in ("error", "undecided", "warning") for row in rows)
         detail = f"{len(rows)} layers" + (f", {bad} with findings" if bad else "")
         return Box(item.worst, _short(item.path), detail, many=True)
-    name = ".".join(item.scope) or item.place.node
-    return Box(item.verdict, _short(name), f"{printable(item.place.op_type, 24)}  {shape(item.shape)[:20]}")
+    name = ".".join(item.scope) or item.location.node
+    return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 24)}  {shape(item.shape)[:20]}")
 
 
 def _short(path: str) -> str:

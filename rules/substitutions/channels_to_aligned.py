@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from npu_guard.analysis.channels.paddings import Layout
-from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.analysis.channels.flow import Carry, Extent
@@ -36,7 +36,7 @@ class ChannelsToAligned(Substitution):
     """
 
     name = "channels-to-aligned"
-    anchors = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    roots = ("Conv", "ConvTranspose", "Gemm", "MatMul")
     last = True  # widths are those of what the others have written
     limits = _EIGHT
     good = (
@@ -129,25 +129,25 @@ class ChannelsToAligned(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         multiple = ctx.limit("channels.multiple_of")
         if multiple is None:
             return None
         region = ctx.channels.regions.get(node)
         if region is not None:
-            return Site(self, node, region.nodes, region.replaced, region)
+            return Match(self, node, region.nodes, region.replaced, region)
         reason, shape = ctx.channels.reasons.get(node), node.output.shape
         width = shape[1] if shape is not None and len(shape) > 1 else None
         if reason is not None and isinstance(width, int) and width > 1 and width % multiple:
             raise Refused(reason)
         return None
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return _Widening(site.facts, build).run()
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return _Widening(match.facts, build).run()
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The padding is behind the channels where they are made, and taken to be in front of them where they are read."""
-        return _Widening(site.facts, build, late=True).run()
+        return _Widening(match.facts, build, late=True).run()
 
 
 class _Widening:

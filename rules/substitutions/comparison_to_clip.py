@@ -9,7 +9,7 @@ import numpy as np
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.rewriting.arithmetic import FLOATS, Formula, writable
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -31,7 +31,7 @@ class ComparisonToClip(Substitution):
     """
 
     name = "comparison-to-clip"
-    anchors = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    roots = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
     limits = {"tensor.dtypes": ["float32", "float16"]}
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
@@ -80,7 +80,7 @@ class ComparisonToClip(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         x, bound, flipped = _compared(node, ctx)
         readers = tuple(dict.fromkeys(node.output.consumers))
         if node.output.is_output or not readers:
@@ -89,21 +89,21 @@ class ComparisonToClip(Substitution):
             if _use(reader, node, ctx) is None or reader.output.dtype != x.dtype:
                 raise Refused(f"{reader.op} {short(reader.label)!r} reads whether it holds, in a way that is no product")
             writable(reader, ctx, _NEEDS)
-        return Site(self, node, (node, *readers), tuple(r.output for r in readers), (x, bound, flipped, ctx))
+        return Match(self, node, (node, *readers), tuple(r.output for r in readers), (x, bound, flipped, ctx))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._write(site, build, 0.0)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._write(match, build, 0.0)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Turned round."""
-        return self._write(site, build, 1.0)
+        return self._write(match, build, 1.0)
 
-    def _write(self, site: Site, build: Builder, turned: float) -> Mapping[Value, str]:
-        x, bound, below, ctx = site.facts
+    def _write(self, match: Match, build: Builder, turned: float) -> Mapping[Value, str]:
+        x, bound, below, ctx = match.facts
         f = Formula(build, x)
         near = np.asarray(bound, f.dtype)
         infinity = np.asarray(np.inf, f.dtype)
-        if site.anchor.op_type.endswith("OrEqual"):
+        if match.root.op_type.endswith("OrEqual"):
             near = np.nextafter(near, infinity if below else -infinity)
         gap = abs(float(np.nextafter(near, -infinity if below else infinity)) - float(near))
         if not (math.isfinite(gap) and gap):
@@ -118,8 +118,8 @@ class ComparisonToClip(Substitution):
         if turned:
             mask = f("Sub", turned, mask)
         made: dict[Value, str] = {}
-        for reader in site.nodes[1:]:
-            use = _use(reader, site.anchor, ctx)
+        for reader in match.nodes[1:]:
+            use = _use(reader, match.root, ctx)
             if isinstance(use, bool):
                 made[reader.output] = mask if mask not in made.values() else build.op("Identity", mask)
             else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.rewriting.lift import Lifter, Lifting, Raised
 from npu_guard.rewriting.strip import over_channels
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -29,7 +29,7 @@ class Conv1dToConv2d(Substitution):
     """
 
     name = "conv1d-to-conv2d"
-    anchors = ("Conv", "ConvTranspose")
+    roots = ("Conv", "ConvTranspose")
     limits = {"conv.rank": [4]}
     good = (
         Example(
@@ -93,9 +93,9 @@ class Conv1dToConv2d(Substitution):
     )
 
     def __init__(self) -> None:
-        self._lifter = Lifter(Lifting(3, (2,)), dict.fromkeys(_WINDOWS, (_liftable, _lifted)), self.anchors)
+        self._lifter = Lifter(Lifting(3, (2,)), dict.fromkeys(_WINDOWS, (_liftable, _lifted)), self.roots)
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not self._lifter.holds(node.inputs[0]) or 3 in (ctx.limit("conv.rank") or (3,)) or over_channels(node, ctx):
             return None
         if node.graph.parent is not None:
@@ -105,14 +105,14 @@ class Conv1dToConv2d(Substitution):
         region = self._lifter.region(node, ctx)
         if node is not region.speaker:
             return None  # the first convolution speaks for all
-        return Site(self, node, region.nodes, region.exits, (region, ctx))
+        return Match(self, node, region.nodes, region.exits, (region, ctx))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._lifter.rewrite(site, build)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._lifter.rewrite(match, build)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Padding at the wrong end, which keeps every shape."""
-        result = self._lifter.rewrite(site, build)
+        result = self._lifter.rewrite(match, build)
         for node in build.nodes:
             for attribute in node.attribute:
                 if attribute.name == "pads":
@@ -127,7 +127,7 @@ def _liftable(node: Node, ctx: Context) -> bool:
     x = node.inputs[0]
     if x is None or x.shape is None or len(x.shape) != 3 or len(node.outputs) > 1:
         return False
-    return node.op_type not in Conv1dToConv2d.anchors or (ctx.is_constant(node.input(1)) and not over_channels(node, ctx))
+    return node.op_type not in Conv1dToConv2d.roots or (ctx.is_constant(node.input(1)) and not over_channels(node, ctx))
 
 
 def _lifted(node: Node, raised: Raised) -> Sequence[str]:
@@ -139,6 +139,6 @@ def _lifted(node: Node, raised: Raised) -> Sequence[str]:
         begin, end = node.attributes["pads"]
         changed["pads"] = [0, begin, 0, end]
     inputs: list[str | Value | None] = [raised.map(node.inputs[0])]
-    if node.op_type in Conv1dToConv2d.anchors and node.inputs[1] is not None:
+    if node.op_type in Conv1dToConv2d.roots and node.inputs[1] is not None:
         inputs += [raised.build.constant(raised.build.weight(node.inputs[1])[:, :, None]), *node.inputs[2:]]
     return raised.build.like(node, *inputs, **changed)

@@ -8,7 +8,7 @@ import numpy as np
 from npu_guard.rewriting import deformable, mixing
 from npu_guard.rewriting.map_writer import static_shape
 from npu_guard.rewriting.sampling import Geometry, Sample
-from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -39,7 +39,7 @@ class DeformableToConv(Substitution):
 
     name = "deformable-to-conv"
     exactness = APPROXIMATE
-    anchors = ("DeformConv",)
+    roots = ("DeformConv",)
     limits = {"conv.kernel_max": 17}
     operators = {"DeformConv": "judged"}
     good = (
@@ -91,7 +91,7 @@ class DeformableToConv(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         x, weight, offset = node.inputs[:3]
         if node.graph.parent is not None or x is None or weight is None or offset is None:
             return None
@@ -103,18 +103,18 @@ class DeformableToConv(Substitution):
         if reach > longest:
             raise Refused(f"its taps lie {reach} pixels apart, more than the {longest} of the longest kernel")
         nodes = mixing.fallen(node.output, x, ctx)
-        return Site(self, node, nodes, (node.output,), (geometry, longest, ctx))
+        return Match(self, node, nodes, (node.output,), (geometry, longest, ctx))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, mirrored=False)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, mirrored=False)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The kernel mirrored, as if the offsets pointed the other way."""
-        return self._build(site, build, mirrored=True)
+        return self._build(match, build, mirrored=True)
 
-    def _build(self, site: Site, build: Builder, mirrored: bool) -> Mapping[Value, str]:
-        geometry, longest, ctx = site.facts
-        node = site.anchor
+    def _build(self, match: Match, build: Builder, mirrored: bool) -> Mapping[Value, str]:
+        geometry, longest, ctx = match.facts
+        node = match.root
         x, value = node.inputs[0], node.inputs[1]
         assert x is not None
         assert value is not None
@@ -131,7 +131,7 @@ class DeformableToConv(Substitution):
             Sample(array(x, s), array(node.inputs[2], s), array(node.input(4), s), s[node.output.name])  # type: ignore[arg-type]
             for s in captured
         ]
-        found = deformable.fit(samples, weight, np.zeros(len(weight)) if bias is None else bias, geometry, longest)
+        found = deformable.fit_deformable(samples, weight, np.zeros(len(weight)) if bias is None else bias, geometry, longest)
         if not (found.held_out >= found.unmoved + GAIN_DB or found.held_out >= EXACT_DB):
             raise Refused(f"offsets that change cannot be told from none: {found.describe()}")
         build.promise(found.worst, found.describe())

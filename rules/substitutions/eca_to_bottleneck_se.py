@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npu_guard.rewriting import fitting, strip
+from npu_guard.rewriting import strip
+from npu_guard.rewriting.fitting import fit_parts, sample_weights
 from npu_guard.rewriting.lift import UNARY
-from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Match, Refused, Substitution
 from npu_guard.verification.ratio import signal_to_noise
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class EcaToBottleneckSe(Substitution):
 
     name = "eca-to-bottleneck-se"
     exactness = APPROXIMATE
-    anchors = ("Conv",)
+    roots = ("Conv",)
     limits = LIMITS
     good = (
         Example(
@@ -109,8 +110,8 @@ class EcaToBottleneckSe(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        found = strip.match(node, ctx)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        found = strip.match_strip(node, ctx)
         if found is None:
             return None
         count = sum(step.op_type == "Conv" for step in found.steps)
@@ -120,18 +121,18 @@ class EcaToBottleneckSe(Substitution):
         width = -(-max(BLOCK, found.channels // REDUCTION) // block) * block
         if 2 * width >= found.channels:
             raise Refused(f"a bottleneck of {width} has no fewer weights than a matrix of {found.channels} channels")
-        return Site(self, node, (*found.nodes, *found.shapes), found.replaced, (found, width))
+        return Match(self, node, (*found.nodes, *found.shapes), found.replaced, (found, width))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, shifted=True)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, shifted=True)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """No shift, so that relu cuts off what is below the mean."""
-        return self._build(site, build, shifted=False)
+        return self._build(match, build, shifted=False)
 
-    def _build(self, site: Site, build: Builder, shifted: bool) -> Mapping[Value, str]:
-        found, width = site.facts
-        node: Node = site.anchor
+    def _build(self, match: Match, build: Builder, shifted: bool) -> Mapping[Value, str]:
+        found, width = match.facts
+        node: Node = match.root
         x, end = node.inputs[0], found.end
         assert x is not None
         samples = build.activations(x, end)
@@ -140,10 +141,10 @@ class EcaToBottleneckSe(Substitution):
         channels = found.channels
         pooled = [s[x.name].reshape(-1, channels).astype(np.float64) for s in samples]
         targets = [s[end.name].reshape(-1, channels).astype(np.float64) for s in samples]
-        fitting.weights(pooled, targets)
-        matrix = strip.band(node, weight, channels).astype(np.float64)
+        sample_weights(pooled, targets)
+        matrix = strip.band_weight(node, weight, channels).astype(np.float64)
         gate = _fit(pooled, matrix, bias, width)
-        cut = fitting.parts([len(p) for p in pooled])[2]
+        cut = fit_parts([len(p) for p in pooled])[2]
         close, still = (
             [_tail(found, node, z, build) for z in made]
             for made in ([gate.run(p) for p in pooled], [np.broadcast_to(gate.run(gate.mean), p.shape) for p in pooled])
@@ -161,7 +162,7 @@ class EcaToBottleneckSe(Substitution):
                 name = build.op("Conv", build.op("Relu", name) if i else name, *constants, kernel_shape=[1, 1])
             return name
 
-        return strip.write(found, build, convolutions)
+        return strip.write_strip(found, build, convolutions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class _Gate:
 def _fit(pooled: Sequence[Array], matrix: Array, bias: float, width: int) -> _Gate:
     """The bottleneck that keeps most of `matrix @ p`; the last third of the samples is held out, and has no say."""
     rows = np.concatenate(pooled)
-    _, half, cut, _ = fitting.parts([len(p) for p in pooled])
+    _, half, cut, _ = fit_parts([len(p) for p in pooled])
     # The two halves of the fit choose between them how much of what is not seen is expected.
     errors = []
     for ridge in RIDGES:

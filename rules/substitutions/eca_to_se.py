@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.rewriting import strip
-from npu_guard.rewriting.substitution import Builder, Example, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -28,7 +28,7 @@ class EcaToSe(Substitution):
     """
 
     name = "eca-to-se"
-    anchors = ("Conv",)
+    roots = ("Conv",)
     limits = LIMITS
     good = (
         Example(
@@ -98,25 +98,25 @@ class EcaToSe(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        found = strip.match(node, ctx)
-        return None if found is None else Site(self, node, (*found.nodes, *found.shapes), found.replaced, found)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        found = strip.match_strip(node, ctx)
+        return None if found is None else Match(self, node, (*found.nodes, *found.shapes), found.replaced, found)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, shift=0)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, shift=0)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The band one channel off, as from a padding miscounted."""
-        return self._build(site, build, shift=1)
+        return self._build(match, build, shift=1)
 
-    def _build(self, site: Site, build: Builder, shift: int) -> Mapping[Value, str]:
-        found = site.facts
+    def _build(self, match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
+        found = match.facts
 
         def convolution(node: Node, name: str) -> str:
             weight, bias = node.input(1), node.input(2)
             assert weight is not None
-            band = np.roll(strip.band(node, build.weight(weight), found.channels), shift, 0)[:, :, None, None]
+            band = np.roll(strip.band_weight(node, build.weight(weight), found.channels), shift, 0)[:, :, None, None]
             offset = [] if bias is None else [build.constant(np.repeat(build.weight(bias), found.channels))]
             return build.op("Conv", name, build.constant(band), *offset, kernel_shape=[1, 1])
 
-        return strip.write(found, build, convolution)
+        return strip.write_strip(found, build, convolution)

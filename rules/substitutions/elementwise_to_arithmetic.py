@@ -7,7 +7,7 @@ import numpy as np
 
 from npu_guard.base.errors import Undecidable
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -24,7 +24,7 @@ class ElementwiseToArithmetic(Substitution):
 
     name = "elementwise-to-arithmetic"
     last = True  # others know their blocks by this operator
-    anchors = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sum", "ReduceL2", "ReduceSumSquare")
+    roots = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sum", "ReduceL2", "ReduceSumSquare")
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
     good = (
         Example(
@@ -73,7 +73,7 @@ class ElementwiseToArithmetic(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not lacks(node, ctx):
             return None
         exponent = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
@@ -86,15 +86,15 @@ class ElementwiseToArithmetic(Substitution):
         if node.op_type == "Sum" and len(node.inputs) > MOST:
             raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
         writable(node, ctx, needs)
-        return Site(self, node, (node,), (node.output,), exponent)
+        return Match(self, node, (node,), (node.output,), exponent)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return {site.anchor.output: _written(site, Formula(build, site.anchor.output))}
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return {match.root.output: _written(match, Formula(build, match.root.output))}
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """A tenth more."""
-        f = Formula(build, site.anchor.output)
-        return {site.anchor.output: f("Mul", _written(site, f), 1.1)}
+        f = Formula(build, match.root.output)
+        return {match.root.output: f("Mul", _written(match, f), 1.1)}
 
 
 MOST = 64
@@ -121,12 +121,12 @@ def _exponent(node: Node, ctx: Context) -> float:
     return found
 
 
-def _written(site: Site, f: Formula) -> str:
-    node = site.anchor
+def _written(match: Match, f: Formula) -> str:
+    node = match.root
     x = node.inputs[0]
     assert x is not None
     if node.op_type == "Pow":
-        return _power(f, x, site.facts)
+        return _power(f, x, match.facts)
     if node.op_type == "PRelu":
         assert node.inputs[1] is not None
         return f("Add", f("Relu", x), f("Mul", f("Min", x, 0.0), node.inputs[1]))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -27,7 +27,7 @@ class EluToTanh(Substitution):
 
     name = "elu-to-tanh"
     last = True  # others know their blocks by this operator
-    anchors = ("Elu", "Celu", "Selu")
+    roots = ("Elu", "Celu", "Selu")
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
         Example(
@@ -59,23 +59,23 @@ class EluToTanh(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not lacks(node, ctx):
             return None
         writable(node, ctx, _NEEDS)
         if node.op_type == "Celu" and node.attr("alpha", 1.0) <= 0:
             raise Refused(f"alpha is {node.attr('alpha'):g}, not above 0")
-        return Site(self, node, (node,), (node.output,))
+        return Match(self, node, (node,), (node.output,))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._write(site, build, 0.5)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._write(match, build, 0.5)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The half forgotten."""
-        return self._write(site, build, 1.0)
+        return self._write(match, build, 1.0)
 
-    def _write(self, site: Site, build: Builder, half: float) -> Mapping[Value, str]:
-        node, x = site.anchor, site.anchor.inputs[0]
+    def _write(self, match: Match, build: Builder, half: float) -> Mapping[Value, str]:
+        node, x = match.root, match.root.inputs[0]
         assert x is not None
         f = Formula(build, node.output)
         alpha, gamma = node.attr("alpha", 1.0), node.attr("gamma", 1.0)

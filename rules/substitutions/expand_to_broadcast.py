@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from npu_guard.rewriting.lift import numbers
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -29,7 +29,7 @@ class ExpandToBroadcast(Substitution):
     """
 
     name = "expand-to-broadcast"
-    anchors = ("Expand", "Tile", "Resize", "Upsample")
+    roots = ("Expand", "Tile", "Resize", "Upsample")
     limits = LIMITS
     operators = dict.fromkeys(("Add", "Mul", "Concat", "GlobalAveragePool", "Resize"), "supported")
     good = (
@@ -78,7 +78,7 @@ class ExpandToBroadcast(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         before, after = numbers(node.input(0)), numbers(node.output)
         if before is None or after is None:
             raise Refused("its shapes are not known; fix them with --input-shape")
@@ -89,18 +89,18 @@ class ExpandToBroadcast(Substitution):
         if node.output.dtype not in _FLOATS:
             raise Refused("what it spreads is not of floating point")
         extents = [1 if have == want else want for have, want in zip(aligned, after, strict=True)]
-        return Site(self, node, (node,), (node.output,), extents[next((i for i, e in enumerate(extents) if e > 1), 0) :])
+        return Match(self, node, (node,), (node.output,), extents[next((i for i, e in enumerate(extents) if e > 1), 0) :])
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, "Add")
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, "Add")
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """A product with the zeros, in the right shape."""
-        return self._build(site, build, "Mul")
+        return self._build(match, build, "Mul")
 
-    def _build(self, site: Site, build: Builder, op_type: str) -> Mapping[Value, str]:
-        node = site.anchor
+    def _build(self, match: Match, build: Builder, op_type: str) -> Mapping[Value, str]:
+        node = match.root
         # Zeros have an extent only where the operand is spread: two broadcasts meet in the sum.
         dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
-        zeros = build.later(site.facts, lambda: np.zeros(site.facts, dtype), dtype, "zeros")
+        zeros = build.later(match.facts, lambda: np.zeros(match.facts, dtype), dtype, "zeros")
         return {node.output: build.op(op_type, node.inputs[0], zeros)}

@@ -12,7 +12,7 @@ import onnx
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
 from npu_guard.rewriting.lift import Lifter, Lifting, Raised, numbers, passes
-from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -34,7 +34,7 @@ class FlattenedHeadToConv(Substitution):
     """
 
     name = "flattened-head-to-conv"
-    anchors = ("Flatten", "Reshape", "Squeeze", "Gemm", "MatMul")
+    roots = ("Flatten", "Reshape", "Squeeze", "Gemm", "MatMul")
     limits = LIMITS
     good = (
         Example(
@@ -107,10 +107,10 @@ class FlattenedHeadToConv(Substitution):
     )
 
     def __init__(self) -> None:
-        self._lifter = Lifter(Lifting(2, (2, 3)), dict.fromkeys(LAYERS, (_is_layer, self._as_conv)), self.anchors)
+        self._lifter = Lifter(Lifting(2, (2, 3)), dict.fromkeys(LAYERS, (_is_layer, self._as_conv)), self.roots)
         self._flats: weakref.WeakKeyDictionary[Context, dict[Value, _Flat | None]] = weakref.WeakKeyDictionary()
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if ctx.limit("layout.vectors") is not False or not self._lifter.can(node, ctx):
             return None
         region = self._lifter.region(node, ctx)
@@ -130,14 +130,14 @@ class FlattenedHeadToConv(Substitution):
                 before += flat.nodes if flat is not None else ()
         if all(self._lifter.is_view(n) or passes(n, ctx) for n in region.nodes) and all(map(self._lifter.holds, region.exits)):
             return None  # nothing is computed, and nothing steps back to maps
-        return Site(self, node, (*dict.fromkeys(before), *region.nodes), region.exits, (region, ctx))
+        return Match(self, node, (*dict.fromkeys(before), *region.nodes), region.exits, (region, ctx))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._lifter.rewrite(site, build)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._lifter.rewrite(match, build)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Rows of the matrices in another order, which keeps every shape."""
-        result = self._lifter.rewrite(site, build)
+        result = self._lifter.rewrite(match, build)
         for tensor in build.initializers:
             if len(tensor.dims) == 4:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(tensor), 1, 0), tensor.name))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -30,7 +30,7 @@ class GeluToTanh(Substitution):
     exactness = APPROXIMATE
     minimum_snr_db = 40.0
     last = True  # others know their blocks by this operator
-    anchors = ("Gelu", "Erf")
+    roots = ("Gelu", "Erf")
     operators = dict.fromkeys(_NEEDS, "supported") | {"Div": "supported"}
     good = (
         Example(
@@ -74,33 +74,33 @@ class GeluToTanh(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not lacks(node, ctx):
             return None
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "none":
             raise Refused("it is the tanh form already; silu-to-sigmoid-mul writes it exactly")
         writable(node, ctx, _NEEDS)
         gelu = _spelled_out(node, ctx) if node.op_type == "Erf" else _Gelu(node.inputs[0], (node,))
-        return Site(
+        return Match(
             self, node, (node,) if gelu is None else gelu.nodes, (node.output if gelu is None else gelu.nodes[-1].output,), gelu
         )
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._write(site, build, 0.044715)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._write(match, build, 0.044715)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """A cubic term of the wrong sign."""
-        return self._write(site, build, -0.044715)
+        return self._write(match, build, -0.044715)
 
-    def _write(self, site: Site, build: Builder, cubic: float) -> Mapping[Value, str]:
-        gelu, b = site.facts, math.sqrt(8 / math.pi)
-        f, x = Formula(build, site.anchor.output), site.anchor.inputs[0] if gelu is None else gelu.x
+    def _write(self, match: Match, build: Builder, cubic: float) -> Mapping[Value, str]:
+        gelu, b = match.facts, math.sqrt(8 / math.pi)
+        f, x = Formula(build, match.root.output), match.root.inputs[0] if gelu is None else gelu.x
         assert x is not None
         if gelu is None:  # erf(z) is tanh(u) at x = sqrt(2) z
             first, third = b / math.sqrt(2), 2 * cubic * b / math.sqrt(2)
-            return {site.anchor.output: f("Tanh", f("Mul", f("Add", f("Mul", f("Mul", x, x), third), first), x))}
+            return {match.root.output: f("Tanh", f("Mul", f("Add", f("Mul", f("Mul", x, x), third), first), x))}
         gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), cubic * b), b), x))
-        return {site.replaced[0]: f("Mul", x, gate)}
+        return {match.replaced[0]: f("Mul", x, gate)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.rewriting.substitution import Builder, Example, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -22,7 +22,7 @@ class HardSwishToClip(Substitution):
 
     name = "hard-swish-to-clip"
     last = True  # others know their blocks by this operator
-    anchors = ("HardSwish", "HardSigmoid")
+    roots = ("HardSwish", "HardSigmoid")
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
         Example("g (float[1,8,4,4] x) => (y) { y = HardSwish(x) }", ops=("Mul", "Add", "Clip", "Mul")),
@@ -46,21 +46,21 @@ class HardSwishToClip(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not lacks(node, ctx):
             return None
         writable(node, ctx, _NEEDS)
-        return Site(self, node, (node,), (node.output,))
+        return Match(self, node, (node,), (node.output,))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._write(site, build, 1.0)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._write(match, build, 1.0)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Clipped too high."""
-        return self._write(site, build, 1.5)
+        return self._write(match, build, 1.5)
 
-    def _write(self, site: Site, build: Builder, high: float) -> Mapping[Value, str]:
-        node, x = site.anchor, site.anchor.inputs[0]
+    def _write(self, match: Match, build: Builder, high: float) -> Mapping[Value, str]:
+        node, x = match.root, match.root.inputs[0]
         assert x is not None
         f = Formula(build, node.output)
         swish = node.op_type == "HardSwish"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.analysis.cost import elements
-from npu_guard.rewriting.substitution import Array, Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -30,7 +30,7 @@ class LargeKernelToPhases(Substitution):
     """
 
     name = "large-kernel-to-phases"
-    anchors = ("Conv", "ConvTranspose")
+    roots = ("Conv", "ConvTranspose")
     limits = LIMIT
     good = (
         Example(
@@ -81,7 +81,7 @@ class LargeKernelToPhases(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         limit = ctx.limit("conv.kernel_max")
         kernel = ctx.kernel(node)
         if limit is None or max(kernel, default=0) <= limit:
@@ -94,28 +94,28 @@ class LargeKernelToPhases(Substitution):
         split = tuple(axis.split(limit) for axis in axes)
         if (phases := int(np.prod(split))) > MAX_PHASES:
             raise Refused(f"it would take {phases} phases, more than {MAX_PHASES}")
-        return Site(self, node, (node,), (node.output,), split)
+        return Match(self, node, (node,), (node.output,), split)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, first=0)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, first=0)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Phases in the wrong places: every second one is taken for its neighbour."""
-        return self._build(site, build, first=1)
+        return self._build(match, build, first=1)
 
-    def _build(self, site: Site, build: Builder, first: int) -> Mapping[Value, str]:
-        node = site.anchor
+    def _build(self, match: Match, build: Builder, first: int) -> Mapping[Value, str]:
+        node = match.root
         x, weight_value = node.inputs[0], node.inputs[1]
         assert x is not None
         assert weight_value is not None
         weight = build.weight(weight_value)
         axes = [_Axis.of(node, x, i) for i in range(weight.ndim - 2)]
         total: str | None = None
-        for phases in itertools.product(*(range(d) for d in site.facts)):
-            parts = [axis.phase(p, d) for axis, p, d in zip(axes, phases, site.facts, strict=True)]
+        for phases in itertools.product(*(range(d) for d in match.facts)):
+            parts = [axis.phase(p, d) for axis, p, d in zip(axes, phases, match.facts, strict=True)]
             taps = weight
             for i, part in enumerate(parts):
-                taken = np.take(taps, range((phases[i] + first) % site.facts[i], taps.shape[i + 2], site.facts[i]), i + 2)
+                taken = np.take(taps, range((phases[i] + first) % match.facts[i], taps.shape[i + 2], match.facts[i]), i + 2)
                 taps = _padded(taken, i + 2, part.front, part.taps)
             bias = node.input(2) if total is None else None
             piece = build.op(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting import axial, mixing
-from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Site, Substitution
+from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -25,7 +25,7 @@ class LinearAttentionToAxialConv(Substitution):
 
     name = "linear-attention-to-axial-conv"
     exactness = APPROXIMATE
-    anchors = ("MatMul",)
+    roots = ("MatMul",)
     limits = {"layout.rearrange": False, "matmul.spatial": False, "conv.kernel_max": 17}
     good = (
         Example(
@@ -87,13 +87,13 @@ class LinearAttentionToAxialConv(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         found = mixing.linear_attention(node, ctx)
-        return None if found is None else Site(self, node, found.nodes, (found.result,), found)
+        return None if found is None else Match(self, node, found.nodes, (found.result,), found)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return axial.write(site.facts, build)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return axial.write_axial(match.facts, build)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The sum over all positions in the place of their mean."""
-        return axial.write(site.facts, build, summed=True)
+        return axial.write_axial(match.facts, build, summed=True)

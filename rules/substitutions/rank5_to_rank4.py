@@ -10,7 +10,7 @@ from npu_guard.base.text import short
 from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
 from npu_guard.rewriting.depth.operators import has_form, write
 from npu_guard.rewriting.depth.windows import WINDOWS
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -33,7 +33,7 @@ class Rank5ToRank4(Substitution):
     """
 
     name = "rank5-to-rank4"
-    anchors = tuple(sorted(WINDOWS))
+    roots = tuple(sorted(WINDOWS))
     limits = {"tensor.rank_max": 4}
     good = (
         Example(
@@ -90,7 +90,7 @@ class Rank5ToRank4(Substitution):
         self._regions: weakref.WeakKeyDictionary[Context, dict[Node, _Region]] = weakref.WeakKeyDictionary()
         self._order: weakref.WeakKeyDictionary[Context, Mapping[Node, int]] = weakref.WeakKeyDictionary()
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         x = node.inputs[0] if node.inputs else None
         if x is None or x.shape is None or len(x.shape) != RANK or (ctx.limit("tensor.rank_max") or RANK) >= RANK:
             return None
@@ -111,20 +111,20 @@ class Rank5ToRank4(Substitution):
             raise Refused(f"{text}, and has no form on maps")
         for tensor in dict.fromkeys(v for n in region.nodes for v in (*n.inputs, *n.outputs) if _is_deep(v, ctx)):
             shape_of(tensor)
-        return Site(self, node, region.nodes, region.exits, ctx)
+        return Match(self, node, region.nodes, region.exits, ctx)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return _written(site, Depths(site.facts, build))
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return _written(match, Depths(match.facts, build))
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Kernels that are upside down along the depth, which keeps every shape."""
-        return _written(site, Depths(site.facts, build, wrong=True))
+        return _written(match, Depths(match.facts, build, wrong=True))
 
 
-def _written(site: Site, to: Depths) -> Mapping[Value, str]:
-    for node in site.nodes:
+def _written(match: Match, to: Depths) -> Mapping[Value, str]:
+    for node in match.nodes:
         write(node, to)
-    return to.exits(site.replaced)
+    return to.exits(match.replaced)
 
 
 @dataclass(frozen=True, slots=True)

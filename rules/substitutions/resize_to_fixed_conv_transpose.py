@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from npu_guard.rewriting.interpolation import samplings
 from npu_guard.rewriting.resample_forms import Form, form, wrong
 from npu_guard.rewriting.resampling import Resampler
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -31,7 +31,7 @@ class ResizeToFixedConvTranspose(Substitution):
     """
 
     name = "resize-to-fixed-conv-transpose"
-    anchors = ("Resize", "Upsample")
+    roots = ("Resize", "Upsample")
     limits = LIMITS
     good = (
         Example(
@@ -105,7 +105,7 @@ class ResizeToFixedConvTranspose(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         x = node.inputs[0]
         if x is None or x.shape is None or len(x.shape) > 4 or ctx.limit("resize") is None:
             return None
@@ -116,23 +116,23 @@ class ResizeToFixedConvTranspose(Substitution):
         axes = samplings(node, ctx)
         if not all(axis.trivial for axis in axes[:2]):
             raise Refused("it resizes batch or channels")
-        return Site(self, node, (node,), (node.output,), (axes[2:], ctx))
+        return Match(self, node, (node,), (node.output,), (axes[2:], ctx))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        (height, width), ctx = site.facts
-        return _written(site, build, form(height, ctx), form(width, ctx))
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        (height, width), ctx = match.facts
+        return _written(match, build, form(height, ctx), form(width, ctx))
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Every pixel taken from its neighbour, which keeps every shape."""
-        (height, width), ctx = site.facts
-        return _written(site, build, form(wrong(height), ctx), form(wrong(width), ctx))
+        (height, width), ctx = match.facts
+        return _written(match, build, form(wrong(height), ctx), form(wrong(width), ctx))
 
 
-def _written(site: Site, build: Builder, height: Form, width: Form) -> Mapping[Value, str]:
-    x = site.anchor.inputs[0]
+def _written(match: Match, build: Builder, height: Form, width: Form) -> Mapping[Value, str]:
+    x = match.root.inputs[0]
     assert x is not None
     assert x.shape is not None
     channels = x.shape[1]
     assert isinstance(channels, int)
-    name = Resampler(site.facts[1], build, x, channels).write(x, height, width)
-    return {site.anchor.output: name if build.nodes else build.op("Identity", name)}
+    name = Resampler(match.facts[1], build, x, channels).write(x, height, width)
+    return {match.root.output: name if build.nodes else build.op("Identity", name)}

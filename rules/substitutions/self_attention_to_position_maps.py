@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.rewriting.map_writer import Name, Writer
-from npu_guard.rewriting.substitution import Builder, Example, Site, Substitution
-from npu_guard.rewriting.tokens import sites as tokens
+from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
+from npu_guard.rewriting.tokens.sites import match_region, write_region
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -33,7 +33,7 @@ class SelfAttentionToPositionMaps(Substitution):
     """
 
     name = "self-attention-to-position-maps"
-    anchors = ("MatMul", "Attention")
+    roots = ("MatMul", "Attention")
     limits = _LIMITS
     good = (
         Example(
@@ -121,15 +121,15 @@ class SelfAttentionToPositionMaps(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        return tokens.match(self, node, ctx, products=True)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        return match_region(self, node, ctx, products=True)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return tokens.write(site.facts, build)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return write_region(match.facts, build)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Softmax over rows: what a query pays to one position then depends on the other queries."""
-        return tokens.write(site.facts, build, _OverRows)
+        return write_region(match.facts, build, _OverRows)
 
 
 class _OverRows(Writer):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, lacks, writable
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -31,7 +31,7 @@ class SiluToSigmoidMul(Substitution):
 
     name = "silu-to-sigmoid-mul"
     last = True  # others know their blocks by this operator
-    anchors = ("Swish", "Mish", "Gelu")
+    roots = ("Swish", "Mish", "Gelu")
     operators = dict.fromkeys(("Sigmoid", "Mul", "Add", "Div"), "supported")
     good = (
         Example("g (float[1,8,4,4] x) => (y) { y = Swish(x) }", ops=("Sigmoid", "Mul"), opset=24),
@@ -61,23 +61,23 @@ class SiluToSigmoidMul(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if not lacks(node, ctx):
             return None
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "tanh":
             raise Refused("it is gelu by erf, which is no gate of sigmoids; gelu-to-tanh comes close")
         writable(node, ctx, _NEEDS[node.op_type])
-        return Site(self, node, (node,), (node.output,))
+        return Match(self, node, (node,), (node.output,))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._write(site, build, 1.0)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._write(match, build, 1.0)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Gates that are too steep."""
-        return self._write(site, build, 1.25)
+        return self._write(match, build, 1.25)
 
-    def _write(self, site: Site, build: Builder, steeper: float) -> Mapping[Value, str]:
-        node, x = site.anchor, site.anchor.inputs[0]
+    def _write(self, match: Match, build: Builder, steeper: float) -> Mapping[Value, str]:
+        node, x = match.root, match.root.inputs[0]
         assert x is not None
         f = Formula(build, node.output)
         if node.op_type == "Gelu":

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.rewriting import fitting
+from npu_guard.rewriting.fitting import fit_parts, sample_weights
 from npu_guard.rewriting.lift import numbers, reduced
-from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Refused, Site, Substitution, closed
+from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Match, Refused, Substitution, closed
 from npu_guard.verification.ratio import signal_to_noise
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class SpatialGateRemoval(Substitution):
 
     name = "spatial-gate-removal"
     exactness = APPROXIMATE
-    anchors = ("ReduceMax",)
+    roots = ("ReduceMax",)
     limits = {"reduce.max_channels": 16}
     good = (
         Example(
@@ -89,7 +89,7 @@ class SpatialGateRemoval(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         limit = ctx.limit("reduce.max_channels")
         x = node.inputs[0]
         shape = numbers(x)
@@ -100,17 +100,17 @@ class SpatialGateRemoval(Substitution):
             return None
         found = _gate(node, readers[0], ctx)
         closed(found.nodes, (found.result,), ctx)
-        return Site(self, node, found.nodes, (found.result,), found)
+        return Match(self, node, found.nodes, (found.result,), found)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, inverse=False)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, inverse=False)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The factor taken for its inverse."""
-        return self._build(site, build, inverse=True)
+        return self._build(match, build, inverse=True)
 
-    def _build(self, site: Site, build: Builder, inverse: bool) -> Mapping[Value, str]:
-        x, result = site.facts.x, site.facts.result
+    def _build(self, match: Match, build: Builder, inverse: bool) -> Mapping[Value, str]:
+        x, result = match.facts.x, match.facts.result
         samples = build.activations(x, result)
         factor, worst, note = _fit([s[x.name] for s in samples], [s[result.name] for s in samples])
         build.promise(worst, note)
@@ -162,11 +162,11 @@ _MARGIN_DB = 0.1
 
 def _fit(values: list[Array], targets: list[Array]) -> tuple[Array, float, str]:
     """The factor, [1, C or 1, 1, 1]; the worst ratio of all samples; and what to tell."""
-    scales = fitting.weights(values, targets)
+    scales = sample_weights(values, targets)
     pairs = [(v.astype(np.float64) * s, t.astype(np.float64) * s) for v, t, s in zip(values, targets, scales, strict=True)]
     flat = [[a.transpose(1, 0, 2, 3).reshape(a.shape[1], -1) for a in pair] for pair in pairs]
     x, y = (np.concatenate([pair[i] for pair in flat], 1) for i in (0, 1))
-    cut, end = fitting.parts([pair[0].shape[1] for pair in flat])[2:]
+    cut, end = fit_parts([pair[0].shape[1] for pair in flat])[2:]
     cross, power = (x[:, :cut] * y[:, :cut]).sum(1), (x[:, :cut] ** 2).sum(1)
     single = np.full((len(x), 1), cross.sum() / (power.sum() or 1.0))
     each = np.where(power == 0.0, single[:, 0], cross / np.where(power == 0.0, 1.0, power))[:, None]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.rewriting.map_writer import Writer
-from npu_guard.rewriting.substitution import Array, Builder, Example, Site, Substitution
-from npu_guard.rewriting.tokens import sites as tokens
+from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Substitution
+from npu_guard.rewriting.tokens.sites import OPERATORS, match_region, write_region
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -29,7 +29,7 @@ class TokensToMaps(Substitution):
     """
 
     name = "tokens-to-maps"
-    anchors = tuple(sorted(tokens.OPERATORS))
+    roots = tuple(sorted(OPERATORS))
     limits = {"layout.rearrange": False, "matmul.spatial": False, "reduce.axes": [[1], [2, 3]]}
     operators = {
         **dict.fromkeys(("Conv", "ReduceMean", "Sub", "Mul", "Add", "Sqrt", "Div", "Gelu", "Relu", "Tanh"), "supported"),
@@ -109,15 +109,15 @@ class TokensToMaps(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        return tokens.match(self, node, ctx, products=False)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        return match_region(self, node, ctx, products=False)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return tokens.write(site.facts, build)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return write_region(match.facts, build)
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Weights the wrong way round, as [in, out], and biases in reverse."""
-        return tokens.write(site.facts, build, _Reversed)
+        return write_region(match.facts, build, _Reversed)
 
 
 class _Reversed(Writer):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.lift import reduced
-from npu_guard.rewriting.substitution import Builder, Example, Refused, Site, Substitution
+from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -20,7 +20,7 @@ class WideReduceMaxToGroups(Substitution):
     """
 
     name = "wide-reduce-max-to-groups"
-    anchors = ("ReduceMax",)
+    roots = ("ReduceMax",)
     limits = {"reduce.max_channels": 256}
     good = (
         Example(
@@ -66,7 +66,7 @@ class WideReduceMaxToGroups(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         limit = ctx.limit("reduce.max_channels")
         x, axes = node.inputs[0], reduced(node, ctx)
         if limit is None or x is None:
@@ -85,17 +85,17 @@ class WideReduceMaxToGroups(Substitution):
         if (groups := -(-channels // limit)) > MAX_GROUPS:
             raise Refused(f"it would take {groups} groups, more than {MAX_GROUPS}")
         parts = tuple((start, min(start + limit, channels)) for start in range(0, channels, limit))
-        return Site(self, node, (node,), (node.output,), (parts, axes))
+        return Match(self, node, (node,), (node.output,), (parts, axes))
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        return self._build(site, build, site.facts[0])
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        return self._build(match, build, match.facts[0])
 
-    def mutant(self, site: Site, build: Builder) -> Mapping[Value, str]:
+    def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The last group, the uneven one, is forgotten."""
-        return self._build(site, build, (*site.facts[0][:-1], site.facts[0][0]))
+        return self._build(match, build, (*match.facts[0][:-1], match.facts[0][0]))
 
-    def _build(self, site: Site, build: Builder, parts: Sequence[tuple[int, int]]) -> Mapping[Value, str]:
-        node, axes = site.anchor, site.facts[1]
+    def _build(self, match: Match, build: Builder, parts: Sequence[tuple[int, int]]) -> Mapping[Value, str]:
+        node, axes = match.root, match.facts[1]
         assert node.inputs[0] is not None
         keep = bool(node.attr("keepdims", 1))
         groups = [build.reduce("ReduceMax", build.slice(node.inputs[0], 1, *part), axes, keep) for part in parts]

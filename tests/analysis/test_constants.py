@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from npu_guard.analysis import constants as fold
+from npu_guard.analysis import constants
 from npu_guard.analysis.evaluate import OPERATORS
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.build import build
@@ -73,7 +73,7 @@ def run(model: onnx.ModelProto, inputs: Sequence[Array | None]) -> list[Array] |
 def agree(op: str, inputs: Sequence[Array | None], opset: int = 20, outputs: int = 1, **attributes: Any) -> list[Array] | None:
     """Fold, and hold it against the runtime. Folding may give up; where it does not, it is right."""
     model = make(op, inputs, opset, outputs, attributes)
-    folded = fold.evaluate(as_node(model), list(inputs))
+    folded = constants.evaluate(as_node(model), list(inputs))
     if folded is None:
         return None
     wanted = run(model, inputs)
@@ -156,7 +156,7 @@ def test_division_by_zero_is_not_folded() -> None:
 
 def test_most_negative_number_does_not_end_the_process() -> None:
     node = as_node(make("Div", [ints(I64.min), ints(-1)], 20, 1, {}))
-    assert fold.evaluate(node, [ints(I64.min), ints(-1)]) is not None
+    assert constants.evaluate(node, [ints(I64.min), ints(-1)]) is not None
 
 
 @covers("Mod")
@@ -297,7 +297,7 @@ def test_gather_nd_that_cannot_be_told() -> None:
     assert agree("GatherND", [ints(1, 2), ints(2)]) is None
     assert agree("GatherND", [ints(1, 2), ints(0, 0)]) is None
     assert agree("GatherND", [ints(1, 2).reshape(1, 2), ints(1).reshape(1, 1)], batch_dims=1) is None
-    rows, index = np.zeros((1, fold.MAX_ELEMENTS), np.int64), np.zeros((2, 1), np.int64)
+    rows, index = np.zeros((1, constants.MAX_ELEMENTS), np.int64), np.zeros((2, 1), np.int64)
     assert agree("GatherND", [rows, index]) is None  # too many elements
 
 
@@ -311,9 +311,9 @@ def test_gather_nd_that_cannot_be_told() -> None:
 )
 def test_weights_do_not_grow_without_end(op: str, inputs: list[Array]) -> None:
     """Two small tables whose product would fill the machine, as a hostile file may hold."""
-    assert fold.evaluate(as_node(make(op, inputs, 20, 1, {})), inputs, None) is None
+    assert constants.evaluate(as_node(make(op, inputs, 20, 1, {})), inputs, None) is None
     smaller = [inputs[0], inputs[1][:8]] if op != "Add" else [inputs[0][:8], inputs[1]]
-    assert fold.evaluate(as_node(make(op, smaller, 20, 1, {})), smaller, None) is not None
+    assert constants.evaluate(as_node(make(op, smaller, 20, 1, {})), smaller, None) is not None
 
 
 BOUND = st.integers(-6, 6) | st.sampled_from([I64.max, I64.min, 2**31 - 1, -(2**31)])
@@ -468,7 +468,7 @@ def test_every_operator_is_covered() -> None:
 
 def test_old_broadcasting_is_left_alone() -> None:
     node = as_node(make("Add", [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)], 6, 1, {"broadcast": 1, "axis": 0}))
-    assert fold.evaluate(node, [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)]) is None
+    assert constants.evaluate(node, [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)]) is None
 
 
 HUGE = [
@@ -495,20 +495,20 @@ def test_nothing_large_is_ever_made(op: str, inputs: list[Array], attributes: di
     inputs = [np.asarray(x) for x in inputs]
     node = as_node(make(op, inputs, 20, 1, attributes))
     before = time.process_time()
-    assert fold.evaluate(node, inputs) is None
+    assert constants.evaluate(node, inputs) is None
     assert time.process_time() - before < 0.2
 
 
 @pytest.mark.parametrize("dtype", [TensorProto.BFLOAT16, TensorProto.STRING, TensorProto.INT4, TensorProto.COMPLEX64])
 def test_types_that_shapes_never_have(dtype: int) -> None:
-    assert fold.tensor(TensorProto(data_type=dtype, dims=[1], raw_data=b"\0\0")) is None
+    assert constants.tensor(TensorProto(data_type=dtype, dims=[1], raw_data=b"\0\0")) is None
 
 
 def test_tensors() -> None:
-    assert fold.tensor(numpy_helper.from_array(np.zeros(4097, np.float32))) is None
-    assert fold.tensor(TensorProto(data_type=TensorProto.FLOAT, dims=[3], float_data=[1.0])) is None
-    assert fold.tensor(TensorProto(data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)) is None
-    found = fold.tensor(helper.make_tensor("t", TensorProto.FLOAT16, [2], [0.5, 1.0]))
+    assert constants.tensor(numpy_helper.from_array(np.zeros(4097, np.float32))) is None
+    assert constants.tensor(TensorProto(data_type=TensorProto.FLOAT, dims=[3], float_data=[1.0])) is None
+    assert constants.tensor(TensorProto(data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)) is None
+    found = constants.tensor(helper.make_tensor("t", TensorProto.FLOAT16, [2], [0.5, 1.0]))
     assert found is not None
     assert found.tolist() == [0.5, 1.0]
 
@@ -522,10 +522,10 @@ def test_constants(view: View, value: Find) -> None:
         k = Constant<value_ints = [2, 3]>() one = Constant<value_int = 1>() half = Constant<value_float = 0.5>()
         sum = Add(k, k) y = Concat<axis = 0>(sum, free) lost = Mul(y, k) a, b = Split<num_outputs = 2>(k)
     }""")
-    constants = fold.Constants()
+    known = constants.Constants()
 
     def get(name: str) -> object:
-        found = constants.get(value(model, name))
+        found = known.get(value(model, name))
         return None if found is None else found.tolist()
 
     assert get("sum") == [4, 6]
@@ -538,7 +538,7 @@ def test_constants(view: View, value: Find) -> None:
 
 def test_constants_of_overridable_initializers(view: View, value: Find) -> None:
     model = view("g (float[1] x, int64[1] w = {3}) => (float[1] y) { y = Relu(x) v = Neg(w) }")
-    assert fold.Constants().get(value(model, "v")) is None
+    assert constants.Constants().get(value(model, "v")) is None
 
 
 def test_long_chains_and_wide_nodes(view: View, value: Find) -> None:
@@ -551,10 +551,10 @@ def test_long_chains_and_wide_nodes(view: View, value: Find) -> None:
     nodes.append(helper.make_node("Split", ["long"], [f"s{i}" for i in range(2000)], num_outputs=2000))
     proto = helper.make_model(helper.make_graph(nodes, "g", [], []), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     model = view(proto)
-    constants = fold.Constants()
+    known = constants.Constants()
     before = time.process_time()
     for name in ("wide", *(f"s{i}" for i in range(2000))):
-        found = constants.get(value(model, name))
+        found = known.get(value(model, name))
         assert found is not None
         assert found.tolist() == [1]
     assert time.process_time() - before < 3
@@ -562,7 +562,7 @@ def test_long_chains_and_wide_nodes(view: View, value: Find) -> None:
 
 def test_many_values_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no room any more counts as not known."""
-    monkeypatch.setattr(fold, "_ROOM", 10 * 8 * 16)
+    monkeypatch.setattr(constants, "_ROOM", 10 * 8 * 16)
     graph = onnx.parser.parse_graph(
         "g () => (int64[16] v99) { k = Constant<value = int64[16] {0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}>() v0 = Neg(k) "
         + " ".join(f"v{i + 1} = Neg(v{i})" for i in range(99))
@@ -570,6 +570,6 @@ def test_many_values_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     view = build(Skeleton("m", model, {}, 20)).graph
-    constants = fold.Constants()
-    assert constants.get(view.values["v5"]) is not None
-    assert constants.get(view.values["v99"]) is None
+    known = constants.Constants()
+    assert known.get(view.values["v5"]) is not None
+    assert known.get(view.values["v99"]) is None

@@ -214,7 +214,7 @@ def networks(draw: st.DrawFn) -> onnx.ModelProto:
 def test_memory_against_a_plain_simulation(analysis: Analyse, proto: onnx.ModelProto) -> None:
     """At each node: what is made and still needed, by looking at the rest of the graph each time."""
     found = analysis(proto)
-    nodes = [n for n in found.model.graph.nodes if n not in found.silent]
+    nodes = [n for n in found.model.graph.nodes if n not in found.elided]
     result = found.origin(found.model.graph.outputs[0])
 
     def reads(node: Node) -> set[Value]:

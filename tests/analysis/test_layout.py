@@ -10,7 +10,7 @@ import pytest
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.layout import rearrangements
 from npu_guard.checking import registry
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Finding
 
@@ -22,7 +22,7 @@ Check = Callable[[str], Sequence[Finding]]
 def check(save: Callable[..., Path]) -> Check:
     """Findings of a graph in ONNX text."""
     profile = registry.profile("aimotive-aiware")
-    return lambda text: pipeline.check_model(str(save(text)), profile, Config()).findings
+    return lambda text: check_model(str(save(text)), profile, Config()).findings
 
 
 def test_a_transpose_of_flat_tokens(analysis: Analyse) -> None:
@@ -81,7 +81,7 @@ def test_such_a_gather_is_no_operator_that_a_device_has_to_have(check: Check, si
 
     def refused(body: str, table: Sequence[int]) -> list[str]:
         graph = text.replace("BODY", body).replace("TABLE", ",".join(map(str, table)))
-        return [f.place.op_type for f in check(graph) if f.rule == "NPU101"]
+        return [f.location.op_type for f in check(graph) if f.rule == "NPU101"]
 
     assert refused(body, counting) == []
     assert refused(body, [1, 0, *counting[2:]]) == ["Gather"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.base import pool as local
+from npu_guard.base.pool import AHEAD, ATTEMPTS, run_in_pool
 
 
 def square(n: int) -> int:
@@ -35,7 +35,7 @@ def always(task: tuple[int, str]) -> int:
 
 
 def test_results_of_all_tasks() -> None:
-    assert sorted(local.each(square, range(30), 2, lambda n: -1)) == [n * n for n in range(30)]
+    assert sorted(run_in_pool(square, range(30), 2, lambda n: -1)) == [n * n for n in range(30)]
 
 
 def test_tasks_are_not_pulled_far_ahead() -> None:
@@ -46,16 +46,16 @@ def test_tasks_are_not_pulled_far_ahead() -> None:
             pulled.append(n)
             yield n
 
-    results = local.each(square, tasks(), 2, lambda n: -1)  # type: ignore[arg-type]
+    results = run_in_pool(square, tasks(), 2, lambda n: -1)  # type: ignore[arg-type]
     next(results)
-    assert len(pulled) <= 2 * local.AHEAD + 1
+    assert len(pulled) <= 2 * AHEAD + 1
     results.close()
 
 
 @pytest.mark.parametrize(("work", "expected"), [(once, 5), (always, -5)])
 def test_a_worker_that_dies(tmp_path: Path, work: object, expected: int) -> None:
     tasks = [(n, str(tmp_path)) for n in range(20)]
-    found = Counter(local.each(work, tasks, 2, lambda task: -task[0]))  # type: ignore[arg-type]
+    found = Counter(run_in_pool(work, tasks, 2, lambda task: -task[0]))  # type: ignore[arg-type]
     assert found == Counter([expected if n == 5 else n for n in range(20)])
     if work is always:
-        assert len((tmp_path / "deaths").read_text()) == local.ATTEMPTS
+        assert len((tmp_path / "deaths").read_text()) == ATTEMPTS

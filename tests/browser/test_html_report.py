@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -54,7 +54,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
 
     def open_page(models: Sequence[Path], address: str = "", **options: object) -> Page:
         target = tmp_path / f"report{len(contexts)}.html"
-        report = pipeline.check_models([str(m) for m in models], Config(), hashes=True, layers=True)
+        report = check_models([str(m) for m in models], Config(), hashes=True, layers=True)
         target.write_text(registry.renderer("html")(report, color=False), encoding="utf-8")
         context = browser.new_context(**({"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"} | options))  # type: ignore[arg-type]
         contexts.append(context)

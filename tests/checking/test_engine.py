@@ -19,10 +19,13 @@ from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device import Limit, Profile
 from npu_guard.device.keys import EVERY
+from npu_guard.file.load import load
 from npu_guard.graph.graph import Node, Value
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config, Suppression
-from npu_guard.results.findings import Finding, ModelReport, Outcome, Place, Report, RuleCrash, Severity, Verdict
+from npu_guard.results import summary
+from npu_guard.results.findings import Finding, Location, ModelReport, Outcome, Report, RuleCrash, Severity, Verdict
+from npu_guard.results.summary import exit_code
 
 Analyse = Callable[..., Analysis]
 
@@ -95,7 +98,7 @@ def asked(analysis: Analysis, *rules: type[Rule], config: Config | None = None, 
 
 def test_findings_in_graph_order_and_rules_by_code(analysis: Analyse) -> None:
     found = asked(analysis(CHAIN), Anything, Relus)
-    assert [(f.place.output, f.rule) for f in found.findings] == [
+    assert [(f.location.output, f.rule) for f in found.findings] == [
         ("a", "NPU901"), ("a", "NPU902"), ("b", "NPU902"), ("c", "NPU901"), ("c", "NPU902"), ("y", "NPU901"), ("y", "NPU902")
     ]  # fmt: skip
     first = found.findings[0]
@@ -108,7 +111,7 @@ def test_findings_in_graph_order_and_rules_by_code(analysis: Analyse) -> None:
 
 def test_inputs_are_asked_about(analysis: Analyse) -> None:
     found = asked(analysis("g (float[1,4] x, float[4] w = {1,2,3,4}) => (float[1,4] y) { y = Add(x, w) }"), Inputs)
-    assert [(f.place.node, f.severity) for f in found.findings] == [("x", Severity.WARNING)]
+    assert [(f.location.node, f.severity) for f in found.findings] == [("x", Severity.WARNING)]
 
 
 def test_limits_that_the_profile_does_not_set(analysis: Analyse) -> None:
@@ -176,7 +179,7 @@ def test_suppression_keeps_the_finding(analysis: Analyse) -> None:
     everything = Config(suppress=(Suppression("NPU901", "known"),))
     found = asked(analysis(CHAIN), Relus, config=everything)
     assert len(found.findings) == 3
-    assert pipeline.verdict(found.findings, "error") is Verdict.PASS
+    assert summary.verdict(found.findings, "error") is Verdict.PASS
     assert not found.blocked
 
 
@@ -229,7 +232,7 @@ def test_fingerprints_of_rules_differ(analysis: Analyse) -> None:
 
 
 def finding(severity: str, outcome: str = "fail", suppressed: str | None = None) -> Finding:
-    return Finding("NPU901", "relu", Severity(severity), Outcome(outcome), Place("n", "Relu", "n"), "m", suppressed=suppressed)
+    return Finding("NPU901", "relu", Severity(severity), Outcome(outcome), Location("n", "Relu", "n"), "m", suppressed=suppressed)
 
 
 ERROR, WARNING, NOTE = finding("error"), finding("warning"), finding("note")
@@ -256,10 +259,10 @@ SUPPRESSED = finding("error", suppressed="known")
     ],
 )
 def test_verdicts(findings: list[Finding], fail_on: str, verdict: str, code: int, lenient: int) -> None:
-    assert pipeline.verdict(findings, fail_on).value == verdict
+    assert summary.verdict(findings, fail_on).value == verdict
     model = ModelReport("m", "p", Verdict(verdict), tuple(findings))
-    assert pipeline.exit_code(Report("1", (model,), fail_on)) == code
-    assert pipeline.exit_code(Report("1", (model,), fail_on, allow_undecided=True)) == lenient
+    assert exit_code(Report("1", (model,), fail_on)) == code
+    assert exit_code(Report("1", (model,), fail_on, allow_undecided=True)) == lenient
 
 
 def test_the_highest_code_of_several() -> None:
@@ -271,10 +274,10 @@ def test_the_highest_code_of_several() -> None:
         4: ModelReport("m", "p", Verdict.PASS, crashes=crash),
     }
     for codes in itertools.chain.from_iterable(itertools.permutations(models, n) for n in range(5)):
-        assert pipeline.exit_code(Report("1", tuple(models[c] for c in codes))) == max(codes, default=0)
+        assert exit_code(Report("1", tuple(models[c] for c in codes))) == max(codes, default=0)
     never = Report("1", tuple(models.values()), "never", allow_undecided=True)
-    assert pipeline.exit_code(never) == 4, "no setting hides an unreadable model or a crash"
-    assert pipeline.exit_code(replace(never, models=(models[1], models[3]))) == 3
+    assert exit_code(never) == 4, "no setting hides an unreadable model or a crash"
+    assert exit_code(replace(never, models=(models[1], models[3]))) == 3
 
 
 def test_macs_share(analysis: Analyse) -> None:
@@ -291,7 +294,7 @@ def test_macs_share(analysis: Analyse) -> None:
 def test_several_models_with_one_unreadable(save: Callable[..., Path], tmp_path: Path) -> None:
     good, absent = save(CHAIN), tmp_path / "absent.onnx"
     broken = save("g (float[1,4] x) => (float[1,4] y) { y = Relu(nowhere) }")
-    report = pipeline.check_models([str(p) for p in (good, absent, broken)], Config(), hashes=True)
+    report = check_models([str(p) for p in (good, absent, broken)], Config(), hashes=True)
     first, second, third = report.models
     assert first.error is None
     assert len(first.sha256) == 64
@@ -302,45 +305,44 @@ def test_several_models_with_one_unreadable(save: Callable[..., Path], tmp_path:
     assert second.error[0] == "missing"
     assert third.error is not None
     assert third.error[0] == "invalid"
-    assert pipeline.exit_code(report) == 3
+    assert exit_code(report) == 3
 
 
 def test_a_rule_that_crashes_gives_4_and_the_findings_of_the_others(
     save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "rules", lambda: (Relus(), Broken()))
-    report = pipeline.check_models([str(save(CHAIN))], Config())
-    assert pipeline.exit_code(report) == 4
+    report = check_models([str(save(CHAIN))], Config())
+    assert exit_code(report) == 4
     assert {f.rule for f in report.models[0].findings} == {"NPU901", "NPU904"}
 
 
 def test_a_file_that_goes_away_between_reading_and_hashing(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(CHAIN)
-    load = pipeline.load.load
 
     def load_and_remove(name: str, limits: Limits, **_: bool) -> Any:
         skeleton = load(name, limits)
         path.unlink()
         return skeleton
 
-    monkeypatch.setattr(pipeline.load, "load", load_and_remove)
-    (model,) = pipeline.check_models([str(path)], Config(), hashes=True).models
+    monkeypatch.setattr("npu_guard.file.load.load", load_and_remove)
+    (model,) = check_models([str(path)], Config(), hashes=True).models
     assert model.verdict is Verdict.UNREADABLE
 
 
 def test_notes_and_unknown_values_reach_the_report(save: Callable[..., Path]) -> None:
     text = "g (float[n,4,h] x) => (float[n,4,h] y) { y = Relu(x) }"
-    (model,) = pipeline.check_models([str(save(text))], Config()).models
+    (model,) = check_models([str(save(text))], Config()).models
     assert model.notes == ("dynamic batch 'n' of input 'x' taken as 1",)
     assert model.unknown["y"] == "input 'x' has dynamic dimensions (h)"
-    (model,) = pipeline.check_models([str(save(text))], Config(input_shapes={"x": (1, 4, 7)})).models
+    (model,) = check_models([str(save(text))], Config(input_shapes={"x": (1, 4, 7)})).models
     assert model.notes == ()
     assert not model.unknown
 
 
 def test_an_unknown_profile(save: Callable[..., Path]) -> None:
     with pytest.raises(UsageError):
-        pipeline.check_models([str(save(CHAIN))], Config(profile="nope"))
+        check_models([str(save(CHAIN))], Config(profile="nope"))
 
 
 def test_more_findings_than_allowed_refuse_the_model(analysis: Analyse) -> None:

@@ -41,7 +41,7 @@ def each_case(kind: str) -> pytest.MarkDecorator:
 
 
 def measured(checked: Checked, outcome: Outcome) -> list[tuple[str, Number | None]]:
-    return [(f.place.output, f.evidence.measured if f.evidence else None) for f in checked.findings if f.outcome is outcome]
+    return [(f.location.output, f.evidence.measured if f.evidence else None) for f in checked.findings if f.outcome is outcome]
 
 
 _ANALYSES: dict[tuple[str, int], Analysis] = {}

@@ -243,9 +243,9 @@ def test_the_program_and_the_module_are_one(run: Run) -> None:
 
 def test_a_bug_of_ours_is_4(tmp_path: Path, save: Save) -> None:
     script = (
-        "import sys\nfrom npu_guard import cli; from npu_guard.pipeline import check as pipeline\n"
+        "import sys\nfrom npu_guard import cli; from npu_guard.pipeline import check\n"
         "def broken(*a, **k): raise ZeroDivisionError('oops \\x1b[2J')\n"
-        "pipeline.check_models = broken\n"
+        "check.check_models = broken\n"
         f"cli.main(['check', {str(save(GOOD))!r}])\n"
     )
     result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, cwd=tmp_path)

@@ -11,9 +11,9 @@ import pytest
 
 from npu_guard.checking import registry
 from npu_guard.compilers.answers import Answer, NodeAnswer
-from npu_guard.compilers.compare import Comparison, compare, outcome
+from npu_guard.compilers.compare import Comparison, compare_answers, outcome
 from npu_guard.compilers.settings import CompilerSettings
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
 
 PROFILE = "aimotive-aiware"
@@ -22,11 +22,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def compared(model: Path, answer: Answer) -> Comparison:
-    return compare(pipeline.check_model(str(model), registry.profile(PROFILE), Config(), layers=True), answer)
+    return compare_answers(check_model(str(model), registry.profile(PROFILE), Config(), layers=True), answer)
 
 
 def outcomes(comparison: Comparison) -> dict[str, str]:
-    return {row.place.node: row.outcome for row in comparison.rows}
+    return {row.location.node: row.outcome for row in comparison.rows}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from npu_guard.compilers.adapter import ask, choose
 from npu_guard.compilers.answers import NodeAnswer
 from npu_guard.compilers.log import answer_of_log
 from npu_guard.compilers.process import Ended
-from npu_guard.compilers.settings import CompilerSettings, LogPattern, validate
+from npu_guard.compilers.settings import CompilerSettings, LogPattern, validate_settings
 
 Fake = Callable[..., CompilerSettings]
 Gone = Callable[[int], bool]
@@ -103,7 +103,7 @@ def test_a_pattern_that_takes_forever_is_no_opinion(monkeypatch: pytest.MonkeyPa
 )
 def test_settings_that_cannot_work(changes: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError) as error:
-        validate({"mine": CompilerSettings(**changes)}, "npu-guard.toml")  # type: ignore[arg-type]
+        validate_settings({"mine": CompilerSettings(**changes)}, "npu-guard.toml")  # type: ignore[arg-type]
     assert str(error.value).startswith("npu-guard.toml, compiler 'mine': ")
     assert says in str(error.value)
 
@@ -128,12 +128,12 @@ def test_a_program_that_is_not_there(model: Path) -> None:
 
 
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
-    from npu_guard.project import config
+    from npu_guard.project.config import read_config
 
     page = (Path(__file__).parents[2] / "docs" / "compilers.md").read_text(encoding="utf-8")
     path = tmp_path / "npu-guard.toml"
     path.write_text(page.partition("```toml\n")[2].partition("```")[0])
-    settings = config.read(path, [])
+    settings = read_config(path, [])
     log = 'ERROR: Conv "stem.0": kernel 19\nWARNING: Relu "act": merged\nfalls back to the CPU: head\n'
     answer = answer_of_log("acme", settings.compilers["acme"], Ended(1, log))
     assert [(n.name, n.op_type, n.word) for n in answer.nodes] == [

@@ -250,9 +250,9 @@ def test_a_file_that_is_not_there(program: Callable[..., tuple[int, str, str]], 
 
 @pytest.fixture(scope="module")
 def schema() -> jsonschema.Draft202012Validator:
-    from npu_guard.device.schema import schema as text
+    from npu_guard.device.schema import profile_schema
 
-    found = json.loads(text())
+    found = json.loads(profile_schema())
     jsonschema.Draft202012Validator.check_schema(found)
     return jsonschema.Draft202012Validator(found)
 

@@ -18,8 +18,7 @@ from onnx import TensorProto, helper
 from npu_guard.analysis.analyze import analyze
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import Limits
-from npu_guard.file import size as parsed_size
-from npu_guard.file import wire
+from npu_guard.file import parsed_size, wire
 from npu_guard.file.load import load
 
 KEEP = 64

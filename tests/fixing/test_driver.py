@@ -19,12 +19,12 @@ from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Node, Value
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.rewriting.substitution import Builder, Site, Substitution
-from npu_guard.verification import compare as verify
-from npu_guard.verification import feeds
+from npu_guard.rewriting.substitution import Builder, Match, Substitution
+from npu_guard.verification import compare
 from npu_guard.verification.bisect import Bisection
+from npu_guard.verification.feeds import Spec, normal_feed
 
 if TYPE_CHECKING:
     from conftest import Cli, Write
@@ -37,7 +37,7 @@ CHAIN = """g (float[1,8,24,24] x) => (float[1,8,24,24] y) <float[8,8,19,3] w> {
 
 
 def fix(path: Path, *substitutions: Substitution, **options: Any) -> FixReport:
-    return repair.fix_model(str(path), registry.profile("aimotive-aiware"), Config(), substitutions, **options)
+    return fix_model(str(path), registry.profile("aimotive-aiware"), Config(), substitutions, **options)
 
 
 class Looped(LARGE):
@@ -45,11 +45,11 @@ class Looped(LARGE):
 
     places: tuple[str, ...] = ()
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        (value, name), *_ = super().rewrite(site, build).items()
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        (value, name), *_ = super().rewrite(match, build).items()
         if value.name not in self.places:
             return {value: name}
-        zero = build.op("Mul", site.anchor.graph.outputs[0], build.constant(np.zeros(1, np.float32)))
+        zero = build.op("Mul", match.root.graph.outputs[0], build.constant(np.zeros(1, np.float32)))
         return {value: build.op("Add", name, zero)}
 
 
@@ -70,17 +70,17 @@ class Raises(LARGE):
     name = "raises"
     at = "match"
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         if self.at == "match" and node.label == "b":
             raise ZeroDivisionError("no such luck")
-        site = super().match(node, ctx)
-        return None if site is None else Site(self, site.anchor, site.nodes, site.replaced, site.facts)
+        match = super().match(node, ctx)
+        return None if match is None else Match(self, match.root, match.nodes, match.replaced, match.facts)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        made = super().rewrite(site, build)
-        if self.at == "rewrite" and site.anchor.label == "b":
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        made = super().rewrite(match, build)
+        if self.at == "rewrite" and match.root.label == "b":
             raise ZeroDivisionError("no such luck")
-        return {} if self.at == "nothing" and site.anchor.label == "b" else made
+        return {} if self.at == "nothing" and match.root.label == "b" else made
 
 
 @pytest.mark.parametrize("at", ["match", "rewrite", "nothing"])
@@ -106,12 +106,12 @@ class WrongOnce(LARGE):
     places: tuple[str, ...] = ("c",)
     value = np.float32(0)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        (value, name), *_ = super().rewrite(site, build).items()
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        (value, name), *_ = super().rewrite(match, build).items()
         if value.name not in self.places:
             return {value: name}
         ends = [build.constant(np.array(at)) for at in ([0] * 4, [1] * 4)]
-        off = build.op("Sub", build.op("Slice", site.anchor.graph.inputs[0], *ends), build.constant(self.value))
+        off = build.op("Sub", build.op("Slice", match.root.graph.inputs[0], *ends), build.constant(self.value))
         far = build.op("Max", off, build.op("Mul", off, build.constant(np.float32(-1))))
         # 1 where the number is that very one, 0 for any other, by operators that the device has
         same = build.op(
@@ -125,8 +125,8 @@ class WrongOnce(LARGE):
 def test_what_only_the_whole_model_shows_goes_alone(write: Write, places: tuple[str, ...]) -> None:
     substitution, path = WrongOnce(), write(CHAIN)
     substitution.places = places
-    wanted = [feeds.Spec("x", np.dtype(np.float32), (1, 8, 24, 24))]
-    substitution.value = feeds.normal(wanted, 2)["x"][0, 0, 0, 0]
+    wanted = [Spec("x", np.dtype(np.float32), (1, 8, 24, 24))]
+    substitution.value = normal_feed(wanted, 2)["x"][0, 0, 0, 0]
     done = fix(path, substitution)
     assert done.verification.verdict == "equal"
     assert {a.node for a in done.applied} == {"a", "b", "c", "d", "y"} - set(places)
@@ -137,7 +137,7 @@ def test_what_only_the_whole_model_shows_goes_alone(write: Write, places: tuple[
 
 def test_what_cannot_be_told_apart_ends_as_differing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     substitution, path = WrongOnce(), write(CHAIN)
-    substitution.value = feeds.normal([feeds.Spec("x", np.dtype(np.float32), (1, 8, 24, 24))], 2)["x"][0, 0, 0, 0]
+    substitution.value = normal_feed([Spec("x", np.dtype(np.float32), (1, 8, 24, 24))], 2)["x"][0, 0, 0, 0]
     monkeypatch.setattr(rollback, "first_divergence", lambda *_: Bisection(None, "no name"))
     done = fix(path, substitution)
     assert (done.verification.verdict, len(done.applied)) == ("differs", 5)
@@ -150,9 +150,9 @@ class Waiting(LARGE):
     last = True
     at = ("a", "b", "c", "d", "y")
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        site = super().match(node, ctx) if node.label in self.at else None
-        return None if site is None else Site(self, site.anchor, site.nodes, site.replaced, site.facts)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        match = super().match(node, ctx) if node.label in self.at else None
+        return None if match is None else Match(self, match.root, match.nodes, match.replaced, match.facts)
 
 
 class Costly(Waiting):
@@ -161,8 +161,8 @@ class Costly(Waiting):
     name = "a-costly-one"
     last = False
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        ((value, one),), ((_, two),) = (super(Costly, self).rewrite(site, build).items() for _ in range(2))
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        ((value, one),), ((_, two),) = (super(Costly, self).rewrite(match, build).items() for _ in range(2))
         return {value: build.op("Mul", build.op("Add", one, two), build.constant(np.full(1, 0.5, np.float32)))}
 
 
@@ -206,15 +206,15 @@ def test_widening_channels_waits_for_the_others() -> None:
 class Pair(LARGE):
     """A large kernel and what reads it, by an author who did not look who else does."""
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
-        site, reader = super().match(node, ctx), node.output.consumers[0] if node.output.consumers else None
-        if site is None or reader is None or reader.op_type not in ("Relu", "Sigmoid"):
-            return site
-        return Site(self, node, (node, reader), (reader.output,), site.facts)
+    def match(self, node: Node, ctx: Context) -> Match | None:
+        match, reader = super().match(node, ctx), node.output.consumers[0] if node.output.consumers else None
+        if match is None or reader is None or reader.op_type not in ("Relu", "Sigmoid"):
+            return match
+        return Match(self, node, (node, reader), (reader.output,), match.facts)
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        made = super().rewrite(site, build)
-        return made if len(site.nodes) == 1 else {site.replaced[0]: build.like(site.nodes[1], *made.values())[0]}
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        made = super().rewrite(match, build)
+        return made if len(match.nodes) == 1 else {match.replaced[0]: build.like(match.nodes[1], *made.values())[0]}
 
 
 PAIR = """g (float[1,8,24,24] x, bool t) => (float[1,8,24,24] y, float[1,8,24,24] o OUTPUT) <float[8,8,19,3] w> {
@@ -248,7 +248,7 @@ def test_inner_values_that_nobody_needs(write: Write) -> None:
 
 @pytest.mark.parametrize("case", NEEDED)
 def test_inner_values_that_somebody_needs(write: Write, case: str) -> None:
-    """Refused at the site with the reason, whoever has not looked; the other site goes on. All outputs stay what they were."""
+    """Refused at the match with the reason, whoever has not looked; the other match goes on. All outputs stay what they were."""
     output, rest, reason = NEEDED[case]
     path = write(PAIR.replace("OUTPUT", output).replace("REST", rest))
     done = fix(path, Pair(), seeds=(0,))
@@ -262,11 +262,11 @@ def test_refusals_are_those_of_the_model_as_it_stands(write: Write) -> None:
     """What was refused at first and replaced in the end is no refusal."""
 
     class Second(Waiting):
-        """Once the other site is gone."""
+        """Once the other match is gone."""
 
         last = False
 
-        def match(self, node: Node, ctx: Context) -> Site | None:
+        def match(self, node: Node, ctx: Context) -> Match | None:
             if node.label == "b" and any(n.label == "a" for n in ctx.analysis.nodes()):
                 from npu_guard.rewriting.substitution import Refused
 
@@ -348,7 +348,7 @@ def test_a_gate_that_hangs_on_the_last_bits_is_no_error(write: Write, monkeypatc
     (output,) = applied.verification.outputs
     assert len(applied.nodes_before) == 2
     assert 0 < output.max_abs <= output.atol < 2e-3, "far from excusing a wrong gate"
-    monkeypatch.setattr(verify, "noise", lambda *_: {})
+    monkeypatch.setattr(compare, "noise", lambda *_: {})
     assert [(r.node, r.reason[:11]) for r in fix(path, Pair()).refused] == [("a", "rolled back")]
 
 

@@ -152,7 +152,7 @@ def test_a_weight_that_two_share(cli: Cli, write: Write, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("output", "extra"), [("float[1,1,1,16] s", ""), ("float[1,1,1,16] q", "q = Relu(c)")])
 def test_inner_values_that_are_needed_elsewhere(cli: Cli, write: Write, tmp_path: Path, output: str, extra: str) -> None:
-    """Whether such a block is refused or its value provided, every output stays what it was, and other sites go on."""
+    """Whether such a block is refused or its value provided, every output stays what it was, and other matches go on."""
     write(f"""g (float[1,16,4,6] x, float[1,8,24,24] i) => (float[1,16,4,6] y, {output}, float[1,8,24,24] o)
         {ECA[:-1]}, float[8,8,19,3] w> {{ {ECA_NODES} {extra} o = Conv<pads = [9,1,9,1]>(i, w) }}""")
     found = refusals(cli)
@@ -226,7 +226,7 @@ def test_a_dynamic_batch_stays_dynamic(cli: Cli, write: Write, tmp_path: Path, g
 
 
 def test_a_rewrite_for_one_batch_alone_is_rolled_back(cli: Cli, write: Write, tmp_path: Path) -> None:
-    """Where the model leaves the batch open, what is written runs with another one as well, or the site is refused."""
+    """Where the model leaves the batch open, what is written runs with another one as well, or the match is refused."""
     write("""g (float["N",12,8] x) => (float["N",12,8] y)
         <float[8,8] w, float[8,8] v, float[8] k> {
             a = MatMul(x, w)  b = Relu(a)  c = MatMul(b, v)  d = LayerNormalization(c, k)  y = MatMul(d, w) }""")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npu_guard.fixing import plan
+from npu_guard.fixing.plan import plan_text
 
 if TYPE_CHECKING:
     from conftest import Cli, Write
@@ -179,7 +179,7 @@ def test_a_step_that_fails_twice_does_not_end_the_plan(cli: Cli, write: Write, t
     path = write(NET.replace("o = Conv<pads = [9,1,9,1]>(i, w)", "q = Sin(w)  o = Conv<pads = [9,1,9,1]>(i, q)"))
     twice = PLAN.replace('"eca-to-se"', '"large-kernel-to-phases"').replace('at = "c"', 'at = "o"') * 2
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    (tmp_path / "plan.toml").write_text(plan.text("net.onnx", digest, "aimotive-aiware", [], []) + twice + PLAN)
+    (tmp_path / "plan.toml").write_text(plan_text("net.onnx", digest, "aimotive-aiware", [], []) + twice + PLAN)
     done, refused = applied(cli)
     assert done == ["eca-to-se"]
     assert "not evaluated" in refused["o"]
@@ -205,7 +205,7 @@ WRONG = {
 def test_bad_plans(cli: Cli, write: Write, tmp_path: Path, case: str) -> None:
     change, reason = WRONG[case]
     digest = hashlib.sha256(write(NET).read_bytes()).hexdigest()
-    (tmp_path / "plan.toml").write_text(change(plan.text("net.onnx", digest, "aimotive-aiware", [], []) + PLAN))
+    (tmp_path / "plan.toml").write_text(change(plan_text("net.onnx", digest, "aimotive-aiware", [], []) + PLAN))
     done = cli("fix", "net.onnx", "-o", "out.onnx", "--apply", "plan.toml")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
     assert reason in done.err
@@ -255,5 +255,5 @@ def test_hostile_names_stay_data(cli: Cli, write: Write, tmp_path: Path) -> None
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_any_text_is_a_string_of_toml(text: str) -> None:
-    written = plan.text(text, "0", "p", [], [])
+    written = plan_text(text, "0", "p", [], [])
     assert tomllib.loads(written)["model"] == text

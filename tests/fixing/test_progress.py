@@ -13,7 +13,7 @@ import pytest
 
 from npu_guard.checking import registry
 from npu_guard.fixing import catalog
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.substitution import EXACT
 
@@ -27,9 +27,7 @@ GRAPH = """g (float[1,8,24,24] x) => (float[1,8,24,24] y)
 def test_callback_is_told_of_each_block(write: Write) -> None:
     told: list[tuple[str, int, int]] = []
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
-    repair.fix_model(
-        str(write(GRAPH)), registry.profile("aimotive-aiware"), Config(), exact, progress=lambda *step: told.append(step)
-    )
+    fix_model(str(write(GRAPH)), registry.profile("aimotive-aiware"), Config(), exact, progress=lambda *step: told.append(step))
     assert told[0] == ("Analysing the model", 0, 1)
     assert told[-1] == ("Verifying the whole model", 0, 1)
     assert [(done, total) for what, done, total in told if what == "Rewriting blocks"] == [(0, 2), (1, 2)]

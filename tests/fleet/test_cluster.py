@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.fleet import cluster, report, scan
+from npu_guard.fleet import report, scan
+from npu_guard.fleet.cluster import run_on_cluster
 from npu_guard.fleet.store import Store
 from npu_guard.project.config import Config
 
@@ -39,7 +40,7 @@ def test_every_model_once_though_a_node_dies(models: Path, tmp_path: Path, monke
 
         tally = scan.scan(
             [str(models)], Config(), store,
-            lambda run, tasks, lost: cluster.each(run, tasks, nodes.address, lost), progress,
+            lambda run, tasks, lost: run_on_cluster(run, tasks, nodes.address, lost), progress,
         )  # fmt: skip
         fleet = report.Fleet.of(store, tally.run)
     finally:

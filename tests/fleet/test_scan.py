@@ -16,7 +16,7 @@ import pytest
 
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import Limits
-from npu_guard.file.source import Source
+from npu_guard.file.source import ModelSource
 from npu_guard.file.sources import names, sources
 from npu_guard.fleet import report, scan, work
 from npu_guard.fleet.store import Store
@@ -33,7 +33,9 @@ class Counting:
         self.seen: list[str] = []
         self.stop_after = stop_after
 
-    def __call__(self, run: Callable[[Source], Done], tasks: Iterable[Source], lost: Callable[[Source], Done]) -> Iterator[Done]:
+    def __call__(
+        self, run: Callable[[ModelSource], Done], tasks: Iterable[ModelSource], lost: Callable[[ModelSource], Done]
+    ) -> Iterator[Done]:
         for source in tasks:
             if len(self.seen) == self.stop_after:
                 raise KeyboardInterrupt
@@ -180,7 +182,7 @@ def test_check_takes_folders_and_shares_the_work(models: Path, program: Program)
 
 def test_what_takes_too_long_is_a_result(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "SECONDS", 0.2)
-    monkeypatch.setattr(work.pipeline, "check_skeleton", lambda *_: time.sleep(30))
+    monkeypatch.setattr(work, "check_skeleton", lambda *_: time.sleep(30))
     done = work.run(next(sources([str(models / "good0.onnx")])), Config())
     assert (done.row.verdict, done.row.error_kind) == ("unreadable", "timeout")
 
@@ -292,7 +294,7 @@ def test_names_that_are_no_text(models: Path) -> None:
 def test_what_changed_since_the_run_before(models: Path) -> None:
     tally, fleet = run(models, Counting())
     assert fleet.changes == ()
-    assert "since run" not in report.text(fleet, tally)
+    assert "since run" not in report.fleet_text(fleet, tally)
     bad = (models / "deep" / "bad1.onnx").read_bytes()
     (models / "good0.onnx").write_bytes(bad)  # worse
     (models / "deep" / "bad0.onnx").write_bytes((models / "good1.onnx").read_bytes())  # better
@@ -305,12 +307,12 @@ def test_what_changed_since_the_run_before(models: Path) -> None:
         ("better", "bad0.onnx", "fail", "pass"),
         ("gone", "good2.onnx", "pass", None),
     ]
-    lines = report.text(fleet, tally).splitlines()
+    lines = report.fleet_text(fleet, tally).splitlines()
     assert lines[1] == "since run 1: 1 worse, 1 new, 1 better, 1 gone"
     assert lines[2].endswith("good0.onnx, pass before, now fail")
     assert "Since run 1" in report.html(fleet)
     tally, fleet = run(models, Counting())
-    assert report.text(fleet, tally).splitlines()[1] == "since run 2: nothing changed"
+    assert report.fleet_text(fleet, tally).splitlines()[1] == "since run 2: nothing changed"
 
 
 def test_two_scans_in_one_store(models: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from npu_guard.checking import registry
 from npu_guard.file import load
 from npu_guard.gate import cache, stamp
 from npu_guard.gate.cache import Cache
-from npu_guard.graph import origin as places
+from npu_guard.graph.origin import relative_path
 from npu_guard.project.config import Config
-from npu_guard.results.findings import Basis, Verdict
+from npu_guard.results.findings import Dependencies, Verdict
 
 ROOT = Path(__file__).parents[2]
 Cli = Callable[..., Any]
@@ -201,7 +201,7 @@ def test_code_that_came_into_the_project_since(project: Path, program: Cli) -> N
         assert "net/parts/block.py:7" not in program(project, *arguments).out
     (project / "net" / "parts").mkdir(parents=True)
     (project / "net" / "parts" / "block.py").touch()
-    places.relative.cache_clear()  # of this process; a new one asks again
+    relative_path.cache_clear()  # of this process; a new one asks again
     assert "net/parts/block.py:7" in program(project, "check", "traced.onnx", "--cache", "kept").out
 
 
@@ -251,8 +251,8 @@ def test_entries_that_belong_elsewhere_are_not_believed(project: Path, program: 
         lambda e: e.update(stamp="0" * 32),
         lambda e: e.update(format="npu-guard check 2"),
         lambda e: e.update(more=1),
-        lambda e: e["basis"].update(key="0" * 64),
-        lambda e: e["basis"].update(beside={"../../etc/passwd": 1}),
+        lambda e: e["dependencies"].update(key="0" * 64),
+        lambda e: e["dependencies"].update(beside={"../../etc/passwd": 1}),
         lambda e: e["report"].update(verdict="pass"),
         lambda e: e["report"].update(findings=7),
         lambda e: e["report"].update(error=["kind", "text"]),
@@ -318,7 +318,7 @@ def test_a_folder_is_bounded_and_others_files_stay(project: Path, program: Cli, 
     program(project, "check", "good.onnx", "bad.onnx", "--cache", "kept")
     here = store(project)
     good, bad, third = (
-        project / "kept" / here._name(load.content(project / f"{name}.onnx").key) for name in ("good", "bad", "open")
+        project / "kept" / here._name(load.read_content(project / f"{name}.onnx").key) for name in ("good", "bad", "open")
     )
     mine = project / "kept" / "mine.report"
     left = project / "kept" / f".{'a' * 64}.1_2"
@@ -368,10 +368,10 @@ def test_a_report_that_would_come_back_differently_is_not_kept(project: Path, pr
     here = store(project)
     report = here.get(str(project / "bad.onnx"))
     assert report is not None
-    basis = Basis("0" * 64, {}, {})
-    assert here.entry(report, basis) is not None
+    dependencies = Dependencies("0" * 64, {}, {})
+    assert here.entry(report, dependencies) is not None
     for notes in (("\udcff",), (1,), (True,)):
-        assert here.entry(msgspec.structs.replace(report, notes=notes), basis) is None
+        assert here.entry(msgspec.structs.replace(report, notes=notes), dependencies) is None
     huge = msgspec.structs.replace(report.totals, macs=2**70)
-    assert here.entry(msgspec.structs.replace(report, totals=huge), basis) is None
-    assert here.entry(msgspec.structs.replace(report, verdict=Verdict.UNREADABLE, error=("a", "b")), basis) is None
+    assert here.entry(msgspec.structs.replace(report, totals=huge), dependencies) is None
+    assert here.entry(msgspec.structs.replace(report, verdict=Verdict.UNREADABLE, error=("a", "b")), dependencies) is None

@@ -13,7 +13,7 @@ import onnx.helper
 import pytest
 
 from npu_guard.project.export import export
-from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import samples
 
 SIX = "samples/six_problems.onnxtxt"
 SAMPLE = "samples/sample_net.onnx"
@@ -36,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
             assert ok
             onnx.save(simplified, path)
         elif not path.exists():
-            system: ModuleType = zoo.system(name)
+            system: ModuleType = samples.system(name)
             export(system.build("tiny"), system.inputs("tiny"), path, exporter=spelling, root=ROOT)
         return path
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import onnx
 import pytest
 
-from npu_guard.checking import examples as cases
 from npu_guard.checking import registry
+from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 
 SAMPLE = "samples/sample_net.onnx"
 
 
 def data(*models: str) -> dict[str, dict[str, str]]:
-    report = pipeline.check_models(models, Config(), layers=True)
+    report = check_models(models, Config(), layers=True)
     document = json.loads(registry.renderer("model_explorer")(report, color=False))
     assert "results" in document, "without a graph id the viewer takes it for the graph that it shows"
     found: dict[str, dict[str, str]] = document["results"]
@@ -37,7 +37,7 @@ def test_inputs_bodies_and_the_worst_of_several_models(root: Path, tmp_path: Pat
     graph = """g (float["N",8,"H",8] x, bool c) => (y) {
         y = If(c) <then_branch = a () => (float[1,8,8,8] p) { p = Erf(x) },
                    else_branch = b () => (float[1,8,8,8] q) { q = Elu(x) }> }"""
-    model = cases.case_model(Case(graph))
+    model = case_model(Case(graph))
     model.graph.node[0].name = "choice"
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     results = data(str(tmp_path / "m.onnx"))
@@ -48,6 +48,6 @@ def test_inputs_bodies_and_the_worst_of_several_models(root: Path, tmp_path: Pat
 
 @pytest.mark.usefixtures("root")
 def test_without_layers_there_are_the_findings() -> None:
-    report = pipeline.check_models([SAMPLE], Config())
+    report = check_models([SAMPLE], Config())
     results = json.loads(registry.renderer("model_explorer")(report, color=False))["results"]
     assert {entry["value"].split()[0] for entry in results.values()} == {"error", "warning"}

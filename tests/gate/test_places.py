@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from npu_guard.file.load import load
-from npu_guard.graph import origin as places
 from npu_guard.graph.build import build
 from npu_guard.graph.graph import Graph
+from npu_guard.graph.origin import scope_of, source_of
 
 STACK, SCOPES = "pkg.torch.onnx.stack_trace", "pkg.torch.onnx.name_scopes"
 TORCH = "/env/lib/python3.12/site-packages/torch/nn/modules/conv.py"
@@ -38,9 +38,9 @@ def frames(*places: tuple[str, int, str]) -> str:
 ONE = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }"
 
 
-def source_of(folder: Path, stack: str, root: Path | None, docs: str = "") -> tuple[str, int, str] | None:
+def line_of(folder: Path, stack: str, root: Path | None, docs: str = "") -> tuple[str, int, str] | None:
     found = graph(folder, ONE, {"y": {STACK: stack}} if stack else None, {"y": docs})
-    source = places.source(found.nodes[0], root)
+    source = source_of(found.nodes[0], root)
     return None if source is None else (source.file, source.line, source.function)
 
 
@@ -67,27 +67,27 @@ def checkout(tmp_path: Path) -> Path:
     ids=["torch", "innermost", "torch-checkout", "generated", "relative", "windows", "other-project"],
 )
 def test_the_innermost_line_of_the_project(stack: list[tuple[str, int, str]], checkout: Path, tmp_path: Path) -> None:
-    assert source_of(tmp_path, frames(*stack), checkout) == ("net/blocks.py", 7, "forward")
+    assert line_of(tmp_path, frames(*stack), checkout) == ("net/blocks.py", 7, "forward")
 
 
 def test_a_folder_of_the_project_may_be_called_torch(checkout: Path, tmp_path: Path) -> None:
-    assert source_of(tmp_path, frames(("torch/nn/mine.py", 4, "forward")), checkout) == ("torch/nn/mine.py", 4, "forward")
+    assert line_of(tmp_path, frames(("torch/nn/mine.py", 4, "forward")), checkout) == ("torch/nn/mine.py", 4, "forward")
 
 
 def test_without_the_checkout_the_end_of_the_path_is_left(tmp_path: Path) -> None:
     stack = frames(("/home/me/net/blocks.py", 7, "forward"), (TORCH, 1, "forward"))
-    assert source_of(tmp_path, stack, None) == ("net/blocks.py", 7, "forward")
-    assert source_of(tmp_path, frames((TORCH, 1, "forward")), None) is None
-    assert source_of(tmp_path, frames(("../../etc/passwd", 1, "f")), tmp_path) == ("etc/passwd", 1, "f")
+    assert line_of(tmp_path, stack, None) == ("net/blocks.py", 7, "forward")
+    assert line_of(tmp_path, frames((TORCH, 1, "forward")), None) is None
+    assert line_of(tmp_path, frames(("../../etc/passwd", 1, "f")), tmp_path) == ("etc/passwd", 1, "f")
 
 
 VERBOSE = f"{TORCH}(560): _conv_forward\n/old/net/blocks.py(7): forward\n/old/train.py(3): main\n"
 
 
 def test_doc_strings_of_the_older_exporter(checkout: Path, tmp_path: Path) -> None:
-    assert source_of(tmp_path, "", checkout, VERBOSE) == ("net/blocks.py", 7, "forward")
-    assert source_of(tmp_path, "", None, "module.py(1751): _call_impl\n") is None
-    assert source_of(tmp_path, "", None, "A layer (of 3): nothing to see\n") is None
+    assert line_of(tmp_path, "", checkout, VERBOSE) == ("net/blocks.py", 7, "forward")
+    assert line_of(tmp_path, "", None, "module.py(1751): _call_impl\n") is None
+    assert line_of(tmp_path, "", None, "A layer (of 3): nothing to see\n") is None
 
 
 THREE = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { a = Relu(x)  b = Sigmoid(a)  y = Tanh(b) }"
@@ -100,14 +100,14 @@ def test_a_node_that_was_put_in_between(after: int, line: int | None, tmp_path: 
         "y": {STACK: frames(("net/blocks.py", after, "forward")), SCOPES: "['', 'body', 'tanh']"},
     }
     node = graph(tmp_path, THREE, around).nodes[1]
-    source = places.source(node, None)
+    source = source_of(node, None)
     assert (source.line if source else None) == line
-    assert places.scope(node) == ("body",)
+    assert scope_of(node) == ("body",)
 
 
 def test_nothing_is_guessed_at_the_ends(tmp_path: Path) -> None:
     node = graph(tmp_path, THREE, {"b": {STACK: frames(("net/blocks.py", 7, "forward"))}}).nodes[2]
-    assert places.source(node, None) is None
+    assert source_of(node, None) is None
 
 
 def conv(folder: Path, **metadata: str) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def conv(folder: Path, **metadata: str) -> tuple[str, ...]:
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [weight]), ir_version=10)
     path = folder / "conv.onnx"
     path.write_bytes(model.SerializeToString())
-    return places.scope(build(load(path)).graph.nodes[0])
+    return scope_of(build(load(path)).graph.nodes[0])
 
 
 def test_the_module_of_a_weight(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_the_module_of_a_weight(tmp_path: Path) -> None:
 def test_names_of_the_older_exporter(name: str, expected: tuple[str, ...], tmp_path: Path) -> None:
     found = graph(tmp_path, ONE)
     found.nodes[0].name = name
-    assert places.scope(found.nodes[0]) == expected
+    assert scope_of(found.nodes[0]) == expected
 
 
 @pytest.mark.parametrize("value", ["[", "[1]", "'x'", "[" * 5000, "['a'" + ", 'b'" * 40_000 + "]"])
 def test_metadata_that_are_none(value: str, tmp_path: Path) -> None:
-    assert places.scope(graph(tmp_path, ONE, {"y": {SCOPES: value}}).nodes[0]) == ()
+    assert scope_of(graph(tmp_path, ONE, {"y": {SCOPES: value}}).nodes[0]) == ()

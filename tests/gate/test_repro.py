@@ -13,13 +13,13 @@ import pytest
 from npu_guard.analysis.analyze import analyze
 from npu_guard.base import sandbox
 from npu_guard.base.limits import Limits
-from npu_guard.checking import examples as cases
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
+from npu_guard.checking.examples import analyze_case, case_model, profile_for
 from npu_guard.checking.rule import Case, Rule
 from npu_guard.file.load import load
 from npu_guard.gate import repro
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import analysis_of, check_models
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Finding, Outcome
 
@@ -30,12 +30,12 @@ Cli = Callable[..., Any]
 
 
 def what(finding: Finding) -> object:
-    return finding.rule, finding.outcome, finding.severity, finding.place.op_type, finding.evidence
+    return finding.rule, finding.outcome, finding.severity, finding.location.op_type, finding.evidence
 
 
 @pytest.mark.parametrize(("rule", "case"), BAD, ids=[f"{r.code}-{i}" for i, (r, _) in enumerate(BAD)])
 def test_every_bad_case_is_found_again(rule: Rule, case: Case, tmp_path: Path) -> None:
-    analysis, profile = cases.analyze_case(case, tmp_path), cases.profile_for(case)
+    analysis, profile = analyze_case(case, tmp_path), profile_for(case)
     untyped = []
     for finding in check(analysis, profile, [rule], Config()).findings:
         again: list[object] = []
@@ -57,14 +57,14 @@ def test_every_bad_case_is_found_again(rule: Rule, case: Case, tmp_path: Path) -
 
 @pytest.mark.parametrize("path", [SIX, SAMPLE])
 def test_findings_of_a_model_run_alone(path: str, root: Path) -> None:
-    analysis = pipeline.analysis_of(str(root / path), Config())
-    for finding in pipeline.check_models([path], Config()).models[0].findings:
+    analysis = analysis_of(str(root / path), Config())
+    for finding in check_models([path], Config()).models[0].findings:
         model = next(repro.extract(analysis, finding))
         onnx.checker.check_model(model, full_check=True)
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
         outcome = sandbox.run(lambda model=model: run(model), memory=8 << 30)  # type: ignore[misc]
         assert outcome.status == "ok", outcome.text
-        assert outcome.data == b"1" or finding.place.op_type == "NonZero"
+        assert outcome.data == b"1" or finding.location.op_type == "NonZero"
 
 
 def run(model: onnx.ModelProto) -> bytes:
@@ -85,10 +85,10 @@ CASE = """g (float[1,8,6,6] x, bool c) => (y) <float[8,8,19,19] w, float[1] one 
 
 def test_nodes_in_bodies_and_nodes_with_bodies(tmp_path: Path) -> None:
     case = Case(CASE, limits={"conv.kernel_max": 17}, operators={"If": "refused"})
-    analysis = cases.analyze_case(case, tmp_path)
+    analysis = analyze_case(case, tmp_path)
     rules = [registry.rule("NPU101"), registry.rule("NPU201")]
-    found = check(analysis, cases.profile_for(case), rules, Config()).findings
-    made = {f.place.op_type: next(repro.extract(analysis, f)) for f in found if f.place.op_type in ("If", "Conv")}
+    found = check(analysis, profile_for(case), rules, Config()).findings
+    made = {f.location.op_type: next(repro.extract(analysis, f)) for f in found if f.location.op_type in ("If", "Conv")}
     assert [i.name for i in made["If"].graph.input] == ["c", "s"]
     assert [i.name for i in made["Conv"].graph.input] == ["s"]
     for model in made.values():
@@ -101,9 +101,9 @@ def test_weights_are_random_and_no_larger_than_what_a_mail_takes(tmp_path: Path)
         "g (float[1,8,32,32] x) => (y) <float[8,8,19,19] w, float[8] b> { y = Conv<pads = [9,9,9,9]>(x, w, b) }",
         limits={"conv.kernel_max": 17},
     )
-    original = {t.name: onnx.numpy_helper.to_array(t) for t in cases.case_model(case).graph.initializer}
-    analysis = cases.analyze_case(case, tmp_path)
-    (finding,) = check(analysis, cases.profile_for(case), [registry.rule("NPU201")], Config()).findings
+    original = {t.name: onnx.numpy_helper.to_array(t) for t in case_model(case).graph.initializer}
+    analysis = analyze_case(case, tmp_path)
+    (finding,) = check(analysis, profile_for(case), [registry.rule("NPU201")], Config()).findings
     one, two = next(repro.extract(analysis, finding)), next(repro.extract(analysis, finding))
     assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
     weight = onnx.numpy_helper.to_array(one.graph.initializer[0])
@@ -118,8 +118,8 @@ def test_weights_are_random_and_no_larger_than_what_a_mail_takes(tmp_path: Path)
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [big]), ir_version=10)
     path.write_bytes(model.SerializeToString())
     config = Config(limits=Limits(external_data="unchecked"))
-    analysis = pipeline.analysis_of(str(path), config)
-    finding = next(f for f in pipeline.check_models([str(path)], config).models[0].findings if f.rule == "NPU201")
+    analysis = analysis_of(str(path), config)
+    finding = next(f for f in check_models([str(path)], config).models[0].findings if f.rule == "NPU201")
     with pytest.raises(repro.ExtractError, match="larger than 64 MiB"):
         next(repro.extract(analysis, finding))
 
@@ -130,7 +130,7 @@ def test_the_folder(root: Path, tmp_path: Path, program: Cli) -> None:
     assert done.code == 1
     index = (folder / "README.md").read_text(encoding="utf-8")
     files = sorted(f.name for f in folder.glob("*.onnx"))
-    findings = [f for m in pipeline.check_models([SIX, SAMPLE], Config()).models for f in m.findings]
+    findings = [f for m in check_models([SIX, SAMPLE], Config()).models for f in m.findings]
     assert len(files) == len(findings)
     assert all(f"]({name})" in index for name in files)
     assert "1-NPU201-large.onnx" in files
@@ -155,7 +155,7 @@ def test_a_folder_of_somebody_else_is_left_alone(root: Path, tmp_path: Path, pro
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "a\x00b\n", "x" * 300, "", "|`](http://x)", "ü"])
 def test_names_of_files_are_ours(name: str, tmp_path: Path, program: Cli) -> None:
     graph = "g (float[1,8,32,32] x) => (float[1,8,32,32] y) <float[8,8,19,19] w> { y = Conv<pads = [9,9,9,9]>(x, w) }"
-    model = cases.case_model(Case(graph))
+    model = case_model(Case(graph))
     model.graph.node[0].name = name
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert program(tmp_path, "check", "m.onnx", "--save-repro", "out").code == 1

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from npu_guard.graph import origin as places
 from npu_guard.graph.graph import Model, Node
+from npu_guard.graph.origin import input_location, location_of, scope_of, source_of
 
 View = Callable[..., Model]
 SCOPES, STACK = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
@@ -47,7 +47,7 @@ def make(view: View) -> Callable[..., Node]:
     ],
 )
 def test_scopes_of_the_older_exporter(make: Callable[..., Node], name: str, scope: tuple[str, ...]) -> None:
-    assert places.scope(make(name)) == scope
+    assert scope_of(make(name)) == scope
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_scopes_of_the_older_exporter(make: Callable[..., Node], name: str, scop
     ],
 )
 def test_scopes_of_dynamo(make: Callable[..., Node], text: str, scope: tuple[str, ...]) -> None:
-    assert places.scope(make("node_relu", scopes=text)) == scope
+    assert scope_of(make("node_relu", scopes=text)) == scope
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_scopes_of_dynamo(make: Callable[..., Node], text: str, scope: tuple[str
 )  # fmt: skip
 def test_scopes_that_are_none(make: Callable[..., Node], text: str) -> None:
     before = time.process_time()
-    places.place(make("n", scopes=text))
+    location_of(make("n", scopes=text))
     assert time.process_time() - before < 2
 
 
@@ -93,7 +93,7 @@ CONV = ("/venv/lib/python3.11/site-packages/torch/nn/modules/conv.py", 548, "for
 
 def test_innermost_frame_of_the_user(make: Callable[..., Node], checkout: Path) -> None:
     stack = trace((f"{checkout}/train.py", 3, "main"), LIBRARY, (f"{checkout}/net/blocks.py", 29, "forward"), LIBRARY, CONV)
-    source = places.source(make(stack=stack, scopes="['', 'sa', 'sa.q', 'conv']"), checkout)
+    source = source_of(make(stack=stack, scopes="['', 'sa', 'sa.q', 'conv']"), checkout)
     assert source is not None
     assert (source.file, source.line, source.function, source.module) == ("net/blocks.py", 29, "forward", "sa.q")
 
@@ -102,20 +102,20 @@ def test_innermost_frame_of_the_user(make: Callable[..., Node], checkout: Path) 
 def test_a_checkout_elsewhere(make: Callable[..., Node], checkout: Path, prefix: str) -> None:
     separator = "\\" if "\\" in prefix else "/"
     file = separator.join([prefix, "net", "blocks.py"])
-    source = places.source(make(stack=trace((file, 7, "forward"))), checkout)
+    source = source_of(make(stack=trace((file, 7, "forward"))), checkout)
     assert source is not None
     assert source.file == "net/blocks.py"
 
 
 def test_a_file_that_is_not_here(make: Callable[..., Node], checkout: Path) -> None:
-    source = places.source(make(stack=trace(("/elsewhere/secret/net/gone.py", 7, "forward"))), checkout)
+    source = source_of(make(stack=trace(("/elsewhere/secret/net/gone.py", 7, "forward"))), checkout)
     assert source is not None
     assert source.file == "net/gone.py"
-    assert places.source(make(stack=trace(("/elsewhere/secret/net/gone.py", 7, "forward"))), None) is not None
+    assert source_of(make(stack=trace(("/elsewhere/secret/net/gone.py", 7, "forward"))), None) is not None
 
 
 def test_a_project_may_have_a_folder_called_torch(make: Callable[..., Node], checkout: Path) -> None:
-    source = places.source(make(stack=trace((f"{checkout}/torch/own.py", 5, "forward"), CONV)), checkout)
+    source = source_of(make(stack=trace((f"{checkout}/torch/own.py", 5, "forward"), CONV)), checkout)
     assert source is not None
     assert source.file == "torch/own.py"
 
@@ -124,11 +124,11 @@ def test_a_project_may_have_a_folder_called_torch(make: Callable[..., Node], che
     "stack", ["", "nonsense", trace(LIBRARY, CONV), trace(("<string>", 1, "<module>")), 'File "', "\0" * 100]
 )
 def test_no_frame_of_the_user(make: Callable[..., Node], stack: str) -> None:
-    assert places.source(make(stack=stack), None) is None
+    assert source_of(make(stack=stack), None) is None
 
 
 def test_no_metadata(make: Callable[..., Node]) -> None:
-    assert places.source(make("/a/Relu"), None) is None
+    assert source_of(make("/a/Relu"), None) is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_no_metadata(make: Callable[..., Node]) -> None:
 )  # fmt: skip
 def test_hostile_paths(make: Callable[..., Node], checkout: Path, file: str) -> None:
     before = time.process_time()
-    source = places.source(make(stack=trace((file, 1, "f"))), checkout)
+    source = source_of(make(stack=trace((file, 1, "f"))), checkout)
     assert time.process_time() - before < 1
     if source is not None:
         assert not source.file.startswith("/")
@@ -150,7 +150,7 @@ def test_hostile_paths(make: Callable[..., Node], checkout: Path, file: str) -> 
 )
 def test_hostile_stacks_are_bounded(make: Callable[..., Node], stack: str) -> None:
     before = time.process_time()
-    places.source(make(stack=stack), None)
+    source_of(make(stack=stack), None)
     assert time.process_time() - before < 2
 
 
@@ -158,9 +158,9 @@ def test_places_of_bodies_and_of_unnamed_nodes(view: View) -> None:
     graph = view("""g (bool c, float[1,4] x) => (float[1,4] y) {
       y = If (c) <then_branch = t () => (float[1,4] a) { a = Relu(x) }, else_branch = e () => (float[1,4] b) { b = Neg(x) }>
     }""").graph
-    inner = [places.place(node) for node in graph.walk()][1]
+    inner = [location_of(node) for node in graph.walk()][1]
     assert (inner.node, inner.op_type, inner.output, inner.graph) == ("a", "Relu", "a", ("If.then_branch",))
-    assert places.input_place(graph.inputs[1]).op_type == "graph input"
+    assert input_location(graph.inputs[1]).op_type == "graph input"
 
 
 def test_metadata_that_is_not_utf8(view: View, make: Callable[..., Node]) -> None:
@@ -170,4 +170,4 @@ def test_metadata_that_is_not_utf8(view: View, make: Callable[..., Node]) -> Non
         broken.ParseFromString(model.SerializeToString().replace(b"'abc'", b"'a\xffc'"))
     except Exception:
         pytest.skip("this protobuf refuses invalid UTF-8")
-    places.place(view(broken).graph.nodes[0])
+    location_of(view(broken).graph.nodes[0])

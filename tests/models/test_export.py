@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from npu_guard.base.errors import UsageError
-from npu_guard.project import export as export_module
-from npu_guard.project.export import BULKY, STACK_TRACE, export, scrub
+from npu_guard.project.export import BULKY, STACK_TRACE, _project_root, export, scrub
 
 ROOT = Path(__file__).parents[2]
 REFUSED = "models/blocks/refused.py"
@@ -107,7 +106,7 @@ def test_root_is_the_checkout_around_the_current_folder(tmp_path: Path, monkeypa
     inner.mkdir(parents=True)
     monkeypatch.chdir(inner)
     (tmp_path / "a" / ".git").mkdir()
-    assert export_module._project_root() == tmp_path / "a"
+    assert _project_root() == tmp_path / "a"
 
 
 def test_scrub_reaches_every_part(tmp_path: Path) -> None:
@@ -224,7 +223,7 @@ def test_large_weights_go_beside_the_model(tmp_path: Path, exporter: str, monkey
     module = nn.Conv2d(64, 64, 3)
     inputs = {"x": torch.ones(1, 64, 4, 4)}
     export(module, inputs, inline, exporter=exporter)
-    monkeypatch.setattr(export_module, "INLINE_LIMIT", 0)
+    monkeypatch.setattr("npu_guard.project.export.INLINE_LIMIT", 0)
     sizes = []
     for _ in range(2):
         export(module, inputs, target, exporter=exporter)

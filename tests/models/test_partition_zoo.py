@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from npu_guard.checking import registry
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.partitioning import files as partition_files
-from npu_guard.partitioning.partition import Partition, partition
-from npu_guard.pipeline import check as pipeline
-from npu_guard.pipeline import fix as repair
+from npu_guard.partitioning.files import verify_partition, write_partition
+from npu_guard.partitioning.partition import Partition, partition_model
+from npu_guard.pipeline.check import judged
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.substitution import EXACT
 
@@ -24,13 +24,13 @@ PROFILE = "aimotive-aiware"
 def cut(path: Path, folder: Path) -> Partition:
     """With the default costs; compared on three seeded inputs, and what is on the NPU has no error of its own."""
     profile = registry.profile(PROFILE)
-    document, analysis, checked = pipeline.judged(str(path), profile, Config())
-    found = partition(analysis, checked, profile)
-    assert partition_files.write(document, found, folder).verdict == "equal"
+    document, analysis, checked = judged(str(path), profile, Config())
+    found = partition_model(analysis, checked, profile)
+    assert write_partition(document, found, folder).verdict == "equal"
     for piece in found.pieces:
         if piece.side == "npu":
-            assert not pipeline.judged(str(folder / f"{piece.index}-npu.onnx"), profile, Config())[2].blocked
-    assert partition_files.verify(folder, str(path), seeds=(7,)).verdict == "equal"
+            assert not judged(str(folder / f"{piece.index}-npu.onnx"), profile, Config())[2].blocked
+    assert verify_partition(folder, str(path), seeds=(7,)).verdict == "equal"
     return found
 
 
@@ -68,9 +68,9 @@ def test_mask_rcnn(exported: Exported, tmp_path: Path, *, fixed: bool) -> None:
     path = exported("mask_rcnn", "dynamo")
     if fixed:
         exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
-        done = repair.fix_model(str(path), registry.profile(PROFILE), Config(), exact, seeds=(), check_numbers=False)
+        done = fix_model(str(path), registry.profile(PROFILE), Config(), exact, seeds=(), check_numbers=False)
         path = tmp_path / "fixed.onnx"
-        store.save(done.document, path)
+        save_document(done.document, path)
     found = cut(path, tmp_path / "cut")
     assert [p.side for p in found.pieces] == ["npu", "host", "npu", "host", "npu"] + ["host"] * (not fixed)
     on_host = modules(found, "host")

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 
 from npu_guard.cli import main
-from npu_guard.zoo import entries as zoo
-from npu_guard.zoo import row as zoo_row
-from npu_guard.zoo import table as zoo_table
-from npu_guard.zoo.row import CLEAN, FAILED, FIXED, PARTITIONED, Row, Settings, row
+from npu_guard.zoo import samples
+from npu_guard.zoo.row import CLEAN, FAILED, FIXED, PARTITIONED, SEEDS, Row, Settings, make_row
 from npu_guard.zoo.system import Expect, Fixed
+from npu_guard.zoo.table import HEAD, cells, display, reading_note
 
 ROOT = Path(__file__).parents[2]
 PROFILE = "aimotive-aiware"
-ENTRIES = {entry.name: entry for entry in zoo.entries()}
-ERROR = zoo_table.HEAD.index("error")
+ENTRIES = {entry.name: entry for entry in samples.entries()}
+ERROR = HEAD.index("error")
 SLACK_DB = 20.0
 """By how much the ratio may be worse on another machine, whose kernels sum in another order."""
 
@@ -32,9 +31,9 @@ def documented(title: str) -> dict[str, list[str]]:
     """Lines of a table in docs/zoo.md by id."""
     page = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
     lines = [line for line in page.split(f"## {title}\n")[1].split("\n## ")[0].splitlines() if line.startswith("| ")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert tuple(cells[0]) == zoo_table.HEAD
-    return {line[0]: line for line in cells[1:]}
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert tuple(table[0]) == HEAD
+    return {line[0]: line for line in table[1:]}
 
 
 @pytest.fixture
@@ -45,15 +44,15 @@ def make(exported: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) 
         assert size == "tiny"
         shutil.copy(exported(name.replace("-", "_"), exporter), path)
 
-    monkeypatch.setattr(zoo, "export_system", copy)
-    return lambda name: row(ENTRIES[name], Settings("tiny"), lambda _: None)
+    monkeypatch.setattr(samples, "export_system", copy)
+    return lambda name: make_row(ENTRIES[name], Settings("tiny"), lambda _: None)
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_row_is_as_stated_and_as_documented(name: str, make: Make) -> None:
     made = make(name)
     assert made.problem == ""
-    there, here = documented("The same networks, test-sized")[made.id], list(zoo_table.cells(made))
+    there, here = documented("The same networks, test-sized")[made.id], list(cells(made))
     compare_errors(there.pop(ERROR), here.pop(ERROR))
     assert here == there, "docs/zoo.md has drifted; run `make zoo` and look at the diff"
 
@@ -94,14 +93,14 @@ def test_every_system_states_what_is_left(systems: dict[str, Any]) -> None:
 def test_wrong_expectations_are_noticed(
     attribute: str, value: object, problem: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zoo.system("eca"), attribute, {PROFILE: value})
+    monkeypatch.setattr(samples.system("eca"), attribute, {PROFILE: value})
     made = make("eca")
     assert re.search(problem, made.problem), made.problem
     assert made.outcome == FIXED, "what was done is right all the same"
 
 
 def test_full_size_may_leave_more(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    system = zoo.system("eca")
+    system = samples.system("eca")
     monkeypatch.setattr(system, "FIXED_FULL", {PROFILE: Fixed()}, raising=False)
     assert make("eca").problem == ""
 
@@ -114,9 +113,9 @@ class Deadly(str):
 
 
 def test_one_system_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = (zoo.Entry(Deadly("dies"), "Z1", ""), zoo.Entry("not-there", "Z2", ""), ENTRIES["eca"])
-    monkeypatch.setattr(zoo, "entries", lambda: chosen)
-    monkeypatch.setattr(zoo, "system", lambda name: None)
+    chosen = (samples.Entry(Deadly("dies"), "Z1", ""), samples.Entry("not-there", "Z2", ""), ENTRIES["eca"])
+    monkeypatch.setattr(samples, "entries", lambda: chosen)
+    monkeypatch.setattr(samples, "system", lambda name: None)
     with pytest.raises(SystemExit) as ended:
         main(["zoo", "--all", "--size", "tiny", "--report", str(tmp_path / "pages"), "--jobs", "1"])
     told = capsys.readouterr()
@@ -152,31 +151,31 @@ def test_usage_errors(arguments: list[str], said: str, capsys: pytest.CaptureFix
 
 
 def test_pieces_that_differ_are_a_failure(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npu_guard.partitioning import files as partition_files
-    from npu_guard.verification import compare as verify
+    from npu_guard.partitioning import files
+    from npu_guard.verification.compare import not_run
 
-    monkeypatch.setattr(partition_files, "write", lambda *_, **__: verify.not_run("nothing was run"))
+    monkeypatch.setattr(files, "write_partition", lambda *_, **__: not_run("nothing was run"))
     made = make("linear-attention")
     assert (made.outcome, made.problem) == (FAILED, "the pieces were not verified (nothing was run)")
-    assert zoo_table.cells(made)[2:] == ("",) * (len(zoo_table.HEAD) - 3) + (FAILED,)
+    assert cells(made)[2:] == ("",) * (len(HEAD) - 3) + (FAILED,)
 
 
 def test_share_of_macs_is_all_only_of_all() -> None:
-    shares = [zoo_table.cells(Row("Z", "z", npu_macs_percent=p, outcome=FIXED))[-2] for p in (100.0, 99.9999, 12.345, 0.0)]
+    shares = [cells(Row("Z", "z", npu_macs_percent=p, outcome=FIXED))[-2] for p in (100.0, 99.9999, 12.345, 0.0)]
     assert shares == ["100 %", "99.99 %", "12.35 %", "0.00 %"]
 
 
 def test_display_names_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
-    with zoo_table.display(2, shown=True) as progress:
+    with display(2, shown=True) as progress:
         progress("se", "Verifying the whole model", 0)
         progress("se", None, 1)
         progress("eca", None, 2)
-    with zoo_table.display(2, shown=False) as progress:
+    with display(2, shown=False) as progress:
         progress("se", "Verifying the whole model", 0)
     assert capsys.readouterr().out == ""
 
 
 def test_settings_name_three_inputs_for_each_seed() -> None:
-    assert "9 inputs (3 seeds of three kinds)" in zoo_table.note("tiny")
-    assert "3 inputs (1 seed of three kinds)" in zoo_table.note("full")
-    assert set(zoo_row.SEEDS) == {"tiny", "full"}
+    assert "9 inputs (3 seeds of three kinds)" in reading_note("tiny")
+    assert "3 inputs (1 seed of three kinds)" in reading_note("full")
+    assert set(SEEDS) == {"tiny", "full"}

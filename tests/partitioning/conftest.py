@@ -16,7 +16,7 @@ from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file import load
 from npu_guard.file.document import Document
-from npu_guard.partitioning.partition import Partition, Settings, partition
+from npu_guard.partitioning.partition import Partition, Settings, partition_model
 from npu_guard.project.config import Config
 
 REFUSED = {"Erf": "refused", "NonMaxSuppression": "refused", "NonZero": "refused"}
@@ -55,6 +55,6 @@ def cut(tmp_path: Path) -> Callable[..., Cut]:
         document = Document.of(skeleton)
         analysis, profile = analyze(skeleton), profile_for(case)
         checked = check(analysis, profile, registry.rules(), Config())
-        return Cut(document, partition(analysis, checked, profile, settings), path)
+        return Cut(document, partition_model(analysis, checked, profile, settings), path)
 
     return run

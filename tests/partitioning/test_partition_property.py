@@ -28,7 +28,7 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node
 from npu_guard.partitioning.cut import Cutter
-from npu_guard.partitioning.partition import Partition, Settings, partition
+from npu_guard.partitioning.partition import Partition, Settings, partition_model
 from npu_guard.project.config import Config
 
 SHAPE = (1, 4, 2, 2)
@@ -139,7 +139,7 @@ def cut(model: onnx.ModelProto, wanted: Settings) -> tuple[Document, Partition]:
     document = Document.of(skeleton)
     profile = profile_for(Case("", operators={"Erf": "refused"}))
     analysis = analyze(skeleton)
-    return document, partition(analysis, check(analysis, profile, registry.rules(), Config()), profile, wanted)
+    return document, partition_model(analysis, check(analysis, profile, registry.rules(), Config()), profile, wanted)
 
 
 def expect_whole(found: Partition) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -21,20 +20,19 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
-from npu_guard.reports import text as text_report
 from npu_guard.results.findings import (
     Evidence,
     Finding,
+    Location,
     ModelReport,
     Outcome,
-    Place,
     Remedy,
     Report,
     RuleCrash,
     Severity,
-    Source,
+    SourceLine,
     Tensor,
     Totals,
     Verdict,
@@ -165,8 +163,8 @@ def report(text: str) -> Report:
     """A report in which every name is `text`. Only the names of files bring lone surrogates along."""
     path, text = text, text.encode("utf-8", "backslashreplace").decode()
     finding = Finding(
-        "NPU901", "relu", Severity.ERROR, Outcome.FAIL, Place(text, text, text, (text, text), (text,)), text,
-        Tensor(text, (1, text, None), text), Evidence("conv.kernel_max", text, (1, 2)), Source(text, 3, text, text),
+        "NPU901", "relu", Severity.ERROR, Outcome.FAIL, Location(text, text, text, (text, text), (text,)), text,
+        Tensor(text, (1, text, None), text), Evidence("conv.kernel_max", text, (1, 2)), SourceLine(text, 3, text, text),
         Remedy(None, None, "advice"), "0" * 16,
     )  # fmt: skip
     models = (
@@ -200,12 +198,12 @@ def test_colour_only_where_it_is_asked_for() -> None:
 def test_text_report_of_many_findings_is_quick_and_short() -> None:
     one = report("name").models[0].findings[0]
     many = tuple(
-        replace(one, place=Place(f"n{i}", "Relu", f"n{i}", (f"m{i}",)), message=f"m{i}", source=None) for i in range(20_000)
+        replace(one, location=Location(f"n{i}", "Relu", f"n{i}", (f"m{i}",)), message=f"m{i}", source=None) for i in range(20_000)
     )
     report_of_many = Report("1", (ModelReport("m", "p", Verdict.FAIL, many),))
     before = time.process_time()
     text = registry.renderer("text")(report_of_many, color=False)
-    whole = text_report.render(report_of_many, verbose=True)
+    whole = text.render(report_of_many, verbose=True)
     assert time.process_time() - before < 3
     assert "  error    NPU901  m11\n" in text
     assert "m12" not in text
@@ -218,10 +216,10 @@ def test_text_report_of_many_findings_is_quick_and_short() -> None:
 
 @pytest.mark.parametrize("text", [*HOSTILE, "name"])
 def test_json_is_valid_whatever_the_names(text: str) -> None:
-    from npu_guard.reports import json as module
+    from npu_guard.reports import json
 
     document = json.loads(registry.renderer("json")(report(text), color=False))
-    jsonschema.validate(document, json.loads(module.schema()))
+    jsonschema.validate(document, json.loads(json.schema()))
     assert document["schema_version"] == 1
     assert document["models"][0]["summary"]["macs"] == 2**80
     assert document["models"][0]["findings"][0]["node"] == text.encode("utf-8", "backslashreplace").decode()
@@ -236,6 +234,6 @@ def test_every_format_takes_every_name() -> None:
 def test_names_that_are_not_utf8(save: Callable[..., Path]) -> None:
     path = save("g (float[1,4] x) => (float[1,4] abc) { abc = NonZero(x) }")
     path.write_bytes(path.read_bytes().replace(b"abc", b"a\xffc"))
-    result = pipeline.check_models([str(path)], Config())
+    result = check_models([str(path)], Config())
     for form in registry.members("reports"):
         registry.renderer(form)(result, color=False).encode("utf-8")

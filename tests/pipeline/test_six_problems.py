@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.results.findings import ModelReport, Outcome, Verdict
 
@@ -31,14 +31,14 @@ EXPECTED = [
 
 @pytest.fixture
 def report(root: Path) -> ModelReport:
-    return pipeline.check_models(["samples/six_problems.onnxtxt"], Config()).models[0]
+    return check_models(["samples/six_problems.onnxtxt"], Config()).models[0]
 
 
 def test_exactly_these_findings(report: ModelReport) -> None:
     found = []
     for f in report.findings:
         numbers = (f.evidence.limit, f.evidence.measured, f.evidence.allowed) if f.evidence is not None else (None, None, None)
-        found.append((f.rule, f.severity.value, f.place.output, *numbers))
+        found.append((f.rule, f.severity.value, f.location.output, *numbers))
     assert found == EXPECTED
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_left_open(report: ModelReport) -> None:
 
 
 def test_the_numbers_are_in_the_messages(report: ModelReport) -> None:
-    messages = {f.place.output: f.message for f in report.findings}
+    messages = {f.location.output: f.message for f in report.findings}
     for output, words in {
         "large": ("19", "17"),
         "many": ("513", "8"),

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from npu_guard.base.errors import UsageError
-from npu_guard.project import config
-from npu_guard.project.config import Config
-from npu_guard.results.findings import Place, Severity
+from npu_guard.project.config import Config, Suppression, find_config, project_root, read_config
+from npu_guard.results.findings import Location, Severity
 
 RULES = [("NPU101", "unsupported-operator"), ("NPU201", "kernel-size"), ("NPU203", "stride")]
 
@@ -17,7 +16,7 @@ RULES = [("NPU101", "unsupported-operator"), ("NPU201", "kernel-size"), ("NPU203
 def read(folder: Path, text: str, name: str = "npu-guard.toml") -> Config:
     path = folder / name
     path.write_text(text, encoding="utf-8")
-    return config.read(path, RULES)
+    return read_config(path, RULES)
 
 
 FULL = """profile = "other"
@@ -85,10 +84,10 @@ def test_what_is_wrong_gets_one_line(tmp_path: Path, text: str, words: tuple[str
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        config.read(tmp_path / "absent.toml", RULES)
+        read_config(tmp_path / "absent.toml", RULES)
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="cannot be read"):
-        config.read(tmp_path / "bytes.toml", RULES)
+        read_config(tmp_path / "bytes.toml", RULES)
     with pytest.raises(UsageError, match=r"no table \[tool.npu-guard\]"):
         read(tmp_path, "[project]\n", "pyproject.toml")
     with pytest.raises(UsageError):
@@ -99,42 +98,42 @@ def test_the_nearest_file_counts(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (tmp_path / ".git").mkdir()
-    assert config.find(inner) is None
+    assert find_config(inner) is None
     outermost = tmp_path / "pyproject.toml"
     outermost.write_text("[tool.npu-guard]\n")
-    assert config.find(inner) == outermost
+    assert find_config(inner) == outermost
     nearer = tmp_path / "a" / "npu-guard.toml"
     nearer.write_text("")
-    assert config.find(inner) == nearer
+    assert find_config(inner) == nearer
     (inner / "pyproject.toml").write_text("[project]\n")
-    assert config.find(inner) == nearer, "a pyproject.toml without the table is passed over"
+    assert find_config(inner) == nearer, "a pyproject.toml without the table is passed over"
     (inner / "pyproject.toml").write_text("[tool.npu-guard]\n")
-    assert config.find(inner) == inner / "pyproject.toml"
+    assert find_config(inner) == inner / "pyproject.toml"
     own = inner / "npu-guard.toml"
     own.write_text("")
-    assert config.find(inner) == own, "the tool's own file goes first"
-    assert config.root(inner) == tmp_path
+    assert find_config(inner) == own, "the tool's own file goes first"
+    assert project_root(inner) == tmp_path
 
 
 def test_nothing_above_the_repository_counts(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     (repository / ".git").mkdir(parents=True)
     (tmp_path / "npu-guard.toml").write_text("")
-    assert config.find(repository) is None
-    assert config.find(tmp_path) == tmp_path / "npu-guard.toml"
+    assert find_config(repository) is None
+    assert find_config(tmp_path) == tmp_path / "npu-guard.toml"
 
 
-PLACE = Place("/encoder/conv/Conv", "Conv", "conv_out", ("encoder", "conv"))
+PLACE = Location("/encoder/conv/Conv", "Conv", "conv_out", ("encoder", "conv"))
 
 
 @pytest.mark.parametrize("glob", ["*", "/encoder/*", "conv_out", "encoder.conv", "encoder.*", "*/Conv", "[/c]*"])
 def test_suppression_by_any_name(glob: str) -> None:
-    found = Config(suppress=(config.Suppression("NPU2", "because", glob),))
+    found = Config(suppress=(Suppression("NPU2", "because", glob),))
     assert found.suppression("NPU201", "kernel-size", PLACE) == "because"
     assert found.suppression("NPU101", "unsupported-operator", PLACE) is None
 
 
 @pytest.mark.parametrize("glob", ["conv", "ENCODER.*", "encoder", ""])
 def test_suppression_of_other_places(glob: str) -> None:
-    found = Config(suppress=(config.Suppression("NPU201", "because", glob),))
+    found = Config(suppress=(Suppression("NPU201", "because", glob),))
     assert found.suppression("NPU201", "kernel-size", PLACE) is None

@@ -18,8 +18,8 @@ import yaml
 
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
-from npu_guard.project import config
-from npu_guard.project import init as scaffold
+from npu_guard.project.config import Config, read_config
+from npu_guard.project.init import HOOK, expect_pattern, snippet
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "sample_net.onnx"
@@ -136,11 +136,11 @@ def test_no_model_yet_is_said(tmp_path: Path, program: Cli) -> None:
 def test_settings_can_be_read_and_name_the_profile(tmp_path: Path, program: Cli) -> None:
     assert program(tmp_path, "init").code == 0
     rules = [(rule.code, rule.name) for rule in registry.rules()]
-    assert config.read(tmp_path / "npu-guard.toml", rules) == config.Config()
+    assert read_config(tmp_path / "npu-guard.toml", rules) == Config()
     text = (tmp_path / "npu-guard.toml").read_text(encoding="utf-8")
     examples = re.sub(r"^# (?=\[|[\w-]+ = )", "", text, flags=re.MULTILINE)
     (tmp_path / "npu-guard.toml").write_text(examples, encoding="utf-8")
-    read = config.read(tmp_path / "npu-guard.toml", rules)
+    read = read_config(tmp_path / "npu-guard.toml", rules)
     assert (len(read.suppress), read.ignore, len(read.severity)) == (1, ("NPU104",), 1), "the examples are valid, too"
 
 
@@ -173,7 +173,7 @@ def test_existing_files_stay_unless_forced(tmp_path: Path, program: Cli) -> None
 def test_printed_hook_fits_below_repos(tmp_path: Path, program: Cli) -> None:
     (tmp_path / ".pre-commit-config.yaml").write_text("repos:\n  - repo: local\n    hooks: []\n", encoding="utf-8")
     assert program(tmp_path, "init").code == 0
-    both = yaml.safe_load((tmp_path / ".pre-commit-config.yaml").read_text(encoding="utf-8") + scaffold.snippet())
+    both = yaml.safe_load((tmp_path / ".pre-commit-config.yaml").read_text(encoding="utf-8") + snippet())
     assert [hook["id"] for hook in both["repos"][1]["hooks"]] == ["npu-guard-check"]
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_written_is_named_and_the_rest_written(tmp_path: Path, pr
 @pytest.mark.parametrize("pattern", ["", " ", "a\nb", "${{ x }}", "$HOME/*.onnx", "/abs/*.onnx", "../*.onnx", "m\\*.onnx", "~/x"])
 def test_patterns_that_mean_something_else_are_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="--model"):
-        scaffold.expect_pattern(pattern)
+        expect_pattern(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["nets/*.onnx", "it's: #1 [a-z]*.onnx", "- x.onnx", "!x", "\N{MUSHROOM}/**/*.onnx"])
@@ -285,7 +285,7 @@ def test_comment_script(project: Path) -> None:
 
 def test_hook_for_pre_commit(tmp_path: Path, program: Cli) -> None:
     (hook,) = load(ROOT / ".pre-commit-hooks.yaml")
-    assert (hook["id"], hook["language"], hook["entry"]) == (scaffold.HOOK, "python", "npu-guard check")
+    assert (hook["id"], hook["language"], hook["entry"]) == (HOOK, "python", "npu-guard check")
     assert re.search(hook["files"], "models/a.onnx")
     assert not re.search(hook["files"], "a.onnx.data")
     shutil.copy(SAMPLE, tmp_path / HOSTILE[4])

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from npu_guard.base.errors import UsageError
-from npu_guard.project import target as callable_model
+from npu_guard.project.target import Input, is_target, parse_input
 
 Cli = Callable[..., Any]
 
@@ -126,19 +126,19 @@ def test_what_is_a_target(text: str, expected: bool, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken:name").write_text("", encoding="utf-8")
     (tmp_path / "m.py").write_text("", encoding="utf-8")
-    assert callable_model.is_target(text) is expected
+    assert is_target(text) is expected
 
 
 def test_inputs_from_the_command_line() -> None:
-    assert callable_model.parse_input("x:1,3,384,640") == callable_model.Input("x", (1, 3, 384, 640))
-    assert callable_model.parse_input("x:int64:1,16") == callable_model.Input("x", (1, 16), "int64")
+    assert parse_input("x:1,3,384,640") == Input("x", (1, 3, 384, 640))
+    assert parse_input("x:int64:1,16") == Input("x", (1, 16), "int64")
     for wrong in ("x", "x:", ":1,2", "x:1,a", "x:1,0", "x:-1", "x:int64:", "x:a:b:1", "x:1.5"):
         with pytest.raises(UsageError, match="write it as"):
-            callable_model.parse_input(wrong)
+            parse_input(wrong)
     with pytest.raises(UsageError, match="did you mean 'int64'"):
-        callable_model.parse_input("x:int46:1")
+        parse_input("x:int46:1")
     with pytest.raises(UsageError, match="smaller shape"):
-        callable_model.parse_input("x:1,3,99999,99999")
+        parse_input("x:1,3,99999,99999")
 
 
 def exported(program: Cli, project: Path, target: str, *options: str, code: int = 0) -> Any:

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper
 from npu_guard import cli
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks import picture, tree
-from npu_guard.results.findings import Place, Report
+from npu_guard.results.findings import Location, Report
 
 HOSTILE = "</script><script>alert(1)</script>"
 NEVER = {"iframe", "object", "embed", "img", "form", "base", "input", "video", "audio", "template"}
@@ -63,7 +63,7 @@ def render(report: Report) -> str:
 
 
 def report_of(path: Path) -> Report:
-    return pipeline.check_models([str(path)], Config(), hashes=True, layers=True)
+    return check_models([str(path)], Config(), hashes=True, layers=True)
 
 
 def network(folder: Path, prefix: str = "") -> Path:
@@ -88,7 +88,7 @@ def network(folder: Path, prefix: str = "") -> Path:
 
 @pytest.fixture
 def page(root: Path) -> Page:
-    return Page(render(pipeline.check_models(MODELS, Config(), hashes=True, layers=True)))
+    return Page(render(check_models(MODELS, Config(), hashes=True, layers=True)))
 
 
 def test_nothing_comes_from_elsewhere(page: Page) -> None:
@@ -181,7 +181,7 @@ def test_same_input_same_bytes_and_nothing_of_this_machine(tmp_path: Path) -> No
 
 def test_without_layers_the_page_is_still_one(root: Path) -> None:
     """Whoever calls the renderer with a plain report gets verdict and findings, and no graph."""
-    text = Page(render(pipeline.check_models(MODELS[:1], Config()))).text
+    text = Page(render(check_models(MODELS[:1], Config()))).text
     assert "This model does not run" in text
     assert "Legend" not in text
 
@@ -216,11 +216,11 @@ def test_bodies_are_drawn_inside_their_operator(tmp_path: Path) -> None:
     path = tmp_path / "branch.onnxtxt"
     path.write_text(text)
     rows = report_of(path).models[0].layers
-    inner = {r.place.op_type: r for r in rows if r.scope}
+    inner = {r.location.op_type: r for r in rows if r.scope}
     assert set(inner) == {"Erf", "Relu", "Sigmoid"}
     assert inner["Erf"].scope[-1].endswith("then_branch")
-    branch = next(r for r in rows if r.place.op_type == "If")
-    assert {rows[i].place.op_type for i in branch.inputs} == {"graph input", "Relu", "Sigmoid"}
+    branch = next(r for r in rows if r.location.op_type == "If")
+    assert {rows[i].location.op_type for i in branch.inputs} == {"graph input", "Relu", "Sigmoid"}
     assert Page(render(report_of(path))).text
 
 
@@ -231,7 +231,7 @@ def test_suppressed_findings_stay_in_the_table_and_out_of_the_colours(tmp_path: 
     page = Page(render(replace(report, models=(replace(model, findings=findings),))))
     assert "accepted by the vendor" in page.bodies["data"]
     assert "What keeps it off the device" not in page.text
-    assert any(isinstance(f.place, Place) for f in findings)
+    assert any(isinstance(f.location, Location) for f in findings)
 
 
 @pytest.mark.usefixtures("root")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from npu_guard import cli
 from npu_guard.checking import registry
 from npu_guard.file import load
-from npu_guard.pipeline import check as pipeline
+from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config
 from npu_guard.results import summary
@@ -92,11 +92,11 @@ def test_what_a_model_claims_of_its_origin_does_not_climb(sample: ModuleType) ->
 
 
 def test_macs_of_a_finding_are_its_nodes(root: Path) -> None:
-    report = pipeline.check_models(["samples/sample_net.onnx"], Config())
+    report = check_models(["samples/sample_net.onnx"], Config())
     (model,) = report.models
     assert "NPU201" in model.asked
     assert not set(model.asked) & set(model.not_applicable)
-    held = {f.place.output: f.macs for f in model.findings if f.severity is Severity.ERROR}
+    held = {f.location.output: f.macs for f in model.findings if f.severity is Severity.ERROR}
     assert sum(held.values()) / model.totals.macs == pytest.approx(1 - model.totals.npu_macs_percent / 100, abs=1e-4)
 
 

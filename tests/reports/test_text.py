@@ -9,7 +9,7 @@ import pytest
 
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports import concise, text
-from npu_guard.results.findings import Finding, ModelReport, Outcome, Place, Report, Severity, Source, Totals, Verdict
+from npu_guard.results.findings import Finding, Location, ModelReport, Outcome, Report, Severity, SourceLine, Totals, Verdict
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -17,8 +17,8 @@ ERROR, WARNING = Severity.ERROR, Severity.WARNING
 def finding(
     message: str, scope: str = "", line: int | None = None, severity: Severity = ERROR, macs: int = 0, op: str = "Conv"
 ) -> Finding:
-    source = None if line is None else Source("net/blocks.py", line, "forward", "")
-    place = Place(f"n_{message}_{scope}", op, f"o_{message}_{scope}", tuple(scope.split(".")) if scope else ())
+    source = None if line is None else SourceLine("net/blocks.py", line, "forward", "")
+    place = Location(f"n_{message}_{scope}", op, f"o_{message}_{scope}", tuple(scope.split(".")) if scope else ())
     return Finding("NPU201", "kernel-size", severity, Outcome.FAIL, place, message, source=source, macs=macs)
 
 
@@ -113,7 +113,7 @@ def test_only_python_of_the_project_is_quoted(project: Path, file: str) -> None:
     (project / "net" / "link.py").symlink_to(project / ".env")
     (project / "net" / "large.py").write_bytes(b"x = 1\n" * 400_000)
     os.mkfifo(project / "net" / "pipe.py")
-    assert line_text(Source(file, 1, "f", "")) is None
+    assert line_text(SourceLine(file, 1, "f", "")) is None
 
 
 LINES = [(1, "import torch"), (2, None), (3, "y = self.conv(y)  # ECA"), (4, None), (0, None), (-1, None)]
@@ -121,7 +121,7 @@ LINES = [(1, "import torch"), (2, None), (3, "y = self.conv(y)  # ECA"), (4, Non
 
 @pytest.mark.parametrize(("line", "quoted"), LINES)
 def test_lines_of_a_file(project: Path, line: int, quoted: str | None) -> None:
-    assert line_text(Source("net/blocks.py", line, "f", "")) == quoted
+    assert line_text(SourceLine("net/blocks.py", line, "f", "")) == quoted
 
 
 def test_concise_is_a_line_that_editors_take(project: Path) -> None:

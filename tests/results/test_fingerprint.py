@@ -7,7 +7,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from npu_guard.results.findings import Evidence, Finding, Outcome, Place, Severity, Tensor
+from npu_guard.results.findings import Evidence, Finding, Location, Outcome, Severity, Tensor
 from npu_guard.results.fingerprint import mark, pair, with_fingerprints
 
 Row = tuple[str, object, tuple[int, ...]]
@@ -19,8 +19,8 @@ def finding(
 ) -> Finding:
     scope = tuple(module.split(".")) if module else ()
     evidence = Evidence("conv.kernel_max", measured, 17) if isinstance(measured, int) else None
-    place = Place(f"node_{random.random()}", op, "out", scope)
-    return Finding(rule, "n", Severity.ERROR, Outcome.FAIL, place, "message", Tensor("t", shape, "float32"), evidence)
+    location = Location(f"node_{random.random()}", op, "out", scope)
+    return Finding(rule, "n", Severity.ERROR, Outcome.FAIL, location, "message", Tensor("t", shape, "float32"), evidence)
 
 
 def compare(before: list[Finding], after: list[Finding]) -> tuple[list[Finding], list[Finding]]:
@@ -33,7 +33,7 @@ def compare(before: list[Finding], after: list[Finding]) -> tuple[list[Finding],
 
 
 def where(findings: list[Finding]) -> list[tuple[str, object]]:
-    return [(".".join(f.place.scope), f.evidence.measured if f.evidence else None) for f in findings]
+    return [(".".join(f.location.scope), f.evidence.measured if f.evidence else None) for f in findings]
 
 
 BASE = [("stem.conv", 21), ("blocks.0.conv", 19), ("blocks.1.conv", 19), ("head", 31)]

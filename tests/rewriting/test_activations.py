@@ -17,13 +17,13 @@ from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.checking.examples import profile_for
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import Builder, Refused
-from npu_guard.verification import compare as verify
+from npu_guard.verification.compare import run_document
 from npu_guard.verification.runtime import Runtime
 
 Floats = NDArray[np.float64]
@@ -53,13 +53,14 @@ def rewritten(name: str, nodes: list[onnx.NodeProto], folder: Path, dtype: type 
     skeleton = load(path)
     document, analysis, substitution = Document.of(skeleton), analyze(skeleton), SUBSTITUTIONS[name]
     ctx = Context(analysis, AIWARE)
-    (node,) = [n for n in analysis.nodes() if n.op_type in substitution.anchors]
-    site = substitution.match(node, ctx)
-    assert site is not None
-    build = Builder(site, document, edit.names_in(document.proto.graph), lambda values: [])
-    after = edit.replace(document, analysis.model.graph.nodes, [(site, build, substitution.rewrite(site, build))])
+    (node,) = [n for n in analysis.nodes() if n.op_type in substitution.roots]
+    match = substitution.match(node, ctx)
+    assert match is not None
+    build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+    edits = [edit.Edit(match, build, substitution.rewrite(match, build))]
+    after = edit.replace_matches(document, analysis.model.graph.nodes, edits)
     assert {n.op_type for n in after.proto.graph.node} <= {op for op, o in AIWARE.operators.items() if o.status == "supported"}
-    store.save(after, folder / "after.onnx")
+    save_document(after, folder / "after.onnx")
     return Document.of(load(folder / "after.onnx"))
 
 
@@ -102,7 +103,7 @@ def test_against_the_definition(op: str, tmp_path: Path, runtime: Runtime) -> No
     name, attributes, opset, definition = DEFINITIONS[op]
     after = rewritten(name, [helper.make_node(op, ["x"], ["y"], **attributes)], tmp_path, opset=opset)
     x = RANGE.astype(np.float32)[None]
-    found = verify.run_document(runtime, after, [{"x": x}])[0]["y"][0].astype(np.float64)
+    found = run_document(runtime, after, [{"x": x}])[0]["y"][0].astype(np.float64)
     wanted = definition(x[0].astype(np.float64))
     scale = np.maximum(1.0, np.abs(x[0])) if op in ("Mish", "Swish", "Gelu") else np.maximum(1.0, np.abs(wanted))
     assert np.max(np.abs(found - wanted) / scale) < 1e-6
@@ -114,7 +115,7 @@ def test_against_the_definition(op: str, tmp_path: Path, runtime: Runtime) -> No
 def test_elu_in_half_precision(tmp_path: Path, runtime: Runtime) -> None:
     after = rewritten("elu-to-tanh", [helper.make_node("Elu", ["x"], ["y"])], tmp_path, np.float16)
     x = RANGE.astype(np.float16)[None]
-    found = verify.run_document(runtime, after, [{"x": x}])[0]["y"][0].astype(np.float64)
+    found = run_document(runtime, after, [{"x": x}])[0]["y"][0].astype(np.float64)
     wanted = np.where(x[0] > 0, x[0], np.expm1(np.minimum(x[0].astype(np.float64), 0)))
     assert found.shape == wanted.shape
     assert np.max(np.abs(found - wanted)) < 2e-3
@@ -145,7 +146,7 @@ def test_gelu_is_as_close_as_its_page_says(spelling: str, tmp_path: Path, runtim
     after = rewritten("gelu-to-tanh", SPELLINGS[spelling], tmp_path)
     assert len(after.proto.graph.node) == 6
     x = np.linspace(-8, 8, len(RANGE), dtype=np.float32)[None]
-    found = verify.run_document(runtime, after, [{"x": x}])[0]["y"][0]
+    found = run_document(runtime, after, [{"x": x}])[0]["y"][0]
     exact = 0.5 * x[0] * (1 + _erf(x[0].astype(np.float64) / math.sqrt(2)))
     worst = np.abs(found - exact)
     assert 0.00046 < worst.max() < 0.00048
@@ -173,7 +174,7 @@ def test_comparison_holds_for_every_number_around_the_bound(op: str, bound: floa
     below, above = np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))
     extremes = [near, below, above, -near, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, np.inf, -np.inf]
     x = np.resize(np.array([*extremes, *RANGE], np.float32), len(RANGE))[None]
-    found = verify.run_document(runtime, after, [{"x": x}])[0]["y"]
+    found = run_document(runtime, after, [{"x": x}])[0]["y"]
     compare = {"Greater": np.greater, "GreaterOrEqual": np.greater_equal, "Less": np.less, "LessOrEqual": np.less_equal}[op]
     np.testing.assert_array_equal(found, compare(x, near).astype(np.float32))
 

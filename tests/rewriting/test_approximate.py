@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from npu_guard.checking import registry
 from npu_guard.fixing import catalog
-from npu_guard.fixing import report as fix_report
 from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.report import fix_text
 from npu_guard.models import linear_attention, self_attention
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.rewriting import axial, fitting
+from npu_guard.rewriting import axial
+from npu_guard.rewriting.fitting import fit_parts
 from npu_guard.rewriting.substitution import EXACT, Refused
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def fix(path: Path, samples: NDArray[np.float32], *names: str) -> FixReport:
     calibration = path.with_suffix(".npz")
     np.savez(calibration, x=samples)
     chosen = [s for s in catalog.substitutions() if s.name in names]
-    return repair.fix_model(str(path), registry.profile("aimotive-aiware"), Config(), chosen, calibration=calibration, seeds=(0,))
+    return fix_model(str(path), registry.profile("aimotive-aiware"), Config(), chosen, calibration=calibration, seeds=(0,))
 
 
 def ratios(text: str) -> list[float]:
@@ -77,7 +78,7 @@ def test_self_attention_comes_closer_than_trivial_fits(tmp_path: Path, exporter:
     kernels = [tuple(n.attribute[i].ints) for n in report.document.proto.graph.node if n.op_type == "Conv"
                for i, a in enumerate(n.attribute) if a.name == "kernel_shape"]  # fmt: skip
     assert sorted(kernels) == [(1, 1), (1, 11), (7, 1)]
-    assert f"approximate: {report.applied[0].note}; needs fine-tuning" in fix_report.as_text(report, None)
+    assert f"approximate: {report.applied[0].note}; needs fine-tuning" in fix_text(report, None)
 
 
 def test_linear_attention_comes_closer_than_trivial_fits(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_fit_finds_what_is_an_axial_convolution() -> None:
         padded = np.pad(v, ((0, 0), (0, 0), (2, 2), (2, 2)))
         return 0.5 * padded[:, :, :-4, 2:-2] - 0.25 * padded[:, :, 2:-2, 3:-1] + 2 * v + 3 * v.mean((2, 3), keepdims=True)
 
-    found = axial.fit(values, [target(v) for v in values], (5, 5))
+    found = axial.fit_axial(values, [target(v) for v in values], (5, 5))
     assert np.allclose(found.down, [0.5, 0, 2, 0, 0], atol=2e-2)
     assert np.allclose(found.across, [0, 0, 0, -0.25, 0], atol=2e-2)
     assert np.allclose(found.mean, 3, atol=0.1)
@@ -148,14 +149,14 @@ def test_fit_finds_what_is_an_axial_convolution() -> None:
 
 
 def test_fit_of_one_sample_holds_positions_out() -> None:
-    assert fitting.parts([30]) == (0, 10, 20, 30)
-    assert fitting.parts([10] * 9) == (0, 30, 60, 90)
-    assert fitting.parts([10, 10]) == (0, 5, 10, 20)
+    assert fit_parts([30]) == (0, 10, 20, 30)
+    assert fit_parts([10] * 9) == (0, 30, 60, 90)
+    assert fit_parts([10, 10]) == (0, 5, 10, 20)
 
 
 def test_fit_refuses_what_is_not_finite() -> None:
     array = np.full((1, 2, 3, 3), np.nan)
     with pytest.raises(Refused, match="not finite"):
-        axial.fit([array], [array], (3, 3))
+        axial.fit_axial([array], [array], (3, 3))
     with pytest.raises(Refused, match="no samples"):
-        axial.fit([], [], (3, 3))
+        axial.fit_axial([], [], (3, 3))

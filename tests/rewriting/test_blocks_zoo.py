@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from npu_guard.checking import registry
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model, verify_models
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
 from npu_guard.results.findings import Finding, Outcome, Severity
@@ -33,7 +33,7 @@ Exported = Callable[[str, str], Path]
 def fix(path: Path) -> FixReport:
     profile = registry.profile("aimotive-aiware")
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
-    return repair.fix_model(str(path), profile, Config(), exact)
+    return fix_model(str(path), profile, Config(), exact)
 
 
 def errors(report: FixReport) -> list[Finding]:
@@ -73,9 +73,9 @@ def test_zoo_system_is_clean_afterwards(name: str, spelling: str, exported: Expo
     assert report.verification.verdict == "equal", report.verification
     assert min(o.snr_db for o in report.verification.outputs) >= 100
     target = tmp_path / "fixed.onnx"
-    store.save(report.document, target)
+    save_document(report.document, target)
     onnx.checker.check_model(str(target), full_check=True)
-    assert repair.verify_models(str(path), str(target), {}, seeds=(7,)).verdict == "equal"
+    assert verify_models(str(path), str(target), {}, seeds=(7,)).verdict == "equal"
 
 
 def test_the_python_line_stays_with_what_replaces_it(exported: Exported) -> None:

@@ -21,15 +21,16 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.fixing import driver as substitute
+from npu_guard.fixing.driver import Settings, fix_document
+from npu_guard.fixing.search import Search
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Outcome, Severity
-from npu_guard.verification import compare as verify
-from npu_guard.verification.feeds import Feed, seeded, specs
+from npu_guard.verification.compare import accumulated_terms, compare_documents
+from npu_guard.verification.feeds import Feed, input_specs, seeded_feeds
 from npu_guard.verification.runtime import Runtime
 
 PROFILE = registry.profile("aimotive-aiware")
@@ -260,28 +261,28 @@ def fix_and_prove(model: onnx.ModelProto, folder: Path, runtime: Runtime) -> onn
     onnx.save(model, source)
     skeleton = load(source)
     document, analysis = Document.of(skeleton), analyze(skeleton)
-    feeds = seeded(specs(analysis.model.graph.inputs), 0)
+    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 0)
 
     def checker(current: Analysis) -> Checked:
         return check(current, PROFILE, [ALIGNMENT], Config())
 
-    options = substitute.Settings([SUBSTITUTION], feeds, feeds, (0,), "test", {})
-    fixed = substitute.fix(document, analysis, checker, PROFILE, options, runtime)
+    options = Settings([SUBSTITUTION], feeds, feeds, (0,), "test", {})
+    fixed = fix_document(document, analysis, checker, PROFILE, options, runtime)
     assert not fixed.refused
     assert not [f for f in fixed.checked.findings if f.severity is Severity.ERROR or f.outcome is not Outcome.FAIL]
     assert not fixed.checked.crashes
     assert {a.verification.verdict for a in fixed.applied} <= {"equal"}
 
-    store.save(fixed.document, target)
+    save_document(fixed.document, target)
     onnx.checker.check_model(str(target), full_check=True)
-    terms = 2 * verify.accumulation(fixed.analysis)
-    others = seeded(specs(analysis.model.graph.inputs), 1)
-    outcome = verify.models(runtime, document, Document.of(load(target)), others, terms, exact=True, seeds=(1,), kinds="test")
+    terms = 2 * accumulated_terms(fixed.analysis)
+    others = seeded_feeds(input_specs(analysis.model.graph.inputs), 1)
+    outcome = compare_documents(runtime, document, Document.of(load(target)), others, terms, exact=True, seeds=(1,), kinds="test")
     assert outcome.verdict == "equal", outcome
     # A random network may amplify rounding; then float64, on another evaluator, tells rounding from an error.
     assert min(o.snr_db for o in outcome.outputs) >= 100 or exact_in_double(model, onnx.load(target), others[0]), outcome
-    again = substitute.find_sites(fixed.analysis, fixed.checked, PROFILE, [SUBSTITUTION])
-    assert again == ([], [])
+    search = Search(fixed.analysis, fixed.checked.findings, PROFILE)
+    assert (search.all([SUBSTITUTION]), search.almost) == ([], [])
     return onnx.load(target)
 
 

@@ -15,12 +15,13 @@ from npu_guard.checking import registry
 from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
 from npu_guard.commands.fix import _substitutions
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.rewriting import deformable, fitting
+from npu_guard.rewriting import deformable
+from npu_guard.rewriting.fitting import fit_parts
 from npu_guard.rewriting.sampling import Geometry, Sample
 from npu_guard.rewriting.substitution import Refused
 
@@ -48,7 +49,7 @@ def fix(model: onnx.ModelProto, folder: Path, x: NDArray[np.float32], *names: st
     np.savez(path.with_suffix(".npz"), x=x)
     chosen = [s for s in catalog.substitutions() if s.name in names]
     profile = registry.profile("aimotive-aiware")
-    return repair.fix_model(str(path), profile, Config(), chosen, calibration=path.with_suffix(".npz"), seeds=(0,))
+    return fix_model(str(path), profile, Config(), chosen, calibration=path.with_suffix(".npz"), seeds=(0,))
 
 
 def deform(near: float) -> onnx.ModelProto:
@@ -70,7 +71,7 @@ def test_offsets_that_do_not_change_are_exact(tmp_path: Path) -> None:
     assert min(o.snr_db for o in report.verification.outputs) >= 100
     assert [n.op_type for n in report.document.proto.graph.node] == ["Conv"]  # what computed the offsets is gone
     target = tmp_path / "fixed.onnx"
-    store.save(report.document, target)
+    save_document(report.document, target)
     assert not [i for i in onnx.load(target).graph.initializer if i.name in ("v", "near")]
 
 
@@ -104,7 +105,7 @@ def test_what_is_fitted_is_the_mean_of_the_samples() -> None:
         moved = np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 1)))[:, :, :, 1:]
         y = np.where(right, moved, x).sum(1, keepdims=True)
         samples.append(Sample(x, offset, None, y))
-    found = deformable.fit(samples, np.ones((1, 2, 1, 1)), np.zeros(1), geometry, 17)
+    found = deformable.fit_deformable(samples, np.ones((1, 2, 1, 1)), np.zeros(1), geometry, 17)
     assert found.window.extent[1] == 2
     np.testing.assert_allclose(found.weight[0, :, 0], 0.5, atol=0.03)
     assert found.held_out == pytest.approx(3.0, abs=0.3)  # half of the power is what a constant kernel can tell
@@ -116,7 +117,7 @@ def test_a_kernel_that_would_be_too_long_is_refused() -> None:
     x = np.random.default_rng(0).standard_normal((1, 1, 40, 40))
     far = np.broadcast_to(np.array([0.0, 20.0]).reshape(1, 2, 1, 1), (1, 2, 40, 40))
     with pytest.raises(Refused, match="further than a kernel of 17 reaches"):
-        deformable.fit([Sample(x, far, None, x)] * 3, np.ones((1, 1, 1, 1)), np.zeros(1), geometry, 17)
+        deformable.fit_deformable([Sample(x, far, None, x)] * 3, np.ones((1, 1, 1, 1)), np.zeros(1), geometry, 17)
 
 
 ECA = """g (float[1,{c},5,7] x) => (y)
@@ -145,8 +146,8 @@ def test_too_few_samples_are_refused(tmp_path: Path) -> None:
     assert "too few" not in " ".join(r.reason for r in report.refused)
     for count in (0, 1, 2):
         with pytest.raises(Refused, match="too few samples"):
-            fitting.parts([1] * count)
-    assert fitting.parts([1, 1, 1]) == (0, 1, 2, 3)
+            fit_parts([1] * count)
+    assert fit_parts([1, 1, 1]) == (0, 1, 2, 3)
 
 
 def test_exact_goes_first_unless_another_is_preferred(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_constant_offsets_are_exact_in_every_geometry(seed: int) -> None:
         (7, 9), (out[0], out[1]), (kernel[0], kernel[1]), (strides[0], strides[1]), (pads[0], pads[1]),
         (dilations[0], dilations[1]), groups, offset_groups,
     )  # fmt: skip
-    found = deformable.fit([Sample(x, offset, mask, y)], weight, bias, geometry, 17)
+    found = deformable.fit_deformable([Sample(x, offset, mask, y)], weight, bias, geometry, 17)
     window, around = found.window.padded(geometry)
     plain = {"x": x, "w": found.weight, "b": bias}
     made = run("Conv", plain, kernel_shape=list(window.extent), strides=strides, group=groups, pads=around)

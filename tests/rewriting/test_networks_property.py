@@ -22,13 +22,13 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from npu_guard.checking import registry
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Outcome, Severity
 from npu_guard.rewriting.substitution import EXACT
-from npu_guard.verification.feeds import Spec, seeded
+from npu_guard.verification.feeds import Spec, seeded_feeds
 from npu_guard.verification.runtime import Runtime
 
 PROFILE = registry.profile("aimotive-aiware")
@@ -432,7 +432,7 @@ def drawn(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 def test_random_networks_of_the_zoos_blocks(
     model: onnx.ModelProto, lasting: Lasting, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "Runtime", lambda *_: lasting)
+    monkeypatch.setattr("npu_guard.pipeline.fix.Runtime", lambda *_: lasting)
     fix_and_prove(model, tmp_path_factory.mktemp("net"))
 
 
@@ -441,7 +441,7 @@ def test_random_networks_of_the_zoos_blocks(
 def test_random_networks_of_one_dimension(
     model: onnx.ModelProto, lasting: Lasting, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "Runtime", lambda *_: lasting)
+    monkeypatch.setattr("npu_guard.pipeline.fix.Runtime", lambda *_: lasting)
     fix_and_prove(model, tmp_path_factory.mktemp("net"))
 
 
@@ -457,8 +457,8 @@ def fix_and_prove(model: onnx.ModelProto, folder: Path) -> None:
     source, target = folder / "model.onnx", folder / "fixed.onnx"
     onnx.save(model, source)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    report = repair.fix_model(str(source), PROFILE, Config(), SUBSTITUTIONS, seeds=(0,))
-    left = [(f.rule, f.place.node, f.message) for f in report.after.findings if f.severity is Severity.ERROR]
+    report = fix_model(str(source), PROFILE, Config(), SUBSTITUTIONS, seeds=(0,))
+    left = [(f.rule, f.location.node, f.message) for f in report.after.findings if f.severity is Severity.ERROR]
     undecided = [f for f in report.after.findings if f.outcome is not Outcome.FAIL]
     assert not left, (left, report.refused)
     assert not undecided
@@ -467,7 +467,7 @@ def fix_and_prove(model: onnx.ModelProto, folder: Path) -> None:
     if not report.applied:
         return
     assert report.verification.verdict == "equal", report.verification
-    store.save(report.document, target)
+    save_document(report.document, target)
     assert hashlib.sha256(source.read_bytes()).hexdigest() == digest
     onnx.checker.check_model(str(target), full_check=True)
     onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
@@ -488,7 +488,7 @@ def agree(before: onnx.ModelProto, after: onnx.ModelProto, measured: float) -> N
 def amplified(model: onnx.ModelProto, shape: tuple[int, ...]) -> float:
     """How far an output moves, relative to itself, when all numbers that are fed move by half a last bit."""
     found = 0.0
-    for feed in seeded([Spec("x", np.dtype(np.float32), shape)], 0):
+    for feed in seeded_feeds([Spec("x", np.dtype(np.float32), shape)], 0):
         moved = np.nextafter(feed["x"], np.float32(np.inf)).astype(np.float64)
         pairs = zip(evaluate(model, feed["x"]), evaluate(model, (feed["x"] + moved) / 2), strict=True)
         found = max(found, *(float(np.linalg.norm(a - b) / (np.linalg.norm(a) or 1.0)) for a, b in pairs))

@@ -20,18 +20,18 @@ from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.results.findings import Verdict
+from npu_guard.results.findings import Verdict, Verification
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import EXACT, Builder, Refused
-from npu_guard.verification import compare as verify
-from npu_guard.verification.feeds import seeded, specs
+from npu_guard.verification.compare import accumulated_terms, compare_documents, run_document
+from npu_guard.verification.feeds import input_specs, seeded_feeds
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 ROOT = Path(__file__).parents[2]
@@ -46,18 +46,18 @@ def runtime() -> Iterator[Runtime]:
 
 
 def folded(model: onnx.ModelProto, path: Path) -> tuple[Document, Document, Analysis]:
-    """The model before and after all of its sites are rewritten, and the analysis of the latter."""
+    """The model before and after all of its matches are rewritten, and the analysis of the latter."""
     path.write_bytes(onnx.shape_inference.infer_shapes(model).SerializeToString())
     skeleton = load(path)
     document, analysis = Document.of(skeleton), analyze(skeleton)
     ctx = Context(analysis, profile_for(Case("", limits=LIMITS)))
-    sites = [s for n in analysis.nodes() if n.op_type in SUBSTITUTION.anchors if (s := SUBSTITUTION.match(n, ctx)) is not None]
-    assert sites
+    matches = [s for n in analysis.nodes() if n.op_type in SUBSTITUTION.roots if (s := SUBSTITUTION.match(n, ctx)) is not None]
+    assert matches
     taken, edits = edit.names_in(document.proto.graph), []
-    for site in sites:
-        build = Builder(site, document, taken, lambda values: [])
-        edits.append((site, build, SUBSTITUTION.rewrite(site, build)))
-    after = edit.replace(document, analysis.model.graph.nodes, edits)
+    for match in matches:
+        build = Builder(match, document, taken, lambda values: [])
+        edits.append(edit.Edit(match, build, SUBSTITUTION.rewrite(match, build)))
+    after = edit.replace_matches(document, analysis.model.graph.nodes, edits)
     return document, after, analyze(after.skeleton())
 
 
@@ -68,9 +68,9 @@ def deep(analysis: Analysis) -> set[str]:
     return {op for op, rank in ranks.items() if rank > 4} - border
 
 
-def same(runtime: Runtime, before: Document, after: Document, analysis: Analysis) -> verify.Verification:
-    feeds = seeded(specs(analysis.model.graph.inputs), 3)
-    return verify.models(runtime, before, after, feeds, verify.accumulation(analysis), exact=True, seeds=(3,), kinds="test")
+def same(runtime: Runtime, before: Document, after: Document, analysis: Analysis) -> Verification:
+    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 3)
+    return compare_documents(runtime, before, after, feeds, accumulated_terms(analysis), exact=True, seeds=(3,), kinds="test")
 
 
 WEIGHTS = "float[6,4,2,3,3] w, float[8] s, int64[1] one = {1}, int64[1] two = {2}, int64[1] four = {4}, int64[3] volume = {2,3,4}"
@@ -222,7 +222,7 @@ def test_any_window(model: onnx.ModelProto, tmp_path_factory: pytest.TempPathFac
             return
         raise
     try:
-        found = verify.run_document(runtime, before, seeded(specs(analysis.model.graph.inputs), 3)[:1])[0]["y"]
+        found = run_document(runtime, before, seeded_feeds(input_specs(analysis.model.graph.inputs), 3)[:1])[0]["y"]
     except CannotRun:
         assume(False)  # it does not have every window that the specification has, and counts some differently
     assume(found.shape == analyze(before.skeleton()).model.graph.outputs[0].shape)
@@ -238,8 +238,8 @@ def test_against_the_definition(tmp_path: Path, runtime: Runtime) -> None:
     model = case_model(Case(graph))
     weights = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
     _, after, analysis = folded(model, tmp_path / "model.onnx")
-    ((_, feed),) = enumerate(seeded(specs(analysis.model.graph.inputs), 1)[:1])
-    found = verify.run_document(runtime, after, [feed])[0]["y"]
+    ((_, feed),) = enumerate(seeded_feeds(input_specs(analysis.model.graph.inputs), 1)[:1])
+    found = run_document(runtime, after, [feed])[0]["y"]
     padded = np.pad(feed["x"].astype(np.float64), [(0, 0), (0, 0), (1, 2), (0, 1), (2, 0)])
     wanted = np.zeros(found.shape)
     for o, d, h, w in itertools.product(*map(range, found.shape[1:])):
@@ -271,7 +271,7 @@ def test_batch_stays_open(tmp_path: Path, runtime: Runtime) -> None:
       g = GlobalAveragePool(p)  f = Flatten(g)  y = Identity(f) }"""
     before, after, _ = folded(case_model(Case(graph)), tmp_path / "model.onnx")
     feeds = [{"x": np.random.default_rng(0).standard_normal((n, 2, 3, 5, 5)).astype(np.float32)} for n in (1, 3)]
-    outcome = verify.models(runtime, before, after, feeds, 500, exact=True, seeds=(0,), kinds="test")
+    outcome = compare_documents(runtime, before, after, feeds, 500, exact=True, seeds=(0,), kinds="test")
     assert outcome.verdict == "equal", outcome
 
 
@@ -292,14 +292,14 @@ def test_mask_guided_networks_end_clean(name: str, tmp_path: Path) -> None:
     path, fixed = tmp_path / "model.onnx", tmp_path / "fixed.onnx"
     export(network, inputs, path, exporter="legacy", root=ROOT)
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
-    report = repair.fix_model(str(path), registry.profile("aimotive-aiware"), Config(), exact, seeds=(0,))
+    report = fix_model(str(path), registry.profile("aimotive-aiware"), Config(), exact, seeds=(0,))
     assert report.verification.verdict == "equal", report.verification
     assert report.after.verdict is Verdict.PASS
     assert not report.after.findings
-    store.save(report.document, fixed)
+    save_document(report.document, fixed)
     analysis = analyze(load(fixed))
     assert not deep(analysis)
     assert [tuple(v.shape or ()) for v in analysis.model.graph.inputs] == [tuple(t.shape) for t in inputs.values()]
     with Runtime() as runtime, torch.no_grad():
-        (found,) = verify.run_document(runtime, Document.of(load(fixed)), [{k: v.numpy() for k, v in inputs.items()}])[0].values()
+        (found,) = run_document(runtime, Document.of(load(fixed)), [{k: v.numpy() for k, v in inputs.items()}])[0].values()
         np.testing.assert_allclose(found, network(**inputs).numpy(), rtol=1e-3, atol=1e-3)

@@ -25,8 +25,8 @@ from npu_guard.rewriting import edit
 from npu_guard.rewriting.interpolation import Sampling
 from npu_guard.rewriting.resample_forms import regular
 from npu_guard.rewriting.substitution import Builder, Refused
-from npu_guard.verification import compare as verify
-from npu_guard.verification.feeds import seeded, specs
+from npu_guard.verification.compare import compare_documents, run_document
+from npu_guard.verification.feeds import input_specs, seeded_feeds
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 SUBSTITUTION = next(s for s in catalog.substitutions() if s.name == "resize-to-fixed-conv-transpose")
@@ -44,12 +44,12 @@ def rewritten(model: onnx.ModelProto, path: Path, **limits: Any) -> tuple[Docume
     skeleton = load(path)
     document, analysis = Document.of(skeleton), analyze(skeleton)
     ctx = Context(analysis, profile_for(Case("", limits={"resize": NEAREST, "conv.kernel_max": 17} | limits)))
-    node = next(n for n in analysis.nodes() if n.op_type in SUBSTITUTION.anchors)
-    site = SUBSTITUTION.match(node, ctx)
-    assert site is not None
-    build = Builder(site, document, edit.names_in(document.proto.graph), lambda values: [])
-    outputs = SUBSTITUTION.rewrite(site, build)
-    return document, edit.replace(document, analysis.model.graph.nodes, [(site, build, outputs)])
+    node = next(n for n in analysis.nodes() if n.op_type in SUBSTITUTION.roots)
+    match = SUBSTITUTION.match(node, ctx)
+    assert match is not None
+    build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+    outputs = SUBSTITUTION.rewrite(match, build)
+    return document, edit.replace_matches(document, analysis.model.graph.nodes, [edit.Edit(match, build, outputs)])
 
 
 def resize(size: tuple[int, int], out: tuple[int, int], channels: int = 2, **attributes: Any) -> onnx.ModelProto:
@@ -99,15 +99,15 @@ def test_any_resize(model: onnx.ModelProto, limited: bool, tmp_path_factory: pyt
             return
         raise
     analysis = analyze(before.skeleton())
-    feeds = seeded(specs(analysis.model.graph.inputs), 2)
+    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 2)
     try:
-        found = verify.run_document(runtime, before, feeds[:1])[0]["y"]
+        found = run_document(runtime, before, feeds[:1])[0]["y"]
     except CannotRun:
         assume(False)
     assume(
         found.shape == analysis.model.graph.outputs[0].shape
     )  # at scales that are not whole, ONNX and the runtime may round apart
-    outcome = verify.models(runtime, before, after, feeds, 16, exact=True, seeds=(2,), kinds="test")
+    outcome = compare_documents(runtime, before, after, feeds, 16, exact=True, seeds=(2,), kinds="test")
     assert outcome.verdict == "equal", (outcome, onnx.printer.to_text(model))
 
 
@@ -140,8 +140,8 @@ def test_the_cheapest_form_is_taken(
 ) -> None:
     before, after = rewritten(resize(size, out, **attributes), tmp_path / "model.onnx")
     assert operators(after) == Counter(expected)
-    feeds = seeded(specs(analyze(before.skeleton()).model.graph.inputs), 2)
-    assert verify.models(runtime, before, after, feeds, 16, exact=True, seeds=(2,), kinds="test").verdict == "equal"
+    feeds = seeded_feeds(input_specs(analyze(before.skeleton()).model.graph.inputs), 2)
+    assert compare_documents(runtime, before, after, feeds, 16, exact=True, seeds=(2,), kinds="test").verdict == "equal"
 
 
 def test_kernel_of_a_whole_scale_is_the_hat() -> None:
@@ -165,4 +165,4 @@ def test_open_batch(tmp_path: Path, runtime: Runtime) -> None:
     { y = Resize<mode = "linear", coordinate_transformation_mode = "align_corners">(x, , s) }"""
     before, after = rewritten(case_model(Case(graph)), tmp_path / "model.onnx")
     feeds = [{"x": np.random.default_rng(0).standard_normal((n, 3, 4, 4)).astype(np.float32)} for n in (1, 3)]
-    assert verify.models(runtime, before, after, feeds, 16, exact=True, seeds=(0,), kinds="test").verdict == "equal"
+    assert compare_documents(runtime, before, after, feeds, 16, exact=True, seeds=(0,), kinds="test").verdict == "equal"

@@ -18,15 +18,15 @@ from npu_guard.checking.context import Context
 from npu_guard.checking.engine import check
 from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.fixing import driver as substitute
+from npu_guard.fixing.driver import Fixed, Settings, fix_document
 from npu_guard.project.config import Config
-from npu_guard.rewriting.substitution import EXACT, Builder, Example, Refused, Site, Substitution, closed
-from npu_guard.verification import compare as verify
-from npu_guard.verification.feeds import seeded, specs
+from npu_guard.rewriting.substitution import EXACT, Builder, Example, Match, Refused, Substitution, closed
+from npu_guard.verification.compare import accumulated_terms, compare_documents
+from npu_guard.verification.feeds import input_specs, seeded_feeds
 from npu_guard.verification.runtime import Runtime
 
 SUBSTITUTIONS = catalog.substitutions()
@@ -51,7 +51,7 @@ def model_of(substitution: Substitution, example: Example) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(case_model(case(substitution, example)))
 
 
-def fix(substitution: Substitution, example: Example, folder: Path, runtime: Runtime) -> tuple[substitute.Fixed, Document]:
+def fix(substitution: Substitution, example: Example, folder: Path, runtime: Runtime) -> tuple[Fixed, Document]:
     source = folder / "model.onnx"
     source.write_bytes(model_of(substitution, example).SerializeToString())
     skeleton = load(source)
@@ -59,9 +59,9 @@ def fix(substitution: Substitution, example: Example, folder: Path, runtime: Run
     analysis = analyze(skeleton)
     profile = profile_for(case(substitution, example))
     rules = registry.rules()
-    feeds = seeded(specs(analysis.model.graph.inputs), 0)
-    settings = substitute.Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
-    return substitute.fix(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
+    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 0)
+    settings = Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
+    return fix_document(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
 
 
 @pytest.mark.parametrize("substitution", SUBSTITUTIONS, ids=lambda s: s.name)
@@ -86,7 +86,7 @@ def test_example_is_replaced_and_proven(substitution: Substitution, example: Exa
     assert all(a.rules for a in fixed.applied), "each removes findings"
 
     target = tmp_path / "fixed.onnx"
-    store.save(fixed.document, target)
+    save_document(fixed.document, target)
     onnx.checker.check_model(str(target), full_check=True)
     result = onnx.load(target)
     if example.ops:
@@ -95,9 +95,9 @@ def test_example_is_replaced_and_proven(substitution: Substitution, example: Exa
     assert hashlib.sha256(source.read_bytes()).hexdigest() == digest
 
     saved = Document.of(load(target))
-    feeds = [feed for seed in (5, 6) for feed in seeded(specs(fixed.analysis.model.graph.inputs), seed)]
-    terms = 2 * verify.accumulation(fixed.analysis)
-    outcome = verify.models(
+    feeds = [feed for seed in (5, 6) for feed in seeded_feeds(input_specs(fixed.analysis.model.graph.inputs), seed)]
+    terms = 2 * accumulated_terms(fixed.analysis)
+    outcome = compare_documents(
         runtime, before, saved, feeds, terms, exact=substitution.exactness == EXACT, seeds=(5, 6), kinds="test"
     )
     assert outcome.verdict in (("equal",) if substitution.exactness == EXACT else ("equal", "close")), outcome
@@ -108,13 +108,13 @@ def test_example_is_replaced_and_proven(substitution: Substitution, example: Exa
     assert not again.applied, "a second run finds nothing more to do"
 
 
-def fix_again(substitution: Substitution, example: Example, path: Path, runtime: Runtime) -> tuple[substitute.Fixed, Document]:
+def fix_again(substitution: Substitution, example: Example, path: Path, runtime: Runtime) -> tuple[Fixed, Document]:
     skeleton = load(path)
     document, analysis, profile = Document.of(skeleton), analyze(skeleton), profile_for(case(substitution, example))
     rules = registry.rules()
-    feeds = seeded(specs(analysis.model.graph.inputs), 0)
-    settings = substitute.Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
-    return substitute.fix(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
+    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 0)
+    settings = Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
+    return fix_document(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
 
 
 @pytest.mark.parametrize(("substitution", "example"), REFUSALS)
@@ -126,22 +126,22 @@ def test_refusal_gives_its_reason(substitution: Substitution, example: Example, 
     ctx = Context(analysis, profile_for(case(substitution, example)))
     reasons = []
     for node in analysis.nodes():
-        if node.op_type in substitution.anchors:
+        if node.op_type in substitution.roots:
             try:
-                site = substitution.match(node, ctx)
-                if site is not None:
-                    closed(site.nodes, site.replaced, ctx)
-                    site.substitution.rewrite(site, builder(site, document))
+                match = substitution.match(node, ctx)
+                if match is not None:
+                    closed(match.nodes, match.replaced, ctx)
+                    match.substitution.rewrite(match, builder(match, document))
             except Refused as refusal:
                 reasons.append(refusal.reason)
     assert any(example.refused in reason for reason in reasons), reasons
 
 
-def builder(site: Site, document: Document) -> Builder:
+def builder(match: Match, document: Document) -> Builder:
     def no_activations(values: object) -> list[dict[str, object]]:
         raise Refused("no activations in this test")
 
-    return Builder(site, document, set(), no_activations)
+    return Builder(match, document, set(), no_activations)
 
 
 @pytest.mark.parametrize("substitution", SUBSTITUTIONS, ids=lambda s: s.name)

@@ -13,9 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from npu_guard.checking import registry
 from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 
 TOKENS = [s for s in catalog.substitutions() if s.name == "tokens-to-maps"]
@@ -37,10 +37,10 @@ def test_open_batch(name: str, tmp_path: Path) -> None:
     source, target = tmp_path / "model.onnx", tmp_path / "fixed.onnx"
     model = case_model(Case(GRAPHS[name]))
     onnx.save(model, source)
-    report = repair.fix_model(str(source), registry.profile("aimotive-aiware"), Config(), TOKENS, seeds=(0,))
+    report = fix_model(str(source), registry.profile("aimotive-aiware"), Config(), TOKENS, seeds=(0,))
     assert len(report.applied) == 1, report.refused  # and not once more for what has to stay at the edge
     assert (report.verification.verdict, report.verification.inputs.endswith("a batch of 2")) == ("equal", True)
-    store.save(report.document, target)
+    save_document(report.document, target)
     before = ReferenceEvaluator(model)
     after = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     for batch in (1, 3):

@@ -21,22 +21,20 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
-from npu_guard.file import save as store
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.fixing import driver as substitute
-from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.driver import Fixed, FixReport, Settings, fix_document
 from npu_guard.models.blocks.seeding import seeded, signed
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
 from npu_guard.results.findings import Severity
-from npu_guard.verification import compare as verify
-from npu_guard.verification.feeds import seeded as drawn
-from npu_guard.verification.feeds import specs
+from npu_guard.verification.compare import accumulated_terms, compare_documents
+from npu_guard.verification.feeds import input_specs, seeded_feeds
 from npu_guard.verification.runtime import Runtime
-from npu_guard.zoo import entries as zoo
+from npu_guard.zoo import samples
 
 PROFILE = registry.profile("aimotive-aiware")
 CHOSEN = [s for s in catalog.substitutions() if s.name in ("tokens-to-maps", "self-attention-to-position-maps")]
@@ -62,7 +60,7 @@ def spelled(module: nn.Module, inputs: dict[str, Tensor], spelling: str, folder:
 
 
 def fixed(path: Path, **options: object) -> FixReport:
-    report = repair.fix_model(str(path), PROFILE, Config(), CHOSEN, **options)  # type: ignore[arg-type]
+    report = fix_model(str(path), PROFILE, Config(), CHOSEN, **options)  # type: ignore[arg-type]
     errors = [f"{f.rule} {f.message}" for f in report.after.findings if f.severity is Severity.ERROR]
     assert not errors, [errors, [r.reason for r in report.refused]]
     assert report.verification.verdict == "equal"
@@ -74,7 +72,7 @@ def fixed(path: Path, **options: object) -> FixReport:
 
 def same_as_torch(report: FixReport, module: nn.Module, inputs: dict[str, Tensor], folder: Path) -> None:
     target = folder / "fixed.onnx"
-    store.save(report.document, target)
+    save_document(report.document, target)
     session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     (actual,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
     with torch.no_grad():
@@ -85,7 +83,7 @@ def same_as_torch(report: FixReport, module: nn.Module, inputs: dict[str, Tensor
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("name", ["self-attention", "transformer-block", "cross-attention"])
 def test_zoo_blocks_become_maps(name: str, spelling: str, tmp_path: Path) -> None:
-    system = zoo.system(name)
+    system = samples.system(name)
     module, inputs = system.build("tiny"), system.inputs("tiny")
     report = fixed(spelled(module, inputs, spelling, tmp_path))
     same_as_torch(report, module, inputs, tmp_path)
@@ -96,7 +94,7 @@ def test_full_size(tmp_path: Path) -> None:
 
     One seed: with some, inputs of +-100 drive softmax to where float32 itself is no better than 100 dB, before and after.
     """
-    system = zoo.system("self-attention")
+    system = samples.system("self-attention")
     module, inputs = system.build("full"), system.inputs("full")
     report = fixed(spelled(module, inputs, "dynamo", tmp_path), seeds=(0,))
     assert len(report.document.proto.graph.node) < 60
@@ -192,7 +190,7 @@ def test_blocks_as_users_write_them(name: str, exporter: str, tmp_path: Path) ->
     module, inputs = seeded(make, seed=7), {"x": signed(shape, seed=8)}
     path = spelled(module, inputs, exporter, tmp_path)
     if name in ("vision", "causal"):  # [B, C, 1, 1] -> [B, C] at the end is a warning's business
-        report = repair.fix_model(str(path), PROFILE, Config(), CHOSEN)
+        report = fix_model(str(path), PROFILE, Config(), CHOSEN)
         assert not [f for f in report.after.findings if f.severity is Severity.ERROR]
         assert report.verification.verdict == "equal"
         assert {n.op_type for n in report.document.proto.graph.node} & REARRANGING <= {"Reshape"}
@@ -201,22 +199,22 @@ def test_blocks_as_users_write_them(name: str, exporter: str, tmp_path: Path) ->
     same_as_torch(report, module, inputs, tmp_path)
 
 
-def proven(text: str, folder: Path, runtime: Runtime, opset: int = 20) -> substitute.Fixed:
+def proven(text: str, folder: Path, runtime: Runtime, opset: int = 20) -> Fixed:
     """The graph fixed, its numbers compared on inputs that the driver has not seen, and nothing left to do."""
     path = folder / "random.onnx"
     path.write_bytes(onnx.shape_inference.infer_shapes(case_model(Case(text, opset=opset))).SerializeToString())
     before = Document.of(load(path))
     analysis = analyze(load(path))
-    wanted = specs(analysis.model.graph.inputs)
-    feeds = drawn(wanted, 0)
-    options = substitute.Settings(CHOSEN, feeds, feeds, (0,), "test", {})
-    done = substitute.fix(before, analysis, lambda a: check(a, PROFILE, registry.rules(), Config()), PROFILE, options, runtime)
+    wanted = input_specs(analysis.model.graph.inputs)
+    feeds = seeded_feeds(wanted, 0)
+    options = Settings(CHOSEN, feeds, feeds, (0,), "test", {})
+    done = fix_document(before, analysis, lambda a: check(a, PROFILE, registry.rules(), Config()), PROFILE, options, runtime)
     assert done.applied, [r.reason for r in done.refused]
     left = {f.rule for f in done.checked.findings if f.severity is Severity.ERROR}
     assert left <= {"NPU401"}, [left, [r.reason for r in done.refused]]  # widths are what they are
-    others = [feed for seed in (3, 4) for feed in drawn(wanted, seed)]
-    terms = 2 * verify.accumulation(done.analysis)
-    outcome = verify.models(runtime, before, done.document, others, terms, exact=True, seeds=(3, 4), kinds="test")
+    others = [feed for seed in (3, 4) for feed in seeded_feeds(wanted, seed)]
+    terms = 2 * accumulated_terms(done.analysis)
+    outcome = compare_documents(runtime, before, done.document, others, terms, exact=True, seeds=(3, 4), kinds="test")
     assert outcome.verdict == "equal", outcome
     assert min(o.snr_db for o in outcome.outputs) >= 100
     return done

@@ -14,16 +14,17 @@ import onnx
 import pytest
 from onnx import helper
 
-from npu_guard.checking import rows as layers
+from npu_guard.checking import rows
 from npu_guard.file.load import load
-from npu_guard.graph import origin as places
+from npu_guard.graph import origin
 from npu_guard.graph.build import build
 from npu_guard.graph.graph import Model, Node
-from npu_guard.pipeline import check as pipeline
+from npu_guard.graph.origin import relative_path, scope_of, source_of
+from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports import model_explorer  # type: ignore[import-not-found]  # a pack
 from npu_guard.results import fingerprint
-from npu_guard.results.findings import Place
+from npu_guard.results.findings import Location
 
 SCOPES, STACK = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
 View = Callable[..., Model]
@@ -32,9 +33,9 @@ View = Callable[..., Model]
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
     """What a path is in the project is remembered for a process."""
-    places.relative.cache_clear()
+    relative_path.cache_clear()
     yield
-    places.relative.cache_clear()
+    relative_path.cache_clear()
 
 
 def saved(path: Path, *nodes: onnx.NodeProto, inputs: dict[str, int], outputs: dict[str, int]) -> Path:
@@ -78,8 +79,8 @@ def loop(level: int, depth: int, width: int) -> onnx.GraphProto:
 def test_loops_in_loops_that_hand_everything_on(tmp_path: Path) -> None:
     node = helper.make_node("Loop", ["m", "c", "x", "x", "x"], ["y", "z", "w"], body=loop(1, 12, 3))
     path = saved(tmp_path / "m.onnx", node, inputs={"m": 7, "c": 9, "x": 1}, outputs={"y": 1})
-    rows = pipeline.check_models([str(path)], Config(), layers=True).models[0].layers
-    inner = [set(row.inputs) - {other.index for other in rows[3:]} for row in rows if row.place.op_type in ("Loop", "Add")]
+    rows = check_models([str(path)], Config(), layers=True).models[0].layers
+    inner = [set(row.inputs) - {other.index for other in rows[3:]} for row in rows if row.location.op_type in ("Loop", "Add")]
     assert inner == [{0, 1, 2}] * 15
 
 
@@ -90,9 +91,9 @@ def test_a_loop_that_is_given_much(tmp_path: Path) -> None:
     node = helper.make_node("Loop", ["m", "c", *(f"r{k}" for k in range(many))], [f"y{k}" for k in range(many)],
                             body=loop(1, 1, many))  # fmt: skip
     path = saved(tmp_path / "m.onnx", *before, node, inputs={"m": 7, "c": 9, "x": 1}, outputs={"y0": 1})
-    rows = pipeline.check_models([str(path)], Config(), layers=True).models[0].layers
-    assert max(len(row.inputs) for row in rows if row.place.op_type == "Loop") > many
-    assert 0 < max(len(row.inputs) for row in rows if row.place.op_type == "Add") <= 64
+    rows = check_models([str(path)], Config(), layers=True).models[0].layers
+    assert max(len(row.inputs) for row in rows if row.location.op_type == "Loop") > many
+    assert 0 < max(len(row.inputs) for row in rows if row.location.op_type == "Add") <= 64
 
 
 class _Disk:
@@ -116,12 +117,12 @@ def test_files_that_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     deep = "/a" * 450
     nodes = chain(tmp_path, 60, lambda n, i: note(n, STACK, frames(*(f"{deep}/{i}_{j}.py" for j in range(60)))))
     disk = _Disk(monkeypatch)
-    asked: places.Asked = {}
-    places.source(nodes[0], tmp_path, asked)
+    asked: origin.Lookups = {}
+    source_of(nodes[0], tmp_path, asked)
     assert len(asked) <= 20, "of one node"
     assert disk.asked <= 20 * 20, "at most so many folders deep"
     for node in nodes * 2:
-        found = places.source(node, tmp_path, asked)
+        found = source_of(node, tmp_path, asked)
         assert found is not None
         assert found.file.startswith("a/")
     assert len(asked) <= 1000, "of one model; what was not looked for makes no difference to a kept result"
@@ -132,7 +133,7 @@ def test_a_file_of_a_deep_checkout_is_found(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "net/blocks.py").write_text("")
     (node,) = chain(tmp_path, 1, lambda n, _: note(n, STACK, frames("/ci" * 100 + "/net/blocks.py")))
-    found = places.source(node, tmp_path)
+    found = source_of(node, tmp_path)
     assert found is not None
     assert found.file == "net/blocks.py"
 
@@ -142,10 +143,10 @@ def test_frames_with_many_numbers(tmp_path: Path) -> None:
     text = "\n".join(["(1): " * 200 + "x" * 300] * 50)
     nodes = chain(tmp_path, 50, lambda n, _: setattr(n, "doc_string", text))
     before = time.process_time()
-    assert {places.source(node, None) for node in nodes} == {None}
+    assert {source_of(node, None) for node in nodes} == {None}
     assert time.process_time() - before < 5
     (node,) = chain(tmp_path, 1, lambda n, _: setattr(n, "doc_string", "net (1): x/a.py(7): forward\n"))
-    found = places.source(node, None)
+    found = source_of(node, None)
     assert found is not None
     assert (found.file, found.line, found.function) == ("net (1): x/a.py", 7, "forward"), "the last number is the line"
 
@@ -169,8 +170,8 @@ def test_each_node_is_read_once(text: str, tmp_path: Path, monkeypatch: pytest.M
     count = 100
     nodes = chain(tmp_path, count, lambda n, i: note(n, SCOPES, text) if i else None)
     keys = read(nodes[0], monkeypatch)
-    scopes = [places.scope(node) for node in nodes * 3]
-    sources = [places.source(node, None) for node in nodes * 3]
+    scopes = [scope_of(node) for node in nodes * 3]
+    sources = [source_of(node, None) for node in nodes * 3]
     assert scopes[count // 2] == (("a",) if text == "['', 'a', 'x']" else ())
     assert set(sources) == {None}
     assert max(keys.count(SCOPES), keys.count(STACK)) <= count
@@ -179,7 +180,7 @@ def test_each_node_is_read_once(text: str, tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_remembered_goes_with_the_model(tmp_path: Path) -> None:
     nodes = chain(tmp_path, 3, lambda n, _: note(n, SCOPES, "['', 'a', 'x']"))
     model = weakref.ref(nodes[0].graph.model)
-    assert places.scope(nodes[0]) == ("a",)
+    assert scope_of(nodes[0]) == ("a",)
     del nodes
     gc.collect()
     assert model() is None
@@ -195,7 +196,7 @@ def test_a_node_with_very_many_around_it(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.onnx", *nodes, inputs={"x": 1}, outputs={f"b{i}": 1 for i in range(many)})
     model = build(load(path))
     before = time.process_time()
-    assert {places.scope(node) for node in model.graph.nodes[:-1]} == {()}
+    assert {scope_of(node) for node in model.graph.nodes[:-1]} == {()}
     assert time.process_time() - before < 10
 
 
@@ -204,8 +205,8 @@ def test_a_node_with_very_many_around_it(tmp_path: Path) -> None:
 )
 def test_names_of_very_many_modules(name: str, tmp_path: Path) -> None:
     (node,) = chain(tmp_path, 1, lambda *_: None, name)
-    assert len(places.scope(node)) <= 64
-    assert sum(map(len, places.scope(node))) <= 512
+    assert len(scope_of(node)) <= 64
+    assert sum(map(len, scope_of(node))) <= 512
 
 
 def test_a_body_in_very_many_modules(tmp_path: Path) -> None:
@@ -217,9 +218,9 @@ def test_a_body_in_very_many_modules(tmp_path: Path) -> None:
     }
     node = helper.make_node("If", ["c"], ["y"], "/a" * 30_000 + "/If", **bodies)
     path = saved(tmp_path / "m.onnx", node, inputs={"x": 1, "c": 9}, outputs={"y": 1})
-    rows = list(layers._walk(build(load(path)).graph, ()))
-    assert len(rows) == 52
-    assert max(len(path) for _, path, _ in rows) == 64
+    walked = list(rows._walk(build(load(path)).graph, ()))
+    assert len(walked) == 52
+    assert max(len(path) for _, path, _ in walked) == 64
 
 
 def marks(module: str, kinds: int, each: int, first: int) -> list[fingerprint.Mark]:
@@ -261,8 +262,8 @@ def test_parts_of_a_path_that_look_like_numbers() -> None:
 def test_ids_of_nodes_in_many_bodies() -> None:
     """They are as in the viewer as far as it has any, short behind that, and never two alike."""
     key = model_explorer._key
-    assert key(Place("n", "Erf", "o", (), ("If.then_branch", "a.b.else_branch"))) == "If/then_branch/a.b/else_branch/n"
+    assert key(Location("n", "Erf", "o", (), ("If.then_branch", "a.b.else_branch"))) == "If/then_branch/a.b/else_branch/n"
     ways = [tuple(f"{'N' * 150}.{side}_branch" for side in sides.split()) for sides in ("then " * 28, "then " * 27 + "else")]
-    found = {key(Place(name, "Erf", "o", (), way)) for way in ways for name in ("p", "q")}
+    found = {key(Location(name, "Erf", "o", (), way)) for way in ways for name in ("p", "q")}
     assert len(found) == 4
     assert max(map(len, found)) < 200

@@ -20,17 +20,14 @@ from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
-from npu_guard.fixing import block_check as blocks
-from npu_guard.fixing import catalog
-from npu_guard.fixing import driver as substitute
+from npu_guard.fixing import block_check, catalog, driver
 from npu_guard.fixing.driver import FixReport
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.lift import Lifter
-from npu_guard.rewriting.substitution import Builder, Refused, Site
+from npu_guard.rewriting.substitution import Builder, Match, Refused
 from npu_guard.rewriting.weights import Budget, Weights
-from npu_guard.verification import compare as verify
 
 KNOWN = {s.name: s for s in catalog.substitutions()}
 PROFILE = registry.profile("aimotive-aiware")
@@ -71,7 +68,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 
 def fix(path: Path, *names: str) -> FixReport:
-    return repair.fix_model(str(path), PROFILE, Config(), [KNOWN[n] for n in names], seeds=(0,))
+    return fix_model(str(path), PROFILE, Config(), [KNOWN[n] for n in names], seeds=(0,))
 
 
 def behind(steps: Sequence[onnx.NodeProto], last: str) -> list[onnx.NodeProto]:
@@ -91,24 +88,24 @@ def test_a_weight_behind_many_nodes(save: Callable[..., Path], steps: list[onnx.
     assert done.verification.verdict == "equal"
 
 
-def site_of(path: Path, name: str) -> tuple[Site, Document]:
+def match_of(path: Path, name: str) -> tuple[Match, Document]:
     skeleton = load(str(path))
     ctx = Context(analyze(skeleton), PROFILE)
-    found = (KNOWN[name].match(n, ctx) for n in ctx.analysis.nodes() if n.op_type in KNOWN[name].anchors)
+    found = (KNOWN[name].match(n, ctx) for n in ctx.analysis.nodes() if n.op_type in KNOWN[name].roots)
     return next(s for s in found if s is not None), Document.of(skeleton)
 
 
 def test_weights_are_computed_within_a_budget(save: Callable[..., Path]) -> None:
     path = save(behind(chain("Relu", 20), "w20"), (1, 8, 8), (1, 8, 8), w0=WEIGHT)
-    site, document = site_of(path, "conv1d-to-conv2d")
-    build = Builder(site, document, set(), lambda _: [], Weights(document, Budget(elements=10_000)))
+    match, document = match_of(path, "conv1d-to-conv2d")
+    build = Builder(match, document, set(), lambda _: [], Weights(document, Budget(elements=10_000)))
     with pytest.raises(Refused, match="its weights take more computing than is done here"):
-        site.substitution.rewrite(site, build)
+        match.substitution.rewrite(match, build)
 
 
 def test_no_intermediate_weight_is_held(save: Callable[..., Path]) -> None:
     path = save(behind(chain("Relu", 30), "w30"), (1, 8, 8), (1, 8, 8), w0=WEIGHT)
-    site, document = site_of(path, "conv1d-to-conv2d")
+    match, document = match_of(path, "conv1d-to-conv2d")
     made: list[Any] = []
     held: list[int] = []
 
@@ -118,7 +115,7 @@ def test_no_intermediate_weight_is_held(save: Callable[..., Path]) -> None:
         held.append(sum(one() is not None for one in made))
         return [result]
 
-    weight = site.anchor.inputs[1]
+    weight = match.root.inputs[1]
     assert weight is not None
     assert Weights(document).get(weight, lambda _: None, evaluate).shape == WEIGHT.shape
     assert len(held) == 30
@@ -126,8 +123,8 @@ def test_no_intermediate_weight_is_held(save: Callable[..., Path]) -> None:
 
 
 def test_memory_ends_before_protobuf_meets_its_end(save: Callable[..., Path]) -> None:
-    site, document = site_of(save(behind([], "w0"), (1, 8, 8), (1, 8, 8), w0=WEIGHT), "conv1d-to-conv2d")
-    build = Builder(site, document, set(), lambda _: [])
+    match, document = match_of(save(behind([], "w0"), (1, 8, 8), (1, 8, 8), w0=WEIGHT), "conv1d-to-conv2d")
+    build = Builder(match, document, set(), lambda _: [])
     build.most = 1
     for make in (lambda: build.op("Relu", "x"), lambda: build.constant(WEIGHT)):
         with pytest.raises(MemoryError):
@@ -137,7 +134,7 @@ def test_memory_ends_before_protobuf_meets_its_end(save: Callable[..., Path]) ->
 def test_many_readers_of_one_value(save: Callable[..., Path], counted: Counted) -> None:
     nodes = [N("Conv", ["x", "w"], [f"v{i}" if i else "y"], group=8, pads=[1, 1]) for i in range(200)]
     asked = counted(Lifter, "can")
-    assert len(site_of(save(nodes, (1, 8, 8), (1, 8, 8), w=WEIGHT), "conv1d-to-conv2d")[0].nodes) == 200
+    assert len(match_of(save(nodes, (1, 8, 8), (1, 8, 8), w=WEIGHT), "conv1d-to-conv2d")[0].nodes) == 200
     assert len(asked) <= 600
 
 
@@ -145,7 +142,7 @@ def test_many_readers_of_one_value_of_rank_5(save: Callable[..., Path], counted:
     nodes = [N("Conv", ["x", "w"], [f"v{i}" if i else "y"], group=8, pads=[0, 0, 1, 0, 0, 1]) for i in range(200)]
     shape, name = (1, 8, 1, 4, 4), "rank5-to-rank4"
     asked = counted(sys.modules[type(KNOWN[name]).__module__], "has_form")
-    assert len(site_of(save(nodes, shape, shape, w=WEIGHT[:, :, None, None]), name)[0].nodes) == 200
+    assert len(match_of(save(nodes, shape, shape, w=WEIGHT[:, :, None, None]), name)[0].nodes) == 200
     assert len(asked) <= 600
 
 
@@ -201,7 +198,7 @@ def test_equal_blocks_have_one_price(
     save: Callable[..., Path], counted: Counted, monkeypatch: pytest.MonkeyPatch, prices: int, asked: int
 ) -> None:
     monkeypatch.setattr(Budget, "__init__", lambda self: budget(self, prices=prices))
-    calls = counted(blocks, "price")
+    calls = counted(driver, "price_edit")
     done = fix(contested(save, 4), "resize-to-fixed-conv-transpose", "expand-to-broadcast")
     assert len(done.applied) == 4
     assert len(calls) == asked
@@ -217,14 +214,14 @@ def activations(save: Callable[..., Path], count: int, name: str = "") -> Path:
 
 
 def test_blocks_are_run_together(save: Callable[..., Path], counted: Counted) -> None:
-    ran = counted(verify, "run_document")
+    ran = counted(block_check, "run_document")
     done = fix(activations(save, 40), "hard-swish-to-clip")
     assert len(done.applied) == 40
     assert len(ran) < 10
 
 
 def test_a_run_ends_at_so_many_blocks(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(substitute, "SITES", 5)
+    monkeypatch.setattr(driver, "MATCHES", 5)
     done = fix(activations(save, 12), "hard-swish-to-clip")
     assert len(done.applied) == 5
     (refused,) = done.refused
@@ -244,19 +241,19 @@ class Asked(set[str]):
 
 
 def test_names_of_many_blocks_of_one_name(save: Callable[..., Path]) -> None:
-    site, document = site_of(activations(save, 1, "a"), "hard-swish-to-clip")
+    match, document = match_of(activations(save, 1, "a"), "hard-swish-to-clip")
     taken, numbers = Asked(), dict[str, int]()
     weights = Weights(document)
     made: list[str] = []
     for _ in range(100):
-        build = Builder(site, document, taken, lambda _: [], weights, numbers)
-        site.substitution.rewrite(site, build)
+        build = Builder(match, document, taken, lambda _: [], weights, numbers)
+        match.substitution.rewrite(match, build)
         made += build.names
     assert len(set(made)) == len(made)
     assert taken.count <= 3 * len(made)
     build.give_back()
-    again = Builder(site, document, taken, lambda _: [], weights, numbers)
-    site.substitution.rewrite(site, again)
+    again = Builder(match, document, taken, lambda _: [], weights, numbers)
+    match.substitution.rewrite(match, again)
     assert again.names == build.names
 
 
@@ -265,13 +262,13 @@ def test_memory_that_a_pass_leaves_behind_is_not_held_against_the_next(
 ) -> None:
     """A process seldom gives back what it has freed; what counts is the weights that are new in the model."""
     held = [1 << 30]
-    run = substitute._Driver.one_pass
+    run = driver._Driver.one_pass
 
-    def one_pass(driver: Any, *arguments: Any) -> bool:
+    def one_pass(self: Any, *arguments: Any) -> bool:
         held[0] += 1 << 40
-        return run(driver, *arguments)
+        return run(self, *arguments)
 
-    monkeypatch.setattr(substitute._Driver, "one_pass", one_pass)
+    monkeypatch.setattr(driver._Driver, "one_pass", one_pass)
     monkeypatch.setattr(sandbox, "used_memory", lambda: held[0])
     nodes = [N("GlobalAveragePool", ["x"], ["p"]), N("Flatten", ["p"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
     path = save(nodes, (1, 16, 4, 4), (1, 10), w=np.ones((16, 10), np.float32))
@@ -286,14 +283,14 @@ def test_new_weights_of_all_passes_count_together(save: Callable[..., Path], mon
     nodes = [N("GlobalAveragePool", ["x"], ["p"]), N("Flatten", ["p"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
     path = save(nodes, (1, 16, 4, 4), (1, 10), w=np.ones((16, 10), np.float32))
     made: list[int] = []
-    run = substitute._Driver.one_pass
+    run = driver._Driver.one_pass
 
-    def one_pass(driver: Any, *arguments: Any) -> bool:
-        again = run(driver, *arguments)
-        made.append(driver._made)
+    def one_pass(self: Any, *arguments: Any) -> bool:
+        again = run(self, *arguments)
+        made.append(self._made)
         return again
 
-    monkeypatch.setattr(substitute._Driver, "one_pass", one_pass)
+    monkeypatch.setattr(driver._Driver, "one_pass", one_pass)
     done = fix(path, "flattened-head-to-conv", "channels-to-aligned")
     assert len(done.applied) > 1
     assert 0 < made[0] < made[1]

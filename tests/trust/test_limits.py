@@ -13,7 +13,7 @@ import pytest
 from npu_guard.analysis.analyze import analyze
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import Limits
-from npu_guard.file import size as parsed_size
+from npu_guard.file import parsed_size
 from npu_guard.file.load import load
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20{}]>'

@@ -19,8 +19,8 @@ from npu_guard.base import sandbox
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
-from npu_guard.verification import budget as allowance
 from npu_guard.verification import runtime
+from npu_guard.verification.run_limits import RunLimits, run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 pytest.importorskip("onnxruntime")
@@ -143,9 +143,9 @@ def test_a_dense_kernel_for_channels_that_are_only_claimed(write: Callable[..., 
     assert "all new weights together need more than 64 MiB; 'run-bytes' in [tool.npu-guard.limits]" in done.out
 
 
-def of(path: Path, limits: Limits = DEFAULT) -> allowance.Allowance:
+def of(path: Path, limits: Limits = DEFAULT) -> RunLimits:
     skeleton = load(path, limits)
-    return allowance.of(limits, (Document.of(skeleton), analyze(skeleton)))
+    return run_limits(limits, (Document.of(skeleton), analyze(skeleton)))
 
 
 def net(tmp_path: Path, extent: int, weight: int) -> Path:
@@ -202,7 +202,7 @@ def test_one_that_hangs_gets_no_other_chance(write: Callable[..., Path], monkeyp
     monkeypatch.setattr(Runtime, "_start", lambda self: starts.append(1) or start(self))
     forever, feed = write(FOREVER).read_bytes(), {"x": np.zeros(4, np.float32)}
     good = write("g (float[4] x) => (float[4] y) { y = Neg(x) }").read_bytes()
-    with Runtime(allowance.Allowance(0.5, 0.0, 1 << 28)) as running:
+    with Runtime(RunLimits(0.5, 0.0, 1 << 28)) as running:
         assert running.run(good, Path(), [feed])[0]["y"].shape == (4,)
         with pytest.raises(CannotRun, match=r"did not end within 0\.5 s"):
             running.run(forever, Path(), [feed])

@@ -18,11 +18,10 @@ from npu_guard.checking.rule import Case
 from npu_guard.commands import fix
 from npu_guard.fixing import catalog
 from npu_guard.graph.graph import Node, Value
-from npu_guard.pipeline import fix as repair
+from npu_guard.pipeline.fix import fix_model, verify_models
 from npu_guard.project.config import Config
-from npu_guard.rewriting.substitution import EXACT, Builder, Site, Substitution
-from npu_guard.verification import int8 as quantize
-from npu_guard.verification.int8 import Int8
+from npu_guard.rewriting.substitution import EXACT, Builder, Match, Substitution
+from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed, int8_json, int8_text
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -39,7 +38,7 @@ def saved(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def compare(before: Path, after: Path) -> Int8:
-    return quantize.compare_files(str(before), str(after), {}, None)
+    return compare_int8_files(str(before), str(after), {}, None)
 
 
 def scaled(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
@@ -57,13 +56,13 @@ def scaled(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
 def test_a_branch_times_1000_and_back_is_equal_in_float_and_loses_as_int8(tmp_path: Path) -> None:
     model = case_model(Case(BRANCHES))
     before, after = saved(model, tmp_path / "before.onnx"), saved(scaled(model, 1000.0), tmp_path / "after.onnx")
-    assert repair.verify_models(str(before), str(after), {}).verdict == "equal"
+    assert verify_models(str(before), str(after), {}).verdict == "equal"
     result = compare(before, after)
     (output,) = result.outputs
     assert result.verdict == "loses"
     assert output.before_db > 30
     assert output.after_db < output.before_db - 15
-    assert "<- loses" in quantize.as_text(result)
+    assert "<- loses" in int8_text(result)
 
 
 def test_verify_ends_with_5_where_precision_is_lost(tmp_path: Path, cli: Cli) -> None:
@@ -87,16 +86,16 @@ class RangeRuiner(Substitution):
 
     name = "range-ruiner"
     rules = ("NPU201",)
-    anchors = ("Conv",)
+    roots = ("Conv",)
 
-    def match(self, node: Node, ctx: Context) -> Site | None:
+    def match(self, node: Node, ctx: Context) -> Match | None:
         own = node.name.endswith("_conv")
-        return Site(self, node, (node,), (node.output,)) if not own else None
+        return Match(self, node, (node,), (node.output,)) if not own else None
 
-    def rewrite(self, site: Site, build: Builder) -> Mapping[Value, str]:
-        (made,) = build.like(site.anchor, *site.anchor.inputs)
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        (made,) = build.like(match.root, *match.root.inputs)
         large = build.op("Mul", made, build.constant(np.float32(1000.0)))
-        return {site.anchor.output: build.slice(build.op("Concat", made, large, axis=1), 1, 0, 8)}
+        return {match.root.output: build.slice(build.op("Concat", made, large, axis=1), 1, 0, 8)}
 
 
 @pytest.mark.parametrize("ruined", [False, True])
@@ -146,10 +145,10 @@ REWRITTEN = {
 def test_exact_substitutions_keep_their_precision(tmp_path: Path, name: str) -> None:
     before = saved(case_model(Case(REWRITTEN[name])), tmp_path / "before.onnx")
     chosen = [s for s in catalog.substitutions() if s.exactness == EXACT]
-    report = repair.fix_model(str(before), registry.profile("aimotive-aiware"), Config(), chosen, seeds=(0,))
+    report = fix_model(str(before), registry.profile("aimotive-aiware"), Config(), chosen, seeds=(0,))
     assert report.applied
-    result = quantize.compare_fixed(str(before), report.document, {}, None)
-    assert result.verdict == "kept", quantize.as_text(result)
+    result = compare_int8_fixed(str(before), report.document, {}, None)
+    assert result.verdict == "kept", int8_text(result)
 
 
 @pytest.mark.parametrize("opset", [11, 23])
@@ -168,8 +167,8 @@ def test_what_cannot_be_quantized_is_not_run(tmp_path: Path) -> None:
     result = compare(path, path)
     assert result.verdict == "not_run"
     assert "the first model could not be run: " in result.reason
-    assert quantize.as_json(result)["outputs"] == []
-    assert "NOT COMPARED" in quantize.as_text(result)
+    assert int8_json(result)["outputs"] == []
+    assert "NOT COMPARED" in int8_text(result)
 
 
 def test_other_inputs_are_not_compared(tmp_path: Path) -> None:

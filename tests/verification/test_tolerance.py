@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.verification.compare import compare
+from npu_guard.verification.compare import compare_output
 
 if TYPE_CHECKING:
     from conftest import Cli, Write
@@ -21,23 +21,23 @@ def outputs(*values: float, count: int = 1) -> list[np.ndarray]:
 def test_a_sum_that_cancels_on_one_input_is_judged_by_the_others() -> None:
     before = outputs(0.5, 0.001, 17.0)
     after = [before[0], before[1] + ROUNDING, before[2]]
-    assert compare("y", before, after, terms=50).ok
+    assert compare_output("y", before, after, terms=50).ok
     # Of the very same difference where all inputs give so little, or in a map, of which not all can cancel, it is too much.
-    assert not compare("y", outputs(0.001, 0.001, 0.001), outputs(0.001, 0.001 + 2e-6, 0.001), terms=50).ok
+    assert not compare_output("y", outputs(0.001, 0.001, 0.001), outputs(0.001, 0.001 + 2e-6, 0.001), terms=50).ok
     wide = outputs(0.5, 0.001, 17.0, count=64)
-    assert not compare("y", wide, [wide[0], wide[1] + ROUNDING, wide[2]], terms=50).ok
+    assert not compare_output("y", wide, [wide[0], wide[1] + ROUNDING, wide[2]], terms=50).ok
 
 
 def test_what_is_wrong_stays_wrong() -> None:
     before = outputs(0.5, 0.001, 17.0)
-    assert not compare("y", before, [before[0], before[1] * 1.5, before[2]], terms=50).ok
-    assert not compare("y", before, [before[0], before[1], before[2] * np.float32(1.001)], terms=50).ok
+    assert not compare_output("y", before, [before[0], before[1] * 1.5, before[2]], terms=50).ok
+    assert not compare_output("y", before, [before[0], before[1], before[2] * np.float32(1.001)], terms=50).ok
 
 
 def test_few_whole_numbers_have_no_tolerance() -> None:
     before = [np.array([3]), np.array([1000])]
-    assert compare("n", before, before, terms=50).ok
-    assert not compare("n", before, [np.array([3]), np.array([1001])], terms=50).ok
+    assert compare_output("n", before, before, terms=50).ok
+    assert not compare_output("n", before, [np.array([3]), np.array([1001])], terms=50).ok
 
 
 def test_an_input_on_which_the_model_is_uncertain_is_left_out_but_not_anything_goes() -> None:
@@ -45,21 +45,21 @@ def test_an_input_on_which_the_model_is_uncertain_is_left_out_but_not_anything_g
     noise = [0.0, 0.01, 0.0]
 
     def ok(*differences: float) -> bool:
-        return compare("y", before, [b + np.float32(d) for b, d in zip(before, differences, strict=True)], 50, noise).ok
+        return compare_output("y", before, [b + np.float32(d) for b, d in zip(before, differences, strict=True)], 50, noise).ok
 
     assert ok(0.0, 0.02, 0.0)  # beyond a thousandth of the peak, but the model's own doing
     assert not ok(0.0, 0.2, 0.0)  # beyond that by far
     assert not ok(0.01, 0.0, 0.0)
-    told = compare("y", before, [before[0], before[1] + np.float32(0.02), before[2]], 50, noise)
+    told = compare_output("y", before, [before[0], before[1] + np.float32(0.02), before[2]], 50, noise)
     assert (told.max_abs, told.snr_db) == (0.0, 300.0)  # the measures are of the others
 
 
 def test_not_everything_can_be_left_out() -> None:
     before = outputs(1.0, 1.0, 1.0, 1.0, count=64)
     after = [b + np.float32(0.02) for b in before]
-    assert not compare("y", before, after, 50, [0.02] * 4).ok
-    assert not compare("y", before, [before[0], *after[1:]], 50, [0.0, *[0.02] * 3]).ok
-    assert compare("y", before, [*before[:2], *after[2:]], 50, [0.0, 0.0, 0.02, 0.02]).ok
+    assert not compare_output("y", before, after, 50, [0.02] * 4).ok
+    assert not compare_output("y", before, [before[0], *after[1:]], 50, [0.0, *[0.02] * 3]).ok
+    assert compare_output("y", before, [*before[:2], *after[2:]], 50, [0.0, 0.0, 0.02, 0.02]).ok
 
 
 SHAKY = """g (float[1,4,6,6] x, float[1,4,6,6] u, float[1,4,6,6] v) => (float[1,4,6,6] y)

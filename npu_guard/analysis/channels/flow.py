@@ -99,7 +99,7 @@ class Flow:
             self.forms.update(carry.forms)
 
     def source(self, node: Node, index: int) -> Value:
-        """An input, seen through silent nodes."""
+        """An input, seen through elided nodes."""
         return self.ctx.analysis.origin(self.ctx.input(node, index))
 
     def weight(self, node: Node, index: int) -> Value | None:

@@ -61,10 +61,10 @@ class Layout:
 class Region:
     """Nodes that are widened together."""
 
-    anchor: Node
+    root: Node
     carries: tuple[Carry, ...]
     nodes: tuple[Node, ...]
-    """Those of the carries, and silent nodes that only they read."""
+    """Those of the carries, and elided nodes that only they read."""
     replaced: tuple[Value, ...]
     """Values that other nodes, or the model's reader, want in their original width."""
     layouts: Mapping[Value, Layout]
@@ -77,7 +77,7 @@ class Channels:
     def __init__(self, ctx: Facts, multiple: int) -> None:
         flow = Flow(ctx, OPERATORS)
         self.reasons = flow.reasons
-        self._silent = ctx.analysis.silent
+        self._elided = ctx.analysis.elided
         carries = list(flow.carries.values())
         layouts = {v: layout for v, layout in _layouts(flow, carries, multiple).items() if not layout.is_plain}
         unions = _Unions()
@@ -91,7 +91,7 @@ class Channels:
             components.setdefault(unions.find(carry.node), []).append(carry)
         order: dict[Node | Value, int] = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
         order.update((value, i) for i, value in enumerate(layouts))
-        self.regions = {r.anchor: r for r in (self._region(found, layouts, multiple, order) for found in components.values())}
+        self.regions = {r.root: r for r in (self._region(found, layouts, multiple, order) for found in components.values())}
 
     def _region(
         self, carries: list[Carry], layouts: Mapping[Value, Layout], multiple: int, order: Mapping[Node | Value, int]
@@ -109,9 +109,9 @@ class Channels:
         if not replaced:  # nobody reads any of it, and it counts all the same
             replaced = [v for c in carries for v in c.node.outputs if v is not None and not v.consumers]
         values = {v for c in carries for v in (*c.wide.values(), *c.forms) if v in layouts}
-        anchor = next((c.node for c in carries if c.width > 1 and c.width % multiple), carries[0].node)
+        root = next((c.node for c in carries if c.width > 1 and c.width % multiple), carries[0].node)
         return Region(
-            anchor, tuple(carries), tuple(sorted(nodes, key=order.__getitem__)), tuple(replaced),
+            root, tuple(carries), tuple(sorted(nodes, key=order.__getitem__)), tuple(replaced),
             {v: layouts[v] for v in sorted(values, key=order.__getitem__)},
         )  # fmt: skip
 
@@ -125,7 +125,7 @@ class Channels:
             for node in current.consumers:
                 if node in own:
                     continue
-                if node not in self._silent or node.graph is not value.graph:
+                if node not in self._elided or node.graph is not value.graph:
                     return None
                 passed.append(node)
                 stack.extend(v for v in node.outputs if v is not None)

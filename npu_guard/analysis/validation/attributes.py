@@ -47,7 +47,7 @@ class Known:
         self.required = frozenset() if schema is None else frozenset(n for n, a in schema.attributes.items() if a.required)
 
 
-def missing(node: Node, operator: Known, seen: Collection[str], source: tensors.Source) -> None:
+def missing(node: Node, operator: Known, seen: Collection[str], source: tensors.TensorSource) -> None:
     """Raise ModelError where an attribute that the operator must have is not among those that are there."""
     for name in sorted(operator.required.difference(seen)):
         what = f"node {short(node.label)!r} ({node.op}) has no attribute {name!r}"
@@ -59,7 +59,7 @@ def check(
     node: Node,
     attributes: Iterable[onnx.AttributeProto],
     operator: Known,
-    source: tensors.Source,
+    source: tensors.TensorSource,
 ) -> None:
     """Raise ModelError (`invalid`) where an attribute is not what its operator asks for."""
     path = source.path

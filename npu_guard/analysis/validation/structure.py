@@ -23,13 +23,13 @@ def before_inference(model: Model) -> Mapping[str, int]:
     Raises ModelError (`invalid` or `limit`).
     """
     skeleton = model.skeleton
-    source = tensors.Source(skeleton.path, skeleton.payloads, skeleton.limits)
+    source = tensors.TensorSource(skeleton.path, skeleton.payloads, skeleton.limits)
     for graph in model.graph.graphs():
         _graph(graph, source)
     return source.sizes
 
 
-def _graph(graph: Graph, source: tensors.Source) -> None:
+def _graph(graph: Graph, source: tensors.TensorSource) -> None:
     for tensor in graph.proto.initializer:
         tensors.tensor(source, partial(_called, "initializer", tensor.name), tensor)
     for sparse in graph.proto.sparse_initializer:
@@ -82,7 +82,7 @@ _GONE_AND_RUN = frozenset({"GroupNormalization"})
 """Only its form of opset 18 was taken back, and runtimes run it."""
 
 
-def _arity(source: tensors.Source, node: Node, what: str, have: int, allowed: tuple[int, int]) -> ModelError:
+def _arity(source: tensors.TensorSource, node: Node, what: str, have: int, allowed: tuple[int, int]) -> ModelError:
     least, most = allowed
     wants = f"at least {least}" if most >= attributes.MANY - 1 else f"{least}" if least == most else f"{least} to {most}"
     return ModelError("invalid", f"{source.path}: node {short(node.label)!r} ({node.op}) has {have} {what}; ONNX wants {wants}")

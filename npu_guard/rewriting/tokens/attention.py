@@ -12,7 +12,7 @@ import onnx
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.text import short
-from npu_guard.rewriting.map_writer import Map, each, static_shape
+from npu_guard.rewriting.map_writer import Map, map_parts, static_shape
 from npu_guard.rewriting.position_maps import product
 from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.tokens.operators import Step, is_used, kept, linear
@@ -89,7 +89,7 @@ def attention(step: Step) -> list[Map]:
         raise Refused("Attention whose queries and keys have different numbers of heads")
     scale = node.attr("scale") or 1.0 / math.sqrt(q.view.shape[-1])
     number = w.scalar(scale, q.dtype)
-    q = each(q, lambda name: w.op("Mul", name, number))
+    q = map_parts(q, lambda name: w.op("Mul", name, number))
     scores = product(w, q, replace(k, view=k.view.permuted((0, 1, 3, 2))), lambda view: True)
     scores = _masked(step, scores)
     scores = replace(scores, parts=tuple(w.op("Softmax", name, axis=CHANNELS) for name in w.divided(scores, q.view.shape[1])))

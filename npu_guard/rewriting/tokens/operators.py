@@ -15,7 +15,7 @@ import onnx
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.map_writer import Map, Name, Writer, each, static_shape
+from npu_guard.rewriting.map_writer import Map, Name, Writer, map_parts, static_shape
 from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import BATCH, CHANNELS, COLUMNS, ROWS, Axis, View, atoms, joined, size
 
@@ -73,7 +73,7 @@ def elementwise(step: Step) -> list[Map]:
     parts = len(found[0].parts) if len({len(m.parts) for m in found}) == 1 else 1
     names = {v: w.divided(m, parts) for v, m in zip(given, found, strict=True)}
     if node.op_type == "Pow" and _is_two(step):
-        return [each(found[0], lambda name: w.op("Mul", name, name))]
+        return [map_parts(found[0], lambda name: w.op("Mul", name, name))]
     if node.op_type == "Add" and len(found) == parts == 1 and (total := _biased(step, view, names[given[0]][0])) is not None:
         return [replace(found[0], view=view, parts=(total,))]
     columns: list[Sequence[Name]] = []

@@ -73,7 +73,7 @@ class Region:
         return [n for n in known if n.op_type in ("MatMul", "Attention") and is_product(n, self.ctx)]
 
     @property
-    def anchor(self) -> Node:
+    def root(self) -> Node:
         """The node that the region is named after: its first product, else its first node."""
         return next(iter(self.products or self.nodes), self.blocked[0] if self.blocked else self.nodes[0])
 
@@ -131,7 +131,7 @@ def is_token_input(value: Value) -> bool:
 
 def translated(node: Node, ctx: Context, maps: Maps) -> Iterator[tuple[Value, Map]]:
     """Outputs of a node as maps."""
-    if node in ctx.analysis.silent:
+    if node in ctx.analysis.elided:
         source = node.inputs[0]
         assert source is not None
         if source not in maps:  # a constant that takes its type from tokens, say
@@ -171,14 +171,14 @@ def _find(ctx: Context) -> Mapping[Node, Region]:
         given = [v for v in node.inputs if v is not None and not ctx.is_constant(v)]
         joined = list(dict.fromkeys(home[v] for v in given if v in home))
         if not lost.isdisjoint(given):
-            if node.op_type in OPERATORS or node in ctx.analysis.silent:
+            if node.op_type in OPERATORS or node in ctx.analysis.elided:
                 lost.update(o for o in node.outputs if o is not None)
             for region in joined:
                 region.blocked = region.blocked or (node, "")
             continue
         if not joined:
             starts = node.op_type in RUNNING and len(given) == 1 and len(given[0].shape or ()) == 4
-            if node.domain or node in ctx.analysis.silent or not (starts or any(is_token_input(v) for v in given)):
+            if node.domain or node in ctx.analysis.elided or not (starts or any(is_token_input(v) for v in given)):
                 continue
             joined = [Region(ctx)]
         region = _merged(joined, home, found, order)
@@ -202,7 +202,7 @@ def _find(ctx: Context) -> Mapping[Node, Region]:
                 home[value] = region
     for region in found:
         _close(region)
-    return {region.anchor: region for region in found}
+    return {region.root: region for region in found}
 
 
 def _merged(regions: list[Region], home: dict[Value, Region], found: dict[Region, None], order: Mapping[Node, int]) -> Region:

@@ -1,4 +1,4 @@
-"""Where feature maps are tokens, they can stay maps: the sites of the two substitutions that know this, and the rewrite.
+"""Where feature maps are tokens, they can stay maps: the matches of the two substitutions that know this, and the rewrite.
 
 `regions.py` finds the regions, `operators.py` and its neighbours translate the operators, `views.py` keeps track of
 what the axes mean, `map_writer.py` emits.
@@ -14,14 +14,14 @@ from npu_guard.analysis.layout import RUNNING
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.map_writer import OPSET, Name, Writer, static_shape
-from npu_guard.rewriting.substitution import Builder, Refused, Site, Substitution, closed
+from npu_guard.rewriting.substitution import Builder, Match, Refused, Substitution, closed
 from npu_guard.rewriting.tokens.regions import OPERATORS, SPOKEN_OF, Maps, Region, is_product, regions, translated
 from npu_guard.rewriting.views import moves
 
-__all__ = ["OPERATORS", "match", "write"]
+__all__ = ["OPERATORS", "match_region", "write_region"]
 
 
-def match(substitution: Substitution, node: Node, ctx: Context, *, products: bool) -> Site | None:
+def match_region(substitution: Substitution, node: Node, ctx: Context, *, products: bool) -> Match | None:
     """The region that is named after this node, where it has products of activations or not, as asked for.
 
     Raises Refused where it cannot be written with maps.
@@ -32,7 +32,7 @@ def match(substitution: Substitution, node: Node, ctx: Context, *, products: boo
         return None
     if bool(region.products) != products:
         return None
-    workers = [n for n in region.nodes if n.op_type not in RUNNING and n not in ctx.analysis.silent]
+    workers = [n for n in region.nodes if n.op_type not in RUNNING and n not in ctx.analysis.elided]
     if region.blocked is not None:
         culprit, reason = region.blocked
         if reason and (workers or culprit.op_type in OPERATORS):
@@ -47,7 +47,7 @@ def match(substitution: Substitution, node: Node, ctx: Context, *, products: boo
         raise Refused(f"the model is of opset {opset}; convert it to {OPSET} or later")
     nodes, replaced = (*region.nodes, *region.shapes), (*region.exits, *(n.output for n in region.shapes))
     closed(nodes, replaced, ctx)
-    return Site(substitution, node, nodes, replaced, region)
+    return Match(substitution, node, nodes, replaced, region)
 
 
 def _ask_shapes(node: Node, ctx: Context, *, products: bool) -> None:
@@ -60,7 +60,7 @@ def _ask_shapes(node: Node, ctx: Context, *, products: bool) -> None:
                 static_shape(value)
 
 
-def write(region: Region, build: Builder, writer: type[Writer] = Writer) -> Mapping[Value, str]:
+def write_region(region: Region, build: Builder, writer: type[Writer] = Writer) -> Mapping[Value, str]:
     """The region on maps; names for the values that it has to provide."""
     w = writer(region.ctx, build)
     known = Maps(region.ctx, {}, w)

@@ -33,7 +33,7 @@ TIME, MEMORY = f"'run-seconds' {_KEY}", f"'run-bytes' {_KEY}"
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RunLimits:
     """Seconds to load a model and for each input, and bytes beyond what ONNX Runtime itself takes."""
 
     load: float
@@ -62,25 +62,25 @@ class Allowance:
         return f"running it takes {_size(needs)} of memory, and it may have {_size(self.memory)}; {MEMORY}"
 
 
-GENEROUS = Allowance(20.0, 300.0, _LARGEST)
+GENEROUS = RunLimits(20.0, 300.0, _LARGEST)
 """For models of our own making."""
 
 
-def of(limits: Limits, *models: tuple[Document, Analysis], int8: bool = False) -> Allowance:
+def run_limits(limits: Limits, *models: tuple[Document, Analysis], int8: bool = False) -> RunLimits:
     """For running each of these models, one after the other. `int8` is for quantizing them, which keeps all activations."""
     found = [_of(limits, document, analysis, int8=int8) for document, analysis in models]
-    return Allowance(*(max(getattr(a, name) for a in found) for name in Allowance.__slots__))
+    return RunLimits(*(max(getattr(a, name) for a in found) for name in RunLimits.__slots__))
 
 
-def hopeless(limits: Limits, *documents: Document) -> str:
+def hopeless_run(limits: Limits, *documents: Document) -> str:
     """Why no model of these will be run, whatever their analysis says; empty where that depends on it."""
     nodes, weights = (max(counts) for counts in zip(*((len(d.proto.graph.node), _weights(d)) for d in documents), strict=True))
     most = _BYTES + weights * (6 + _CLAIMED) + min(nodes, _FREE_NODES + int(weights * _NODES)) * _NODE_BYTES
-    least = Allowance(0.0, 0.0, min(most, _LARGEST) if limits.run_bytes is None else limits.run_bytes, nodes * _NODE_BYTES)
+    least = RunLimits(0.0, 0.0, min(most, _LARGEST) if limits.run_bytes is None else limits.run_bytes, nodes * _NODE_BYTES)
     return least.refusal(0)
 
 
-def _of(limits: Limits, document: Document, analysis: Analysis, *, int8: bool) -> Allowance:
+def _of(limits: Limits, document: Document, analysis: Analysis, *, int8: bool) -> RunLimits:
     from npu_guard.analysis.cost import size_bytes
 
     weights = _weights(document)
@@ -100,7 +100,7 @@ def _of(limits: Limits, document: Document, analysis: Analysis, *, int8: bool) -
         load, turn = float(limits.run_seconds), 0.0
     memory = min(memory, _LARGEST) if limits.run_bytes is None else limits.run_bytes
     needs = weights + live + len(document.proto.graph.node) * _NODE_BYTES
-    return Allowance(load, turn, memory, needs, each, len(inputs) + 2 * len(analysis.model.graph.outputs))
+    return RunLimits(load, turn, memory, needs, each, len(inputs) + 2 * len(analysis.model.graph.outputs))
 
 
 def _weights(document: Document) -> int:
