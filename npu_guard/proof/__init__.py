@@ -1,0 +1,1 @@
+"""Proofs: two models as one function, by evaluation at a random point of finite fields."""

@@ -1,0 +1,136 @@
+"""Arithmetic modulo a prime below 2^31, on arrays of int64 that hold 0 to the prime less one."""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+WIDEST = 1 << 19
+"""Terms of one sum of products: 2^34 each, and float64 holds whole numbers up to 2^53."""
+_WITNESSES = (2, 3, 5, 7)
+"""Bases that tell every prime below 3,215,031,751 (Pomerance, Selfridge and Wagstaff 1980)."""
+_LOW, _HIGH = -1200, 1100
+"""Exponents of two in what `frexp` gives for a float64, its 53 bits taken off."""
+
+
+def is_prime(n: int) -> bool:
+    """Whether n < 3,215,031,751 is a prime: Miller and Rabin with bases that are known to do."""
+    if n < 2 or any(n % a == 0 for a in _WITNESSES):
+        return n in _WITNESSES
+    odd, twos = n - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in _WITNESSES:
+        x = pow(base, odd, n)
+        if x in (1, n - 1):
+            continue
+        for _ in range(twos - 1):
+            x = x * x % n
+            if x == n - 1:
+                break
+        else:
+            return False
+    return True
+
+
+def draw_pair(rng: np.random.Generator) -> tuple[int, int]:
+    """A safe prime p = 2 q + 1 of 31 bits with p = 7 mod 8, and q. Both are 3 mod 4, so a root is a power."""
+    while True:
+        q = int(rng.integers(1 << 29, 1 << 30)) | 3
+        if q % 3 != 1 and is_prime(q) and is_prime(2 * q + 1):
+            return 2 * q + 1, q
+
+
+def draw_prime(rng: np.random.Generator) -> int:
+    """A prime of 31 bits that is 3 mod 4."""
+    while True:
+        p = int(rng.integers(1 << 30, 1 << 31)) | 3
+        if is_prime(p):
+            return p
+
+
+@functools.lru_cache(32)
+def _powers_of_two(m: int) -> Array:
+    powers = [pow(2, _LOW % (m - 1), m)]
+    for _ in range(_HIGH - _LOW):
+        powers.append(powers[-1] * 2 % m)
+    return np.array(powers, np.int64)
+
+
+def dyadic(a: Array, m: int) -> Array:
+    """Finite floats as the elements that they are: whole numbers times powers of two."""
+    mantissa, exponent = np.frexp(np.asarray(a, np.float64))
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    return whole % m * _powers_of_two(m)[exponent.astype(np.int64) - 53 - _LOW] % m
+
+
+def fraction(x: Fraction | int, m: int) -> int:
+    """A rational number. Raises ValueError where m divides its denominator."""
+    x = Fraction(x)
+    return x.numerator % m * pow(x.denominator % m, -1, m) % m
+
+
+def root(x: int, m: int) -> int | None:
+    """The square root that is itself a square, for a prime that is 3 mod 4; None where there is none."""
+    r = pow(x, (m + 1) // 4, m)
+    return r if r * r % m == x % m else None
+
+
+def matmul(a: Array, b: Array, m: int) -> Array:
+    """a @ b, in halves of 16 bits whose products float64 sums without rounding. Raises ValueError beyond `WIDEST` terms."""
+    if a.shape[-1] > WIDEST:
+        raise ValueError("a sum of too many products")
+    a1, a0 = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
+    b1, b0 = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)
+    high, low = np.matmul(a1, b1), np.matmul(a0, b0)
+    middle = np.matmul(a1 + a0, b1 + b0) - high - low
+    high, middle, low = (v.astype(np.int64) % m for v in (high, middle, low))
+    result: Array = (((high << 16) % m + middle) % m * 65536 + low) % m
+    return result
+
+
+def inverse(a: Array, m: int) -> Array:
+    """1 / a, and 0 for 0. One inversion for all: a tree of products going up, and one of inverses coming down."""
+    flat = a.ravel()
+    if not flat.size:
+        return a
+    levels = [np.where(flat == 0, 1, flat)]
+    while levels[-1].size > 1:
+        v = levels[-1]
+        if v.size % 2:
+            v = levels[-1] = np.append(v, 1)
+        levels.append(v[::2] * v[1::2] % m)
+    found = np.array([pow(int(levels[-1][0]), -1, m)], np.int64)
+    for v in reversed(levels[:-1]):
+        found = found[: v.size // 2]
+        both = np.empty_like(v)
+        both[::2], both[1::2] = found * v[1::2] % m, found * v[::2] % m
+        found = both
+    return np.where(flat == 0, 0, found[: flat.size]).reshape(a.shape)
+
+
+class Powers:
+    """g^e for arrays of exponents below 2^30, from two tables."""
+
+    def __init__(self, g: int, m: int) -> None:
+        self._m = m
+        self._small, self._large = _ladder(g, m), _ladder(pow(g, 1 << 15, m), m)
+
+    def of(self, exponents: Array) -> Array:
+        """Element by element."""
+        result: Array = self._small[exponents & 0x7FFF] * self._large[exponents >> 15] % self._m
+        return result
+
+
+def _ladder(base: int, m: int) -> Array:
+    """The powers 0 to 2^15 - 1, each half from the one before it."""
+    powers = np.ones(1, np.int64)
+    while powers.size < 1 << 15:
+        powers = np.concatenate([powers, powers * pow(base, powers.size, m) % m])
+    return powers

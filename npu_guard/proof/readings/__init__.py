@@ -1,0 +1,1 @@
+"""What each operator of ONNX means, in terms of an `Arithmetic`."""

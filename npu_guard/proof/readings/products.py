@@ -1,0 +1,117 @@
+"""Sums, means and products of matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from npu_guard.proof.arithmetic import Arithmetic
+from npu_guard.proof.program import Call
+from npu_guard.proof.readings.table import READINGS, at, axes, ints, parameter, reading
+from npu_guard.proof.tensor import Operand, Tensor, Unsupported
+
+
+@reading(
+    "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp",
+)  # fmt: skip
+def _reduce(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    given, chosen, kind = a.lift(x[0]), axes(call, x), call.op_type
+    if not chosen and call.attr("noop_with_empty_axes", 0):
+        return given
+    over = tuple(axis % given.ndim for axis in chosen) if chosen else tuple(range(given.ndim))
+    keep = bool(call.attr("keepdims", 1))
+    if kind == "ReduceMax":
+        return a.largest(given, over, keep)
+    if kind == "ReduceMin":
+        return a.negative(a.largest(a.negative(given), over, keep))
+    if kind == "ReduceMean":
+        return a.mean(given, over, keep)
+    if kind in ("ReduceSumSquare", "ReduceL2"):
+        squares = a.total(a.multiply(given, given), over, keep)
+        return squares if kind == "ReduceSumSquare" else a.root(squares)
+    if kind == "ReduceL1":
+        return a.total(a.absolute(given), over, keep)
+    total = a.total(a.exp(given) if kind == "ReduceLogSumExp" else given, over, keep)
+    return total if kind == "ReduceSum" else a.function("log", total)
+
+
+@reading("CumSum")
+def _running(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """A product with a triangle of ones."""
+    given, axis = a.lift(x[0]), ints(x[1])[0]
+    extent = given.shape[axis]
+    ones = np.triu(np.ones((extent, extent), np.float32), 1 if call.attr("exclusive", 0) else 0)
+    ones = ones.T if call.attr("reverse", 0) else ones
+    rows = given.map(lambda v: np.moveaxis(v, axis, -1)[..., None, :])
+    return a.matmul(rows, a.constant(ones)).map(lambda v: np.moveaxis(v[..., 0, :], -1, axis))
+
+
+@reading("MatMul")
+def _matmul(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    left, right = a.lift(x[0]), a.lift(x[1])
+    row, column = left.ndim == 1, right.ndim == 1
+    result = a.matmul(
+        left.map(lambda v: v[None]) if row else left, right.map(lambda v: v[:, None]) if column else right
+    )  # fmt: skip
+    result = result.map(lambda v: v[..., 0, :]) if row else result
+    return result.map(lambda v: v[..., 0]) if column else result
+
+
+@reading("Gemm")
+def _gemm(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    turned = (a.lift(v).map(lambda t: t.T) if call.attr(k, 0) else a.lift(v) for v, k in ((x[0], "transA"), (x[1], "transB")))
+    result = a.matmul(*turned)
+    if call.attr("alpha", 1.0) != 1.0:
+        result = a.multiply(result, parameter(a, call, "alpha", 1.0))
+    bias = at(x, 2)
+    if bias is None:
+        return result
+    return a.add(result, a.multiply(bias, parameter(a, call, "beta", 1.0)) if call.attr("beta", 1.0) != 1.0 else bias)
+
+
+@reading("Einsum")
+def _einsum(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """One or two operands: sums of what only one of them has, then a product of matrices in batches."""
+    left, arrow, out = call.attributes["equation"].replace(" ", "").partition("->")
+    terms = left.split(",")
+    if "." in left or not arrow or len(x) != len(terms) or len(x) > 2 or any(len(set(t)) < len(t) for t in terms):
+        raise Unsupported("this equation of Einsum")
+    operands = []
+    for i, term in enumerate(terms):
+        elsewhere = out + "".join(terms[:i] + terms[i + 1 :])
+        gone = tuple(k for k, letter in enumerate(term) if letter not in elsewhere)
+        value = a.lift(x[i])
+        operands.append(("".join(c for c in term if c in elsewhere), a.total(value, gone, False) if gone else value))
+    if len(operands) == 1:
+        ((term, value),) = operands
+        return value.map(lambda v: v.transpose([term.index(c) for c in out]))
+    (ta, va), (tb, vb) = operands
+    extents = dict(zip(ta, va.shape, strict=True)) | dict(zip(tb, vb.shape, strict=True))
+    batch = [c for c in ta if c in tb and c in out]
+    inner = [c for c in ta if c in tb and c not in out]
+    rows, columns = [c for c in ta if c not in tb], [c for c in tb if c not in ta]
+
+    def size(letters: Sequence[str]) -> list[int]:
+        return [extents[c] for c in letters]
+
+    def matrices(t: Tensor, term: str, first: Sequence[str], second: Sequence[str]) -> Tensor:
+        order = [term.index(c) for c in (*batch, *first, *second)]
+        shape = [*size(batch), math.prod(size(first)), math.prod(size(second))]
+        return t.map(lambda v: v.transpose(order).reshape(shape))
+
+    product = a.matmul(matrices(va, ta, rows, inner), matrices(vb, tb, inner, columns))
+    made = batch + rows + columns
+    whole, places = size(made), [made.index(c) for c in out]
+    return product.map(lambda v: v.reshape(whole).transpose(places))
+
+
+def spatial(x: Tensor) -> tuple[int, ...]:
+    """Axes behind batch and channels."""
+    return tuple(range(2, x.ndim))
+
+
+READINGS["GlobalAveragePool"] = lambda a, call, x: a.mean(a.lift(x[0]), spatial(a.lift(x[0])), True)
+READINGS["GlobalMaxPool"] = lambda a, call, x: a.largest(a.lift(x[0]), spatial(a.lift(x[0])), True)

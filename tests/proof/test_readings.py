@@ -1,0 +1,77 @@
+"""What the proof takes an operator to mean is what ONNX Runtime computes: on both sides of a proof it is only trusted."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from npu_guard.file.document import Document
+from npu_guard.proof.evaluate import run
+from npu_guard.proof.program import read
+from npu_guard.proof.readings.table import READINGS
+from npu_guard.proof.reals import Reals
+from npu_guard.proof.tensor import Tensor
+
+
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"proof_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+networks = _beside("networks")
+NETWORKS = networks.everything()
+BATCHES = 24
+NOT_COVERED = {"Acos", "Acosh", "Asin", "Asinh", "Atanh", "CastLike", "Cosh", "Dropout", "IsInf", "IsNaN", "Mod",
+               "QuantizeLinear", "Sinh", "Size", "Swish", "Tan"}  # fmt: skip
+"""Functions without laws, of which the reading is their name, and operators that runtimes do not have."""
+
+
+def differs(network: Any) -> str:
+    """How the reading differs from the runtime; empty where it does not."""
+    proto = networks.model(network)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(1)
+    feeds = {i.name: networks.numbers(rng, i.shape, network) for i in session.get_inputs()}
+    wanted = session.run(None, feeds)
+    program = read(Document(proto, Path("network.onnx"), {}))
+    a = Reals()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs = run(a, program, {name: a.input(value) for name, value in feeds.items()})
+    for expected, output in zip(wanted, outputs, strict=True):
+        found = output.parts[0] if isinstance(output, Tensor) else np.asarray(output)
+        if found.shape != expected.shape:
+            return f"{network.text}: shape {found.shape}, not {expected.shape}"
+        size = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
+        if not np.allclose(found, expected, rtol=2e-5, atol=2e-6 * size):
+            return f"{network.text}: off by {np.abs(found - expected).max():.3g}"
+    return ""
+
+
+def test_there_are_a_thousand() -> None:
+    assert len(NETWORKS) >= 1000
+
+
+def test_every_operator_with_a_law_is_among_them() -> None:
+    seen = {node.op_type for network in NETWORKS for node in networks.model(network).graph.node}
+    assert set(READINGS) - seen - NOT_COVERED - {"Constant"} == set()
+
+
+@pytest.mark.parametrize("part", range(BATCHES))
+def test_reading_is_what_the_runtime_computes(part: int) -> None:
+    assert [found for network in NETWORKS[part::BATCHES] if (found := differs(network))] == []
