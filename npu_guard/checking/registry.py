@@ -83,8 +83,12 @@ def device_file(name: str) -> Profile:
         raise UsageError(
             f"no profile {base!r}{suggest(base, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
         )
-    found = load_profile(known.get(base) or Path(base), known, variant if base != name else None)
     codes = [r.code for r in rules()]
+    if base not in known:
+        from npu_guard.device.validate import refuse_broken  # those that are shipped are tested
+
+        refuse_broken(Path(base), known, codes)
+    found = load_profile(known.get(base) or Path(base), known, variant if base != name else None)
     for code in found.severity:
         if code not in codes:
             raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")

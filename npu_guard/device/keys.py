@@ -5,8 +5,9 @@ Limits of single operators are written with metrics (`metric.py`). Every key her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -72,10 +73,27 @@ def convert(data: Any, kind: type, where: str) -> Any:
     except msgspec.ValidationError as error:
         message = str(error).replace("Object contains unknown field ", "unknown key ")
         message = message.replace("`", "'").replace(" - at '$", " at '")
+        if message.startswith("Invalid enum value") and issubclass(kind, msgspec.Struct):
+            message = _choices(message, kind)
         if message.startswith("unknown key") and issubclass(kind, msgspec.Struct):
             unknown = message.split("'")[1]
             message += suggest(unknown, [f.encode_name for f in msgspec.structs.fields(kind)])
         raise UsageError(f"{where}: {message}") from None
+
+
+def _choices(message: str, kind: type[msgspec.Struct]) -> str:
+    """Of a word that none of a few is: the field, and the words that may stand there."""
+    found = re.fullmatch(r"Invalid enum value '(.*)' at '\.(\w+)'", message)
+    if found is None:
+        return message
+    kinds = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    words = [w for w in _words(kinds[found[2]]) if isinstance(w, str)]
+    meant = suggest(found[1], words)
+    return f"{found[2]} is {found[1]!r}{meant + ' It' if meant else '; it'} must be one of {', '.join(words)}"
+
+
+def _words(kind: Any) -> list[Any]:
+    return list(get_args(kind)) if get_origin(kind) is Literal else [w for k in get_args(kind) for w in _words(k)]
 
 
 def suggest(word: str, known: Any) -> str:

@@ -135,7 +135,11 @@ def _view(view: str, values: tuple[Any, ...], sides: bool) -> tuple[Any, ...]:
 @functools.cache
 def metric(text: str) -> Metric:
     """A metric from its words. Raises UsageError."""
-    return Metric(text, tuple(_term(part.strip()) for part in text.split("*")))
+    terms = tuple(_term(part.strip()) for part in text.split("*"))
+    for term in terms:
+        if (len(terms) > 1 or term.divisor > 1) and term.base.kind in ("boolean", "text"):
+            raise UsageError(f"{term.name!r} is no number, so that {text!r} cannot be computed")
+    return Metric(text, terms)
 
 
 def _term(text: str) -> Term:
@@ -155,6 +159,8 @@ def _term(text: str) -> Term:
         after, view = "", after if not view else f"{after}.{view}"
     if view and view not in VIEWS:
         raise UsageError(f"the metric {name!r} has no {view!r}{suggest(view, VIEWS) or '; it has ' + ', '.join(VIEWS)}")
+    if view not in ("", "count") and base.kind in ("boolean", "text"):
+        raise UsageError(f"the metric {name!r} has no {view!r}: it is {'yes or no' if base.kind == 'boolean' else 'a word'}")
     if view in ("begin", "end") and not base.sides:
         raise UsageError(f"the metric {name!r} has no {view!r}; only 'pads' has")
     return Term(text, name, argument, view, divisor)

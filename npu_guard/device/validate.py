@@ -13,6 +13,7 @@ import onnx
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
+from npu_guard.device import kinds
 from npu_guard.device.device import load_profile, requirements
 from npu_guard.device.file import (
     Coverage,
@@ -71,6 +72,14 @@ def problems(path: Path, known: Mapping[str, Path], codes: Iterable[str]) -> lis
     return found
 
 
+def refuse_broken(path: Path, known: Mapping[str, Path], codes: Iterable[str]) -> None:
+    """Raise UsageError with the first that is wrong with a file, as `npu-guard profiles validate` words it."""
+    found = problems(path, known, codes)
+    if found:
+        more = f" (and {len(found) - 1} more; 'npu-guard profiles validate {path}' lists them)" if len(found) > 1 else ""
+        raise UsageError(f"profile {path}:{found[0].line}: {found[0].message}{more}")
+
+
 class _Checker:
     def __init__(self, data: dict[str, Any], known: Mapping[str, Path], codes: list[str]) -> None:
         self.raw = data
@@ -84,16 +93,17 @@ class _Checker:
         for key in ("name", "title", "source"):
             if key not in self.data:
                 yield (), f"{key!r} is missing"
-            elif not isinstance(self.data[key], str) or not self.data[key]:
+            elif not isinstance(self.data[key], str) or (not self.data[key] and key != "name"):
                 yield (key,), f"{key!r} must be words in quotes"
         for name in (self.data.get("name"), *self._table("variants")):
-            if isinstance(name, str) and name and (problem := name_problem(name)):
+            if isinstance(name, str) and (problem := name_problem(name)):
                 yield ("variants", name) if name in self._table("variants") else ("name",), problem
         if (extends := str(self.data.get("extends", ""))) and extends not in self.known:
             yield ("extends",), f"extends {extends!r}, which is no profile{suggest(extends, self.known)}"
         for key, kind in _TABLES.items():
             if key in self.data:
                 yield from self._entry((key,), self.data[key], kind)
+        yield from _unfilled(self.raw, ())
         yield from self._limits()
         for index, entry in enumerate(self._list("limit")):
             yield from self._requirement(("limit", index), entry)
@@ -132,7 +142,7 @@ class _Checker:
             convert({k: v for k, v in entry.items() if k in names}, kind, "")
         except UsageError as error:
             message = str(error).removeprefix(": ")
-            at = re.search(r" at '\.(\w+)", message)
+            at = re.search(r" at '\.(\w+)", message) or re.match(r"(\w+) is '", message)
             yield (*where, *([at[1]] if at else [])), message
         for name in _strings(entry.get("variants")):
             if name not in self._table("variants") and "extends" not in self.data:
@@ -156,6 +166,8 @@ class _Checker:
                         limit_value("", key, entry["value"])
                 except UsageError as error:
                     yield where, str(error).removeprefix(": ")
+                else:
+                    yield from ((where, message) for message in _words_of(key, entry.get("value")))
 
     def _requirement(self, where: PathInFile, entry: Any) -> Iterator[tuple[PathInFile, str]]:
         found = list(self._entry(where, entry, RequirementEntry))
@@ -174,12 +186,48 @@ class _Checker:
             return
         for requirement in required:
             yield from (((*where, *place), message) for place, message in unknown_names(requirement))
+            yield from (((*where, *place), message) for place, message in kinds.problems(requirement))
+        for place, flag in _false_flags(entry):
+            yield (*where, *place), f"{flag} = false says nothing; leave it out"
 
     def _names(self, where: PathInFile, entry: Any, key: str) -> Iterator[tuple[PathInFile, str]]:
         if isinstance(entry, dict):
             for name in _strings(entry.get(key)):
                 if "::" not in name and name != EVERY and name not in operators():
                     yield (*where, key), f"{name!r} is no ONNX operator{suggest(name, operators())}"
+
+
+def _unfilled(data: Any, where: PathInFile) -> Iterator[tuple[PathInFile, str]]:
+    """Values that the template of `profiles new` leaves to its reader."""
+    if isinstance(data, str) and data.startswith("FILL IN"):
+        yield where, f"{where[-1]!r} is not filled in: {data}"
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from _unfilled(value, (*where, key))
+
+
+def _words_of(key: str, value: Any) -> Iterator[str]:
+    """What is wrong with the words of a limit on the whole device."""
+    if key == "tensor.dtypes":
+        yield from kinds.unknown_words(value, kinds.DTYPES, "'tensor.dtypes'")
+    elif key == "pad.modes":
+        yield from kinds.unknown_words(value, kinds.words_of("Pad", "mode"), "'pad.modes'")
+    elif key == "resize":
+        for form in value:
+            yield from kinds.unknown_words([form["mode"]], kinds.words_of("Resize", "mode"), "'mode' of 'resize'")
+            known = kinds.words_of("Resize", "coordinate_transformation_mode")
+            yield from kinds.unknown_words(form.get("transforms", ()), known, "'transforms' of 'resize'")
+
+
+def _false_flags(entry: Any, where: PathInFile = ()) -> Iterator[tuple[PathInFile, str]]:
+    """Flags of a bound that are false, in a `[[limit]]` and in the conditions in it."""
+    for name in kinds.FLAGS:
+        if entry.get(name) is False:
+            yield (*where, name), name
+    for key in ("when", "any_of"):
+        for table in [entry[key]] if isinstance(entry.get(key), dict) else entry.get(key, ()):
+            for metric, condition in table.items():
+                if isinstance(condition, dict):
+                    yield from _false_flags(condition, (key, metric))
 
 
 def unknown_names(requirement: Requirement) -> Iterator[tuple[PathInFile, str]]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
 from npu_guard.device import measure, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
+
+Kind = Literal["boolean", "integer", "number", "text", "value"]
+"""What a metric is; a `value` is a number, or yes or no, as the input is."""
 
 
 class Base(Struct, frozen=True):
@@ -25,6 +29,9 @@ class Base(Struct, frozen=True):
     sides: bool = False
     """Whether there is a value before and one after each axis."""
     join: str = ", "
+    kind: Kind = "integer"
+    least: int | None = 0
+    """The smallest that it can be; None where that is open."""
 
 
 _POOLS = (("MaxPool", "AveragePool", "LpPool", *GLOBAL_POOLS), "NPU204")
@@ -38,7 +45,13 @@ _RESIZING = (("Resize", "Upsample"), "NPU501")
 
 METRICS: dict[str, Base] = {
     "kernel": Base(
-        "NPU201", "kernel", "extents of the window in taps; of a global pool, of the map", measure.kernel, (_POOLS,), join="x"
+        "NPU201",
+        "kernel",
+        "extents of the window in taps; of a global pool, of the map",
+        measure.kernel,
+        (_POOLS,),
+        join="x",
+        least=1,
     ),
     "dilated_kernel": Base(
         "NPU202",
@@ -47,18 +60,19 @@ METRICS: dict[str, Base] = {
         measure.dilated_kernel,
         (_POOLS,),
         join="x",
+        least=1,
     ),
-    "stride": Base("NPU203", "stride", "strides of the window", measure.stride, join="x"),
-    "dilation": Base("NPU202", "dilation", "dilations of the window", measure.dilation, (_POOLS,), join="x"),
-    "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", measure.pads, sides=True),
+    "stride": Base("NPU203", "stride", "strides of the window", measure.stride, join="x", least=1),
+    "dilation": Base("NPU202", "dilation", "dilations of the window", measure.dilation, (_POOLS,), join="x", least=1),
+    "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", measure.pads, sides=True, least=None),
     "group": Base("NPU206", "group count", "number of groups", measure.group),
     "group_channels": Base("NPU206", "channels per group", "channels of each group, in and out", measure.group_channels),
     "filter_channels": Base("NPU206", "channels of a filter", "input channels of one filter", measure.filter_channels),
-    "depthwise": Base("NPU206", "depthwise", "whether each group has one input channel", measure.depthwise),
-    "grouped": Base("NPU206", "grouped", "whether there are groups of several input channels", measure.grouped),
-    "pointwise": Base("NPU201", "pointwise", "whether the window is 1 along every axis", measure.pointwise),
-    "dilated": Base("NPU202", "dilated", "whether a dilation is over 1", measure.dilated),
-    "padded": Base("NPU205", "padded", "whether there is any padding", measure.padded),
+    "depthwise": Base("NPU206", "depthwise", "whether each group has one input channel", measure.depthwise, kind="boolean"),
+    "grouped": Base("NPU206", "grouped", "whether there are groups of several input channels", measure.grouped, kind="boolean"),
+    "pointwise": Base("NPU201", "pointwise", "whether the window is 1 along every axis", measure.pointwise, kind="boolean"),
+    "dilated": Base("NPU202", "dilated", "whether a dilation is over 1", measure.dilated, kind="boolean"),
+    "padded": Base("NPU205", "padded", "whether there is any padding", measure.padded, kind="boolean"),
     "channels": Base("NPU405", "channels", "channels going in and coming out", measure.channels, (_ALIGNED,)),
     "channels_in": Base("NPU405", "input channels", "channels going in", measure.channels_in, (_ALIGNED,)),
     "channels_out": Base("NPU405", "output channels", "channels coming out", measure.channels_out, (_ALIGNED,)),
@@ -83,7 +97,15 @@ METRICS: dict[str, Base] = {
         "number of extents over 1, of each input that is not constant",
         measure_tensor.nonsingleton_rank,
     ),
-    "dtype": Base("NPU404", "element type", "element types of what goes in and comes out", measure_tensor.dtype, named="input?"),
+    "dtype": Base(
+        "NPU404",
+        "element type",
+        "element types of what goes in and comes out",
+        measure_tensor.dtype,
+        named="input?",
+        kind="text",
+        least=None,
+    ),
     "reduce_size": Base(
         "NPU302",
         "reduced extent",
@@ -97,13 +119,20 @@ METRICS: dict[str, Base] = {
         "axes that the operator works over; those that Resize, Slice and Pad change",
         measure_tensor.axes,
         ((_REDUCTIONS, "NPU301"), _RESIZING),
+        least=None,
     ),
     "perm": Base("NPU702", "permutation", "permutation of Transpose", measure_tensor.perm),
     "parts": Base("NPU702", "parts", "extents of the parts that Split makes", measure_tensor.parts),
-    "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_tensor.scale, join="x"),
-    "constant": Base("NPU601", "constant", "whether an input is constant", measure_tensor.constant, named="input"),
-    "given": Base("NPU701", "given", "whether an optional input is there and not empty", measure_tensor.given, named="input"),
-    "value": Base("NPU701", "value", "numbers of a small constant input", measure_tensor.value, named="input"),
+    "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_tensor.scale, join="x", kind="number"),
+    "constant": Base(
+        "NPU601", "constant", "whether an input is constant", measure_tensor.constant, named="input", kind="boolean"
+    ),
+    "given": Base(
+        "NPU701", "given", "whether an optional input is there and not empty", measure_tensor.given, named="input", kind="boolean"
+    ),
+    "value": Base(
+        "NPU701", "value", "numbers of a small constant input", measure_tensor.value, named="input", kind="value", least=None
+    ),
     "attr": Base(
         "NPU701",
         "attribute",
@@ -111,6 +140,7 @@ METRICS: dict[str, Base] = {
         measure_tensor.attribute,
         (_RESIZING, (("Pad.mode", "auto_pad"), "NPU205")),
         named="attribute",
+        least=None,
     ),
     "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
     "outputs": Base("NPU701", "outputs", "number of outputs", measure_tensor.outputs),

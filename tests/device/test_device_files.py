@@ -186,7 +186,7 @@ EXPECTED = [
     (10, "'Cnv' is no ONNX operator; did you mean 'Conv'?"),
     (16, "unknown metric 'kernal'; did you mean 'kernel'?"),
     (22, "unknown key 'mx'; did you mean 'max'?"),
-    (23, "invalid enum value 'hst'"),
+    (23, "consequence is 'hst'; did you mean 'host'? It must be one of compile-error, host, decomposed, slow"),
     (27, "unknown metric 'depthwis'; did you mean 'depthwise'?"),
     (33, "Resize has no attribute 'mod'; did you mean 'mode'?"),
     (38, "give 'metric' with a bound"),
@@ -306,6 +306,11 @@ def test_names_that_nobody_could_choose(program: Callable[..., tuple[int, str, s
 
 def test_new(program: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     assert program(tmp_path, "profiles", "new", "vendor-chip")[0] == 0
+    code, out, _ = program(tmp_path, "profiles", "validate", "vendor-chip.toml")
+    assert code == 2  # nobody has filled it in
+    assert "vendor-chip.toml:12: 'source' is not filled in" in out
+    text = (tmp_path / "vendor-chip.toml").read_text()
+    (tmp_path / "vendor-chip.toml").write_text(text.replace("FILL IN: ", ""))
     assert program(tmp_path, "profiles", "validate", "vendor-chip.toml")[0] == 0
     assert registry.profile(str(tmp_path / "vendor-chip.toml")).name == "vendor-chip"
     code, _, err = program(tmp_path, "profiles", "new", "vendor-chip")
