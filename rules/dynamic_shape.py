@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis.cost import elements
-from npu_guard.analysis.shapes import DATA_DEPENDENT
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.keys import EVERY
@@ -126,7 +125,7 @@ class DynamicShape(Rule):
         for value in node.outputs:
             if value is None or not value.name or _static(value, from_axis=start):
                 continue
-            if node.op_type not in DATA_DEPENDENT and not node.subgraphs and not _reads_numbers(node, ctx):
+            if not node.operator.sized_by_data and not node.subgraphs and not _reads_numbers(node, ctx):
                 raise Undecidable(ctx.why(value))
             yield Draft(f"{node.op} makes a shape that depends on data, {ctx.show(value)}", "tensor.static_shape", value=value)
             return

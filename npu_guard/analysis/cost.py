@@ -6,11 +6,12 @@ One MAC is one multiplication with its addition; element-wise work and pooling c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from npu_guard.analysis.static import is_constant
 from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import Handlers
 from npu_guard.results.findings import Dim, NodeCost
 
 
@@ -34,12 +35,12 @@ def size_bytes(value: Value) -> int:
 
 def macs(node: Node) -> int | None:
     """Multiply-accumulates of one node, None where shapes are not known."""
-    if node.domain or node.op_type not in _MACS:
+    if node.domain or node.op_type not in MACS:
         return 0
     shapes = [None if v is None else v.shape for v in node.inputs]
     out = elements(node.output.shape)
     try:
-        return _MACS[node.op_type](node, shapes, out)
+        return MACS[node.op_type](node, shapes, out)
     except (TypeError, IndexError, KeyError, ValueError, ZeroDivisionError):  # an extent or a whole shape is not known
         return None
 
@@ -54,7 +55,8 @@ def _ints(shape: tuple[Dim, ...] | None) -> list[int]:
 
 
 def _conv(node: Node, shapes: Shapes, out: int | None) -> int | None:
-    return None if out is None else out * math.prod(_ints(shapes[1])[1:])
+    weight = node.operator.indices("weight")[0]
+    return None if out is None else out * math.prod(_ints(shapes[weight])[1:])
 
 
 def _conv_transpose(node: Node, shapes: Shapes, out: int | None) -> int | None:
@@ -99,11 +101,14 @@ def _recurrent(node: Node, shapes: Shapes, out: int | None) -> int | None:
     return math.prod(_ints(shapes[0])[:2]) * weights
 
 
-_MACS: Mapping[str, Callable[[Node, Shapes, int | None], int | None]] = {
-    "Conv": _conv, "ConvInteger": _conv, "QLinearConv": lambda n, s, o: _conv(n, [s[0], s[3]], o), "DeformConv": _conv,
-    "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul, "MatMulInteger": _matmul, "QLinearMatMul": _matmul,
-    "Einsum": _einsum, "Attention": _attention, "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent,
-}  # fmt: skip
+Macs = Callable[[Node, Shapes, int | None], int | None]
+MACS: Handlers[Macs] = Handlers(
+    {"convolution": _conv, "product": _matmul, "recurrent": _recurrent},
+    {"ConvTranspose": _conv_transpose, "Gemm": _gemm, "Einsum": _einsum, "Attention": _attention},
+    {"LinearAttention": "its updates differ from rule to rule, and no exporter writes it yet"},
+    covers=("attention",),
+)
+"""Multiply-accumulates by operator; all others have none."""
 
 
 def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], elided: set[Node]) -> dict[Node, NodeCost]:
@@ -155,7 +160,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
                     unread += size(made)
         output += unread
         live += output
-        costs[node] = NodeCost((macs(node) or 0) if node.op_type in _MACS else 0, params, output, live)
+        costs[node] = NodeCost((macs(node) or 0) if node.op_type in MACS else 0, params, output, live)
         live -= unread + released.get(index, 0)
     return costs
 

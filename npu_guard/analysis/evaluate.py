@@ -1,4 +1,4 @@
-"""What operators do to small constants, in numpy. `fold.py` decides which of them are evaluated.
+"""What operators do to small constants, in numpy. `constants.py` decides which of them are evaluated.
 
 Semantics are those of the ONNX operator documents for the opset range that exporters write (9 and later). A function
 raises, or gives None, where the document allows no result; outputs that are not bounded by the inputs are bounded here.
@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from npu_guard.graph.graph import Node
+from npu_guard.graph.handlers import Handlers
 
 MAX_ELEMENTS = 4096
 Array = NDArray[Any]
@@ -52,7 +53,7 @@ def bound(node: Node, inputs: Sequence[Array | None]) -> int:
         data, index = given
         depth: int = index.shape[-1]
         return index.size // max(1, depth) * math.prod(data.shape[node.attr("batch_dims", 0) + depth :])
-    if node.op_type in _BROADCASTING:
+    if node.kind == "broadcasting":
         if "broadcast" in node.attributes:
             raise ValueError("opset 6 and older broadcast in their own way")
         return math.prod(_broadcast_shape(given))
@@ -214,33 +215,76 @@ def _gather_nd(node: Node, data: Array, index: Array) -> Array:
     return np.asarray(data[tuple(np.moveaxis(index, -1, 0))])
 
 
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "Add": _elementwise(np.add), "Sub": _elementwise(np.subtract), "Mul": _elementwise(np.multiply), "Div": _div,
-    "Mod": _mod, "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype), "Neg": _elementwise(np.negative),
-    "Clip": _clip, "Relu": _elementwise(lambda x: np.maximum(x, np.zeros((), x.dtype))), "Exp": _elementwise(np.exp),
-    "Log": _elementwise(np.log), "Reciprocal": _elementwise(np.reciprocal), "Abs": _elementwise(np.abs),
-    "Sqrt": _elementwise(np.sqrt), "Floor": _elementwise(np.floor),
-    "Ceil": _elementwise(np.ceil), "Round": _elementwise(np.round), "Sign": _elementwise(np.sign),
-    "Min": _variadic(np.minimum), "Max": _variadic(np.maximum), "Not": _elementwise(np.logical_not),
-    "And": _elementwise(np.logical_and), "Or": _elementwise(np.logical_or), "Xor": _elementwise(np.logical_xor),
-    "Equal": _elementwise(np.equal), "Less": _elementwise(np.less), "Greater": _elementwise(np.greater),
-    "LessOrEqual": _elementwise(np.less_equal), "GreaterOrEqual": _elementwise(np.greater_equal),
-    "Where": _elementwise(np.where), "Identity": _elementwise(lambda x: x), "Cast": _cast,
-    "Concat": lambda node, *x: np.concatenate(x, node.attributes["axis"]),
-    "Gather": lambda node, data, index: np.take(data, index, node.attr("axis", 0)),
-    "GatherND": _gather_nd, "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape, "Split": _split,
-    "Transpose": lambda node, data: np.transpose(data, node.attributes.get("perm")),
-    "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: node.attr("axis", 1)])), -1),
-    "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "Pad": _pad,
-    "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "ReduceMax": _reduce(np.max), "ReduceMin": _reduce(np.min),
-    "Size": lambda _, x: np.asarray(x.size, np.int64), "Shape": lambda node, x: shape_slice(node, x.shape),
-    "NonZero": lambda _, x: np.asarray(np.nonzero(x), np.int64),
-}  # fmt: skip
+def _unary(node: Node, data: Array, *_: Array | None) -> Array:
+    """The operator's own formula, in double precision for floats. Integers that it would turn into floats have no result."""
+    from npu_guard.analysis.formula import attribute_names, compiled  # models have few of them, and most have none
+
+    formula = node.operator.formula
+    names = {"x": data.astype(np.float64) if data.dtype.kind == "f" else data}
+    result = np.asarray(compiled(formula)({**names, **{name: node.attr(name) for name in attribute_names(formula)}}))
+    if result.dtype.kind == "b":
+        return result
+    if (result.dtype.kind == "f") != (data.dtype.kind == "f"):
+        raise TypeError(f"{node.op} has no value for {data.dtype}")
+    return result.astype(data.dtype)
 
 
-_BROADCASTING = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "Min", "Max", "And", "Or", "Xor", "Equal", "Less", "Greater", "LessOrEqual",
-     "GreaterOrEqual", "Where"}
+def _mean(_: Node, *operands: Array) -> Array:
+    total: Any = sum(x.astype(np.float64) for x in operands)
+    return np.asarray(total / len(operands)).astype(_float(operands[0]).dtype)
+
+
+def _prelu(_: Node, data: Array, slope: Array) -> Array:
+    return np.where(data < 0, data * slope, data).astype(data.dtype)
+
+
+def _shift(node: Node, data: Array, amount: Array) -> Array:
+    return np.asarray(np.left_shift(data, amount) if node.attributes["direction"] == "LEFT" else np.right_shift(data, amount))
+
+
+def _float(data: Array) -> Array:
+    """The array, which must be of floats."""
+    if data.dtype.kind != "f":
+        raise TypeError("runtimes differ where integers are divided")
+    return data
+
+
+def _norm(function: Callable[[Array], Any]) -> Callable[..., Any]:
+    """A reduction that sums a function of each element, of floats alone."""
+    return lambda x, **how: np.sum(function(_float(x).astype(np.float64)), **how)
+
+
+OPERATORS: Handlers[Callable[..., Any]] = Handlers(
+    {"unary": _unary},
+    {
+        "Add": _elementwise(np.add), "Sub": _elementwise(np.subtract), "Mul": _elementwise(np.multiply), "Div": _div,
+        "Mod": _mod, "Pow": lambda _, a, b: np.power(a, b).astype(a.dtype), "Clip": _clip, "Cast": _cast,
+        "Min": _variadic(np.minimum), "Max": _variadic(np.maximum), "Sum": _variadic(np.add), "Mean": _mean, "PRelu": _prelu,
+        "And": _elementwise(np.logical_and), "Or": _elementwise(np.logical_or), "Xor": _elementwise(np.logical_xor),
+        "BitwiseAnd": _elementwise(np.bitwise_and), "BitwiseOr": _elementwise(np.bitwise_or),
+        "BitwiseXor": _elementwise(np.bitwise_xor), "BitShift": _shift, "Equal": _elementwise(np.equal),
+        "Less": _elementwise(np.less), "Greater": _elementwise(np.greater), "LessOrEqual": _elementwise(np.less_equal),
+        "GreaterOrEqual": _elementwise(np.greater_equal), "Where": _elementwise(np.where), "Identity": _elementwise(lambda x: x),
+        "Concat": lambda node, *x: np.concatenate(x, node.attributes["axis"]),
+        "Gather": lambda node, data, index: np.take(data, index, node.attr("axis", 0)),
+        "GatherND": _gather_nd, "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape,
+        "Split": _split, "Transpose": lambda node, data: np.transpose(data, node.attributes.get("perm")),
+        "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: node.attr("axis", 1)])), -1),
+        "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "Pad": _pad,
+        "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "ReduceMax": _reduce(np.max), "ReduceMin": _reduce(np.min),
+        "ReduceMean": _reduce(lambda x, **how: np.mean(_float(x).astype(np.float64), **how)), "ReduceL1": _reduce(_norm(np.abs)),
+        "ReduceL2": _reduce(lambda x, **how: np.sqrt(_norm(np.square)(x, **how))), "ReduceSumSquare": _reduce(_norm(np.square)),
+        "Size": lambda _, x: np.asarray(x.size, np.int64), "Shape": lambda node, x: shape_slice(node, x.shape),
+        "NonZero": lambda _, x: np.asarray(np.nonzero(x), np.int64),
+    },
+    {
+        "CastLike BitCast": "no exporter writes them in front of shapes or weights",
+        "ArgMax ArgMin ReduceLogSum ReduceLogSumExp": "no exporter writes them in front of shapes or weights",
+        "CenterCropPad Col2Im DepthToSpace SpaceToDepth GatherElements ReverseSequence Scatter ScatterElements ScatterND"
+        " TensorScatter Trilu": "they move maps and tokens, and are not in front of shapes or weights",
+        "Dropout": "at inference it is skipped, and in training it is random",
+    },
+    covers=("broadcasting", "reduction", "view", "identity", "data mover", "query"),
 )  # fmt: skip
 
 

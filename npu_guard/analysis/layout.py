@@ -15,10 +15,11 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import elements
 from npu_guard.analysis.static import regroups
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
 
 BATCH, CHANNELS, SPACE = "batch", "channels", "space"
-RUNNING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
-MOVING = RUNNING | {"Slice", "Split", "Concat", "Gather", "Expand", "Pad", "Tile"}
+RUNNING = OfKind("view", also="Transpose")
+MOVING = OfKind("view", "data mover")
 """Operators that move data and compute nothing."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
 

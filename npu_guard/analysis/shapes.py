@@ -25,7 +25,6 @@ from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.graph import Graph, Model, Node, Value, bodies
 from npu_guard.results.findings import Dim
 
-DATA_DEPENDENT = frozenset({"NonZero", "NonMaxSuppression", "Unique", "Compress"})
 _INVENTED = re.compile(r"unk__\d+")
 """Symbols that ONNX's inference makes up for extents of which nothing is known."""
 Type = tuple[int, tuple[Dim, ...] | None]
@@ -257,6 +256,6 @@ def _reason(value: Value, reasons: Mapping[Value, str], complaint: str) -> str:
             return reasons[given]
     if node.graph.model.schema(node) is None:
         return f"{node.op} ({short(node.label)!r}) is not an operator of ONNX, so its output shape is not known"
-    if node.op_type in DATA_DEPENDENT:
+    if node.operator.sized_by_data:
         return f"the output shape of {node.op} ({short(node.label)!r}) depends on the data"
     return complaint or f"the output shape of {node.op} ({short(node.label)!r}) depends on run-time values"

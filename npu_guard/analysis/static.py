@@ -13,13 +13,11 @@ import onnx
 
 from npu_guard.analysis.constants import Constants
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
 from npu_guard.results.findings import Dim
 
-_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
-BROADCASTING = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor",
-     "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift"}
-)  # fmt: skip
+_RANDOM = OfKind("random")
+BROADCASTING = OfKind("broadcasting")
 
 
 def is_constant(value: Value | None, static: set[Value]) -> bool:
@@ -119,7 +117,7 @@ _PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
      "Upsample", "Concat", "Squeeze", "Unsqueeze"}
 )  # fmt: skip
-_REGROUPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_REGROUPING = OfKind("view")
 
 
 def regroups(node: Node, constants: Constants) -> bool:

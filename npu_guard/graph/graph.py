@@ -13,8 +13,7 @@ import onnx
 
 from npu_guard.base.text import text
 from npu_guard.file.skeleton import Skeleton
-from npu_guard.graph.op_kinds import Kind, Role
-from npu_guard.graph.ops import Operator, find_operator
+from npu_guard.graph.ops import Kind, Operator, Role, find_kind, find_operator
 from npu_guard.results.findings import Dim
 
 _A = onnx.AttributeProto
@@ -109,7 +108,7 @@ class Node:
     @property
     def kind(self) -> Kind:
         """Kind of the operator, whatever its domain."""
-        return find_operator(self.op_type, self.domain).kind
+        return find_kind(self.op_type, self.domain)
 
     def named(self, name: str) -> Value | None:
         """The input that ONNX calls `name`, None where it is left out or the operator has none."""

@@ -1,7 +1,7 @@
 """The operators of ONNX, one line for each, grouped by kind. `ops.py` reads it.
 
-A line is `NAME | INPUTS | FACTS`, with a domain before the name where it is not ONNX's own; an indented line goes on with the
-one above. An input is written `NAME[:ROLE][?][*][=DEFAULT][@OPSET[<ATTRIBUTE]]`:
+A line is `NAME | INPUTS | FACTS [| FORMULA]`, with a domain before the name where it is not ONNX's own; an indented line goes on
+with the one above. An input is written `NAME[:ROLE][?][*][=DEFAULT][@OPSET[<ATTRIBUTE]]`:
 
 - the role is `data` where none is written; `?` may be left out; `*` follows any number of times (roles joined by `/` in turn);
 - `=` the number that counts where it is left out; `@` the opset from which on it is an input, before which it is an attribute
@@ -14,6 +14,8 @@ Facts are those of `ops.Operator`:
   it, `,rest<13` before that opset only;
 - `family:NAME`: the operator that this is a spelling of; `sized-by-data`: the output's shape depends on values.
 
+The formula of a unary operator has its data as `x`, attributes by name, and functions by numpy's names (and erf).
+
 Source: https://onnx.ai/onnx/operators (onnx 1.23). Tests compare names, optional inputs and opsets with onnx's schemas.
 """
 
@@ -21,56 +23,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from npu_guard.graph.op_kinds import Kind
-
-ONNX: Mapping[Kind, str] = {
+ONNX: Mapping[str, str] = {
     "unary": """
-Abs | X | zero finite
-Acos | input | at-zero
-Acosh | input |
-Asin | input | zero
-Asinh | input | zero finite
-Atan | input | zero finite
-Atanh | input | zero
+Abs | X | zero finite | abs(x)
+Acos | input | at-zero | arccos(x)
+Acosh | input | | arccosh(x)
+Asin | input | zero | arcsin(x)
+Asinh | input | zero finite | arcsinh(x)
+Atan | input | zero finite | arctan(x)
+Atanh | input | zero | arctanh(x)
 BitCast | input | zero
-BitwiseNot | X | finite
+BitwiseNot | X | finite | ~x
 Cast | input | zero
 CastLike | input target_type:type | zero
-Ceil | X | zero finite
-Celu | X | zero finite
+Ceil | X | zero finite | ceil(x)
+Celu | X | zero finite | maximum(x, 0) + minimum(0, alpha * expm1(x / alpha))
 Clip | input min:bound?=-inf@11 max:bound?=inf@11 | finite
-Cos | input | finite
-Cosh | input | at-zero
-Elu | X | zero finite
-Erf | input | zero finite family:Gelu
-Exp | input | at-zero
-Floor | X | zero finite
-Gelu | X | zero finite
-HardSigmoid | X | finite
-HardSwish | X | zero finite
-IsInf | X | zero finite
-IsNaN | X | zero finite
-LeakyRelu | X | zero finite
-Log | input |
-Mish | X | zero finite
-Neg | X | zero finite
-Not | X | finite
-Reciprocal | X |
-Relu | X | zero finite
-Round | X | zero finite
-Selu | X | zero finite
-Shrink | input | finite
-Sigmoid | X | finite
-Sign | input | zero finite
-Sin | input | zero finite
-Sinh | input | zero
-Softplus | X | finite
-Softsign | input | zero finite
-Sqrt | X | zero
-Swish | X | zero finite
-Tan | input | zero
-Tanh | input | zero finite
-ThresholdedRelu | X | zero finite
+Cos | input | finite | cos(x)
+Cosh | input | at-zero | cosh(x)
+Elu | X | zero finite | where(x < 0, alpha * expm1(x), x)
+Erf | input | zero finite family:Gelu | erf(x)
+Exp | input | at-zero | exp(x)
+Floor | X | zero finite | floor(x)
+Gelu | X | zero finite | 0.5 * x * (1 + where(approximate == "tanh", tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)), erf(x /
+    sqrt(2))))
+HardSigmoid | X | finite | minimum(1, maximum(0, alpha * x + beta))
+HardSwish | X | zero finite | x * minimum(1, maximum(0, x / 6 + 0.5))
+IsInf | X | zero finite | isinf(x) & (where(x > 0, detect_positive, detect_negative) == 1)
+IsNaN | X | zero finite | isnan(x)
+LeakyRelu | X | zero finite | where(x < 0, alpha * x, x)
+Log | input | | log(x)
+Mish | X | zero finite | x * tanh(log1p(exp(-abs(x))) + maximum(x, 0))
+Neg | X | zero finite | -x
+Not | X | finite | ~x
+Reciprocal | X | | 1 / x
+Relu | X | zero finite | maximum(x, 0)
+Round | X | zero finite | rint(x)
+Selu | X | zero finite | gamma * where(x > 0, x, alpha * expm1(x))
+Shrink | input | finite | where(x < -lambd, x + bias, where(x > lambd, x - bias, 0))
+Sigmoid | X | finite | 1 / (1 + exp(-x))
+Sign | input | zero finite | sign(x)
+Sin | input | zero finite | sin(x)
+Sinh | input | zero | sinh(x)
+Softplus | X | finite | log1p(exp(-abs(x))) + maximum(x, 0)
+Softsign | input | zero finite | x / (1 + abs(x))
+Sqrt | X | zero | sqrt(x)
+Swish | X | zero finite | x / (1 + exp(-alpha * x))
+Tan | input | zero | tan(x)
+Tanh | input | zero finite | tanh(x)
+ThresholdedRelu | X | zero finite | where(x > alpha, x, 0)
 """,
     "broadcasting": """
 Add | A B | zero finite

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from npu_guard.graph.op_kinds import Kind
-
-MICROSOFT: Mapping[Kind, str] = {
+MICROSOFT: Mapping[str, str] = {
     "unary": """
 Gelu | X | zero finite
 QuickGelu | X | zero finite

@@ -6,15 +6,32 @@ rows are in `op_table.py` and `op_table_microsoft.py`; each is read when somebod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
-from npu_guard.graph.op_kinds import Kind, Role
 from npu_guard.graph.op_table import ONNX
-from npu_guard.graph.op_table_microsoft import MICROSOFT
 
+Kind = Literal[
+    "unary", "broadcasting", "gate", "reduction", "view", "identity", "data mover", "selection", "convolution", "pooling",
+    "global pooling", "product", "attention", "recurrent", "normalization", "softmax", "quantization", "resampling",
+    "cumulative", "transform", "embedding", "mixture", "query", "generator", "random", "control", "sequence", "text", "loss",
+    "classical", "unknown",
+]  # fmt: skip
+"""What an operator does to its data input:
+
+- unary: a function of each element by itself; broadcasting: of operands that are broadcast; gate: of two of one shape;
+- view: the same elements in the same order under another shape; identity: nothing, at inference; data mover: elsewhere;
+- reduction: over axes; convolution, pooling: over windows; global pooling: over all of space; product: sums of products;
+- selection: elements or indices that depend on values; query: of the shape alone; generator: nothing is read but sizes.
+"""
+Role = Literal[
+    "data", "weight", "bias", "scale", "zero_point", "output_scale", "output_zero_point", "mean", "variance", "axes", "extents",
+    "position", "step", "padding", "fill", "bound", "mask", "condition", "state", "lengths", "type", "parameter",
+]  # fmt: skip
+"""What an input is for. In a product and a convolution the second operand is the weight, whether it is constant or not; scale and
+zero point are those of quantization, while the learned scale of a normalization is its weight."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -71,6 +88,8 @@ class Operator(Struct, frozen=True):
     """The operator that exporters and simplifiers write for the same step; its own name where there is none."""
     sized_by_data: bool = False
     """Whether the output's shape depends on values."""
+    formula: str = ""
+    """What a unary operator makes of an element x, as `analysis/formula.py` computes it; empty where it is no formula."""
 
     @property
     def is_known(self) -> bool:
@@ -103,46 +122,73 @@ def find_operator(op_type: str, domain: str = "") -> Operator:
     key = (domain, op_type)
     operator = _RECORDS.get(key)
     if operator is None:
-        operator = _look_up(op_type, domain)
-        if len(_RECORDS) < _MOST:
+        operator = _read(op_type, domain, *_find_row(op_type, domain))
+        if operator.is_known:
             _RECORDS[key] = operator
     return operator
 
 
+def find_kind(op_type: str, domain: str = "") -> Kind:
+    """The kind alone, for which a row need not be read."""
+    key = (domain, op_type)
+    kind = _KINDS.get(key)
+    if kind is None:
+        operator = _RECORDS.get(key)
+        kind = operator.kind if operator is not None else _find_row(op_type, domain)[0]
+        if kind != "unknown":
+            _KINDS[key] = kind
+    return kind
+
+
 def operators(*kinds: Kind, domain: str | None = None) -> tuple[Operator, ...]:
     """All records, of some kinds or of a domain where these are given, in the order of the tables."""
-    found = []
-    for kind in kinds or KINDS:
-        for home, table in _TABLES.items():
-            rows = table.get(kind, "").replace("\n    ", " ").strip().splitlines()
-            for name in (row.partition(" |")[0] for row in rows):
-                own, _, op_type = name.rpartition("::")
-                found.append(find_operator(op_type, own or home))
-    return tuple(record for record in found if domain in (None, record.domain))
+    homes = ("", "com.microsoft")
+    keys = [(own or home, name) for home in homes for own, name in _keys(_tables(home), kinds or KINDS)]
+    return tuple(find_operator(name, home) for home, name in keys if domain in (None, home))
 
 
-_TABLES: Mapping[str, Mapping[Kind, str]] = {"": ONNX, "com.microsoft": MICROSOFT}
+def names(*kinds: Kind) -> tuple[str, ...]:
+    """Names of ONNX's own operators of some kinds."""
+    return tuple(name for domain, name in _keys(ONNX, kinds) if not domain)
+
+
+def _keys(table: Mapping[str, str], kinds: Iterable[Kind]) -> Iterator[tuple[str, str]]:
+    """Domain, where one is written, and name of each row."""
+    for kind in kinds:
+        for row in table.get(kind, "").replace("\n    ", " ").strip().splitlines():
+            domain, _, name = row.partition(" |")[0].rpartition("::")
+            yield domain, name
+
+
 _RECORDS: dict[tuple[str, str], Operator] = {}
 """Records by domain and name, each read once: a model has few different operators. Tests add made-up operators here."""
-_MOST = 4096
-"""Records to keep: a process that looks at many hostile models meets as many names as they have."""
-_HOMES = ("", "com.microsoft", "ai.onnx.ml")
+_KINDS: dict[tuple[str, str], Kind] = {}
 
 
-def _look_up(op_type: str, domain: str) -> Operator:
-    if domain not in _HOMES or not op_type.isidentifier():
-        return Operator(op_type, domain, family=op_type)
-    name = f"\n{op_type} |" if domain in _TABLES else f"\n{domain}::{op_type} |"
-    for kind, rows in _TABLES.get(domain, ONNX).items():
-        start = rows.find(name)
-        if start >= 0:
-            row = rows[start + 1 :].replace("\n    ", " ").partition("\n")[0]
-            _, inputs, facts = row.split("|")
-            return _read(op_type, domain, kind, inputs, facts)
-    return Operator(op_type, domain, family=op_type)
+def _tables(domain: str) -> Mapping[str, str]:
+    """The rows of a domain by kind."""
+    if domain in ("", "ai.onnx.ml"):
+        return ONNX
+    if domain != "com.microsoft":
+        return {}
+    from npu_guard.graph.op_table_microsoft import MICROSOFT  # few models have any of them
+
+    return MICROSOFT
 
 
-def _read(op_type: str, domain: str, kind: Kind, inputs: str, facts: str) -> Operator:
+def _find_row(op_type: str, domain: str) -> tuple[Kind, str]:
+    """Kind and row of an operator. A hostile model may call one what it likes; only an identifier can stand in a table."""
+    if op_type.isidentifier():
+        name = f"\n{domain}::{op_type} |" if domain == "ai.onnx.ml" else f"\n{op_type} |"
+        for kind, rows in _tables(domain).items():
+            start = rows.find(name)
+            if start >= 0:
+                return kind, rows[start + 1 :].replace("\n    ", " ").partition("\n")[0]  # type: ignore[return-value]  # a test holds it
+    return "unknown", "||"
+
+
+def _read(op_type: str, domain: str, kind: Kind, row: str) -> Operator:
+    _, inputs, facts, *formula = row.split("|")
     words = facts.split()
     formals: list[Input] = []
     repeats = 0
@@ -163,6 +209,7 @@ def _read(op_type: str, domain: str, kind: Kind, inputs: str, facts: str) -> Ope
         axes=next((_read_axes(word[5:]) for word in words if word.startswith("over:")), None),
         family=next((word[7:] for word in words if word.startswith("family:")), op_type),
         sized_by_data="sized-by-data" in words,
+        formula=formula[0].strip() if formula else "",
     )
 
 

@@ -31,7 +31,6 @@ _CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
 """Functions of torch between any two modules, for frames that have lost their folders."""
 _DRIVE = re.compile(r"^[A-Za-z]:/")
 _PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MAX_TEXT = 65536
 _MAX_NAMES = 64
 _MAX_NAMES_TEXT = 4096
@@ -118,7 +117,7 @@ def bounded_scope(path: Sequence[str]) -> tuple[str, ...]:
 def _scope(node: Node) -> tuple[str, ...]:
     recorded = _recorded(node)
     if recorded is not None:
-        return (node.op_type in _WEIGHTED and _is_norm(node) and _owner(node)) or recorded
+        return (node.kind in ("convolution", "product") and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
         return _scope_from_name(node.name[:_MAX_NAMES_TEXT])
     return _owner(node) or _surrounding(node, _recorded) or ()

@@ -11,21 +11,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npu_guard.analysis.layout import RUNNING
-from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
 from npu_guard.rewriting.substitution import Array, Builder, Match
 
-UNARY = frozenset(
-    {"Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "Gelu", "Erf", "Sigmoid", "HardSigmoid", "HardSwish", "Mish",
-     "Softplus", "Softsign", "Tanh", "Clip", "Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sign",
-     "Sin", "Cos", "Cast", "Not"}
-)  # fmt: skip
+UNARY = OfKind("unary", without={"CastLike": "its second input is not translated"})
 """Operators on each element of their first input."""
-_ANY_RANK = UNARY | {"BatchNormalization", "InstanceNormalization", "GroupNormalization", "GlobalAveragePool", "GlobalMaxPool"}
-_ALONG = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"})
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"})
+_ANY_RANK = OfKind(
+    "unary", "global pooling",
+    also="BatchNormalization InstanceNormalization GroupNormalization",
+    without={"CastLike": "its second input is not translated"},
+)  # fmt: skip
+_ALONG = OfKind("softmax", also="Concat Split")
+_REDUCTIONS = OfKind("reduction", without={"ArgMax ArgMin": "they give positions, not maps"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Lifter:
         if node.op_type in self.special and self.special[node.op_type][0](node, ctx):
             return True
         if node.op_type in _REDUCTIONS:
-            return reduced(node, ctx) is not None and (self.holds(node.inputs[0]) or self.makes(node, ctx))
+            return bool(reduced(node, ctx)) and (self.holds(node.inputs[0]) or self.makes(node, ctx))
         if self.skips(node, ctx) or node.op_type in _ANY_RANK or node.op_type == "Split":
             return self.holds(node.inputs[0]) and not node.attr("training_mode", 0)
         if node.op_type in _ALONG:
@@ -139,7 +139,7 @@ class Lifter:
         if node.op_type in ("Slice", "Pad"):
             stated = sliced(node, ctx) if node.op_type == "Slice" else padded(node, ctx)
             return self.holds(node.inputs[0]) and stated is not None
-        if node.op_type not in BROADCASTING or "broadcast" in node.attributes:
+        if node.kind != "broadcasting" or "broadcast" in node.attributes:
             return False
         small = (v is not None and ctx.is_constant(v) and len(v.shape or ()) < self.lifting.rank for v in node.inputs)
         return all(v is None or self.holds(v) or fits for v, fits in zip(node.inputs, small, strict=True))

@@ -12,6 +12,7 @@ import onnx
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.ops import find_operator
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
 from npu_guard.rewriting.weights import evaluated
@@ -51,9 +52,7 @@ class Writer:
         self._builder = builder
         self._constants: dict[Hashable, str] = {}
         self._pieces: dict[Hashable, tuple[Name, ...]] = {}
-        opset = ctx.analysis.model.opsets.get("", 0)
-        self.axes_as_input = {"ReduceSum"} if opset < 18 else None
-        """Reductions that take their axes as an input; None for all."""
+        self._opset = ctx.analysis.model.opsets.get("", 0)
 
     def op(self, op_type: str, *inputs: Name | None, **attributes: Any) -> str:
         """A node with one output."""
@@ -123,7 +122,7 @@ class Writer:
 
     def reduce(self, op_type: str, name: Name, axes: Sequence[int]) -> str:
         """A reduction that keeps its axes."""
-        if self.axes_as_input is None or op_type in self.axes_as_input:
+        if self._opset >= find_operator(op_type).inputs[1].since:
             return self.op(op_type, name, self.ints(*axes), keepdims=1)
         return self.op(op_type, name, axes=list(axes), keepdims=1)
 

@@ -13,14 +13,15 @@ from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
 from npu_guard.rewriting.map_writer import static_shape
 from npu_guard.rewriting.substitution import Refused, closed
 from npu_guard.rewriting.views import CHANNELS, COLUMNS, ROWS, Axis, View, size
 
 KERNEL = 17
 """Taps along each axis where the device sets no lower limit."""
-_SCALING = frozenset({"Mul", "Div", "Add", "Sub", "Where", "Max", "Min", "Clip", "Cast"})
-_ELEMENTWISE = _SCALING | {"Elu", "Relu", "Exp", "Softplus", "Sigmoid", "Gelu", "Softmax"}
+_SCALING = OfKind("unary", "broadcasting")
+_ELEMENTWISE = OfKind("unary", "broadcasting", also="Softmax")
 _FLOATS = frozenset({1, 10, 11})
 
 
@@ -165,7 +166,11 @@ def _source(value: Value | None, ctx: Context) -> tuple[View, Value, bool] | Non
     plain = True
     while value is not None and not ctx.is_constant(value):
         node = value.producer
-        if node is None or (node.op_type not in RUNNING | _ELEMENTWISE and node not in ctx.analysis.elided) or node.domain:
+        if (
+            node is None
+            or (node.op_type not in RUNNING and node.op_type not in _ELEMENTWISE and node not in ctx.analysis.elided)
+            or node.domain
+        ):
             break
         # Element-wise operators work on maps and on tokens of several heads; what becomes tokens [B, N, C] next is a map.
         if len(value.shape or ()) == 4 and node.op_type not in RUNNING and path and len(path[-1].output.shape or ()) == 3:

@@ -21,6 +21,7 @@ from npu_guard.base import sandbox
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.ops import find_operator
 from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Builder:
 
     def reduce(self, op_type: str, x: str | Value, axes: Sequence[int], keepdims: bool = True) -> str:
         """A reduction, its axes where the model's opset has them."""
-        if self.opset < (13 if op_type == "ReduceSum" else 18):
+        if self.opset < find_operator(op_type).inputs[1].since:
             return self.op(op_type, x, axes=list(axes), keepdims=int(keepdims))
         return self.op(op_type, x, self.ints(*axes), keepdims=int(keepdims))
 

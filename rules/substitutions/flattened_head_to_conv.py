@@ -206,7 +206,7 @@ def _flattened(vector: Value, ctx: Context) -> _Flat | None:
     """The map of which a vector holds all values; None for a vector that no view made. Raises Refused where it is no map."""
     steps: list[Node] = []
     value, shape = vector, numbers(vector) or ()
-    while (node := value.producer) is not None and (node.op_type in RUNNING - {"Transpose"} or passes(node, ctx)):
+    while (node := value.producer) is not None and (node.kind == "view" or passes(node, ctx)):
         steps.append(node)
         assert node.inputs[0] is not None
         value = node.inputs[0]

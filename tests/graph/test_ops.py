@@ -16,8 +16,7 @@ from npu_guard.device.device import load_profile
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph import ops
 from npu_guard.graph.build import build
-from npu_guard.graph.op_kinds import Role
-from npu_guard.graph.ops import Input, Operator
+from npu_guard.graph.ops import Input, Operator, Role
 
 ROOT = Path(__file__).parents[2]
 OPTION = onnx.defs.OpSchema.FormalParameterOption

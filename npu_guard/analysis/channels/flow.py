@@ -15,6 +15,7 @@ from npu_guard.analysis.evaluate import OPERATORS
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import Handlers
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -75,7 +76,7 @@ class Carry:
 class Flow:
     """Which nodes of the main graph carry widened channels; for those that could not be told, why not."""
 
-    def __init__(self, ctx: Facts, operators: Mapping[str, Operator]) -> None:
+    def __init__(self, ctx: Facts, operators: Handlers[Operator]) -> None:
         self.ctx = ctx
         self.opset = ctx.analysis.model.opsets.get("", 1)
         self.forms: dict[Value, Form] = {}

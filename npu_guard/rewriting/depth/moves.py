@@ -12,7 +12,6 @@ from npu_guard.rewriting.depth.folded import RANK, Depths, Folded, shape_of
 from npu_guard.rewriting.lift import numbers, padded, sliced
 from npu_guard.rewriting.substitution import Refused
 
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 Made = Folded | str
 """What stands for a value: maps, or the name of a tensor of lower rank."""
 

@@ -7,21 +7,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import Handlers
 from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
-from npu_guard.rewriting.depth.moves import VIEWS, Made, concat, own_shape, pad, parts, view, viewed
+from npu_guard.rewriting.depth.moves import Made, concat, own_shape, pad, parts, view, viewed
 from npu_guard.rewriting.depth.resize import resize
 from npu_guard.rewriting.depth.windows import convolution, pooling
-from npu_guard.rewriting.lift import UNARY, passes
+from npu_guard.rewriting.lift import passes
 from npu_guard.rewriting.substitution import Refused
 
 _REDUCTIONS = {"ReduceMean": "Add", "ReduceSum": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}
 """How depths are joined behind a reduction in height and width."""
 _POOLS = {"GlobalAveragePool": "Add", "GlobalMaxPool": "Max"}
-_MIXING = frozenset({"Mod", "BitShift", "Mean", "Sum"})
 
 
 def write(node: Node, to: Depths) -> None:
@@ -40,7 +39,7 @@ def has_form(node: Node, ctx: Context) -> bool:
     """Whether there is a form for the operator; its details may still be refused."""
     if node.domain:
         return False
-    if node.op_type in VIEWS:
+    if node.kind == "view":
         return view(node) is not None
     return node.op_type in HANDLERS or node.op_type in ("Slice", "Split") or passes(node, ctx)
 
@@ -145,9 +144,20 @@ def _pool(node: Node, to: Depths) -> Made:
 
 
 Emit = Callable[[Node, Depths], Made]
-HANDLERS: Mapping[str, Emit] = {
-    **dict.fromkeys(UNARY, _unary), **dict.fromkeys(BROADCASTING - _MIXING, _elementwise), **dict.fromkeys(_REDUCTIONS, _reduce),
-    **dict.fromkeys(_POOLS, _pool), **dict.fromkeys(VIEWS, viewed), "BatchNormalization": _normalized, "Softmax": _softmax,
-    "LogSoftmax": _softmax, "Concat": concat, "Pad": pad, "Resize": resize, "Upsample": resize,
-    "Shape": own_shape, "Conv": convolution, "ConvTranspose": convolution, "MaxPool": pooling, "AveragePool": pooling,
-}  # fmt: skip
+HANDLERS: Handlers[Emit] = Handlers(
+    {"unary": _unary, "broadcasting": _elementwise, "view": viewed},
+    {
+        **dict.fromkeys(_REDUCTIONS, _reduce), **dict.fromkeys(_POOLS, _pool), "BatchNormalization": _normalized,
+        "Softmax": _softmax, "LogSoftmax": _softmax, "Concat": concat, "Pad": pad, "Resize": resize, "Upsample": resize,
+        "Shape": own_shape, "Conv": convolution, "ConvTranspose": convolution, "MaxPool": pooling, "AveragePool": pooling,
+    },
+    {
+        "CastLike": "its second input is not translated",
+        "ArgMax ArgMin": "positions of channels lie apart once depths are side by side",
+        "ReduceL1 ReduceL2 ReduceProd ReduceLogSum ReduceLogSumExp ReduceSumSquare": "depths are joined by sums and maxima alone",
+        "GlobalLpPool LpPool MaxUnpool": "depths are joined by sums and maxima alone",
+        "Hardmax": "no network of rank 5 has it",
+        "ConvInteger QLinearConv DeformConv CausalConvWithState": "no device has them of rank 5, and no exporter writes them",
+    },
+    covers=("reduction", "pooling", "global pooling", "softmax", "convolution"),
+)  # fmt: skip

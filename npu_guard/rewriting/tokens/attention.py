@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from npu_guard.analysis.layout import RUNNING
-from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.text import short
 from npu_guard.rewriting.map_writer import Map, map_parts, static_shape
 from npu_guard.rewriting.position_maps import product
@@ -66,7 +65,7 @@ def _asks_softmax(step: Step) -> Callable[[View], bool]:
                 view = view.permuted(node.attributes["perm"])
             elif node.op_type in RUNNING:
                 view = view.reshaped(static_shape(node.output))
-            elif node.op_type not in BROADCASTING:
+            elif node.kind != "broadcasting":
                 return True
             readers = step.ctx.analysis.readers(node.output)
         return True

@@ -132,6 +132,8 @@ def reduction(step: Step) -> list[Map]:
     """Over channels, over all positions, or over neither."""
     x, node = step.map(0), step.node
     axes = step.ctx.axes(node)
+    if not axes:
+        raise Refused(f"{node.op} reduces nothing, of which runtimes make different things")
     gone = {atom for i in axes for atom in x.view.axes[i]}
     cut = [bool(gone.intersection(axis)) for axis in x.view.stored]
     over = [i for i in (CHANNELS, ROWS, COLUMNS) if cut[i]]
@@ -147,7 +149,15 @@ def reduction(step: Step) -> list[Map]:
     name = step.writer.whole(x)
     if over:
         name = step.writer.reduce(node.op_type, name, (CHANNELS,) if CHANNELS in over else (ROWS, COLUMNS))
+    elif node.op_type == "ReduceSumSquare":
+        name = step.writer.op("Mul", name, name)
+    elif node.op_type in _OF_ONE:
+        name = step.writer.op(_OF_ONE[node.op_type], name)
     return [Map(view, (name,), node.output.dtype)]
+
+
+_OF_ONE = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceLogSum": "Log"}
+"""What a reduction over axes of extent 1 makes of each element; the others leave it as it is."""
 
 
 def batch_normalization(step: Step) -> list[Map]:

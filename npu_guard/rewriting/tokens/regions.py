@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
-from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import Handlers, OfKind
 from npu_guard.rewriting.map_writer import Map, Writer, static_shape
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.tokens import attention, operators, slices
@@ -23,29 +23,39 @@ from npu_guard.rewriting.tokens.operators import Step
 from npu_guard.rewriting.views import View, moves, size
 
 Translate = Callable[[Step], list[Map]]
-_UNARY = (
-    *("Relu", "Gelu", "Erf", "Sigmoid", "Tanh", "Exp", "Log", "Sqrt", "Neg", "Abs", "Clip", "LeakyRelu", "Elu", "Selu", "Celu"),
-    *("HardSigmoid", "HardSwish", "Swish", "Mish", "Softplus", "Softsign", "Reciprocal", "ThresholdedRelu", "Cast", "Floor"),
-)
-_REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
-SPOKEN_OF = frozenset({"MatMul", "Attention", "Gemm", "LayerNormalization", *_REDUCTIONS})
+_REDUCTIONS = OfKind("reduction", without={"ArgMax ArgMin": "they give positions, not maps"})
+SPOKEN_OF = OfKind("reduction", also="MatMul Attention Gemm LayerNormalization", without=_REDUCTIONS.without)
 """Operators beside rearrangements that rules speak about on tokens."""
-OPERATORS: Mapping[str, Translate] = {
-    **dict.fromkeys(RUNNING, operators.relabel),
-    **dict.fromkeys((*_UNARY, *sorted(BROADCASTING)), operators.elementwise),
-    **dict.fromkeys(_REDUCTIONS, operators.reduction),
-    "LayerNormalization": operators.normalization,
-    "BatchNormalization": operators.batch_normalization,
-    "Dropout": operators.refused_dropout,
-    "Gemm": operators.gemm,
-    "MatMul": attention.matmul,
-    "Softmax": attention.softmax,
-    "Attention": attention.attention,
-    "Split": slices.split,
-    "Slice": slices.slice_,
-    "Gather": slices.gather,
-    "Concat": slices.concat,
-}
+OPERATORS: Handlers[Translate] = Handlers(
+    {
+        "unary": operators.elementwise, "broadcasting": operators.elementwise, "reduction": operators.reduction,
+        "view": operators.relabel,
+    },
+    {
+        "Transpose": operators.relabel,
+        "LayerNormalization": operators.normalization,
+        "BatchNormalization": operators.batch_normalization,
+        "Dropout": operators.refused_dropout,
+        "Gemm": operators.gemm,
+        "MatMul": attention.matmul,
+        "Softmax": attention.softmax,
+        "Attention": attention.attention,
+        "Split": slices.split,
+        "Slice": slices.slice_,
+        "Gather": slices.gather,
+        "Concat": slices.concat,
+    },
+    {
+        "CastLike": "its second input is no operand",
+        **_REDUCTIONS.without,
+        "GroupNormalization InstanceNormalization LRN LpNormalization MeanVarianceNormalization RMSNormalization"
+        " SimplifiedLayerNormalization": "on tokens they are rare; written out by their definition they are known",
+        "LogSoftmax Hardmax": "no attention has them",
+        "LinearAttention": "no exporter writes it yet",
+        "Einsum MatMulInteger QLinearMatMul": "their operands are not laid out here",
+    },
+    covers=("normalization", "softmax", "attention", "product"),
+)  # fmt: skip
 """Operators that are known on tokens."""
 
 
