@@ -192,7 +192,7 @@ def _wrapped(text: str) -> list[str]:
     lines = [" "]
     for part in text.split():
         if len(lines[-1]) + len(part) >= _WIDTH:
-            lines.append(" " * 9)
+            lines.append(" " * 8)
         lines[-1] += f" {part}"
     return lines
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @with_shapes
 @click.option("--baseline", metavar="FILE", type=click.Path(path_type=Path), help="Findings that are known; only others count.")
 @click.option("--write-baseline", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as the new baseline.")
+@click.option("--since", metavar="REV", help="Findings that the models have at a revision of git are known; only others count.")
 @click.option("--save-repro", metavar="DIR", type=click.Path(path_type=Path), help="Write each finding as a minimal ONNX file.")
 @click.option(
     "--jobs", metavar="N", type=click.IntRange(1, 1024), default=1, help="Processes that share many models.  [default: 1]"
@@ -53,7 +54,7 @@ def command(
     models: tuple[str, ...], profile: str | None, form: str, output: Path | None, reports: tuple[str, ...], fail_on: str | None,
     allow_undecided: bool, select: str | None, ignore: str | None, shapes: tuple[str, ...], config_file: Path | None,
     baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, cache: Path | None, no_cache: bool,
-    verbose: bool, statistics: bool, all_profiles: bool,
+    verbose: bool, statistics: bool, all_profiles: bool, since: str | None,
 ) -> int:  # fmt: skip
     """Check models against a device's limits. Weights are never read.
 
@@ -77,8 +78,8 @@ def command(
         from npu_guard.fleet import matrix
 
         several = matrix.matrix_devices(profile, all_profiles)
-        if extra or baseline or write_baseline or save_repro or cache:
-            raise UsageError("--report, --baseline, --write-baseline, --save-repro and --cache go with a single profile")
+        if extra or baseline or write_baseline or save_repro or cache or since:
+            raise UsageError("--report, --baseline, --write-baseline, --since, --save-repro and --cache go with a single profile")
         return _matrix(matrix.compare_devices(names, several, config), form, output)
     wanted = (form, *(name for name, _ in extra))
     asked = _Asked(
@@ -87,7 +88,7 @@ def command(
         remedies=any(registry.shows_remedies(name) for name in wanted),
     )
     gate = (baseline, write_baseline, save_repro)
-    report, lines = _checked(names, config, asked, gate, jobs)
+    report, lines = _checked(names, config, asked, gate, since, jobs)
     for name, path in extra:
         write_result(path, registry.renderer(name)(report, color=False))
     render = _renderer(form, verbose, statistics)
@@ -115,7 +116,12 @@ class _Asked(TypedDict):
 
 
 def _checked(
-    names: list[str], config: Config, asked: _Asked, gate: tuple[Path | None, Path | None, Path | None], jobs: int
+    names: list[str],
+    config: Config,
+    asked: _Asked,
+    gate: tuple[Path | None, Path | None, Path | None],
+    since: str | None,
+    jobs: int,
 ) -> tuple[Report, list[str]]:
     """The report, and lines for people. What is all known, and what asks for less, does without what the rest needs."""
     store = None
@@ -123,10 +129,10 @@ def _checked(
         from npu_guard.gate.cache import Cache
 
         store = Cache(config.cache, config, **asked)
-    if any(gate) or any(":" in name for name in names):
+    if any(gate) or since is not None or any(":" in name for name in names):
         from npu_guard.gate.gate import check_with_gate
 
-        report, lines = check_with_gate(names, config, *gate, **asked, jobs=jobs, cache=store)
+        report, lines = check_with_gate(names, config, *gate, **asked, jobs=jobs, cache=store, since=since)
     else:
         known = store.known(names) if store is not None else {}
         if len(known) == len(names):

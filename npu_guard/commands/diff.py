@@ -36,9 +36,10 @@ def command(
 ) -> int:  # fmt: skip
     """Compare the findings of two models: new, fixed and unchanged. Only new ones make the exit code 1.
 
-    BASE and HEAD are models, or baselines that 'check --write-baseline' wrote. Findings are matched by their place in the
-    module tree, operator and numbers, so exporting anew, other node names, layers elsewhere and a simplifier change nothing.
-    PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard export --help'.
+    BASE and HEAD are models, also of a git revision (main:models/net.onnx), or baselines that 'check --write-baseline' wrote.
+    Findings are matched by their place in the module tree, operator and numbers, so exporting anew, other node names, layers
+    elsewhere and a simplifier change nothing. PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard
+    export --help'.
     """
     config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
     written = [(path, baseline.read_baseline(Path(path))) for path in (base, head) if baseline.is_baseline(path)]

@@ -162,9 +162,13 @@ def _expect_date(path: Path, number: int, entry: Entry) -> None:
 
 
 def apply_baseline(
-    report: Report, baseline: Baseline, judge: Callable[[Iterable[Finding]], Any], today: datetime.date
-) -> Applied:
-    """Suppress what the baseline knows; an expired entry suppresses nothing and is named. `judge` gives a model's verdict."""
+    report: Report, baseline: Baseline, judge: Callable[[Iterable[Finding]], Any], today: datetime.date,
+    known: str = "in the baseline",
+) -> Applied:  # fmt: skip
+    """Suppress what the baseline knows, with `known` as the reason; an expired entry suppresses nothing and is named.
+
+    `judge` gives a model's verdict.
+    """
     models, fixed = [], []
     for model in report.models:
         if model.error is not None:
@@ -174,20 +178,20 @@ def apply_baseline(
         pairs = fingerprint.pair([mark(e) for e in entries], [fingerprint.mark(f) for f in model.findings])
         findings = list(model.findings)
         for i, j in pairs:
-            findings[j] = _known(findings[j], entries[i], today)
+            findings[j] = _known(findings[j], entries[i], today, known)
         kept = {i for i, _ in pairs}
         fixed += [e for i, e in enumerate(entries) if i not in kept and e.rule in model.asked]
         models.append(replace(model, findings=tuple(findings), verdict=judge(findings)))
     return Applied(replace(report, models=tuple(models)), tuple(fixed))
 
 
-def _known(finding: Finding, entry: Entry, today: datetime.date) -> Finding:
+def _known(finding: Finding, entry: Entry, today: datetime.date, known: str) -> Finding:
     if finding.suppressed is not None:
         return finding
     reason = f": {entry.reason}" if entry.reason else ""
     if entry.expired(today):
         return replace(finding, message=f"{finding.message} (the baseline's entry expired on {entry.expires}{reason})")
-    return replace(finding, suppressed=f"in the baseline{reason}")
+    return replace(finding, suppressed=f"{known}{reason}")
 
 
 def make_baseline(report: Report, profile: str, older: Baseline | None = None) -> Baseline:

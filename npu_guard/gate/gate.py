@@ -15,6 +15,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate import baseline
 from npu_guard.gate.repro_folder import Folder
+from npu_guard.gate.since import without_known
 from npu_guard.pipeline.check import analysis_of, check_models
 from npu_guard.project.config import Config
 from npu_guard.project.target import exported
@@ -29,7 +30,7 @@ _LISTED = 20
 
 def check_with_gate(
     models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
-    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None,
+    hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None, since: str | None = None,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
     folder = None if repros is None else repro_folder(repros, config)
@@ -38,6 +39,9 @@ def check_with_gate(
             models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs, cache=cache
         )
         report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
+        if since is not None:
+            report, more = without_known(report, since, config, files)
+            lines += more
         if folder is not None:
             lines.append(save_repros(folder, report, config, files))
     return report, lines

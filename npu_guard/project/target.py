@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.errors import UsageError
 from npu_guard.device import suggest
+from npu_guard.project import revision
 from npu_guard.project.config import project_root
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _MODEL_FILE = re.compile(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
 _DTYPES = ("float32", "float16", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
 MAX_ELEMENTS = 1 << 30
@@ -42,7 +44,9 @@ class Input:
 
 
 def is_target(text: str) -> bool:
-    """Whether an argument names Python code and no file: `package.module:callable`."""
+    """Whether an argument names Python code and no file: `package.module:callable`, or `package/module.py:callable`."""
+    if _FILE.fullmatch(text) and not os.path.lexists(text):
+        return True
     found = _TARGET.fullmatch(text)
     if found is None or _MODEL_FILE.search(text) or os.path.lexists(text):
         return False
@@ -83,11 +87,8 @@ def export_target(
 
     `option` is the one by which the user may give inputs.
     """
-    found = _TARGET.fullmatch(target)
-    if found is None:
-        raise UsageError(f"{target!r} names no Python code; write it as package.module:callable")
-    module, name = found.groups()
-    with _on_path(Path.cwd()), contextlib.redirect_stdout(sys.stderr):  # what the code prints is no result
+    folder, module, name = _parts(target)
+    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):  # what the code prints is no result
         code = _import(module, target)
         model = _build(_attribute(code, module, name), target)
         example = _example(model, inputs, code, target, option)
@@ -100,14 +101,34 @@ def export_target(
         raise UsageError(f"{target}: {error}{f' ({where})' if where else ''}") from error
 
 
+def _parts(target: str) -> tuple[Path, str, str]:
+    """Folder to import from, name of the module, and what in it. A file is imported as a part of the packages around it."""
+    if (found := _FILE.fullmatch(target)) is not None:
+        file, name = Path(found.group(1)), found.group(2)
+        if not os.path.isfile(file):
+            raise UsageError(f"{target}: there is no file {file}")
+        folder, parts = file.absolute().parent, [] if file.stem == "__init__" else [file.stem]
+        while os.path.isfile(folder / "__init__.py"):
+            folder, parts = folder.parent, [folder.name, *parts]
+        if not parts or not all(part.isidentifier() for part in parts):
+            raise UsageError(f"{target}: {file} cannot be imported under that name; letters, digits and _ make a module's name")
+        return folder, ".".join(parts), name
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise UsageError(f"{target!r} names no Python code; write it as package.module:callable or folder/file.py:callable")
+    module, name = found.groups()
+    return Path.cwd(), module, name
+
+
 @contextlib.contextmanager
 def exported(models: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterator[dict[str, str]]:
-    """Files to read for models as they are named: temporary exports of Python code, the others themselves.
+    """Files to read for models as they are named: temporary ones for Python code and for revisions of git, the others themselves.
 
     `shapes` are example inputs where the code has no `inputs()` of its own. Raises UsageError.
     """
     targets = [name for name in dict.fromkeys(models) if is_target(name)]
-    if not targets:
+    revisions = {name: found for name in models if (found := revision.parse(name)) is not None and name not in targets}
+    if not targets and not revisions:
         yield {name: name for name in models}
         return
     inputs = [Input(name, tuple(shape)) for name, shape in shapes.items()]
@@ -115,6 +136,10 @@ def exported(models: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iter
         files = {target: str(Path(folder, f"{number}.onnx")) for number, target in enumerate(targets)}
         for target, file in files.items():
             export_target(target, Path(file), inputs, option="--input-shape")
+        for number, (name, found) in enumerate(revisions.items()):
+            own = Path(folder, f"revision{number}")
+            own.mkdir()
+            files[name] = str(revision.write(found, own))
         yield {name: files.get(name, name) for name in models}
 
 

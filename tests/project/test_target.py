@@ -234,3 +234,32 @@ def test_mistakes_of_check(project: Path, program: Cli) -> None:
     assert (done.code, done.out) == (2, "")
     assert "--input-shape image:1,3,384,640" in done.err
     assert program(project, "check", "gate_net.onnx").code == 3
+
+
+@pytest.mark.parametrize(
+    "target", ["gate_net.py:Net", "./gate_net.py:Net", "gate_package/inner.py:Net", "gate_net.py:namespace.Net"]
+)
+def test_a_file_and_a_name_in_it(target: str, project: Path, program: Cli) -> None:
+    graph = exported(program, project, target, "--input", "image:1,3,32,32")
+    assert [i.name for i in graph.input] == ["image"]
+
+
+def test_a_file_is_imported_below_the_folder_of_its_package(project: Path, program: Cli) -> None:
+    """As with a layout that has `src/`: the package's own absolute imports work, wherever the program is started."""
+    package = project / "src" / "gate_src_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text("from gate_net import Net\n")
+    (package / "net.py").write_text("from gate_src_package.parts import Net\n")
+    graph = exported(program, project, "src/gate_src_package/net.py:Net", "--input", "image:1,3,32,32")
+    assert [i.name for i in graph.input] == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("gate_nte.py:Net", "there is no file gate_nte.py"), ("gate-net.py:Net", "cannot be imported under that name")],
+)
+def test_files_that_are_none(target: str, said: str, project: Path, program: Cli) -> None:
+    (project / "gate-net.py").write_text("Net = None\n")
+    done = program(project, "check", target)
+    assert (done.code, said in done.err) == (2, True)
