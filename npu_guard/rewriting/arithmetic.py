@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
 
-from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.substitution import Builder, Refused
 
@@ -17,18 +14,8 @@ MIN_OPSET = 8
 """From here on all operators on two tensors broadcast."""
 
 
-def lacks(node: Node, ctx: Context) -> bool:
-    """Whether the device's table of operators refuses the node's, or does not name it."""
-    entry = ctx.profile.operator(node.op)
-    return bool(ctx.profile.operators) and not node.domain and (entry is None or entry.status == "refused")
-
-
-def writable(node: Node, ctx: Context, operators: Iterable[str]) -> None:
-    """Raises Refused where a formula with these operators cannot be written for the device."""
-    for name in operators:
-        entry = ctx.profile.operator(name)
-        if entry is None or entry.status != "supported" or entry.only is not None:
-            raise Refused(f"the device has no {name} to write it with")
+def writable(node: Node) -> None:
+    """Raises Refused where no formula can be proven to give what the node gives, whatever the device."""
     if node.output.dtype not in FLOATS:
         raise Refused("its elements are neither float32, float16 nor double")
     if node.graph.model.opsets.get("", 1) < MIN_OPSET:

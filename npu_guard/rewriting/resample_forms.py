@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from npu_guard.checking.context import Context
@@ -55,11 +55,56 @@ Form = Regular | Blended | Sampling
 """A Sampling as it is: each position is fetched."""
 
 
-def form(axis: Sampling, ctx: Context) -> Form:
-    """The cheapest form of an axis that the device can run."""
-    longest, widest = ctx.limit("conv.kernel_max") or KERNEL, ctx.limit("conv.stride_max") or math.inf
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the windows of a form go, and how it repeats pixels: what devices differ in."""
+
+    kernel: int = KERNEL
+    stride: int = 2 * KERNEL
+    pool: bool = True
+    """Whether a mean is a pool, where it is one."""
+    nearest: tuple[int, ...] = ()
+    """Factors by which a Resize of whole pixels repeats, one after the other, largest first; none where windows of ones do."""
+
+
+def reaches(ctx: Context) -> tuple[Reach, ...]:
+    """Those that are worth a try on a device, the most convenient first."""
+    kernels, strides = (
+        {n for op in ("Conv", "ConvTranspose") for n in ctx.bounds(op, metric, f"conv.{metric}_max") if 1 < n < most}
+        for metric, most in (("kernel", KERNEL), ("stride", 2 * KERNEL))
+    )
+    forms = [f for f in ctx.limit("resize") or () if f.mode == "nearest"]
+    factors = {int(s) for f in forms if not isinstance(f.scales, str) for s in f.scales if s == int(s) and s > 1}
+    resizes = [tuple(sorted(factors, reverse=True))] if factors else []
+    return tuple(
+        Reach(kernel, stride, pool, nearest)
+        for kernel in (KERNEL, *sorted(kernels, reverse=True))
+        for stride in (2 * KERNEL, *sorted(strides, reverse=True))
+        for pool in (True, False)
+        for nearest in (ANY, *resizes, ())
+    )
+
+
+ANY = (0,)
+"""For `Reach.nearest`: whatever the factor is, at once."""
+
+
+def differ(axes: Sequence[Sampling], tried: Sequence[Reach]) -> list[Reach]:
+    """Those of the reaches with which the axes are written in different ways; of equal ones the first."""
+    known: dict[tuple[object, ...], Reach] = {}
+    for reach in tried:
+        forms = [form(axis, reach) for axis in axes]
+        fixed = [f for f in forms if isinstance(f, Regular)]
+        pooled = any(f.uniform for f in fixed) and reach.pool
+        repeated = reach.nearest if len(fixed) < len(forms) else ()
+        known.setdefault((*map(type, forms), *(f.begin + len(f.kernel) > reach.kernel for f in fixed), pooled, repeated), reach)
+    return list(known.values())
+
+
+def form(axis: Sampling, reach: Reach) -> Form:
+    """The cheapest form of an axis within reach."""
     found = regular(axis)
-    if found is not None and max(found.up, found.down) <= widest and len(found.kernel) <= longest:
+    if found is not None and max(found.up, found.down) <= reach.stride and len(found.kernel) <= reach.kernel:
         return found
     factor, rest = divmod(axis.out, axis.size)
     if not rest and factor > 1:
@@ -72,6 +117,7 @@ def form(axis: Sampling, ctx: Context) -> Form:
     return axis
 
 
+@functools.lru_cache(maxsize=64)
 def regular(axis: Sampling) -> Regular | None:
     """The fixed kernel of an axis, None where it has none."""
     taps = axis.taps

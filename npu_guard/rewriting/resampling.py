@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Value
 from npu_guard.rewriting.interpolation import Sampling, gathers
-from npu_guard.rewriting.resample_forms import KERNEL, Blended, Form, Regular
+from npu_guard.rewriting.resample_forms import ANY, Blended, Form, Reach, Regular
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 NODE_BUDGET = 512
@@ -25,8 +24,8 @@ NODE_BUDGET = 512
 class Resampler:
     """Writes the two axes of space of one map."""
 
-    def __init__(self, ctx: Context, build: Builder, like: Value, channels: int) -> None:
-        self.ctx = ctx
+    def __init__(self, reach: Reach, build: Builder, like: Value, channels: int) -> None:
+        self.reach = reach
         self.build = build
         self.channels = channels
         self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype))
@@ -69,7 +68,7 @@ class Resampler:
             name = self._replicated(name, axis, f.low, f.high, f.size)
             fronts[axis] = 0 if grows else f.begin
             if not grows:
-                long = f.begin + len(f.kernel) > (self.ctx.limit("conv.kernel_max") or KERNEL)
+                long = f.begin + len(f.kernel) > self.reach.kernel
                 start, end = f.begin if pooled or long else 0, f.begin + (f.out - 1) * f.down + len(f.kernel)
                 # What is left over behind the last window matters only where it has room for another one.
                 if start or f.size + f.low + f.high - end >= f.down:
@@ -80,9 +79,9 @@ class Resampler:
         steps = [max(axes[a].up, axes[a].down) if a in axes else 1 for a in (2, 3)]
         if pooled:
             return self.build.op("AveragePool", name, kernel_shape=shape, strides=steps)
-        weight = np.tile(np.outer(*kernels).astype(self.dtype), (self.channels, 1, 1, 1))
+        window = np.outer(*kernels).astype(self.dtype)
         if not grows:
-            return self._window("Conv", name, weight, steps)
+            return self._window("Conv", name, window, steps)
         pads: list[list[int]] = [[], []]
         for a, k in zip((2, 3), kernels, strict=True):
             if a not in axes:
@@ -91,16 +90,19 @@ class Resampler:
             f = axes[a]
             begin, whole = f.up * f.low - f.begin, f.up * (f.size + f.low + f.high - 1) + len(k)
             pads = [[*pads[0], begin], [*pads[1], whole - begin - f.out]]
-        return self._window("ConvTranspose", name, weight, steps, pads=pads[0] + pads[1])
+        return self._window("ConvTranspose", name, window, steps, pads=pads[0] + pads[1])
 
     def _pools(self, f: Regular) -> bool:
-        """Whether the axis is a mean that the device's pooling can take."""
-        window, stride = (self.ctx.limit(key) or math.inf for key in ("pool.window_max", "pool.stride_max"))
-        return f.uniform and len(f.kernel) <= window and f.down <= stride
+        """Whether the axis is a mean that is to be a pool."""
+        return self.reach.pool and f.uniform
 
-    def _window(self, op_type: str, name: str, weight: Array, steps: Sequence[int], pads: Sequence[int] = (0, 0, 0, 0)) -> str:
+    def _window(self, op_type: str, name: str, window: Array, steps: Sequence[int], pads: Sequence[int] = (0, 0, 0, 0)) -> str:
+        """One window for all channels, each by itself."""
+        weight = self.build.later(
+            (self.channels, 1, *window.shape), lambda: np.tile(window, (self.channels, 1, 1, 1)), self.dtype
+        )
         return self.build.op(
-            op_type, name, self.build.constant(weight), group=self.channels, kernel_shape=list(weight.shape[2:]),
+            op_type, name, weight, group=self.channels, kernel_shape=list(window.shape),
             strides=list(steps), pads=list(pads),
         )  # fmt: skip
 
@@ -129,21 +131,19 @@ class Resampler:
         return name
 
     def _steps(self, rows: int, columns: int) -> list[int]:
-        """Nearest scales of the device that give a factor one after the other, none where they do not."""
-        forms = [f for f in self.ctx.limit("resize") or () if f.mode == "nearest"]
+        """Scales of Resize that give a factor one after the other, none where they do not."""
         if rows != columns or self.build.opset < 11:
             return []
-        if any(isinstance(f.scales, str) for f in forms):
+        if self.reach.nearest == ANY:
             return [rows]
-        scales = sorted({int(s) for f in forms for s in f.scales if s == int(s) and s > 1}, reverse=True)
-        for scale in scales:
+        for scale in self.reach.nearest:
             count = round(math.log(rows, scale))
             if scale**count == rows:
                 return [scale] * count
         return []
 
     def _repeated(self, name: str, factors: Sequence[int]) -> str:
-        """Every pixel so many times: by the device's own Resize, else by kernels of ones."""
+        """Every pixel so many times: by Resize, or by kernels of ones."""
         if steps := self._steps(*factors):
             for step in steps:
                 scales = self.build.constant(np.array([1, 1, step, step], np.float32), "scales")
@@ -157,7 +157,7 @@ class Resampler:
                     nearest_mode="floor",
                 )
             return name
-        return self._window("ConvTranspose", name, np.ones((self.channels, 1, *factors), self.dtype), factors)
+        return self._window("ConvTranspose", name, np.ones(factors, self.dtype), factors)
 
     def _fetched(self, name: str, axis: int, found: Sampling) -> str:
         parts: dict[tuple[int, int], str] = {}

@@ -45,7 +45,7 @@ class Strip:
 
 def match_strip(node: Node, ctx: Context) -> Strip | None:
     """The strip of a convolution from one channel to one, with constant weights; None for any other. Raises Refused."""
-    if ctx.limit("layout.rearrange") is not False or node.graph.parent is not None:
+    if node.graph.parent is not None:
         return None
     if not over_channels(node, ctx):
         _refuse_larger_map(node, ctx)

@@ -88,7 +88,7 @@ class ComparisonToClip(Substitution):
         for reader in readers:
             if _use(reader, node, ctx) is None or reader.output.dtype != x.dtype:
                 raise Refused(f"{reader.op} {short(reader.label)!r} reads whether it holds, in a way that is no product")
-            writable(reader, ctx, _NEEDS)
+            writable(reader)
         return Match(self, node, (node, *readers), tuple(r.output for r in readers), (x, bound, flipped, ctx))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:

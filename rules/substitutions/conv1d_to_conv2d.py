@@ -96,7 +96,7 @@ class Conv1dToConv2d(Substitution):
         self._lifter = Lifter(Lifting(3, (2,)), dict.fromkeys(_WINDOWS, (_liftable, _lifted)), self.roots)
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not self._lifter.holds(node.inputs[0]) or 3 in (ctx.limit("conv.rank") or (3,)) or over_channels(node, ctx):
+        if not self._lifter.holds(node.inputs[0]) or over_channels(node, ctx):
             return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")

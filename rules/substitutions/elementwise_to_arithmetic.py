@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.base.errors import Undecidable
-from npu_guard.rewriting.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -68,25 +68,21 @@ class ElementwiseToArithmetic(Substitution):
         ),
         Example("g (int32[1,8,4,4] x) => (y) { y = Abs(x) }", refused="neither float32, float16 nor double"),
         Example(
-            "g (float[1,8,4,4] x) => (y) <int64[2] axes = {2,3}> { y = ReduceL2(x, axes) }",
-            refused="it is not over channels",
+            "g (float[1,8,4,4] x, int64[2] axes) => (y) { y = ReduceL2(x, axes) }",
+            refused="its axes are computed",
         ),
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not lacks(node, ctx):
-            return None
-        exponent = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
-        needs = _POWERS[exponent] if node.op_type == "Pow" else _NEEDS[node.op_type]
+        facts: float | tuple[int, ...] = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
         if node.op_type.startswith("Reduce"):
-            if (entry := ctx.profile.operator("ReduceSum")) is None or entry.status != "supported":
-                raise Refused("the device has no ReduceSum to write it with")
-            if ctx.axes(node) != (1,):
-                raise Refused("it is not over channels")
+            if node.input(1) is not None and not ctx.is_constant(node.input(1)):
+                raise Refused("its axes are computed")
+            facts = ctx.axes(node)
         if node.op_type == "Sum" and len(node.inputs) > MOST:
             raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
-        writable(node, ctx, needs)
-        return Match(self, node, (node,), (node.output,), exponent)
+        writable(node)
+        return Match(self, node, (node,), (node.output,), facts)
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return {match.root.output: _written(match, Formula(build, match.root.output))}
@@ -99,13 +95,7 @@ class ElementwiseToArithmetic(Substitution):
 
 MOST = 64
 """Tensors of one Sum."""
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "Abs": ("Mul", "Max"), "Neg": ("Mul",), "Reciprocal": ("Div",), "Softsign": ("Mul", "Max", "Add", "Div"),
-    "PRelu": ("Relu", "Min", "Mul", "Add"), "Sum": ("Add",), "ReduceL2": ("Mul", "Sqrt"), "ReduceSumSquare": ("Mul",),
-}  # fmt: skip
-_POWERS: Mapping[float, tuple[str, ...]] = {
-    2.0: ("Mul",), 3.0: ("Mul",), 4.0: ("Mul",), 0.5: ("Sqrt",), -0.5: ("Sqrt", "Div"), -1.0: ("Div",),
-}  # fmt: skip
+_POWERS = frozenset({2.0, 3.0, 4.0, 0.5, -0.5, -1.0})
 
 
 def _exponent(node: Node, ctx: Context) -> float:
@@ -137,7 +127,7 @@ def _written(match: Match, f: Formula) -> str:
             total = f("Add", total, value)
         return total if isinstance(total, str) else f("Add", x, 0.0)
     if node.op_type.startswith("Reduce"):
-        total = f.build.reduce("ReduceSum", f("Mul", x, x), [1], keepdims=bool(node.attr("keepdims", 1)))
+        total = f.build.reduce("ReduceSum", f("Mul", x, x), match.facts, keepdims=bool(node.attr("keepdims", 1)))
         return f("Sqrt", total) if node.op_type == "ReduceL2" else total
     return _SIMPLE[node.op_type](f, x)
 

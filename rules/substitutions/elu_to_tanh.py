@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.rewriting.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ class EluToTanh(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not lacks(node, ctx):
-            return None
-        writable(node, ctx, _NEEDS)
+        writable(node)
         if node.op_type == "Celu" and node.attr("alpha", 1.0) <= 0:
             raise Refused(f"alpha is {node.attr('alpha'):g}, not above 0")
         return Match(self, node, (node,), (node.output,))

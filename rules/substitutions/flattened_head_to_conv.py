@@ -84,11 +84,6 @@ class FlattenedHeadToConv(Substitution):
     )
     bad = (
         Example(
-            """g (float[1,4,19,2] x) => (y)
-            <float[152,8] w> { v = Flatten(x)  y = Gemm(v, w) }""",
-            refused="a kernel of 19 x 2 is over the limit of 17",
-        ),
-        Example(
             """g (float[1,16,1,1] x) => (y)
             <float[16,8] w, float[8] g> { v = Flatten(x)  h = Gemm(v, w)  y = LayerNormalization(h, g) }""",
             refused="LayerNormalization 'y' reads the vector 'h' and has no form on maps",
@@ -111,7 +106,7 @@ class FlattenedHeadToConv(Substitution):
         self._flats: weakref.WeakKeyDictionary[Context, dict[Value, _Flat | None]] = weakref.WeakKeyDictionary()
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if ctx.limit("layout.vectors") is not False or not self._lifter.can(node, ctx):
+        if not self._lifter.can(node, ctx):
             return None
         region = self._lifter.region(node, ctx)
         if node is not region.speaker:
@@ -222,9 +217,6 @@ def _flattened(vector: Value, ctx: Context) -> _Flat | None:
         assert node.inputs[0] is not None
         steps.append(node)
         value, order = node.inputs[0], tuple(node.attr("perm"))
-    kernel, limit = (numbers(value) or ())[2:], ctx.limit("conv.kernel_max")
-    if limit is not None and max(kernel) > limit:
-        raise Refused(f"a kernel of {kernel[0]} x {kernel[1]} is over the limit of {limit}")
     return _Flat(vector, value, order, tuple(_unshared(steps, ctx)))
 
 

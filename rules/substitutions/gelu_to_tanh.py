@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npu_guard.rewriting.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -75,11 +75,9 @@ class GeluToTanh(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not lacks(node, ctx):
-            return None
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "none":
             raise Refused("it is the tanh form already; silu-to-sigmoid-mul writes it exactly")
-        writable(node, ctx, _NEEDS)
+        writable(node)
         gelu = _spelled_out(node, ctx) if node.op_type == "Erf" else _Gelu(node.inputs[0], (node,))
         return Match(
             self, node, (node,) if gelu is None else gelu.nodes, (node.output if gelu is None else gelu.nodes[-1].output,), gelu

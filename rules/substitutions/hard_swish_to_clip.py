@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.rewriting.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class HardSwishToClip(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not lacks(node, ctx):
-            return None
-        writable(node, ctx, _NEEDS)
+        writable(node)
         return Match(self, node, (node,), (node.output,))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:

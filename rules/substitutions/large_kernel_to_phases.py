@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from npu_guard.analysis.cost import elements
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
@@ -81,20 +84,20 @@ class LargeKernelToPhases(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        limit = ctx.limit("conv.kernel_max")
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
         kernel = ctx.kernel(node)
-        if limit is None or max(kernel, default=0) <= limit:
+        limits = [n for n in ctx.bounds(node.op_type, "kernel", "conv.kernel_max") if 1 < n < max(kernel, default=0)]
+        if not limits:
             return None
         if not ctx.is_constant(ctx.input(node, 1)):
             raise Refused("its weights are not constant")
         if elements(ctx.input(node, 0).shape) is None or elements(node.output.shape) is None:
             raise Refused("its shapes are not known; fix them with --input-shape")
         axes = [_Axis.of(node, ctx.input(node, 0), i) for i in range(len(kernel))]
-        split = tuple(axis.split(limit) for axis in axes)
-        if (phases := int(np.prod(split))) > MAX_PHASES:
-            raise Refused(f"it would take {phases} phases, more than {MAX_PHASES}")
-        return Match(self, node, (node,), (node.output,), split)
+        splits = dict.fromkeys(tuple(axis.split(n) for axis in axes) for n in limits)
+        if (fewest := min(map(math.prod, splits))) > MAX_PHASES:
+            raise Refused(f"it would take {fewest} phases, more than {MAX_PHASES}")
+        return [Match(self, node, (node,), (node.output,), s, s) for s in splits if math.prod(s) <= MAX_PHASES]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._build(match, build, first=0)
@@ -108,19 +111,20 @@ class LargeKernelToPhases(Substitution):
         x, weight_value = node.inputs[0], node.inputs[1]
         assert x is not None
         assert weight_value is not None
-        weight = build.weight(weight_value)
-        axes = [_Axis.of(node, x, i) for i in range(weight.ndim - 2)]
+        filters = [extent for extent in weight_value.shape or () if isinstance(extent, int)]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(weight_value.dtype)
+        axes = [_Axis.of(node, x, i) for i in range(len(filters) - 2)]
         total: str | None = None
         for phases in itertools.product(*(range(d) for d in match.facts)):
             parts = [axis.phase(p, d) for axis, p, d in zip(axes, phases, match.facts, strict=True)]
-            taps = weight
-            for i, part in enumerate(parts):
-                taken = np.take(taps, range((phases[i] + first) % match.facts[i], taps.shape[i + 2], match.facts[i]), i + 2)
-                taps = _padded(taken, i + 2, part.front, part.taps)
+            shifted = [(p + first) % d for p, d in zip(phases, match.facts, strict=True)]
+            kernel = [part.taps for part in parts]
+            make = functools.partial(_phase_taps, build, weight_value, shifted, match.facts, parts)
+            taps = build.later((*filters[:2], *kernel), make, dtype)
             bias = node.input(2) if total is None else None
             piece = build.op(
-                node.op_type, x, build.constant(taps.astype(weight.dtype)), *([bias] if bias is not None else []),
-                kernel_shape=[part.taps for part in parts], dilations=[part.dilation for part in parts],
+                node.op_type, x, taps, *([bias] if bias is not None else []),
+                kernel_shape=kernel, dilations=[part.dilation for part in parts],
                 strides=[axis.stride for axis in axes], group=node.attr("group", 1),
                 pads=[part.begin for part in parts] + [part.end for part in parts],
             )  # fmt: skip
@@ -131,6 +135,14 @@ class LargeKernelToPhases(Substitution):
 
 MAX_PHASES = 15
 """As many convolutions in the place of one; beyond that the model is the wrong one for the device."""
+
+
+def _phase_taps(build: Builder, value: Value, starts: Sequence[int], split: Sequence[int], parts: Sequence[_Phase]) -> Array:
+    """The taps of one phase, read now."""
+    taps = build.weight(value)
+    for axis, (start, step, part) in enumerate(zip(starts, split, parts, strict=True), 2):
+        taps = _padded(np.take(taps, range(start, taps.shape[axis], step), axis), axis, part.front, part.taps)
+    return taps
 
 
 def _padded(taps: Array, axis: int, front: int, length: int) -> Array:

@@ -92,7 +92,7 @@ class Rank5ToRank4(Substitution):
 
     def match(self, node: Node, ctx: Context) -> Match | None:
         x = node.inputs[0] if node.inputs else None
-        if x is None or x.shape is None or len(x.shape) != RANK or (ctx.limit("tensor.rank_max") or RANK) >= RANK:
+        if x is None or x.shape is None or len(x.shape) != RANK:
             return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.interpolation import samplings
-from npu_guard.rewriting.resample_forms import Form, form, wrong
+from npu_guard.rewriting.resample_forms import Form, differ, form, reaches, wrong
 from npu_guard.rewriting.resampling import Resampler
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -61,8 +61,8 @@ class ResizeToFixedConvTranspose(Substitution):
         Example(
             """g (float[1,8,64,48] x) => (y)
             <int64[4] s = {1, 8, 4, 3}> { y = Resize<mode = "linear">(x, , , s) }""",
-            ops=("Slice", "Slice", "AveragePool"),
-            title="a sixteenth: the mean of the two pixels in the middle",
+            ops=("Conv",),
+            title="a sixteenth: the mean of the two pixels in the middle, from where the window begins",
         ),
         Example(
             """g (float[1,8,5,7] x) => (y)
@@ -105,9 +105,9 @@ class ResizeToFixedConvTranspose(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
         x = node.inputs[0]
-        if x is None or x.shape is None or len(x.shape) > 4 or ctx.limit("resize") is None:
+        if x is None or x.shape is None or len(x.shape) > 4:
             return None
         if len(x.shape) < 4:
             raise Refused(f"its input has rank {len(x.shape)}")
@@ -116,16 +116,16 @@ class ResizeToFixedConvTranspose(Substitution):
         axes = samplings(node, ctx)
         if not all(axis.trivial for axis in axes[:2]):
             raise Refused("it resizes batch or channels")
-        return Match(self, node, (node,), (node.output,), (axes[2:], ctx))
+        return [Match(self, node, (node,), (node.output,), (axes[2:], reach), reach) for reach in differ(axes[2:], reaches(ctx))]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
-        (height, width), ctx = match.facts
-        return _written(match, build, form(height, ctx), form(width, ctx))
+        (height, width), reach = match.facts
+        return _written(match, build, form(height, reach), form(width, reach))
 
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Every pixel taken from its neighbour, which keeps every shape."""
-        (height, width), ctx = match.facts
-        return _written(match, build, form(wrong(height), ctx), form(wrong(width), ctx))
+        (height, width), reach = match.facts
+        return _written(match, build, form(wrong(height), reach), form(wrong(width), reach))
 
 
 def _written(match: Match, build: Builder, height: Form, width: Form) -> Mapping[Value, str]:

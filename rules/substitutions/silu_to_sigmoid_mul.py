@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.rewriting.arithmetic import Formula, lacks, writable
+from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -62,11 +62,9 @@ class SiluToSigmoidMul(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        if not lacks(node, ctx):
-            return None
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "tanh":
             raise Refused("it is gelu by erf, which is no gate of sigmoids; gelu-to-tanh comes close")
-        writable(node, ctx, _NEEDS[node.op_type])
+        writable(node)
         return Match(self, node, (node,), (node.output,))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:

@@ -66,10 +66,10 @@ class WideReduceMaxToGroups(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        limit = ctx.limit("reduce.max_channels")
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
+        limits = ctx.bounds("ReduceMax", "reduce_size", "reduce.max_channels")
         x, axes = node.inputs[0], reduced(node, ctx)
-        if limit is None or x is None:
+        if not limits or x is None:
             return None
         if axes is None:
             raise Refused("its axes are computed")
@@ -78,14 +78,18 @@ class WideReduceMaxToGroups(Substitution):
         channels = (x.shape or (None, None))[1]
         if not isinstance(channels, int):
             raise Refused("the number of channels is not known")
-        if channels <= limit:
+        limits = tuple(n for n in limits if n < channels)
+        if not limits:
             return None
         if x.dtype not in _FLOATS:
             raise Refused("what it compares is not of floating point")
-        if (groups := -(-channels // limit)) > MAX_GROUPS:
+        if (groups := -(-channels // limits[0])) > MAX_GROUPS:
             raise Refused(f"it would take {groups} groups, more than {MAX_GROUPS}")
-        parts = tuple((start, min(start + limit, channels)) for start in range(0, channels, limit))
-        return Match(self, node, (node,), (node.output,), (parts, axes))
+        sites = []
+        for limit in (n for n in limits if -(-channels // n) <= MAX_GROUPS):
+            parts = tuple((start, min(start + limit, channels)) for start in range(0, channels, limit))
+            sites.append(Match(self, node, (node,), (node.output,), (parts, axes), limit))
+        return sites
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._build(match, build, match.facts[0])

@@ -15,12 +15,15 @@ import pytest
 
 from npu_guard.checking import registry
 from npu_guard.checking.context import Context
+from npu_guard.checking.examples import profile_for
+from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Node, Value
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
+from npu_guard.results.findings import Severity
 from npu_guard.rewriting.substitution import Builder, Match, Substitution
 from npu_guard.verification import compare
 from npu_guard.verification.bisect import Bisection
@@ -70,11 +73,10 @@ class Raises(LARGE):
     name = "raises"
     at = "match"
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
         if self.at == "match" and node.label == "b":
             raise ZeroDivisionError("no such luck")
-        match = super().match(node, ctx)
-        return None if match is None else Match(self, match.root, match.nodes, match.replaced, match.facts)
+        return super().match(node, ctx)
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         made = super().rewrite(match, build)
@@ -143,6 +145,32 @@ def test_what_cannot_be_told_apart_ends_as_differing(write: Write, monkeypatch: 
     assert (done.verification.verdict, len(done.applied)) == ("differs", 5)
 
 
+def test_forms_follow_each_other(write: Write) -> None:
+    """A head over a map of 19 rows is a convolution, whose kernel is too long; that one has a form of its own."""
+    path = write("""g (float[1,8,19,2] x) => (float[1,8] y) <float[304,8] w> { v = Flatten(x)  y = Gemm(v, w) }""")
+    head, large = (KNOWN[name] for name in ("flattened-head-to-conv", "large-kernel-to-phases"))
+    done = fix(path, head, large)
+    (applied,) = done.applied
+    assert (applied.substitution, applied.chain) == ("flattened-head-to-conv", ("large-kernel-to-phases",))
+    assert [n.op_type for n in done.document.proto.graph.node] == ["Conv", "Conv", "Add", "Squeeze"]
+    assert done.verification.verdict == "equal"
+    assert not [f for f in done.after.findings if f.severity is Severity.ERROR]
+
+
+@pytest.mark.parametrize(("grouped", "dense", "convolutions"), [(31, 13, 2), (31, 5, 5), (7, 31, 0)])
+def test_the_device_chooses_the_variant(write: Write, grouped: int, dense: int, convolutions: int) -> None:
+    """Limits hold under conditions that no form asks about: the rules judge each number that the device names."""
+    path = write("g (float[1,8,24,24] x) => (float[1,8,24,24] y) <float[8,8,25,3] w> { y = Conv<pads = [12,1,12,1]>(x, w) }")
+    entries: tuple[dict[str, Any], ...] = (
+        {"ops": ["Conv"], "when": {"grouped": True}, "metric": "kernel", "max": grouped},
+        {"ops": ["Conv"], "when": {"grouped": False}, "metric": "kernel", "max": dense},
+    )
+    done = fix_model(str(path), profile_for(Case("", require=entries)), Config(), [KNOWN["large-kernel-to-phases"]])
+    made = [n.op_type for n in done.document.proto.graph.node] if done.applied else []
+    assert made.count("Conv") == convolutions
+    assert not done.after.findings
+
+
 class Waiting(LARGE):
     """As the real one; waits for all others."""
 
@@ -150,9 +178,8 @@ class Waiting(LARGE):
     last = True
     at = ("a", "b", "c", "d", "y")
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        match = super().match(node, ctx) if node.label in self.at else None
-        return None if match is None else Match(self, match.root, match.nodes, match.replaced, match.facts)
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
+        return super().match(node, ctx) if node.label in self.at else None
 
 
 class Costly(Waiting):
@@ -206,11 +233,11 @@ def test_widening_channels_waits_for_the_others() -> None:
 class Pair(LARGE):
     """A large kernel and what reads it, by an author who did not look who else does."""
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        match, reader = super().match(node, ctx), node.output.consumers[0] if node.output.consumers else None
-        if match is None or reader is None or reader.op_type not in ("Relu", "Sigmoid"):
-            return match
-        return Match(self, node, (node, reader), (reader.output,), match.facts)
+    def match(self, node: Node, ctx: Context) -> list[Match] | None:
+        sites, reader = super().match(node, ctx), node.output.consumers[0] if node.output.consumers else None
+        if sites is None or reader is None or reader.op_type not in ("Relu", "Sigmoid"):
+            return sites
+        return [Match(self, node, (node, reader), (reader.output,), s.facts, s.variant) for s in sites]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         made = super().rewrite(match, build)
@@ -266,7 +293,7 @@ def test_refusals_are_those_of_the_model_as_it_stands(write: Write) -> None:
 
         last = False
 
-        def match(self, node: Node, ctx: Context) -> Match | None:
+        def match(self, node: Node, ctx: Context) -> list[Match] | None:
             if node.label == "b" and any(n.label == "a" for n in ctx.analysis.nodes()):
                 from npu_guard.rewriting.substitution import Refused
 

@@ -21,8 +21,10 @@ from npu_guard.file.document import Document
 from npu_guard.file.load import load
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.project.config import Config
 from npu_guard.rewriting import edit
-from npu_guard.rewriting.substitution import Builder, Refused
+from npu_guard.rewriting.substitution import Builder
 from npu_guard.verification.compare import run_document
 from npu_guard.verification.runtime import Runtime
 
@@ -179,17 +181,25 @@ def test_comparison_holds_for_every_number_around_the_bound(op: str, bound: floa
     np.testing.assert_array_equal(found, compare(x, near).astype(np.float32))
 
 
-def test_a_device_that_lacks_the_operators_is_not_written_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("operators", "applied", "told"),
+    [
+        ({"Elu": "refused", "Tanh": "refused"}, False, "the device would refuse what is new: NPU101 at Tanh"),
+        ({"Elu": "refused"}, True, ""),
+        ({"Elu": "supported"}, False, ""),
+    ],
+)
+def test_a_device_that_lacks_the_operators_is_not_written_for(
+    operators: dict[str, str], applied: bool, told: str, tmp_path: Path
+) -> None:
     graph = helper.make_graph(
         [helper.make_node("Elu", ["x"], ["y"])], "g", [helper.make_tensor_value_info("x", 1, [1, 8, 2, 2])],
         [helper.make_tensor_value_info("y", 1, [1, 8, 2, 2])],
     )  # fmt: skip
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8), path)
-    analysis = analyze(load(path))
-    elu = SUBSTITUTIONS["elu-to-tanh"]
-    few = profile_for(Case("", operators={"Relu": "supported", "Tanh": "refused"}))
-    with pytest.raises(Refused, match="the device has no Tanh to write it with"):
-        elu.match(analysis.model.graph.nodes[0], Context(analysis, few))
-    own = profile_for(Case("", operators={"Elu": "supported"}))
-    assert elu.match(analysis.model.graph.nodes[0], Context(analysis, own)) is None
+    others = dict.fromkeys(("Mul", "Relu", "Tanh", "Sub", "Add", "Div", "Min", "Exp"), "supported")
+    profile = profile_for(Case("", operators=others | operators))
+    done = fix_model(str(path), profile, Config(), [SUBSTITUTIONS["elu-to-tanh"]])
+    assert bool(done.applied) is applied
+    assert [r.reason.partition(" (")[0] for r in done.refused] == ([told] if told else [])

@@ -92,7 +92,8 @@ def match_of(path: Path, name: str) -> tuple[Match, Document]:
     skeleton = load(str(path))
     ctx = Context(analyze(skeleton), PROFILE)
     found = (KNOWN[name].match(n, ctx) for n in ctx.analysis.nodes() if n.op_type in KNOWN[name].roots)
-    return next(s for s in found if s is not None), Document.of(skeleton)
+    matched = next(s for s in found if s)
+    return matched if isinstance(matched, Match) else matched[0], Document.of(skeleton)
 
 
 def test_weights_are_computed_within_a_budget(save: Callable[..., Path]) -> None:
