@@ -50,7 +50,7 @@ def rewritten(model: onnx.ModelProto, path: Path, **limits: Any) -> tuple[Docume
     match = sites[-1 if limits else 0]  # that which is within the limits of the device, where it has some
     build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
     outputs = SUBSTITUTION.rewrite(match, build)
-    return document, edit.replace(document, analysis.model.graph.nodes, [(match, build, outputs)])
+    return document, edit.replace_matches(document, analysis.model.graph.nodes, [(match, build, outputs)])
 
 
 def resize(size: tuple[int, int], out: tuple[int, int], channels: int = 2, **attributes: Any) -> onnx.ModelProto:
