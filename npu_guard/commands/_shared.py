@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
+from npu_guard.results.proof import LABELS
 
 FORMATS = tuple(registry.members("reports"))
 
@@ -32,6 +33,12 @@ with_calibration = click.option(
 with_config = click.option(
     "--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="Settings instead of the project's."
 )
+
+
+with_require = click.option(
+    "--require", type=click.Choice(tuple(label.replace(" ", "-") for label in LABELS[:2])),
+    help="Exit with 5, and write nothing, where less than that is known of a replaced block or of the whole model.",
+)  # fmt: skip
 
 
 def config_of(

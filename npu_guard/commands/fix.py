@@ -14,11 +14,12 @@ import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
+from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_require, with_shapes
 from npu_guard.device import suggest
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import Progress, no_progress
 from npu_guard.fixing.plan import plan_text, read_plan
+from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import fix_json, fix_text
 from npu_guard.pipeline import check
 from npu_guard.pipeline.fix import fix_model
@@ -54,12 +55,13 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed, int8_text
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
 )
+@with_require
 @with_shapes
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
-    shapes: tuple[str, ...], config_file: Path | None,
+    require: str | None, shapes: tuple[str, ...], config_file: Path | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
     dry_run = dry_run or (output is None and plan_file is not None)
@@ -89,15 +91,18 @@ def command(
     if plan_file is not None:
         write_result(plan_file, plan_text(model, report.before.sha256, device.name, report.applied, report.refused))
     failed = report.applied and report.verification.verdict not in ("equal", "close")
+    lacking = ""
+    if require is not None and report.applied and not failed:
+        lacking = shortfall(report.applied, report.verification, require.replace("-", " "))
     integers = None
     if int8 and not failed:
         integers = compare_int8_fixed(model, report.document, config.input_shapes, calibration, config.limits)
     lossy = report.applied and integers is not None and integers.verdict != KEPT
-    if output is not None and not dry_run and not failed and not lossy:
+    if output is not None and not dry_run and not failed and not lossy and not lacking:
         from npu_guard.file.save import save_document
 
         save_document(report.document, output)
-    written = None if dry_run or failed or lossy else output
+    written = None if dry_run or failed or lossy or lacking else output
     if form == "json":
         show_text(fix_json(report, integers))
     else:
@@ -110,6 +115,9 @@ def command(
         return 5
     if lossy:
         complain(f"{model}: the fixed model does not keep its precision as int8, or that cannot be told; nothing was written")
+        return 5
+    if lacking:
+        complain(f"{model}: {lacking}; nothing was written")
         return 5
     return check.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
 

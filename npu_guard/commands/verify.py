@@ -9,7 +9,8 @@ import click
 from npu_guard.base.errors import UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.terminal import complain, show_text
-from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_shapes
+from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_require, with_shapes
+from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import bisection_text, verification_text
 from npu_guard.pipeline.fix import compare_models
 from npu_guard.project.config import find_config
@@ -32,22 +33,24 @@ from npu_guard.verification.report import verification_json
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
 )
+@with_require
 def command(
     before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None, bisect: bool,
-    int8: bool, form: str,
+    int8: bool, form: str, require: str | None,
 ) -> int:  # fmt: skip
     """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ.
 
     With --manifest, the two sides are the model that was cut, if it is named, and its pieces in order.
     """
     if manifest is not None:
-        if after is not None or shapes or bisect or int8:
-            raise UsageError("verify: --manifest takes the model that was cut, not AFTER, --input-shape, --bisect or --int8")
+        if after is not None or shapes or bisect or int8 or require:
+            lone = "--input-shape, --bisect, --int8 or --require"
+            raise UsageError(f"verify: --manifest takes the model that was cut, not AFTER, {lone}")
         return _pieces(manifest, before, calibration, form)
     if before is None or after is None:
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     limits, fixed = _limits(), input_shapes(shapes)
-    verification, found = compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits)
+    verification, found = compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits, require=require)
     integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
     if form == "json":
         import json
@@ -66,6 +69,9 @@ def command(
             show_text(int8_text(integers) + "\n")
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
+        return 5
+    if require is not None and (lacking := shortfall((), verification, require.replace("-", " "))):
+        complain(f"{after}: {lacking}")
         return 5
     if integers is not None and integers.verdict != KEPT:
         complain(f"{after}: does not keep the precision of {before} as int8, or that cannot be told")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
+from msgspec.structs import replace as with_fields
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import elements, size_bytes
@@ -18,6 +20,7 @@ from npu_guard.file.document import RUNTIME_IR, Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import source_of
 from npu_guard.results.findings import Applied, NodeCost, Verification, Work
+from npu_guard.results.proof import REFUTED, SAMPLED, Proof
 from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match
 from npu_guard.rewriting.weights import Budget
@@ -54,28 +57,42 @@ class Prover:
     """Inputs for approximate blocks, of the kind that they are fitted on; of others a fit says nothing."""
     seeds: Sequence[int]
     kinds: str
-    reference: list[dict[str, Array]] = field(default_factory=list)
-    """What the model gives for each of the feeds, once the first blocks have been run."""
+    proofs: Mapping[Match, Proof] = field(default_factory=dict)
+    """What is known of matches without running them: of a proved one, one input is enough."""
+    reference: dict[int, dict[str, Array]] = field(default_factory=dict)
+    """What the model gives for feeds, by their identity, once blocks have been run with them."""
     budget: Budget = field(default_factory=Budget)
 
     def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
         """A verification for each match; the model runs once for as many matches as fit into memory."""
-        for feeds, exact in ((self.feeds, True), (self.samples, False)):
-            chosen = [e for e in edits if (e[0].substitution.exactness == EXACT) is exact]
-            yield from replace(self, feeds=feeds, reference=self.reference if exact else [{}])._prove(chosen)
+        groups: dict[str, list[Edit]] = {"one": [], "all": [], "samples": []}
+        for entry in edits:
+            proof = self.proofs.get(entry.match)
+            if proof is not None and proof.label == REFUTED:
+                yield entry.match, Verification("differs", proof.way, tuple(self.seeds), "", proof.reason, (), proof)
+            elif entry.match.substitution.exactness != EXACT:
+                groups["samples"].append(entry)
+            else:
+                groups["one" if proof is not None and proof.label != SAMPLED else "all"].append(entry)
+        for kind, chosen in groups.items():
+            feeds = {"one": one_of_each_shape(self.feeds), "all": self.feeds, "samples": self.samples}[kind]
+            for match, verification in replace(self, feeds=feeds)._prove(chosen, known=kind != "samples"):
+                yield match, with_fields(verification, proof=self.proofs.get(match))
 
-    def _prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
+    def _prove(self, edits: Sequence[Edit], *, known: bool) -> Iterator[tuple[Match, Verification]]:
         most = capture_bytes(self.runtime)
         for group in self._by_memory(edits, most):
             values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))
-            outputs = self.analysis.model.graph.outputs if not self.reference else []
+            missing = known and any(id(feed) not in self.reference for feed in self.feeds)
+            outputs = self.analysis.model.graph.outputs if missing else []
             try:
                 samples = capture(self.runtime, self.document, self.feeds, list(dict.fromkeys((*values, *outputs))))
             except (CannotRun, ModelError) as error:
                 yield from ((match, not_run(str(error), self.seeds)) for match, _, _ in group)
                 continue
             if outputs:
-                self.reference.extend({v.name: sample[v.name] for v in outputs} for sample in samples)
+                for feed, sample in zip(self.feeds, samples, strict=True):
+                    self.reference[id(feed)] = {v.name: sample[v.name] for v in outputs}
             for several in self._by_memory(group, most // 4, TOGETHER):
                 yield from self._compare(several, samples)
 
@@ -133,6 +150,14 @@ class Prover:
             self.budget.noises -= 1
             result = judge(noise=measure_noise(self.runtime, *self._beside([entry], samples, old=True), samples, list(names)))
         return result
+
+
+def one_of_each_shape(feeds: Sequence[Feed]) -> Sequence[Feed]:
+    """The first input of each batch: a proof is about one."""
+    found: dict[Hashable, Feed] = {}
+    for feed in feeds:
+        found.setdefault(tuple(sorted((name, np.shape(value)) for name, value in feed.items())), feed)
+    return list(found.values())
 
 
 def price_key(analysis: Analysis, match: Match) -> Hashable:

@@ -23,6 +23,7 @@ from npu_guard.fixing.choice import Candidate, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
+from npu_guard.fixing.proving import prove_edits
 from npu_guard.fixing.search import Search, crash_at
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash, Verification
 from npu_guard.rewriting.edit import Edit, names_in
@@ -57,8 +58,8 @@ class Fixed:
     refused: list[RefusedMatch] = field(default_factory=list)
     crashes: list[RuleCrash] = field(default_factory=list)
     """Substitutions that raised: bugs of ours."""
-    reference: list[dict[str, Array]] = field(default_factory=list)
-    """Outputs of the original model for the inputs with which blocks are verified, where it has been run with them."""
+    reference: dict[int, dict[str, Array]] = field(default_factory=dict)
+    """Outputs of the original model for the inputs with which blocks are verified, by their identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +245,13 @@ class _Driver:
         """Verifications of the matches that hold."""
         settings, state = self._settings, self.state
         samples = held_out(settings.samples)[-BLOCK_FEEDS:]
+        if edits:
+            settings.progress("Proving blocks", 0, len(edits))
+        proofs = dict(
+            zip((e.match for e in edits), prove_edits(state.document, state.analysis, edits, settings.budget), strict=True)
+        )
         prover = Prover(
-            self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds,
+            self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds, proofs,
             budget=settings.budget,
         )  # fmt: skip
         verified = {}

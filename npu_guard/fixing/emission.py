@@ -51,6 +51,7 @@ def _follow(
         following = emitted(match, link.chain, block, inner, profile, builder_of)
         edits.append(following)
         builder.names += following.builder.names
+        builder.exact |= following.builder.exact
     graph = replace_matches(block, inner.model.graph.nodes, edits).proto.graph
     old = analysis.model.graph.values
     builder.nodes = [n for n in graph.node if not any(o in old for o in n.output)]

@@ -23,6 +23,7 @@ from npu_guard.fixing.picker import Key
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Applied, RefusedMatch, Work
 from npu_guard.rewriting.substitution import EXACT, Match, Refused, Substitution
+from npu_guard.verification.report import proof_text
 
 _HEAD = """\
 # What `npu-guard fix` replaces in this model, in this order. To carry it out:
@@ -110,6 +111,8 @@ def describe_step(a: Applied) -> Iterator[str]:
     yield f"at {a.op_type} {short(a.node)!r}{where}{f' ({a.source.module})' if a.source is not None and a.source.module else ''}"
     yield describe_change(a.before, a.after)
     yield f"replaces {', '.join(short(n) for n in a.nodes_before)}"
+    if a.verification.proof is not None:
+        yield proof_text(a.verification.proof)
     if a.others:
         yield f"fits here or at a part of it as well: {', '.join(a.others)}"
 

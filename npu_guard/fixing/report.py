@@ -17,7 +17,7 @@ from npu_guard.results import summary
 from npu_guard.results.findings import Applied, ModelReport, Outcome, Report, Severity, Verification
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import Int8, int8_json
-from npu_guard.verification.report import verification_json
+from npu_guard.verification.report import proof_text, verification_json
 
 
 def fix_json(report: FixReport, integers: Int8 | None = None) -> str:
@@ -83,7 +83,8 @@ def _replaced(report: FixReport) -> list[str]:
     lines = ["Replaced"]
     for a in report.applied:
         nodes = f"{len(a.nodes_before)} -> {len(a.nodes_after)} nodes"
-        lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {_error(a.verification)}")
+        label = f"{a.verification.proof.label}; " if a.verification.proof is not None else ""
+        lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {label}{_error(a.verification)}")
         if a.exactness != "exact":
             lines.append(f"  {'':<32} approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
     return lines
@@ -127,6 +128,7 @@ def verification_text(v: Verification) -> str:
         return f"NOT VERIFIED: {printable(v.reason)}"
     lines = [f"{_error(v)}, on {v.inputs} ({v.backend})"]
     lines += [f"  {printable(v.reason, 400)}"] if v.reason else []
+    lines += [f"  {printable(proof_text(v.proof), 600)}"] if v.proof is not None else []
     for o in v.outputs:
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, {o.snr_db:.0f} dB{'' if o.ok else '  <- differs'}"
         lines.append(f"  {printable(o.name, 60)}: tolerance {o.atol:.2g}, needed {o.max_abs:.2g}, {measures}")

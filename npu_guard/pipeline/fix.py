@@ -21,6 +21,7 @@ from npu_guard.fixing import rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
+from npu_guard.fixing.proving import LONG, WHOLE, proof_of_whole, with_proof
 from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.project.config import Config, project_root
@@ -115,12 +116,12 @@ def fix_model(
                 told = f"{len(used)} of calibration, held out of the fit" if given else f"{len(used)} of drawn noise: {NOISE}"
             terms = accumulated_terms(analysis) + accumulated_terms(done.analysis)
             # What the original gives for some of the inputs came out when the blocks were verified.
-            ran = {id(feed): outputs for feed, outputs in zip(settings.feeds, done.reference, strict=False)}
-            known = {i: ran[id(feed)] for i, feed in enumerate(used) if id(feed) in ran}
+            known = {i: done.reference[id(feed)] for i, feed in enumerate(used) if id(feed) in done.reference}
             runtime.limits = run_limits(config.limits, (document, analysis), (done.document, done.analysis))
             whole = compare_documents(
                 runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=told, known=known, labels=labels
             )
+            whole = replace(whole, proof=proof_of_whole(done.applied))
             again = attempt < rollback.ATTEMPTS and settings.budget.matches >= len(done.applied)
             if whole.verdict != "differs" or plan is not None or not again:
                 break
@@ -165,9 +166,12 @@ def verify_models(
 
 def compare_models(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
-    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT,
+    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT, require: str | None = None,
 ) -> tuple[Verification, Bisection | None]:  # fmt: skip
-    """Whether two model files compute the same and, if asked for and they do not, where they part."""
+    """Whether two model files compute the same and, if asked for and they do not, where they part.
+
+    Where a label is `require`d, a proof may take longer.
+    """
     documents, analyses = [], []
     for path in (before, after):  # one after the other, as what a large model takes for a while is free again then
         skeleton = load.load(path, limits)
@@ -195,6 +199,9 @@ def compare_models(
         kinds += f", a batch of {BATCH}" if larger else ""
         result = compare_documents(
             runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels
+        )
+        result = with_proof(
+            result, documents[0], documents[1], first, {w.name: w.shape for w in wanted}, WHOLE if require is None else LONG
         )
         if not bisect or result.verdict != "differs":
             return result, None

@@ -17,7 +17,7 @@ from npu_guard.proof.modular import Array
 from npu_guard.proof.tensor import CONSTANT, Operand, Tensor, Unsupported, join
 
 Binary = Callable[[Array, Array, int], Array]
-MOST_ELEMENTS = 1 << 24
+MOST_ELEMENTS = 1 << 23
 """Of one tensor: what is larger is not evaluated."""
 
 

@@ -55,7 +55,7 @@ def readings(before: Program, after: Program) -> Iterator[Adjusted]:
     simple = [{v: e for v, t in side.items() if (e := simplest(v, t, known)) is not None} for side in new]
     if any(simple):
         yield Adjusted(simple[0], simple[1], _told(simple[0], new[0]) + _told(simple[1], new[1]))
-    near = _nearest(new[1], one)
+    near = _almost_whole(new[1]) | _nearest(new[1], one)
     if near:
         left = {v: e for v, e in simple[0].items() if v not in {float(x.floats()) for x in near.values()}}
         right = {**simple[1], **near}
@@ -79,7 +79,7 @@ def _few(program: Program) -> Sequence[float]:
 
 def _nearest(new: Mapping[float, np.dtype[np.floating]], others: Mapping[float, object]) -> dict[float, Exact]:
     """For each new value the other model's one that is next to it, where it is as near as rounding goes."""
-    if not new or not others:
+    if not others:
         return {}
     known: Array = np.array(sorted(others))
     found = {}
@@ -89,6 +89,16 @@ def _nearest(new: Mapping[float, np.dtype[np.floating]], others: Mapping[float, 
         closest = float(around[np.abs(around - value).argmin()])
         if abs(closest - value) <= ULPS * float(np.spacing(np.asarray(abs(value), dtype))):
             found[value] = Exact.of(np.asarray(closest, dtype))
+    return found
+
+
+def _almost_whole(new: Mapping[float, np.dtype[np.floating]]) -> dict[float, Exact]:
+    """New values next to a number such as 1 or 1/2, from which a rewrite can have come by rounding more than once."""
+    found = {}
+    for value, dtype in new.items():
+        whole = Fraction(value).limit_denominator(8)
+        if whole and abs(float(whole) - value) <= ULPS * float(np.spacing(np.asarray(abs(value), dtype))):
+            found[value] = Exact.of(whole)
     return found
 
 

@@ -16,7 +16,7 @@ _EACH = 4.0
 """Units in the last place by which each constant on the way may be off."""
 
 
-def beyond_rounding(before: Program, after: Program, macs: int, seed: bytes) -> str:
+def beyond_rounding(before: Program, after: Program, budget: Budget, seed: bytes) -> str:
     """How much two linear models differ where that is more than rounding; empty where it is not, or cannot be told.
 
     Every path from an input to an output multiplies constants. If each of n constants on it is off by k ulp, the output is off by
@@ -26,8 +26,8 @@ def beyond_rounding(before: Program, after: Program, macs: int, seed: bytes) -> 
     drawn = {i.name: rng.standard_normal([e or 1 for e in i.shape or ()]) for i in before.inputs}
     depth = max(len(before.calls), len(after.calls)) + 1
     try:
-        first, second = (_outputs(Reals(Budget(macs)), p, drawn) for p in (before, after))
-        sizes = [_outputs(Magnitudes(Budget(macs)), p, {k: np.abs(v) for k, v in drawn.items()}) for p in (before, after)]
+        first, second = (_outputs(Reals(budget), p, drawn) for p in (before, after))
+        sizes = [_outputs(Magnitudes(budget), p, {k: np.abs(v) for k, v in drawn.items()}) for p in (before, after)]
     except Unsupported:
         return ""
     for name, x, y, *magnitudes in zip(before.outputs, first, second, *sizes, strict=True):

@@ -4,7 +4,8 @@ A float is m 2^e, so weights are exact. Two rational functions that differ agree
 degree / p for each prime (Schwartz 1980, Zippel 1979). What is no rational function is stood in for by a random function with
 the laws that are used, and no more:
 
-- f(x) by a keyed hash of x modulo both primes, with its values at 0 or 1 where they are known, odd or even where it is;
+- f(x) by a keyed hash of x modulo both primes, with its values at 0 or 1 where they are known, odd or even where it is; 1 / x
+  too at first, with 1 / (c x) = (1 / c) (1 / x) for constants;
 - max by the sum of a random permutation of the elements, taken back: the associative and commutative function that is free;
 - exp by g^(x mod q) modulo p = 2 q + 1: then exp(x + y) = exp(x) exp(y) and exp(0) = 1 (two fields: Mirage, arXiv 2405.05751).
 
@@ -24,7 +25,7 @@ from npu_guard.proof.arithmetic import Arithmetic, Budget
 from npu_guard.proof.exact import Exact
 from npu_guard.proof.modular import Array
 from npu_guard.proof.oracle import Oracle
-from npu_guard.proof.tensor import CONSTANT, DRAWN, Degree, Tensor, Unsupported
+from npu_guard.proof.tensor import CONSTANT, DRAWN, Degree, Operand, Tensor, Unsupported
 
 LOWEST = -1e30
 """A constant below counts as minus infinity in a mask."""
@@ -40,7 +41,7 @@ class Point:
 
     primes: tuple[int, int]
     orders: tuple[int, ...]
-    """(p - 1) / 2 for each, which are primes, where exponentials are interpreted; else none."""
+    """(p - 1) / 2 for each, which are primes, where exponentials and division have their laws; else none."""
     secret: bytes
 
     @staticmethod
@@ -150,15 +151,21 @@ class Fields(Arithmetic):
 
     def product(self, a: Array, b: Array, m: int) -> Array:
         """Matrix product modulo m."""
-        try:
-            return modular.matmul(a, b, m)
-        except ValueError as error:
-            raise Unsupported(str(error)) from None
+        return modular.matmul(a, b, m)
 
     def reciprocal(self, a: Array, m: int) -> Array:
         """1 / a modulo m. A zero is noted: what both models make of it means nothing."""
         self.undefined = self.undefined or not np.all(a)
         return modular.inverse(a, m)
+
+    def invert(self, x: Operand) -> Tensor:
+        """1 / x. Where no law of division is needed but that of constants, it is a hash too: so denominators do not pile up."""
+        a = self.lift(x)
+        if self.log_moduli or a.degree == CONSTANT or a.inverse is not None:
+            return super().invert(a)
+        found = self.scaled(self.function("one over", self.scaled(a, a.scale, invert=True), odd=True), a.scale, invert=True)
+        found.scale = None if a.scale is None else tuple(pow(s, -1, m) for s, m in zip(a.scale, self._every, strict=True))
+        return found
 
     # ---- functions
 

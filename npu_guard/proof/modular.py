@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-WIDEST = 1 << 19
-"""Terms of one sum of products: 2^34 each, and float64 holds whole numbers up to 2^53."""
+_BITS = 11
+TERMS = 1 << 11
+"""Terms of one sum of products: below 2^42 each, and float64 holds whole numbers up to 2^53."""
 _WITNESSES = (2, 3, 5, 7)
 """Bases that tell every prime below 3,215,031,751 (Pomerance, Selfridge and Wagstaff 1980)."""
 _LOW, _HIGH = -1200, 1100
@@ -57,10 +58,7 @@ def draw_prime(rng: np.random.Generator) -> int:
 
 @functools.lru_cache(32)
 def _powers_of_two(m: int) -> Array:
-    powers = [pow(2, _LOW % (m - 1), m)]
-    for _ in range(_HIGH - _LOW):
-        powers.append(powers[-1] * 2 % m)
-    return np.array(powers, np.int64)
+    return _ladder(2, m, _HIGH - _LOW + 1) * pow(2, _LOW % (m - 1), m) % m
 
 
 def dyadic(a: Array, m: int) -> Array:
@@ -83,16 +81,31 @@ def root(x: int, m: int) -> int | None:
 
 
 def matmul(a: Array, b: Array, m: int) -> Array:
-    """a @ b, in halves of 16 bits whose products float64 sums without rounding. Raises ValueError beyond `WIDEST` terms."""
-    if a.shape[-1] > WIDEST:
-        raise ValueError("a sum of too many products")
-    a1, a0 = (a >> 16).astype(np.float64), (a & 0xFFFF).astype(np.float64)
-    b1, b0 = (b >> 16).astype(np.float64), (b & 0xFFFF).astype(np.float64)
-    high, low = np.matmul(a1, b1), np.matmul(a0, b0)
-    middle = np.matmul(a1 + a0, b1 + b0) - high - low
-    high, middle, low = (v.astype(np.int64) % m for v in (high, middle, low))
-    result: Array = (((high << 16) % m + middle) % m * 65536 + low) % m
+    """a @ b. The smaller one is cut into pieces of 11 bits, whose products with 31 bits float64 sums without rounding.
+
+    Either may hold its whole numbers as float64 already.
+    """
+    if b.size < a.size:
+        return matmul(b.swapaxes(-1, -2), a.swapaxes(-1, -2), m).swapaxes(-1, -2)
+    pieces = _pieces(a)
+    other = b.astype(np.float64, copy=False)
+    rows, inner = a.shape[-2:]
+    result: Array | None = None
+    for start in range(0, max(inner, 1), TERMS):
+        end = start + TERMS
+        sums = np.matmul(pieces[..., start:end], other[..., start:end, :]).astype(np.int64)
+        high, middle, low = (sums[..., i * rows : (i + 1) * rows, :] for i in range(3))
+        part = (((((high % m) << _BITS) + middle) % m << _BITS) + low) % m
+        result = part if result is None else (result + part) % m
+    assert result is not None
     return result
+
+
+def _pieces(a: Array) -> Array:
+    """The high, middle and low bits, one below the other."""
+    whole = a.astype(np.int64, copy=False)
+    mask = (1 << _BITS) - 1
+    return np.concatenate([whole >> 2 * _BITS, whole >> _BITS & mask, whole & mask], axis=-2).astype(np.float64)
 
 
 def inverse(a: Array, m: int) -> Array:
@@ -120,7 +133,7 @@ class Powers:
 
     def __init__(self, g: int, m: int) -> None:
         self._m = m
-        self._small, self._large = _ladder(g, m), _ladder(pow(g, 1 << 15, m), m)
+        self._small, self._large = _ladder(g, m, 1 << 15), _ladder(pow(g, 1 << 15, m), m, 1 << 15)
 
     def of(self, exponents: Array) -> Array:
         """Element by element."""
@@ -128,9 +141,9 @@ class Powers:
         return result
 
 
-def _ladder(base: int, m: int) -> Array:
-    """The powers 0 to 2^15 - 1, each half from the one before it."""
+def _ladder(base: int, m: int, count: int) -> Array:
+    """So many powers from 0 on, each half from the one before it."""
     powers = np.ones(1, np.int64)
-    while powers.size < 1 << 15:
+    while powers.size < count:
         powers = np.concatenate([powers, powers * pow(base, powers.size, m) % m])
-    return powers
+    return powers[:count]

@@ -20,20 +20,17 @@ from npu_guard.proof.exact import Exact
 from npu_guard.proof.fields import Fields, Point
 from npu_guard.proof.program import Program, read
 from npu_guard.proof.tensor import Degree, Operand, Tensor, Unsupported
-from npu_guard.results.proof import Proof
+from npu_guard.results.proof import PROVED, REFUTED, ROUNDING, SAMPLED, Proof
 
-PROVED, ROUNDING, SAMPLED, REFUTED = "proved", "proved up to rounding", "sampled", "refuted"
-LABELS = (PROVED, ROUNDING, SAMPLED, REFUTED)
-"""From the best to the worst."""
-MACS = 1 << 28
-"""Multiplications that one proof may take for each way that it tries."""
-WORST_BOUND, GOOD_BOUND = 1e-6, 1e-9
+MACS = 1 << 29
+"""Multiplications that one proof may take."""
+WORST_BOUND, GOOD_BOUND = 1e-6, 1e-8
 """A chance of error above the first is no proof; above the second, another point is drawn."""
 MOST_POINTS = 3
-PLAIN, EXPONENTS = "identity at a random point", "identity at a random point, exponentials by their law"
-_EXPONENTIAL = frozenset(
+PLAIN, EXPONENTS = "identity at a random point", "identity at a random point, by the laws of exponentials and division"
+_WITH_LAWS = frozenset(
     {"Exp", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Swish", "Mish", "Softplus", "Elu", "Celu", "Selu", "Attention", "Gelu",
-     "ReduceLogSumExp"}
+     "ReduceLogSumExp", "Div", "Reciprocal", "Softsign", "Pow"}
 )  # fmt: skip
 
 
@@ -49,26 +46,31 @@ class _Attempt:
     reason: str = ""
 
 
-def prove(before: Document, after: Document, budget: int = MACS, exact: Mapping[str, Exact] | None = None) -> Proof:
+def prove(
+    before: Document, after: Document, budget: Budget | None = None, exact: Mapping[str, Exact] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Proof:  # fmt: skip
     """Whether two models with the same inputs are one function of real numbers.
 
-    `budget` bounds the multiplications of each evaluation; `exact` are the numbers that constants of `after` were rounded from,
-    by name. Never raises for a model that it cannot read: then the label is `sampled`, with the reason.
+    `budget` is what may be multiplied for it, and is used up; `exact` are the numbers that constants of `after` were rounded
+    from, by name; `shapes` are those of inputs, where a model leaves an extent open. Never raises for a model that it cannot
+    read: then the label is `sampled`, with the reason.
     """
     try:
-        programs = read(before), read(after)
-        _expect_inputs(*programs)
-        (first, used), (second, others) = map(lemmas.normalized, programs)
-        return _prove(first, second, budget, exact or {}, used | others)
+        programs = tuple(_with_shapes(read(document), shapes or {}) for document in (before, after))
+        first, second = programs
+        _expect_inputs(first, second)
+        (first, used), (second, others) = lemmas.normalized(first), lemmas.normalized(second)
+        return _prove(first, second, budget or Budget(MACS), exact or {}, used | others)
     except Unsupported as error:
         return Proof(SAMPLED, reason=error.reason)
     except (ModelError, OSError) as error:
         return Proof(SAMPLED, reason=f"a weight cannot be read ({error})")
 
 
-def _prove(first: Program, second: Program, budget: int, exact: Mapping[str, Exact], used: set[str]) -> Proof:
+def _prove(first: Program, second: Program, budget: Budget, exact: Mapping[str, Exact], used: set[str]) -> Proof:
     seed = _digest(first, second)
-    several = any(call.op_type in _EXPONENTIAL for p in (first, second) for call in p.calls)
+    several = any(call.op_type in _WITH_LAWS for p in (first, second) for call in p.calls)
     attempt, linear = None, True
     for way, (before, after, adjusted) in _ways(first, second, exact):
         for exponents in (False, True) if several else (False,):
@@ -113,7 +115,7 @@ def _off(exact: Mapping[str, Exact], program: Program) -> tuple[str, ...]:
 
 
 def _evaluate(
-    before: Program, after: Program, adjusted: Adjusted, budget: int, seed: bytes, *, exponents: bool
+    before: Program, after: Program, adjusted: Adjusted, budget: Budget, seed: bytes, *, exponents: bool
 ) -> _Attempt:  # fmt: skip
     """Both models at one random point, and at more where that is too weak, or something was divided by zero."""
     exacts = (*adjusted.before.values(), *adjusted.after.values(), *after.given.values())
@@ -148,12 +150,12 @@ class _Points:
         return Point.draw(self._seed, exponents=self._exponents, radicands=self._radicands)
 
 
-def _at(point: Point, sides: Sequence[tuple[Program, Mapping[float, Exact]]], budget: int) -> _Attempt:
+def _at(point: Point, sides: Sequence[tuple[Program, Mapping[float, Exact]]], budget: Budget) -> _Attempt:
     """Both models at one point."""
     both = []
     inputs = sides[0][0].inputs
     for program, simple in sides:
-        fields = Fields(point, Budget(budget), simple)
+        fields = Fields(point, budget, simple)
         feeds: dict[str, Operand] = {i.name: fields.drawn(i.name, [e or 1 for e in i.shape or ()], i.kind) for i in inputs}
         both.append((fields, run(fields, program, feeds)))
     (one, x), (other, y) = both
@@ -192,6 +194,11 @@ def _equal(x: Operand, y: Operand) -> bool:
 def _is_zero(x: Operand) -> bool:
     """Weights that are missing or all zero make any two models equal."""
     return isinstance(x, Tensor) and x.degree.over > 0 and not any(part.any() for part in x.parts)
+
+
+def _with_shapes(program: Program, shapes: Mapping[str, Sequence[int]]) -> Program:
+    inputs = tuple(replace(i, shape=tuple(shapes[i.name])) if i.name in shapes else i for i in program.inputs)
+    return replace(program, inputs=inputs)
 
 
 def _expect_inputs(before: Program, after: Program) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from npu_guard.results.pieces import Pieces
+from npu_guard.results.proof import Proof
 
 Dim = int | str | None
 """An extent: a number, a symbol such as `batch`, or None where nothing is known."""
@@ -140,6 +141,7 @@ class Verification(Struct, frozen=True):
     inputs: str
     reason: str
     outputs: tuple[OutputComparison, ...]
+    proof: Proof | None = None
 
 
 class Work(Struct, frozen=True):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+PROVED, ROUNDING, SAMPLED, REFUTED = "proved", "proved up to rounding", "sampled", "refuted"
+LABELS = (PROVED, ROUNDING, SAMPLED, REFUTED)
+"""From the best to the worst."""
+
 
 class Proof(Struct, frozen=True):
     """Whether two models, or two spellings of a block, are one function of real numbers, and what that rests on.
@@ -20,3 +24,7 @@ class Proof(Struct, frozen=True):
     """Probability at most that a difference was overlooked."""
     reason: str = ""
     """Why it is not proved."""
+
+    def reaches(self, label: str) -> bool:
+        """Whether it is as good as a label."""
+        return LABELS.index(self.label) <= LABELS.index(label)

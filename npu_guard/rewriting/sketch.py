@@ -15,6 +15,7 @@ from npu_guard.file.document import Document
 from npu_guard.file.tensors import BITS
 from npu_guard.file.wire import INLINE, Payload
 from npu_guard.graph.graph import Value
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Array, Builder, Match, Refused
 from npu_guard.rewriting.weights import Evaluate, Small, evaluated
 
@@ -39,8 +40,11 @@ class Sketch(Builder):
         """Where the values of the new weights would lie; for the document in which they are looked at."""
         self._constants = constants
 
-    def later(self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight") -> str:
-        """An initializer without values; `make` is not called."""
+    def later(
+        self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight",
+        exact: Callable[[], Exact] | None = None,
+    ) -> str:  # fmt: skip
+        """An initializer without values; neither function is called."""
         name = self._name(hint)
         tensor = onnx.TensorProto(name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), dims=shape)
         size = (math.prod(shape) * BITS[tensor.data_type] + 7) // 8
@@ -51,7 +55,7 @@ class Sketch(Builder):
         self.initializers.append(tensor)
         return name
 
-    def constant(self, array: Array, hint: str = "weight") -> str:
+    def constant(self, array: Array, hint: str = "weight", exact: Exact | None = None) -> str:
         """An initializer, without its values where it is large."""
         array = np.asarray(array)
         if array.size > KEEP_ELEMENTS:

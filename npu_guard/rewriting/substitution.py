@@ -22,6 +22,7 @@ from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Builder:
         self.initializers: list[onnx.TensorProto] = []
         self.names: list[str] = []
         """Every name that was made here."""
+        self.exact: dict[str, Exact] = {}
+        """By the name of a constant that was computed, the numbers that it was rounded from."""
         self.promised_db = -math.inf
         self.note = ""
         """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
@@ -200,20 +203,25 @@ class Builder:
     def _units(self, op_type: str, x: str | Value, axes: Sequence[int]) -> str:
         return self.op(op_type, x, axes=list(axes)) if self.opset < 13 else self.op(op_type, x, self.ints(*axes))
 
-    def constant(self, array: Array, hint: str = "weight") -> str:
-        """An initializer."""
+    def constant(self, array: Array, hint: str = "weight", exact: Exact | None = None) -> str:
+        """An initializer. `exact` are the numbers that it is rounded from, where it is computed: the proof is about those."""
         array = np.asarray(array, order="C")
         self._expect_room(array.nbytes)
         name = self._name(hint)
         self.initializers.append(onnx.numpy_helper.from_array(array, name))
+        if exact is not None:
+            self.exact[name] = exact
         return name
 
-    def later(self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight") -> str:
-        """An initializer whose elements are not made before the form is chosen; `make` is not called for a sketch."""
+    def later(
+        self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight",
+        exact: Callable[[], Exact] | None = None,
+    ) -> str:  # fmt: skip
+        """An initializer whose elements are not made before the form is chosen; for a sketch, neither function is called."""
         array = make()
         if array.shape != tuple(shape) or array.dtype != np.dtype(dtype):
             raise ValueError(f"a constant of {np.dtype(dtype)} {tuple(shape)} became one of {array.dtype} {array.shape}")
-        return self.constant(array, hint)
+        return self.constant(array, hint, None if exact is None else exact())
 
     def ints(self, *values: int) -> str:
         """An int64 vector: axes, shapes, pads."""

@@ -35,6 +35,8 @@ class Budget:
     """Blocks that may still be replaced, again where an attempt failed."""
     noises: int = 100
     """Blocks that differ and of which it may still be asked how uncertain they are of themselves."""
+    proof_macs: int = 1 << 30
+    """Multiplications that may still be made to prove blocks."""
     elements: int = 1 << 25
     """Elements of weights that may still be computed."""
     read: set[str] = field(default_factory=set)

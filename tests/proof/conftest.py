@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from npu_guard.file.document import Document
+from npu_guard.proof.arithmetic import Budget
 from npu_guard.proof.exact import Exact
 from npu_guard.proof.prove import MACS, prove
 from npu_guard.results.proof import Proof
@@ -43,6 +44,6 @@ def proof() -> Callable[..., Proof]:
         budget: int = MACS, exact: Mapping[str, Exact] | None = None,
     ) -> Proof:  # fmt: skip
         shared = dict(weights or {})
-        return prove(document(before, shared, opset), document(after, shared | dict(changed or {}), opset), budget, exact)
+        return prove(document(before, shared, opset), document(after, shared | dict(changed or {}), opset), Budget(budget), exact)
 
     return run

@@ -53,10 +53,10 @@ def test_product_of_matrices(m: int, k: int, n: int, seed: int) -> None:
 
 
 def test_longest_sum_of_the_largest_products_is_exact() -> None:
-    a = np.full((1, modular.WIDEST), P - 1)
-    assert modular.matmul(a, a.T, P).item() == modular.WIDEST % P
-    with pytest.raises(ValueError, match="too many"):
-        modular.matmul(np.zeros((1, modular.WIDEST + 1), np.int64), np.zeros((modular.WIDEST + 1, 1), np.int64), P)
+    for terms in (modular.TERMS - 1, modular.TERMS, modular.TERMS + 1, 3 * modular.TERMS + 7):
+        a = np.full((2, terms), P - 1)
+        assert modular.matmul(a, a.T, P).tolist() == [[terms % P] * 2] * 2
+        assert modular.matmul(a.astype(np.float64), a.T[:, :1], P).tolist() == [[terms % P]] * 2
 
 
 @given(ELEMENTS)

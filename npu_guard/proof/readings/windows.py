@@ -70,9 +70,9 @@ def _some_rows(
     part = covered.map(lambda v: v[:, :, begin:end])
     inner = part.shape[2:]
     out = inner[: len(inner) // 2]
-    columns = part.map(
-        lambda v: v.reshape(batch, group, per, *inner).transpose(order).reshape(group, weight.shape[2], batch * math.prod(out))
-    )
+    flat = (group, weight.shape[2], batch * math.prod(out))
+    # As floats at once, which matrices are multiplied as: the copy of each window is what a convolution costs.
+    columns = part.map(lambda v: v.reshape(batch, group, per, *inner).transpose(order).astype(np.float64, "C").reshape(flat))
     return a.matmul(weight, columns).map(lambda v: np.moveaxis(v.reshape(m, batch, *out), 1, 0))
 
 

@@ -1,0 +1,140 @@
+"""What `fix` and `verify` do with proofs: labels everywhere, a refuted block rolled back, a missing proof no reason to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from npu_guard.checking import registry
+from npu_guard.fixing import block_check, catalog
+from npu_guard.fixing.driver import FixReport
+from npu_guard.graph.graph import Value
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.project.config import Config
+from npu_guard.results.proof import PROVED, REFUTED, ROUNDING, SAMPLED
+from npu_guard.rewriting.substitution import Builder, Match, Substitution
+
+if TYPE_CHECKING:
+    from conftest import Cli, Write
+
+KNOWN = {s.name: s for s in catalog.substitutions()}
+PHASES: Any = type(KNOWN["large-kernel-to-phases"])
+LARGE = """g (float[1,8,24,24] x) => (float[1,8,24,24] y)
+<float[8,8,19,3] w> { a = Conv<pads = [9,1,9,1]>(x, w)  y = Relu(a) }"""
+OPEN = LARGE.replace("[1,8,24,24]", '["N",8,24,24]')
+
+
+def fix(path: Path, *substitutions: Substitution, **options: Any) -> FixReport:
+    return fix_model(str(path), registry.profile("aimotive-aiware"), Config(), substitutions, **options)
+
+
+class Nudged(PHASES):
+    """All that is right, times a number next to 1."""
+
+    factor = 1.0
+
+    def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
+        (value, name), *_ = super().rewrite(match, build).items()
+        return {value: build.op("Mul", name, build.constant(np.asarray(self.factor, np.float32)))}
+
+
+def nudged(factor: float) -> Nudged:
+    made = Nudged()
+    made.factor = factor
+    return made
+
+
+def test_labels_are_told_everywhere(cli: Cli, write: Write, tmp_path: Path) -> None:
+    write(LARGE)
+    text = cli("fix", "net.onnx", "-o", "out.onnx", "--plan", "plan.toml").out
+    assert "nodes, proved; equal" in text
+    assert "  proved: each replaced block is proved" in text
+    assert "# proved: identity at a random point" in (tmp_path / "plan.toml").read_text()
+    (model,) = json.loads(cli("fix", "net.onnx", "-o", "out.onnx", "--format", "json").out)["models"]
+    assert [a["verification"]["proof"]["label"] for a in model["applied"]] == [PROVED]
+    assert model["verification"]["proof"]["label"] == PROVED
+    assert 0 < model["verification"]["proof"]["bound"] < 1e-6
+    verified = json.loads(cli("verify", "net.onnx", "out.onnx", "--format", "json").out)
+    assert verified["proof"]["label"] == PROVED
+    assert verified["proof"]["way"] == "identity at a random point"
+
+
+def test_proved_block_is_run_with_one_input_of_each_batch(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[tuple[int, ...]]] = []
+    run = block_check.run_document
+
+    def spy(runtime: Any, document: Any, feeds: Any, *rest: Any) -> Any:
+        seen.append([np.shape(next(iter(feed.values()))) for feed in feeds])
+        return run(runtime, document, feeds, *rest)
+
+    monkeypatch.setattr(block_check, "run_document", spy)
+    assert fix(write(OPEN), PHASES()).verification.verdict == "equal"
+    assert seen == [[(1, 8, 24, 24), (2, 8, 24, 24)]]
+    seen.clear()
+    monkeypatch.setattr("npu_guard.proof.prove.MACS", 1000)
+    assert fix(write(OPEN), PHASES()).verification.verdict == "equal"
+    assert [len(feeds) for feeds in seen] == [4]
+
+
+def test_missing_proof_rolls_nothing_back(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npu_guard.proof.prove.MACS", 1000)
+    done = fix(write(LARGE), PHASES())
+    (step,) = done.applied
+    assert step.verification.verdict == "equal"
+    assert step.verification.proof is not None
+    assert step.verification.proof.label == SAMPLED
+    assert "more multiplications than are granted" in step.verification.proof.reason
+    assert done.verification.proof is not None
+    assert done.verification.proof.reason == "1 of 1 replaced blocks are not proved"
+
+
+def test_refuted_block_is_rolled_back_where_running_it_would_not_tell(write: Write) -> None:
+    """Four in a hundred thousand are beyond rounding of constants, and within what running may differ by."""
+    done = fix(write(LARGE), nudged(1 + 4e-5))
+    assert not done.applied
+    assert "rolled back: 'a' differs by" in done.refused[0].reason
+
+
+def test_number_next_to_one_is_listed(write: Write) -> None:
+    (step,) = fix(write(LARGE), nudged(float(np.nextafter(np.float32(1), np.float32(2))))).applied
+    assert step.verification.proof is not None
+    assert step.verification.proof.label == ROUNDING
+    assert step.verification.proof.constants == ("1.00000012 for 1 (1 ulp)",)
+
+
+def test_require_is_met_or_nothing_is_written(cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(LARGE)
+    assert cli("fix", "net.onnx", "-o", "out.onnx", "--require", "proved").code == 0
+    assert cli("verify", "net.onnx", "out.onnx", "--require", "proved").code == 0
+    (tmp_path / "out.onnx").unlink()
+    next_to_one = nudged(float(np.nextafter(np.float32(1), np.float32(2))))
+    monkeypatch.setattr(catalog, "substitutions", lambda: (next_to_one,))
+    done = cli("fix", "net.onnx", "-o", "out.onnx", "--require", "proved")
+    assert done.code == 5
+    assert "large-kernel-to-phases at 'a' is not proved but proved up to rounding (constants are rounded)" in done.err
+    assert not (tmp_path / "out.onnx").exists()
+    assert cli("fix", "net.onnx", "-o", "out.onnx", "--require", "proved-up-to-rounding").code == 0
+    assert cli("verify", "net.onnx", "out.onnx", "--require", "proved-up-to-rounding").code == 0
+    done = cli("verify", "net.onnx", "out.onnx", "--require", "proved")
+    assert (done.code, "the whole model is not proved but proved up to rounding" in done.err) == (5, True)
+
+
+def test_verify_refutes_what_runs_alike(cli: Cli, write: Write, tmp_path: Path) -> None:
+    model = onnx.load(write(LARGE.replace("y = Relu(a)", "y = Neg(a)")))
+    weight = model.graph.initializer[0]
+    values = numpy_helper.to_array(weight).copy()
+    values *= np.float32(1 + 4e-5)
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    found = json.loads(cli("verify", "net.onnx", "other.onnx", "--format", "json").out)
+    assert found["verdict"] == "differs"
+    if found["proof"] is not None:
+        assert found["proof"]["label"] == REFUTED
+        assert "where rounding explains" in found["reason"]
