@@ -36,12 +36,14 @@ def check(
     from msgspec.structs import replace
 
     from npu_guard.api.results import Report
+    from npu_guard.checking.suppressions import with_settings_findings
     from npu_guard.pipeline.check import check_models
 
     config = call_config(profile, fail_on, allow_undecided, ignore, input_shapes)
     with model_file(model, inputs, config.input_shapes) as file:
         settings = replace(config, input_shapes=file.input_shapes)
-        return Report(check_models([file.name], settings, files={file.name: file.path}, remedies=True))
+        report = check_models([file.name], settings, files={file.name: file.path}, remedies=True)
+        return Report(with_settings_findings(report, settings))
 
 
 def fix(

@@ -137,7 +137,10 @@ class _Run:
             or (limit.severity if limit is not None else None)
             or rule.severity
         )
-        suppressed = self.config.suppression(rule.code, rule.name, location)
+        entry = self.config.suppression(rule.code, rule.name, location)
+        expired = entry is not None and entry.expired()
+        suppressed = entry.reason if entry is not None and not expired else None
+        after = f" (the suppression expired on {entry.expires}: {entry.reason})" if entry is not None and expired else ""
         if node is not None and severity is Severity.ERROR and suppressed is None:
             self.blocked.add(node)
         if len(self.findings) >= self.config.limits.findings:
@@ -150,7 +153,7 @@ class _Run:
                 severity=severity,
                 outcome=outcome,
                 location=location,
-                message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else ""),
+                message=draft.message + (limit.beyond if limit is not None and outcome is Outcome.FAIL else "") + after,
                 tensor=self.ctx.tensor(draft.value or value),
                 evidence=self._evidence(draft, outcome),
                 source=source_of(node, self.root, self.files) if node is not None else None,

@@ -7,20 +7,31 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.checking.rule import Case, Rule
+from npu_guard.checking.suppressions import settings_findings, unused_suppressions
 from npu_guard.device import Limit, Operator, Profile, limit_value, requirements
 from npu_guard.file.load import load
-from npu_guard.project.config import Config
+from npu_guard.project.config import Config, Suppression
 
 IR_VERSION = 10
 
 
 def run_case(rule: Rule, case: Case, folder: Path) -> Checked:
     """What one rule says of the case; `folder` takes the model's file."""
-    return check(analyze_case(case, folder), profile_for(case), [rule], Config())
+    analysis, profile = analyze_case(case, folder), profile_for(case)
+    if rule.about_settings:
+        config = Config(suppress=tuple(Suppression(code, "accepted", node) for code, node in case.suppress))
+        checked = check(analysis, profile, registry.rules(), config)
+        asked = [r for r in registry.rules() if r.code in checked.asked]
+        unused = unused_suppressions(config.suppress, checked.findings, asked)
+        own: Checked = replace(checked, findings=settings_findings(config, unused, [rule]), not_applicable=())
+        return own
+    return check(analysis, profile, [rule], Config())
 
 
 def analyze_case(case: Case, folder: Path) -> Analysis:

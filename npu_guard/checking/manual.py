@@ -25,7 +25,7 @@ def rule_list() -> str:
 def page(rule: Rule) -> str:
     """The manual page of a rule, in Markdown."""
     lines = [f"# {rule.code} {rule.name}", "", rule.summary(), ""]
-    lines += [f"Severity: {rule.severity.value}. Operators: {', '.join(rule.ops) if rule.ops != (EVERY,) else 'all'}.", ""]
+    lines += [f"Severity: {rule.severity.value}. Operators: {_operators(rule)}.", ""]
     for title in ("What it does", "Why it matters", "What to do"):
         lines += [f"## {title}", "", rule.section(title), ""]
     if rule.limits:
@@ -49,10 +49,17 @@ def page(rule: Rule) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _operators(rule: Rule) -> str:
+    if rule.about_settings:
+        return "none, it is about the settings"
+    return "all" if rule.ops == (EVERY,) else ", ".join(rule.ops)
+
+
 def _example(word: str, case: Case) -> list[str]:
     title = f" ({case.title})" if case.title else ""
     limits = ", ".join(
         [f"{key} = {show_value(value)}" for key, value in case.limits.items()]
+        + [f"{code} suppressed at {node}" for code, node in case.suppress]
         + [" ".join(f"{key} = {number(value)}" for key, value in entry.items() if key != "ops") for entry in case.require]
     )
     graph = "\n".join(line.strip() if index == 0 else f"    {line.strip()}" for index, line in enumerate(case.graph.splitlines()))

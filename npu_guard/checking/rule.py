@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct, field
@@ -13,6 +13,7 @@ from npu_guard.results.findings import Number, Severity
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
+    from npu_guard.project.config import Suppression
 
 
 class Draft(Struct, frozen=True):
@@ -51,6 +52,8 @@ class Case(Struct, frozen=True):
     title: str = ""
     require: tuple[dict[str, Any], ...] = ()
     """Limits on metrics, as `[[limit]]` in a device's file has them."""
+    suppress: tuple[tuple[str, str], ...] = ()
+    """(rule, node) of each suppression in the settings, for rules about those."""
 
 
 class Rule:
@@ -70,6 +73,8 @@ class Rule:
     """Substitutions that remove the finding, exact ones first."""
     parametric: ClassVar[bool] = False
     """Whether all that it reports are limits on metrics, so that it has no `check` of its own."""
+    about_settings: ClassVar[bool] = False
+    """Whether it looks at the settings and at no node; then it has `check_settings`, and `ops` are empty."""
     good: ClassVar[tuple[Case, ...]]
     bad: ClassVar[tuple[Case, ...]]
 
@@ -83,6 +88,10 @@ class Rule:
 
     def check_input(self, value: Value, ctx: Context) -> Iterable[Draft]:
         """Problems of one graph input, for the few rules that look at them."""
+        return ()
+
+    def check_settings(self, unused: Sequence[Suppression]) -> Iterable[Draft]:
+        """Problems of the settings: of suppressions that accept no finding."""
         return ()
 
     @classmethod

@@ -19,7 +19,7 @@ from npu_guard.checking import registry
 from npu_guard.commands._shared import FORMATS, config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
 from npu_guard.file import sources
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import exit_code
+from npu_guard.results.summary import exit_code, plural
 
 if TYPE_CHECKING:
     from npu_guard.fleet.matrix import Matrix
@@ -48,13 +48,14 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Not the cache that the settings name.")
 @click.option("-v", "--verbose", is_flag=True, help="Every place and every node in the text, not only what fits a screen.")
 @click.option("--statistics", is_flag=True, help="Counts by rule and operator in place of the findings.")
+@click.option("--remove-unused", is_flag=True, help="Take suppressions that accept nothing out of the settings.")
 @click.option("--all-profiles", is_flag=True, help="Compare all devices; --profile A,B compares some.")
 @with_config
 def command(
     models: tuple[str, ...], profile: str | None, form: str, output: Path | None, reports: tuple[str, ...], fail_on: str | None,
     allow_undecided: bool, select: str | None, ignore: str | None, shapes: tuple[str, ...], config_file: Path | None,
     baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, cache: Path | None, no_cache: bool,
-    verbose: bool, statistics: bool, all_profiles: bool, since: str | None,
+    verbose: bool, statistics: bool, all_profiles: bool, since: str | None, remove_unused: bool,
 ) -> int:  # fmt: skip
     """Check models against a device's limits. Weights are never read.
 
@@ -89,6 +90,12 @@ def command(
     )
     gate = (baseline, write_baseline, save_repro)
     report, lines = _checked(names, config, asked, gate, since, jobs)
+    if remove_unused:
+        lines.append(_remove_unused(report, config, config_file))
+    elif config.suppress:
+        from npu_guard.checking.suppressions import with_settings_findings
+
+        report = with_settings_findings(report, config)
     for name, path in extra:
         write_result(path, registry.renderer(name)(report, color=False))
     render = _renderer(form, verbose, statistics)
@@ -142,6 +149,24 @@ def _checked(
 
         report, lines = check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []
     return report, [*lines, *([store.problem] if store is not None and store.problem else [])]
+
+
+def _remove_unused(report: Report, config: Config, config_file: Path | None) -> str:
+    """Edit the settings, and say so."""
+    from npu_guard.checking.suppressions import unused_in
+    from npu_guard.project.config import find_config
+    from npu_guard.project.edit_settings import remove_suppressions
+
+    file = config_file or find_config(Path.cwd())
+    if file is None:
+        raise UsageError("--remove-unused: there are no settings here; --config FILE names them")
+    if any(model.error is not None or model.crashes for model in report.models):
+        return f"{file.name}: nothing was removed, as a model was not checked to the end"
+    unused = {id(entry) for entry in unused_in(report, config)}
+    numbers = [number for number, entry in enumerate(config.suppress) if id(entry) in unused]
+    if numbers:
+        remove_suppressions(file, numbers)
+    return f"{file.name}: {plural(len(numbers), 'suppression')} removed"
 
 
 def _matrix(found: Matrix, form: str, output: Path | None) -> int:

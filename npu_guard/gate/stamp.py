@@ -24,9 +24,10 @@ _PACKAGES = re.compile(r"(onnx|numpy|protobuf)-[^-]+\.(dist|egg)-info")
 
 def stamp(config: Config, *asked: bool) -> str:
     """Hash of the program, the device and the settings; `asked` is what a report was to show besides."""
+    accepted = [(entry, entry.expired()) for entry in config.suppress]  # what has expired counts again
     severity = {code: level.value for code, level in config.severity.items()}
     parts = [
-        program(), _device(config.profile), config.select, config.ignore, severity, config.suppress, config.fail_on,
+        program(), _device(config.profile), config.select, config.ignore, severity, accepted, config.fail_on,
         dict(config.input_shapes), config.limits, config.partition, asked,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,21 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: str
     reason: str
     node: str = "*"
+    expires: str = ""
+    """The last day on which it counts, as YYYY-MM-DD; empty where it always does."""
+
+    def concerns(self, code: str, name: str) -> bool:
+        """Whether it is about this rule."""
+        return _matches(self.rule, code, name)
+
+    def covers(self, code: str, name: str, location: Location) -> bool:
+        """Whether it is about this rule and place, expired or not."""
+        names = (location.node, location.output, ".".join(location.scope))
+        return self.concerns(code, name) and any(fnmatch.fnmatchcase(n, self.node) for n in names)
+
+    def expired(self) -> bool:
+        """Whether it has lost its force; it keeps it through the day that it names."""
+        return bool(self.expires) and datetime.date.today() > datetime.date.fromisoformat(self.expires)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -67,14 +83,10 @@ class Config(Struct, frozen=True):
         chosen = not self.select or any(_matches(entry, code, name) for entry in self.select)
         return chosen and not any(_matches(entry, code, name) for entry in self.ignore)
 
-    def suppression(self, code: str, name: str, location: Location) -> str | None:
-        """The reason for which a finding at this place is accepted, else None."""
-        for entry in self.suppress:
-            if _matches(entry.rule, code, name):
-                names = (location.node, location.output, ".".join(location.scope))
-                if any(fnmatch.fnmatchcase(n, entry.node) for n in names):
-                    return entry.reason
-        return None
+    def suppression(self, code: str, name: str, location: Location) -> Suppression | None:
+        """The suppression that accepts a finding at this place; one that has expired only where no other is left."""
+        entries = [entry for entry in self.suppress if entry.covers(code, name, location)]
+        return next((entry for entry in entries if not entry.expired()), entries[0] if entries else None)
 
 
 def _matches(entry: str, code: str, name: str) -> bool:
@@ -113,6 +125,11 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     for accepted in file.suppress:
         if not accepted.reason.strip():
             raise UsageError(f"{path.name}: the suppression of {accepted.rule} gives no reason; say why the finding is accepted")
+        try:
+            _ = accepted.expires and datetime.date.fromisoformat(accepted.expires)
+        except ValueError:
+            said = f"the suppression of {accepted.rule} expires {accepted.expires!r}"
+            raise UsageError(f"{path.name}: {said}; write the date as YYYY-MM-DD") from None
     validate_settings(file.compiler, path.name)
     costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
     severity = {

@@ -88,7 +88,7 @@ def test_contract(rule: Rule) -> None:
     assert type(rule).__module__.rpartition(".")[2] == rule.name.replace("-", "_")
     assert type(rule).__name__ == "".join(part.title() for part in rule.name.split("-"))
     assert isinstance(rule.severity, Severity)
-    assert rule.ops
+    assert bool(rule.ops) is not rule.about_settings
     assert len(set(rule.ops)) == len(rule.ops)
     assert set(rule.limits) <= set(LIMITS)
     assert rule.parametric is (rule.code in METRIC_CODES and not rule.limits)
