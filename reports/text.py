@@ -47,7 +47,7 @@ class _Page:
 def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False) -> str:
     """The report; escape sequences only where `color` is set.
 
-    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their origin.
+    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place.
     """
     page = _Page(color)
     for model in report.models:
@@ -86,7 +86,7 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
 
 def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
     """Findings by line of Python; those without one by module."""
-    blocks = _by_place(findings)
+    blocks = _by_origin(findings)
     most = _ALL if verbose else _SCREEN
     # One line more is no longer than the sentence that there is one.
     shown = blocks if len(blocks) <= most + 1 else blocks[:most]
@@ -101,7 +101,7 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
         page.print()
         page.print(
             page.style(
-                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'origin')} more; {how}", "bold"
+                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
             )
         )
 
@@ -110,7 +110,7 @@ Origin = SourceLine | tuple[str, ...]
 """Where findings stand: a line of Python, or else a module's path."""
 
 
-def _by_place(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]]:
+def _by_origin(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]]:
     """Findings by origin, the origin with the most important finding first."""
     blocks: dict[object, tuple[Origin, list[Finding]]] = {}
     for finding in ranked(findings):
