@@ -21,9 +21,9 @@ from npu_guard.fixing.driver import Progress, no_progress
 from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import fix_json, fix_text
-from npu_guard.pipeline import check
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.results.findings import Report
+from npu_guard.results.summary import exit_code
 from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.int8 import KEPT, compare_int8_fixed, int8_text
 
@@ -119,7 +119,7 @@ def command(
     if lacking:
         complain(f"{model}: {lacking}; nothing was written")
         return 5
-    return check.exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
+    return exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
 
 
 def _same(file: Path, other: Path | str) -> bool:

@@ -44,8 +44,6 @@ class Cache(Protocol):
         """Remove what is too much."""
 
 
-exit_code = summary.exit_code
-verdict = summary.verdict
 Fresh = tuple[ModelReport, str, bytes | None]
 """A report that was made now; with a cache, the model's key and the entry to keep."""
 
@@ -184,7 +182,7 @@ def report_of(
     return ModelReport(
         path=path,
         profile=profile.name,
-        verdict=verdict(checked.findings, config.fail_on),
+        verdict=summary.verdict(checked.findings, config.fail_on),
         findings=checked.findings,
         crashes=checked.crashes,
         not_applicable=checked.not_applicable,
