@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from npu_guard.base.text import json_ascii
-from npu_guard.results.findings import Finding, ModelReport, Number, Report
+from npu_guard.results import findings
+from npu_guard.results.findings import Finding, ModelReport, Number, Report, SourceLine
 from npu_guard.results.summary import count, documented_percent
 
 VERSION = 1
@@ -165,13 +166,11 @@ def _finding(f: Finding) -> FindingV1:
         op_type=_clean(f.location.op_type),
         scope=[_clean(part) for part in f.location.scope],
         message=_clean(f.message),
-        tensor=None
-        if f.tensor is None
-        else Tensor(_clean(f.tensor.name), None if f.tensor.shape is None else list(f.tensor.shape), f.tensor.dtype),
+        tensor=None if f.tensor is None else _tensor(f.tensor),
         evidence=None
         if f.evidence is None
         else Evidence(f.evidence.limit, _number(f.evidence.measured), _number(f.evidence.allowed)),
-        source=None if f.source is None else Source(f.source.file, f.source.line, f.source.function, f.source.module),
+        source=None if f.source is None else _source(f.source),
         remedy=None
         if f.remedy is None or f.remedy.substitution is None
         else Remedy(f.remedy.substitution, f.remedy.exactness or "", list(f.remedy.chain)),
@@ -180,8 +179,19 @@ def _finding(f: Finding) -> FindingV1:
     )
 
 
+def _tensor(tensor: findings.Tensor) -> Tensor:
+    shape = None if tensor.shape is None else [_clean(d) if isinstance(d, str) else d for d in tensor.shape]
+    return Tensor(_clean(tensor.name), shape, None if tensor.dtype is None else _clean(tensor.dtype))
+
+
+def _source(line: SourceLine) -> Source:
+    return Source(_clean(line.file), line.line, _clean(line.function), _clean(line.module))
+
+
 def _number(value: Number) -> int | float | str | list[int]:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return _clean(value) if isinstance(value, str) else value
 
 
 def _clean(text: str) -> str:

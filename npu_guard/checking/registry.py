@@ -7,13 +7,12 @@ import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import suggest
-from npu_guard.results.findings import Report
 
 if TYPE_CHECKING:
     from npu_guard.device import Profile
@@ -102,15 +101,22 @@ def profile_names() -> list[str]:
 
 
 class Renderer(Protocol):
-    """What a module in `reports/` offers as `render`."""
+    """What a module in `reports/` offers as `render`. It takes a Report, or what another command comes to."""
 
-    def __call__(self, report: Report, *, color: bool) -> str:
-        """The whole report as text."""
+    def __call__(self, report: Any, /, *, color: bool = False) -> str:
+        """The whole result as text."""
 
 
-def renderer(name: str) -> Renderer:
+def formats(command: str = "check") -> tuple[str, ...]:
+    """Names of the formats in which a command shows its result: of `check` in `reports/`, of others in `reports/<command>/`."""
+    names = tuple(members("reports" if command == "check" else f"reports/{command}"))
+    return tuple(sorted(names, key=lambda name: name != "text"))
+
+
+def renderer(name: str, command: str = "check") -> Renderer:
     """The `render` function of an output format."""
-    render: Renderer = importlib.import_module(f"npu_guard.reports.{name}").render
+    folder = "reports" if command == "check" else f"reports.{command}"
+    render: Renderer = importlib.import_module(f"npu_guard.{folder}.{name}").render
     return render
 
 

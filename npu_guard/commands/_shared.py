@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from npu_guard.checking import registry
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
 from npu_guard.results.proof import LABELS
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 FORMATS = tuple(registry.members("reports"))
 
 with_profile = click.option(
@@ -39,6 +41,14 @@ with_require = click.option(
     "--require", type=click.Choice(tuple(label.replace(" ", "-") for label in LABELS[:2])),
     help="Exit with 5, and write nothing, where less than that is known of a replaced block or of the whole model.",
 )  # fmt: skip
+
+
+def with_format_of(command: str) -> Callable[[Decorated], Decorated]:
+    """The option `--format` of a command whose results have formats of their own."""
+    return click.option(
+        "--format", "form", type=click.Choice(registry.formats(command)), default="text", show_default=True,
+        help="Format of the result.",
+    )  # fmt: skip
 
 
 def config_of(

@@ -170,9 +170,11 @@ def _remove_unused(report: Report, config: Config, config_file: Path | None) -> 
 
 
 def _matrix(found: Matrix, form: str, output: Path | None) -> int:
-    from npu_guard.fleet import matrix
 
-    text = matrix.render_matrix(found, form)
+    if form not in registry.formats("matrix"):
+        known = ", ".join(registry.formats("matrix"))
+        raise UsageError(f"--format {form}: several profiles at once are shown as {known}")
+    text = registry.renderer(form, "matrix")(found)
     if output is not None:
         write_result(output, text)
     else:

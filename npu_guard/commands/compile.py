@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_config, with_profile, with_shapes
+from npu_guard.commands._shared import config_of, with_config, with_format_of, with_profile, with_shapes
 from npu_guard.pipeline.check import check_model
 from npu_guard.results.findings import Verdict
 
@@ -20,9 +20,7 @@ from npu_guard.results.findings import Verdict
 @with_profile
 @click.option("--compiler", metavar="NAME", help="Which compiler; the profile's own if it is left out.")
 @click.option("--compiler-python", "python", metavar="PATH", help="The interpreter of the compiler's environment.")
-@click.option(
-    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
-)
+@with_format_of("compile")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
 @click.option(
     "--fail-on", type=click.Choice(("refused", "disagreement", "never")), default="refused", show_default=True,
@@ -46,7 +44,6 @@ def command(
     """
     from npu_guard.compilers import adapter, compare
     from npu_guard.compilers.builtin import BUILTINS
-    from npu_guard.compilers.show import comparison_json, comparison_text
 
     if recipe is not None:
         if recipe not in BUILTINS:
@@ -68,7 +65,7 @@ def command(
     for crash in report.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     found = compare.compare_answers(report, adapter.ask(name, settings, model, device.name))
-    content = comparison_json(found) if form == "json" else comparison_text(found)
+    content = registry.renderer(form, "compile")(found)
     if output is not None:
         write_result(output, content)
     else:

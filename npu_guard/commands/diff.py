@@ -57,7 +57,10 @@ def command(
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
     colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    show_text(diff.render_diff(found, form, color=colour))
+    if form in registry.formats("diff"):
+        show_text(registry.renderer(form, "diff")(found, color=colour))
+    else:  # made for findings alone, and what is new are findings
+        show_text(registry.renderer(form)(found.report, color=colour))
     for side in sides:
         for crash in side.crashes:
             complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")

@@ -14,18 +14,26 @@ import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_require, with_shapes
+from npu_guard.commands._shared import (
+    config_of,
+    with_calibration,
+    with_config,
+    with_format_of,
+    with_profile,
+    with_require,
+    with_shapes,
+)
 from npu_guard.device import suggest
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import Progress, no_progress
 from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
-from npu_guard.fixing.report import fix_json, fix_text
+from npu_guard.fixing.report import FixResult
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code
 from npu_guard.rewriting.substitution import EXACT, Substitution
-from npu_guard.verification.int8 import KEPT, compare_int8_fixed, int8_text
+from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 
 
 @click.command("fix")
@@ -52,9 +60,7 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed, int8_text
 @click.option(
     "--apply", "apply_file", metavar="FILE", type=click.Path(path_type=Path), help="Carry out such a plan, and no more."
 )
-@click.option(
-    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
-)
+@with_format_of("fix")
 @with_require
 @with_shapes
 @with_config
@@ -103,10 +109,7 @@ def command(
 
         save_document(report.document, output)
     written = None if dry_run or failed or lossy or lacking else output
-    if form == "json":
-        show_text(fix_json(report, integers))
-    else:
-        show_text(fix_text(report, written, dry=dry_run) + ("" if integers is None else f"\n{int8_text(integers)}\n"))
+    show_text(registry.renderer(form, "fix")(FixResult(report, integers, written, dry_run)))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if failed:

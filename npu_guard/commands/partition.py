@@ -9,14 +9,12 @@ import click
 
 from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_calibration, with_config, with_profile, with_shapes
+from npu_guard.commands._shared import config_of, with_calibration, with_config, with_format_of, with_profile, with_shapes
 from npu_guard.device.partition import Given, partition_settings
 from npu_guard.file import load
 from npu_guard.partitioning.partition import partition_model
-from npu_guard.partitioning.report import PartitionReport, partition_json, partition_markdown, partition_text
+from npu_guard.partitioning.report import PartitionReport
 from npu_guard.pipeline.check import judged
-
-_RENDER = {"text": partition_text, "json": partition_json, "markdown": partition_markdown}
 
 
 @click.command("partition")
@@ -27,9 +25,7 @@ _RENDER = {"text": partition_text, "json": partition_json, "markdown": partition
 @with_profile
 @click.option("--min-macs", metavar="N", type=click.IntRange(min=0), help="Parts with fewer MACs go to the host.  [default: 0]")
 @click.option("--max-pieces", metavar="N", type=click.IntRange(min=1), help="At most so many pieces.  [default: 64]")
-@click.option(
-    "--format", "form", type=click.Choice(tuple(_RENDER)), default="text", show_default=True, help="Format of the result."
-)
+@with_format_of("partition")
 @with_calibration
 @with_shapes
 @with_config
@@ -54,7 +50,7 @@ def command(
 
         result = write_partition(document, found, output, calibration=calibration)
         report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
-    show_text(_RENDER[form](report))
+    show_text(registry.renderer(form, "partition")(report))
     for crash in checked.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     if report.verification is not None and report.written is None:

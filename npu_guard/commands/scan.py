@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show_text
+from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.base.text import printable
+from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ def command(
             except KeyboardInterrupt:
                 complain(f"what was found is in {printable(without_password(store), 200)}; the same command goes on from there")
                 raise
-        fleet = report.Fleet.of(database, tally.run)
-        show_text(report.fleet_text(fleet, tally))
-        for path, write in ((page, report.write_html), (parquet, report.write_parquet)):
-            if path is not None:
-                write(fleet, path)
+        fleet = report.Fleet.of(database, tally.run, tally)
+        show_text(registry.renderer("text", "scan")(fleet))
+        if page is not None:
+            write_result(page, registry.renderer("html", "scan")(fleet))
+        if parquet is not None:
+            report.write_parquet(fleet, parquet)
     finally:
         database.close()
     for name, row in fleet.internal():

@@ -9,14 +9,14 @@ import click
 from npu_guard.base.errors import UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.terminal import complain, show_text
-from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_require, with_shapes
+from npu_guard.checking import registry
+from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_format_of, with_require, with_shapes
 from npu_guard.fixing.proving import shortfall
-from npu_guard.fixing.report import bisection_text, verification_text
 from npu_guard.pipeline.fix import compare_models
 from npu_guard.project.config import find_config
 from npu_guard.results.findings import Verification
-from npu_guard.verification.int8 import KEPT, compare_int8_files, int8_json, int8_text
-from npu_guard.verification.report import verification_json
+from npu_guard.verification.int8 import KEPT, compare_int8_files
+from npu_guard.verification.report import VerifyResult
 
 
 @click.command("verify")
@@ -30,9 +30,7 @@ from npu_guard.verification.report import verification_json
 )  # fmt: skip
 @click.option("--bisect", is_flag=True, help="Where they differ, name the first tensor that diverges.")
 @click.option("--int8", is_flag=True, help="Also quantize both with the same calibration, and say what precision is lost.")
-@click.option(
-    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of the result."
-)
+@with_format_of("verify")
 @with_require
 def command(
     before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None, bisect: bool,
@@ -52,21 +50,7 @@ def command(
     limits, fixed = _limits(), input_shapes(shapes)
     verification, found = compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits, require=require)
     integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
-    if form == "json":
-        import json
-
-        document = verification_json(verification)
-        if bisect:
-            document["first_divergence"] = found.name if found is not None else None
-        if integers is not None:
-            document["int8"] = int8_json(integers)
-        show_text(json.dumps(document, indent=2) + "\n")
-    else:
-        show_text(verification_text(verification) + "\n")
-        if found is not None:
-            show_text(bisection_text(found) + "\n")
-        if integers is not None:
-            show_text(int8_text(integers) + "\n")
+    show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found)))
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
         return 5
@@ -100,12 +84,7 @@ def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: s
 
     verification = verify_partition(manifest, model, calibration=calibration, limits=_limits())
     intact = verification.reason == files.ALONE
-    if form == "json":
-        import json
-
-        show_text(json.dumps(verification_json(verification) | {"intact": True}, indent=2) + "\n")
-    else:
-        show_text(f"Intact: {verification.reason}\n" if intact else verification_text(verification) + "\n")
+    show_text(registry.renderer(form, "verify")(VerifyResult(verification, pieces=True, alone=intact)))
     if intact or verification.verdict == "equal":
         return 0
     complain(f"{manifest}: {_shortcoming(verification)} {model or 'anything'}{_because(verification)}")

@@ -1,12 +1,9 @@
-"""The report over a fleet: text, a page, and Parquet with a row for each model."""
+"""What a run over a fleet comes to, as the formats in `reports/scan/` show it, and Parquet with a row for each model."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +12,13 @@ from typing import Any
 import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
-from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.fleet.scan import Progress, Tally
 from npu_guard.fleet.store import Run, Store
 from npu_guard.fleet.work import VERDICTS, Done, Row
 
 _BADNESS = ("pass", "undecided", "fail", "unreadable", "internal")
-_KINDS = ("worse", "new", "better", "gone")
-_LISTED = 500
-"""Models that the page names; Parquet has all."""
+KINDS = ("worse", "new", "better", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +68,11 @@ class Fleet:
     trend: tuple[Point, ...]
     changes: tuple[Change, ...] = ()
     """Since the run before, the worst first; nothing in the first run."""
+    tally: Tally | None = None
+    """What the run did, where it is this one."""
 
     @staticmethod
-    def of(store: Store, run: int) -> Fleet:
+    def of(store: Store, run: int, tally: Tally | None = None) -> Fleet:
         """Read a run from the store."""
         runs = store.runs()
         this = next(r for r in runs if r.id == run)
@@ -85,7 +81,8 @@ class Fleet:
         points = tuple(_point(r, store.rows(r)) for r in alike[-12:])
         before = max((r for r in alike if r.id < run), key=lambda r: r.id, default=None)
         then = {name: row.verdict for name, _, row in store.rows(before)} if before is not None else None
-        return Fleet(this, rows, points, () if then is None else _changes(then, {name: row.verdict for name, _, row in rows}))
+        changes = () if then is None else _changes(then, {name: row.verdict for name, _, row in rows})
+        return Fleet(this, rows, points, changes, tally)
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -124,7 +121,7 @@ class Fleet:
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
     found = [Change(name, before.get(name), verdict) for name, verdict in after.items() if before.get(name) != verdict]
     found += [Change(name, verdict, None) for name, verdict in before.items() if name not in after]
-    return tuple(sorted(found, key=lambda c: (_KINDS.index(c.kind), c.name)))
+    return tuple(sorted(found, key=lambda c: (KINDS.index(c.kind), c.name)))
 
 
 def _verdicts(rows: Iterable[tuple[str, int, Row]]) -> dict[str, int]:
@@ -145,38 +142,6 @@ def _point(run: Run, rows: Iterable[tuple[str, int, Row]]) -> Point:
 
     verdicts = _verdicts(counted())
     return Point(run, verdicts, sum(verdicts.values()), errors)
-
-
-def _since(fleet: Fleet) -> list[str]:
-    """What changed since the run before: a line of counts, and the models that became worse."""
-    if len(fleet.trend) < 2:
-        return []
-    counts = Counter(change.kind for change in fleet.changes)
-    words = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
-    lines = [f"since run {fleet.trend[-2].run.id}: {words or 'nothing changed'}"]
-    worse = [change for change in fleet.changes if change.kind == "worse"]
-    lines += [f"  worse: {printable(change.name, 200)}, {change.before} before, now {change.after}" for change in worse[:10]]
-    return [*lines, f"  and {len(worse) - 10} more that became worse"] if len(worse) > 10 else lines
-
-
-def fleet_text(fleet: Fleet, tally: Tally) -> str:
-    """For a terminal."""
-    seen = fleet.verdicts
-    words = ", ".join(f"{n} {verdict}" for verdict, n in seen.items() if n)
-    now = f"{tally.checked} checked now"
-    now += f", {tally.known} known and unchanged" if tally.known else ""
-    now += f", {tally.resumed} from the interrupted run" if tally.resumed else ""
-    lines = [f"{len(fleet.rows)} models against {fleet.run.profile}: {words or 'none'} ({now})"]
-    lines += _since(fleet)
-    for rule in fleet.affected()[:20]:
-        parts = ((rule.errors, "errors"), (rule.warnings, "warnings and notes"), (rule.undecided, "undecided"))
-        counts = ", ".join(f"{n} {what}" for n, what in parts if n)
-        lines.append(f"  {rule.code} {rule.name:<28} {rule.models:>7} models  {counts}")
-    unreadable = [(name, row) for name, _, row in fleet.rows if row.verdict == "unreadable"]
-    lines += [f"  {row.error_kind}: {printable(row.error, 300)}" for _, row in unreadable[:20]]
-    if len(unreadable) > 20:
-        lines.append(f"  and {len(unreadable) - 20} more that could not be read")
-    return "\n".join([*lines, ""])
 
 
 @contextlib.contextmanager
@@ -201,31 +166,6 @@ def live() -> Iterator[Progress]:
             bar.update(task, completed=count, total=total, description=words or "Checking")
 
         yield update
-
-
-def write_html(fleet: Fleet, path: Path) -> None:
-    """One page that needs nothing else."""
-    write_atomic(path, [html(fleet).encode("utf-8", "backslashreplace")])
-
-
-def html(fleet: Fleet) -> str:
-    """The page. Raises UsageError where jinja2 is missing."""
-    import jinja2
-    from markupsafe import Markup
-
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["shown"] = lambda value: printable(str(value), 300)
-    style = (folder / "fleet.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    worst = sorted(fleet.rows, key=lambda r: (VERDICTS.index(r[2].verdict) in (0, 2), -r[2].counts[0], -r[2].counts[2], r[0]))
-    return environment.get_template("fleet.html.j2").render(
-        version=npu_guard.__version__, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(),
-        names=[n for n in VERDICTS if any(p.verdicts[n] for p in fleet.trend)], changes=fleet.changes[:_LISTED],
-        kinds=Counter(change.kind for change in fleet.changes),
-        worst=[r for r in worst if r[2].verdict != "pass"][:_LISTED], most=max([p.total for p in fleet.trend], default=1) or 1,
-        style=Markup(style), style_hash=f"sha256-{digest}",
-    )  # fmt: skip
 
 
 def write_parquet(fleet: Fleet, path: Path) -> None:

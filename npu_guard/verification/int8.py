@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from npu_guard.analysis.analyze import analyze
 from npu_guard.base.errors import ModelError, NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.base.text import printable
 from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.verification.feeds import Spec, calibration_feeds, input_specs, normal_feed
@@ -142,28 +141,3 @@ def _ratio(reference: Sequence[Array], other: Sequence[Array]) -> float:
         x, y = np.where(np.isfinite(x), x, 0.0), np.where(np.isfinite(y), y, 0.0)
         power, noise = power + float(np.square(x).sum()), noise + float(np.square(x - y).sum())
     return signal_to_noise(power, noise)
-
-
-def int8_json(result: Int8) -> dict[str, Any]:
-    """As `verify --int8` and `fix --int8` have it beside the comparison in float."""
-    return {
-        "verdict": result.verdict, "inputs": result.inputs, "reason": result.reason,
-        "outputs": [
-            {"name": o.name, "before_db": o.before_db, "after_db": o.after_db, "between_db": o.between_db, "least_db": o.least_db,
-             "ok": o.ok}
-            for o in result.outputs
-        ],
-    }  # fmt: skip
-
-
-def int8_text(result: Int8) -> str:
-    """One paragraph: the verdict, then a line for each output."""
-    if result.verdict == NOT_RUN:
-        return f"As int8: NOT COMPARED: {printable(result.reason)}"
-    lines = [f"As int8: {'precision is kept' if result.verdict == KEPT else 'PRECISION IS LOST'} on {result.inputs}"]
-    for o in result.outputs:
-        measures = (
-            f"before {o.before_db:.1f} dB, after {o.after_db:.1f} dB (at least {o.least_db:.1f}), one another {o.between_db:.1f}"
-        )
-        lines.append(f"  {printable(o.name, 60)}: {measures}{'' if o.ok else '  <- loses'}")
-    return "\n".join(lines)

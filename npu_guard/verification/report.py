@@ -1,35 +1,33 @@
-"""A comparison as JSON."""
+"""What a run of `verify` comes to, as the formats in `reports/verify/` show it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from npu_guard.results.findings import Verification
 from npu_guard.results.proof import ROUNDING, Proof
+from npu_guard.verification.bisect import Bisection
+from npu_guard.verification.int8 import Int8
 
 _NAMED = 3
 """Constants that a line of text names."""
 
 
-def verification_json(v: Verification) -> dict[str, Any]:
-    """A verification as the JSON contract has it. Infinite differences (of shapes, say) are null."""
-    return {
-        "verdict": v.verdict, "backend": v.backend, "seeds": list(v.seeds), "inputs": v.inputs, "reason": v.reason,
-        "outputs": [
-            {"name": o.name, "max_abs": _finite(o.max_abs), "max_rel": _finite(o.max_rel), "cosine": o.cosine, "snr_db": o.snr_db,
-             "atol": o.atol, "rtol": o.rtol, "ok": o.ok}
-            for o in v.outputs
-        ],
-        "proof": None if v.proof is None else proof_json(v.proof),
-    }  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """Two models, or a model and its pieces, compared."""
 
-
-def proof_json(p: Proof) -> dict[str, Any]:
-    """A proof as the JSON contract has it."""
-    return {
-        "label": p.label, "way": p.way, "constants": list(p.constants), "assumptions": list(p.assumptions), "bound": p.bound,
-        "reason": p.reason,
-    }  # fmt: skip
+    verification: Verification
+    int8: Int8 | None = None
+    """The same as int8, where that was asked for."""
+    bisected: bool = False
+    """Whether it was asked where they part."""
+    bisection: Bisection | None = None
+    """Where they part; None where they do not, or that was not asked."""
+    pieces: bool = False
+    """Whether the pieces of a partition were compared, whose files are as the manifest says."""
+    alone: bool = False
+    """Whether the pieces were looked at without a model to compare them with."""
 
 
 def proof_text(p: Proof) -> str:
@@ -41,7 +39,3 @@ def proof_text(p: Proof) -> str:
         rest = len(p.constants) - _NAMED
         told.append("reads " + ", ".join(p.constants[:_NAMED]) + (f" and {rest} more" if rest > 0 else ""))
     return "; ".join([f"{p.label}: {told[0]}", *told[1:], *(f"takes for granted that {a}" for a in p.assumptions)])
-
-
-def _finite(number: float) -> float | None:
-    return number if number < float("inf") else None

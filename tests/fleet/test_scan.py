@@ -16,6 +16,7 @@ import pytest
 
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import Limits
+from npu_guard.checking import registry
 from npu_guard.file.source import ModelSource
 from npu_guard.file.sources import names, sources
 from npu_guard.fleet import report, scan, work
@@ -47,7 +48,7 @@ def run(folder: Path, workers: Counting, config: Config | None = None) -> tuple[
     store = Store(str(folder.parent / "store.db"))
     try:
         tally = scan.scan([str(folder)], config or Config(), store, workers, lambda done, count, total: None)
-        return tally, report.Fleet.of(store, tally.run)
+        return tally, report.Fleet.of(store, tally.run, tally)
     finally:
         store.close()
 
@@ -292,27 +293,27 @@ def test_names_that_are_no_text(models: Path) -> None:
 
 
 def test_what_changed_since_the_run_before(models: Path) -> None:
-    tally, fleet = run(models, Counting())
+    _, fleet = run(models, Counting())
     assert fleet.changes == ()
-    assert "since run" not in report.fleet_text(fleet, tally)
+    assert "since run" not in registry.renderer("text", "scan")(fleet)
     bad = (models / "deep" / "bad1.onnx").read_bytes()
     (models / "good0.onnx").write_bytes(bad)  # worse
     (models / "deep" / "bad0.onnx").write_bytes((models / "good1.onnx").read_bytes())  # better
     (models / "good2.onnx").rename(models / "moved.onnx")  # gone, and new
     (models / "good3.onnx").write_bytes((models / "good4.onnx").read_bytes())  # another model with the same verdict
-    tally, fleet = run(models, Counting())
+    _, fleet = run(models, Counting())
     assert [(c.kind, Path(c.name).name, c.before, c.after) for c in fleet.changes] == [
         ("worse", "good0.onnx", "pass", "fail"),
         ("new", "moved.onnx", None, "pass"),
         ("better", "bad0.onnx", "fail", "pass"),
         ("gone", "good2.onnx", "pass", None),
     ]
-    lines = report.fleet_text(fleet, tally).splitlines()
+    lines = registry.renderer("text", "scan")(fleet).splitlines()
     assert lines[1] == "since run 1: 1 worse, 1 new, 1 better, 1 gone"
     assert lines[2].endswith("good0.onnx, pass before, now fail")
-    assert "Since run 1" in report.html(fleet)
-    tally, fleet = run(models, Counting())
-    assert report.fleet_text(fleet, tally).splitlines()[1] == "since run 2: nothing changed"
+    assert "Since run 1" in registry.renderer("html", "scan")(fleet)
+    _, fleet = run(models, Counting())
+    assert registry.renderer("text", "scan")(fleet).splitlines()[1] == "since run 2: nothing changed"
 
 
 def test_two_scans_in_one_store(models: Path, tmp_path: Path) -> None:

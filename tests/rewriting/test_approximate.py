@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from npu_guard.checking import registry
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.fixing.report import fix_text
+from npu_guard.fixing.report import FixResult
 from npu_guard.models import linear_attention, self_attention
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
@@ -78,7 +78,7 @@ def test_self_attention_comes_closer_than_trivial_fits(tmp_path: Path, exporter:
     kernels = [tuple(n.attribute[i].ints) for n in report.document.proto.graph.node if n.op_type == "Conv"
                for i, a in enumerate(n.attribute) if a.name == "kernel_shape"]  # fmt: skip
     assert sorted(kernels) == [(1, 1), (1, 11), (7, 1)]
-    assert f"approximate: {report.applied[0].note}; needs fine-tuning" in fix_text(report, None)
+    assert f"approximate: {report.applied[0].note}; needs fine-tuning" in registry.renderer("text", "fix")(FixResult(report))
 
 
 def test_linear_attention_comes_closer_than_trivial_fits(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from npu_guard.fixing import catalog
 from npu_guard.graph.graph import Node, Value
 from npu_guard.pipeline.fix import fix_model, verify_models
 from npu_guard.project.config import Config
+from npu_guard.reports.blocks.verification import int8_json, int8_text
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Substitution
-from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed, int8_json, int8_text
+from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -1,0 +1,47 @@
+"""What a change adds, for a comment: the new findings as `check` shows them, counts before and after, what was fixed."""
+
+from __future__ import annotations
+
+import re
+
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.gate.diff import Diff
+from npu_guard.project.paths import in_project
+from npu_guard.reports.blocks.findings import finding_line
+from npu_guard.results.findings import Verdict
+from npu_guard.results.summary import count, percent, plural
+
+_LISTED = 50
+"""Fixed findings that are named in a comment; the rest is counted."""
+
+
+def render(diff: Diff, *, color: bool = False) -> str:
+    """The page of `check` for what is new, then the comparison."""
+    page = registry.renderer("markdown")(diff.report, color=color)
+    if diff.head.verdict is Verdict.UNREADABLE:
+        return page
+    lines = ["", f"**Compared with** {_code(in_project(diff.base.path))}: {diff.words()}", ""]
+    lines += ["| | before | after |", "|---|---:|---:|"]
+    before, after = count(diff.base.findings), count((*diff.head.findings, *diff.unchanged))
+    for name, old, new in (
+        ("errors", before.error, after.error),
+        ("warnings", before.warning, after.warning),
+        ("undecided", before.undecided, after.undecided),
+    ):
+        lines.append(f"| {name} | {old:,} | {new:,} |")
+    if diff.base.totals.macs and diff.head.totals.macs:
+        shares = [percent(m.totals.npu_macs_percent) for m in (diff.base, diff.head)]
+        lines.append(f"| MACs that run as they are | {shares[0]} | {shares[1]} |")
+    if diff.fixed:
+        lines += ["", f"<details><summary>{plural(len(diff.fixed), 'finding')} fixed</summary>", ""]
+        lines += [f"- {_code(finding_line(f))}" for f in diff.fixed[:_LISTED]]
+        if len(diff.fixed) > _LISTED:
+            lines.append(f"- and {len(diff.fixed) - _LISTED:,} more")
+        lines += ["", "</details>"]
+    return page + "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    """A name or a message in a code span, which it cannot leave."""
+    return f"`{re.sub('`', chr(39), printable(text, 300))}`"

@@ -1,0 +1,19 @@
+"""What a change adds, for people: the new findings as `check` shows them, and what was fixed."""
+
+from __future__ import annotations
+
+from npu_guard.base.text import printable
+from npu_guard.checking import registry
+from npu_guard.gate.diff import Diff
+from npu_guard.reports.blocks.findings import finding_line
+from npu_guard.results.findings import Verdict
+
+
+def render(diff: Diff, *, color: bool = False) -> str:
+    """The page of `check` for what is new, then the comparison."""
+    page = registry.renderer("text")(diff.report, color=color)
+    if diff.head.verdict is Verdict.UNREADABLE:
+        return page
+    lines = [f"Compared with {printable(diff.base.path)}: {diff.words()}"]
+    lines += [f"  fixed  {finding_line(f)}" for f in diff.fixed]
+    return page + "\n".join(lines) + "\n"

@@ -1,0 +1,20 @@
+"""What `verify` found, as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from npu_guard.reports.blocks.verification import int8_json, verification_json
+from npu_guard.verification.report import VerifyResult
+
+
+def render(result: VerifyResult, *, color: bool = False) -> str:
+    """The comparison, and what was asked for besides."""
+    document = verification_json(result.verification)
+    if result.bisected:
+        document["first_divergence"] = result.bisection.name if result.bisection is not None else None
+    if result.int8 is not None:
+        document["int8"] = int8_json(result.int8)
+    if result.pieces:
+        document["intact"] = True
+    return json.dumps(document, indent=2) + "\n"
