@@ -8,17 +8,26 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import click
+import onnx
 from rich.console import Console
 from rich.text import Text
 
 from npu_guard import cli
+from npu_guard.analysis import cost, evaluate
+from npu_guard.analysis.channels import operators as channels
 from npu_guard.checking import manual, registry
 from npu_guard.device.vocabulary import METRICS, VIEWS
+from npu_guard.graph.handlers import Handlers
+from npu_guard.graph.ops import operators
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports import json
+from npu_guard.rewriting import lift
+from npu_guard.rewriting.depth import operators as depth
+from npu_guard.rewriting.tokens import regions as tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs/rules", "docs/profiles")
@@ -34,6 +43,7 @@ def pages() -> dict[str, str]:
     found["docs/rules/index.md"] = rule_index()
     found["docs/profiles/index.md"] = device_index()
     found[WALKTHROUGH] = walkthrough((ROOT / WALKTHROUGH).read_text(encoding="utf-8"))
+    found["docs/operators.md"] = operator_page()
     found["docs/cli.md"] = command_line()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json.schema()
@@ -77,6 +87,58 @@ def walkthrough(page: str) -> str:
         text = "\n".join(["", *table, ""])
         page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, t=text: f"{m[1]}{t}\n{m[2]}", page, flags=re.DOTALL)
     return page
+
+
+CAPABILITIES: dict[str, Handlers[Any]] = {
+    "evaluated": evaluate.OPERATORS,
+    "cost": cost.MACS,
+    "channels": channels.OPERATORS,
+    "tokens": tokens.OPERATORS,
+    "1-D": lift.FORMS,
+    "rank 5": depth.HANDLERS,
+}
+"""Tables of handlers that the page on operators shows."""
+
+
+def operator_page() -> str:
+    """Every operator of ONNX by what is known of it and done about it, and what is left out with the reason."""
+    named: dict[str, list[str]] = {}
+    for name in registry.profile_files():
+        device = registry.device_file(name)
+        for op in sorted({*device.operators, *(op for limit in device.requirements for op in limit.ops)}):
+            named.setdefault(op, []).append(name)
+    lines = [
+        "# Operators", "", "What is known of each operator of ONNX (`npu_guard/graph/ops.py`), and where it is dealt with:", "",
+        "- *shape*: ONNX infers the shape of its output; *evaluated*: on small constants, for shapes and weights;",
+        "- *cost*: it has multiply-accumulates; *channels*: widened channels go through it;",
+        "- *tokens*, *1-D*, *rank 5*: it has a form on maps where `fix` rewrites such networks (windows and views in",
+        "  one dimension by the forms of `conv1d-to-conv2d` itself);",
+        "- *family*: the operator that exporters write for the same step, so that findings on both are one;",
+        "- *device files*: those that say something of it.", "",
+        f"| operator | kind | shape | {' | '.join(CAPABILITIES)} | family | device files |",
+        f"|---|---|---|{'---|' * len(CAPABILITIES)}---|---|",
+    ]  # fmt: skip
+    for record in sorted(operators(domain=""), key=lambda record: record.name):
+        schema = onnx.defs.get_schema(record.name) if onnx.defs.has(record.name) else None
+        shape = schema is not None and (schema.has_type_and_shape_inference_function or schema.has_function)  # type: ignore[attr-defined]
+        known = ["x" if record.name in table else "" for table in CAPABILITIES.values()]
+        family = record.family if record.family != record.name else ""
+        cells = [f"`{record.name}`", record.kind, "x" if shape else "", *known, family, ", ".join(named.get(record.name, ()))]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "## What is left out", "", "Operators of a kind that a table covers, and why it has no form for them.", ""]
+    lines += ["| where | operators | why |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {', '.join(names.split())} | {reason} |"
+        for name, table in CAPABILITIES.items()
+        for names, reason in table.without.items()
+    ]
+    lines += ["", "## Operators of ONNX Runtime", "", "Operators of com.microsoft that have a record.", ""]
+    lines += ["| operator | kind | data | weights | device files |", "|---|---|---|---|---|"]
+    for record in sorted(operators(domain="com.microsoft"), key=lambda record: record.name):
+        roles = [", ".join(f"`{record.inputs[i].name}`" for i in record.indices(role)) for role in ("data", "weight")]
+        devices = ", ".join(named.get(f"com.microsoft::{record.name}", ()))
+        lines.append(f"| `{record.name}` | {record.kind} | {' | '.join(roles)} | {devices} |")
+    return "\n".join(lines) + "\n"
 
 
 def command_line() -> str:

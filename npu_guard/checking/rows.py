@@ -11,6 +11,7 @@ from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value
 from npu_guard.graph.graph import Graph, Node, Value
+from npu_guard.graph.ops import other_family
 from npu_guard.graph.origin import bounded_scope, input_location, scope_of
 from npu_guard.results.findings import (
     Device,
@@ -99,7 +100,7 @@ class _Rows:
         owners: dict[Graph, Node] = {}
         for node, around, own in self.order:
             owners.update((body, node) for _, body in node.subgraphs)
-            location = Location(node.label, node.op, node.output.name, own, node.graph.path)
+            location = Location(node.label, node.op, node.output.name, own, node.graph.path, other_family(node.op))
             folded = node in self.analysis.elided
             inputs = () if folded else tuple(dict.fromkeys(i for i in self._reads(node, owners) if i != self.index[node]))
             spent = self.analysis.costs.get(node, _FOLDED)

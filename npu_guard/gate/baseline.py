@@ -20,6 +20,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import read_small
 from npu_guard.base.text import printable
 from npu_guard.device import convert
+from npu_guard.graph.ops import find_operator
 from npu_guard.project import paths
 from npu_guard.results import fingerprint
 from npu_guard.results.findings import Evidence, Finding, Location, ModelReport, Outcome, Report, Severity, Tensor
@@ -239,7 +240,8 @@ def _order(entry: Entry) -> tuple[Any, ...]:
 def mark(entry: Entry) -> fingerprint.Mark:
     """What tells an entry from others, as of the finding that it was made of."""
     evidence = None if entry.evidence is None else (entry.evidence.limit, entry.evidence.measured)
-    return fingerprint.make_mark(entry.rule, entry.outcome, entry.op_type, evidence, entry.scope, entry.shape, entry.fingerprint)
+    family = find_operator(entry.op_type).family
+    return fingerprint.make_mark(entry.rule, entry.outcome, family, evidence, entry.scope, entry.shape, entry.fingerprint)
 
 
 def findings(entries: Sequence[Entry], names: Callable[[str], str]) -> Iterator[Finding]:

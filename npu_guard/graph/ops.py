@@ -123,9 +123,15 @@ def find_operator(op_type: str, domain: str = "") -> Operator:
     operator = _RECORDS.get(key)
     if operator is None:
         operator = _read(op_type, domain, *_find_row(op_type, domain))
-        if operator.is_known:
+        if operator.is_known or len(_RECORDS) < _MOST:
             _RECORDS[key] = operator
     return operator
+
+
+def other_family(op: str) -> str:
+    """The operator that another one, as findings call it, is a spelling of; empty where it is its own."""
+    family = find_operator(op).family
+    return "" if family == op else family
 
 
 def find_kind(op_type: str, domain: str = "") -> Kind:
@@ -135,7 +141,7 @@ def find_kind(op_type: str, domain: str = "") -> Kind:
     if kind is None:
         operator = _RECORDS.get(key)
         kind = operator.kind if operator is not None else _find_row(op_type, domain)[0]
-        if kind != "unknown":
+        if kind != "unknown" or len(_KINDS) < _MOST:
             _KINDS[key] = kind
     return kind
 
@@ -163,6 +169,8 @@ def _keys(table: Mapping[str, str], kinds: Iterable[Kind]) -> Iterator[tuple[str
 _RECORDS: dict[tuple[str, str], Operator] = {}
 """Records by domain and name, each read once: a model has few different operators. Tests add made-up operators here."""
 _KINDS: dict[tuple[str, str], Kind] = {}
+_MOST = 1024
+"""Records to keep before names without one are forgotten again: hostile models have as many as they like."""
 
 
 def _tables(domain: str) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from npu_guard.base.text import text
+from npu_guard.graph.ops import other_family
 from npu_guard.results.findings import Location, SourceLine
 
 if TYPE_CHECKING:  # what only asks `relative` does without onnx
@@ -81,7 +82,7 @@ def _memo(model: Model) -> _Memo:
 
 def location_of(node: Node) -> Location:
     """Identity of a node for reports and fingerprints."""
-    return Location(node.label, node.op, node.output.name, scope_of(node), node.graph.path)
+    return Location(node.label, node.op, node.output.name, scope_of(node), node.graph.path, other_family(node.op))
 
 
 def input_location(value: Value) -> Location:

@@ -89,6 +89,8 @@ class Location(Struct, frozen=True):
     scope: tuple[str, ...] = ()
     graph: tuple[str, ...] = ()
     """Path of enclosing subgraphs, such as ("If_3.then_branch",)."""
+    family: str = ""
+    """The operator that `op_type` is another spelling of, as Gemm is of MatMul; empty where it is its own."""
 
 
 class Finding(Struct, frozen=True):

@@ -18,12 +18,6 @@ from msgspec.structs import replace
 
 from npu_guard.results.findings import Dim, Finding, Number
 
-_FAMILY = {
-    "Flatten": "Reshape", "Squeeze": "Reshape", "Unsqueeze": "Reshape", "Gemm": "MatMul", "Erf": "Gelu", "Split": "Slice",
-    "GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax",
-}  # fmt: skip
-"""Operators by which exporters and simplifiers spell one and the same step."""
-
 _MAX_PAIRS = 10_000
 """Candidates to weigh against each other among findings that differ in the module path alone."""
 _MAX_ALL_PAIRS = 100_000
@@ -61,7 +55,7 @@ def mark(finding: Finding) -> Mark:
     return make_mark(
         finding.rule,
         finding.outcome.value,
-        finding.location.op_type,
+        finding.location.family or finding.location.op_type,
         None if evidence is None else (evidence.limit, evidence.measured),
         finding.location.scope,
         None if tensor is None else tensor.shape,
@@ -72,15 +66,15 @@ def mark(finding: Finding) -> Mark:
 def make_mark(
     rule: str,
     outcome: str,
-    op_type: str,
+    family: str,
     evidence: tuple[str, Number] | None,
     scope: tuple[str, ...],
     shape: Sequence[Dim] | None,
     fingerprint: str = "",
 ) -> Mark:
-    """A mark of what a report or a baseline says."""
+    """A mark of what a report or a baseline says; spellings of one operator have one family."""
     extents = tuple(d for d in shape or () if d != 1)
-    return Mark(rule, outcome, _FAMILY.get(op_type, op_type), evidence, scope, extents, fingerprint)
+    return Mark(rule, outcome, family, evidence, scope, extents, fingerprint)
 
 
 def with_fingerprints(findings: Iterable[Finding]) -> tuple[Finding, ...]:

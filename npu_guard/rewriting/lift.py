@@ -9,23 +9,33 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
-from npu_guard.graph.handlers import OfKind
+from npu_guard.graph.handlers import Handlers, OfKind
 from npu_guard.rewriting.substitution import Array, Builder, Match
 
 UNARY = OfKind("unary", without={"CastLike": "its second input is not translated"})
 """Operators on each element of their first input."""
-_ANY_RANK = OfKind(
-    "unary", "global pooling",
-    also="BatchNormalization InstanceNormalization GroupNormalization",
-    without={"CastLike": "its second input is not translated"},
+Form = Literal["each", "operands", "reduction", "along", "positions"]
+FORMS: Handlers[Form] = Handlers(
+    {"unary": "each", "global pooling": "each", "broadcasting": "operands", "reduction": "reduction", "softmax": "along"},
+    {
+        "BatchNormalization": "each", "InstanceNormalization": "each", "GroupNormalization": "each", "Concat": "along",
+        "Split": "along", "Slice": "positions", "Pad": "positions",
+    },
+    {
+        **UNARY.without,
+        "ArgMax ArgMin": "they give positions, not maps",
+        "LRN LayerNormalization LpNormalization MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization":
+            "their axes are not translated; networks over sequences have them on tokens",
+    },
+    covers=("normalization",),
 )  # fmt: skip
-_ALONG = OfKind("softmax", also="Concat Split")
-_REDUCTIONS = OfKind("reduction", without={"ArgMax ArgMin": "they give positions, not maps"})
+"""How an operator looks on maps: as on tensors of any rank, with all operands as maps, or with its axes translated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +134,23 @@ class Lifter:
         """Whether the node has a form on maps."""
         if node.domain or node.graph.parent is not None or not node.inputs or ctx.is_constant(node.output):
             return False
-        if self.is_view(node) or (node.op_type in _REDUCTIONS and self.ends(node, ctx)):
+        form = FORMS.get(node.op_type)
+        if self.is_view(node) or (form == "reduction" and self.ends(node, ctx)):
             return True
         if not all(self.holds(v) for v in node.outputs):
             return False
         if node.op_type in self.special and self.special[node.op_type][0](node, ctx):
             return True
-        if node.op_type in _REDUCTIONS:
+        if form == "reduction":
             return bool(reduced(node, ctx)) and (self.holds(node.inputs[0]) or self.makes(node, ctx))
-        if self.skips(node, ctx) or node.op_type in _ANY_RANK or node.op_type == "Split":
+        if self.skips(node, ctx) or form == "each" or node.op_type == "Split":
             return self.holds(node.inputs[0]) and not node.attr("training_mode", 0)
-        if node.op_type in _ALONG:
+        if form == "along":
             return all(self.holds(v) for v in node.inputs)
-        if node.op_type in ("Slice", "Pad"):
+        if form == "positions":
             stated = sliced(node, ctx) if node.op_type == "Slice" else padded(node, ctx)
             return self.holds(node.inputs[0]) and stated is not None
-        if node.kind != "broadcasting" or "broadcast" in node.attributes:
+        if form != "operands" or "broadcast" in node.attributes:
             return False
         small = (v is not None and ctx.is_constant(v) and len(v.shape or ()) < self.lifting.rank for v in node.inputs)
         return all(v is None or self.holds(v) or fits for v, fits in zip(node.inputs, small, strict=True))
@@ -270,15 +281,16 @@ class Raised:
         special = self.lifter.special.get(node.op_type)
         if special is not None and special[0](node, self.ctx):
             return special[1](node, self)
-        if node.op_type in _REDUCTIONS:
+        form = FORMS.get(node.op_type)
+        if form == "reduction":
             axes = reduced(node, self.ctx) or ()
             if self.lifter.makes(node, self.ctx):
                 return [build.reduce(node.op_type, node.inputs[0] or "", axes)]
             found = {lifting.axis(a) for a in axes}
             return [build.reduce(node.op_type, self.map(node.inputs[0]) or "", sorted(found | ({2} if 3 in found else set())))]
-        if node.op_type in _ANY_RANK:
+        if form == "each":
             return build.like(node, self.map(node.inputs[0]), *node.inputs[1:])
-        if node.op_type in _ALONG:
+        if form == "along":
             axis = lifting.axis(node.attr("axis", 0))
             mapped = len(node.inputs) if node.op_type == "Concat" else 1  # what else a Split has are sizes
             return build.like(node, *map(self.map, node.inputs[:mapped]), *node.inputs[mapped:], axis=axis)

@@ -7,6 +7,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
+from npu_guard.graph.ops import other_family
 from npu_guard.results.findings import Evidence, Finding, Location, Outcome, Severity, Tensor
 from npu_guard.results.fingerprint import mark, pair, with_fingerprints
 
@@ -19,7 +20,7 @@ def finding(
 ) -> Finding:
     scope = tuple(module.split(".")) if module else ()
     evidence = Evidence("conv.kernel_max", measured, 17) if isinstance(measured, int) else None
-    location = Location(f"node_{random.random()}", op, "out", scope)
+    location = Location(f"node_{random.random()}", op, "out", scope, (), other_family(op))
     return Finding(rule, "n", Severity.ERROR, Outcome.FAIL, location, "message", Tensor("t", shape, "float32"), evidence)
 
 

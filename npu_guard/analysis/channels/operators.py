@@ -174,6 +174,7 @@ OPERATORS: Handlers[Operator] = Handlers(
         "Split": moves.split, "Slice": moves.cut, "Pad": moves.pad, "Transpose": moves.transpose,
     },
     {
+        "Acosh Log Reciprocal": "zeros have no finite result",
         "CastLike BitCast IsInf IsNaN Not BitwiseNot": "what comes out is read as another type",
         "Mod BitShift BitwiseAnd BitwiseOr BitwiseXor": "integers, which are no feature maps",
         "And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual Where": "masks, whose paddings nobody has asked for yet",
