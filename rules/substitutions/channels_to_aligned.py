@@ -116,7 +116,7 @@ class ChannelsToAligned(Substitution):
         ),
         Example(
             """g (float[1,8,9,9] x) => (y) <float[12,8,3,3] r>
-            { w = Sin(r)  y = Conv(x, w) }""",
+            { w = LpNormalization(r)  y = Conv(x, w) }""",
             refused="computed by operators that are not evaluated here",
         ),
         Example(

@@ -82,8 +82,8 @@ class Conv1dToConv2d(Substitution):
         ),
         Example(
             """g (float[1,8,32] x) => (y)
-            <float[8,8,3] w> { v = Sinh(w)  y = Conv(x, v) }""",
-            refused="computed by Sinh, which is not evaluated here",
+            <float[8,8,3] w> { v = LpNormalization(w)  y = Conv(x, v) }""",
+            refused="computed by LpNormalization, which is not evaluated here",
         ),
         Example(
             """g (float[1,8,32] x, bool b) => (y) <float[8,8,1] w>

@@ -71,7 +71,7 @@ def test_what_is_planned_is_what_fix_does(cli: Cli, write: Write, tmp_path: Path
 
 
 def test_dry_run_tells_all_of_it(cli: Cli, write: Write, tmp_path: Path) -> None:
-    write(NET.replace("o = Conv<pads = [9,1,9,1]>(i, w)", "q = Sin(w)  o = Conv<pads = [9,1,9,1]>(i, q)"))
+    write(NET.replace("o = Conv<pads = [9,1,9,1]>(i, w)", "q = LpNormalization(w)  o = Conv<pads = [9,1,9,1]>(i, q)"))
     model = onnx.load(tmp_path / "net.onnx")
     trace = 'File "/repo/net.py", line 29, in forward\n    return self.gate(x)'
     for node in model.graph.node:
@@ -176,7 +176,7 @@ at = "c"
 
 
 def test_a_step_that_fails_twice_does_not_end_the_plan(cli: Cli, write: Write, tmp_path: Path) -> None:
-    path = write(NET.replace("o = Conv<pads = [9,1,9,1]>(i, w)", "q = Sin(w)  o = Conv<pads = [9,1,9,1]>(i, q)"))
+    path = write(NET.replace("o = Conv<pads = [9,1,9,1]>(i, w)", "q = LpNormalization(w)  o = Conv<pads = [9,1,9,1]>(i, q)"))
     twice = PLAN.replace('"eca-to-se"', '"large-kernel-to-phases"').replace('at = "c"', 'at = "o"') * 2
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "plan.toml").write_text(plan_text("net.onnx", digest, "aimotive-aiware", [], []) + twice + PLAN)
