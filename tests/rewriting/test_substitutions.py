@@ -129,9 +129,9 @@ def test_refusal_gives_its_reason(substitution: Substitution, example: Example, 
         if node.op_type in substitution.roots:
             try:
                 match = substitution.match(node, ctx)
-                if match is not None:
-                    closed(match.nodes, match.replaced, ctx)
-                    match.substitution.rewrite(match, builder(match, document))
+                for one in [match] if isinstance(match, Match) else match or []:
+                    closed(one.nodes, one.replaced, ctx)
+                    one.substitution.rewrite(one, builder(one, document))
             except Refused as refusal:
                 reasons.append(refusal.reason)
     assert any(example.refused in reason for reason in reasons), reasons
