@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.layout import is_flat_tokens
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.results.findings import Severity
 
@@ -109,7 +108,7 @@ class ChannelAlignment(Rule):
         multiple = ctx.limit("channels.multiple_of")
         if node.op_type == "MatMul" and not _is_gemm(node, ctx):
             return
-        if node.op_type == "Gemm" and is_flat_tokens(ctx.input(node, 0)):
+        if node.op_type == "Gemm" and ctx.is_flat_tokens(ctx.input(node, 0)):
             return
         channels = _channels(node, ctx)
         if channels % multiple:
@@ -121,7 +120,7 @@ class ChannelAlignment(Rule):
 def _is_gemm(node: Node, ctx: Context) -> bool:
     """Whether a MatMul applies a constant matrix to vectors."""
     x, weight = ctx.operands(node)
-    if ctx.is_constant(x) or is_flat_tokens(x):
+    if ctx.is_constant(x) or ctx.is_flat_tokens(x):
         return False
     return ctx.is_fixed(weight) and ctx.rank(weight) == 2 and ctx.rank(x) == 2
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.layout import collapses_to_vector, is_flat_tokens
+from npu_guard.analysis.layout import collapses_to_vector
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.results.findings import Severity
 
@@ -125,11 +125,11 @@ class FlattenedHead(Rule):
             before = ctx.dims(x)
             if len(before) < 3 or any(isinstance(d, int) and d != 1 for d in before[2:]) or ctx.rank(y) != 2:
                 return
-            if not ctx.analysis.readers(y):
-                return  # at the model's output
+            if not ctx.analysis.readers(y) or node in ctx.runs.passing:
+                return  # at the model's output, or on the way to another map
             if collapses_to_vector(ctx.shape(x), ctx.shape(y)):
                 yield Draft(f"{ctx.show(x)} -> {ctx.show(y)} leaves the maps", limit="layout.vectors")
             return
         active = ctx.activations(node)
-        if len(active) == 1 < len(ctx.operands(node)) and ctx.rank(active[0]) <= 2 and not is_flat_tokens(active[0]):
+        if len(active) == 1 < len(ctx.operands(node)) and ctx.rank(active[0]) <= 2 and not ctx.is_flat_tokens(active[0]):
             yield Draft(f"weights applied to the vector {ctx.show(active[0])}", limit="layout.vectors")

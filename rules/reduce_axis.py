@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from npu_guard.analysis.facts import shown
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.device.measure import GLOBAL_POOLS
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -20,7 +22,8 @@ class ReduceAxis(Rule):
 
     Compares the axes of every Reduce operator, ArgMax and ArgMin with the sets in `reduce.axes`. Axes of extent 1 do not
     count. A set with 2 and 3 in it means all of space, whatever the rank: axis 2 of `[B,C,L]`, axes 2, 3 and 4 of
-    `[B,C,D,H,W]`.
+    `[B,C,D,H,W]`. An axis keeps its part when others are dropped: of `[B,H,W]` behind a sum over channels, axis 1 is the height,
+    and a global pool over it is a mean along the width alone.
 
     *Why it matters*
 
@@ -36,6 +39,7 @@ class ReduceAxis(Rule):
     ops = (
         *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
         *("ReduceSum", "ReduceSumSquare", "ArgMax", "ArgMin"),
+        *GLOBAL_POOLS,
     )
     limits = ("reduce.axes",)
     substitutions = ("tokens-to-maps",)
@@ -50,6 +54,11 @@ class ReduceAxis(Rule):
         Case("g (float[1,8,2,4,4] x) => (y) <int64[3] a = {2, 3, 4}> { y = ReduceSum(x, a) }", _LIMIT, title="and at rank 5"),
         Case("g (float[1,8,4,4] x) => (y) { y = ReduceSum<noop_with_empty_axes = 1>(x) }", _LIMIT, title="reduces nothing"),
         Case("g (float[1,8,4,4] x) => (y) { y = ArgMax<axis = 1>(x) }", _LIMIT),
+        Case(
+            "g (float[1,8,6,4] x) => (y) <int64[1] a = {1}, int64[2] s = {1, 2}> { m = ReduceMax<keepdims = 0>(x, a)  y = ReduceSum(m, s) }",
+            _LIMIT,
+            title="all of space, the channels are gone",
+        ),
     )
     bad = (
         Case(
@@ -75,6 +84,21 @@ class ReduceAxis(Rule):
             title="two of the three axes of space",
         ),
         Case(
+            """g (float[1,8,6,4] x) => (float[1,4] y) <int64[1] a = {1}>
+            { m = ReduceMax<keepdims = 0>(x, a)  y = ReduceMean<keepdims = 0>(m, a) }""",
+            _LIMIT,
+            expect=(("y", (2,)),),
+            allowed="1 or (2, 3)",
+            title="the height, as the channels were dropped",
+        ),
+        Case(
+            "g (float[1,8,6,4] x) => (y) <int64[1] a = {1}> { m = ReduceSum<keepdims = 0>(x, a)  y = GlobalAveragePool(m) }",
+            _LIMIT,
+            expect=(("y", (3,)),),
+            allowed="1 or (2, 3)",
+            title="a pool that has the width alone left",
+        ),
+        Case(
             'g (float[1,8,4,"W"] x) => (y) <int64[1] a = {1}> { m = ReduceSum(x, a)  y = ArgMax<axis = 2>(x) }',
             {"reduce.axes": [[1]]},
             expect=(("y", (2,)),),
@@ -97,7 +121,13 @@ class ReduceAxis(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         sets: Sequence[Sequence[int]] = ctx.limit("reduce.axes")
         x = ctx.input(node, 0)
-        axes, dims = ctx.axes(node), ctx.dims(x)
+        if node.op_type in GLOBAL_POOLS:
+            if ctx.map_dims(x) == ctx.dims(x):
+                return  # over all of space, which is its own operator
+            own = tuple(range(2, ctx.rank(x)))
+        else:
+            own = ctx.axes(node)
+        axes, dims = ctx.map_axes(x, own), ctx.map_dims(x)
         # The answer is yes where one of the sets differs from the axes by extents of 1 alone; reducing nothing is fine too.
         differences = [_extents(set(axes) ^ _on_rank(s, len(dims)), dims) for s in ((), *sets)]
         if any(all(d == 1 for d in difference) for difference in differences):
@@ -106,7 +136,9 @@ class ReduceAxis(Rule):
             if not any(isinstance(d, int) and d != 1 for d in difference):
                 ctx.shape(x)  # undecidable: what is not known may be 1
         allowed = " or ".join(str(s[0]) if len(s) == 1 else str(tuple(s)) for s in sets)
-        text = f"{node.op} over {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))} of {ctx.show(x)}"
+        text = f"{node.op} over {'axis' if len(own) == 1 else 'axes'} {', '.join(map(str, own))} of {ctx.show(x)}"
+        if axes != own:
+            text += f", which {'is' if len(axes) == 1 else 'are'} {', '.join(map(str, axes))} of the map {shown(dims)}"
         yield Draft(text, limit="reduce.axes", measured=axes, allowed=allowed, value=x)
 
 

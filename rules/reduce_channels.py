@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class ReduceChannels(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         allowed = ctx.limit("reduce.max_channels")
         x = ctx.input(node, 0)
-        if 1 in ctx.axes(node) and (channels := ctx.extent(x, 1)) > allowed:
+        if 1 not in ctx.map_axes(x, ctx.axes(node)):
+            return
+        channels = ctx.map_dims(x)[1]
+        if not isinstance(channels, int):
+            raise Undecidable(ctx.why(x))
+        if channels > allowed:
             text = f"maximum over {channels} channels, more than {allowed}"
             yield Draft(text, limit="reduce.max_channels", measured=channels, value=x)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import isclose
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.resize import repeats, scales
+from npu_guard.analysis.resize import map_scales, repeats
 from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
@@ -93,6 +93,21 @@ class ResizeMode(Rule):
             allowed=_ALLOWED,
         ),
         Case(
+            "g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2.0005, 2.0005}> { y = Resize(x, , s) }",
+            _LIMIT,
+            expect=(("y", "nearest x2.0005 half_pixel"),),
+            allowed=_ALLOWED,
+            title="not twice: the extents are those of x2, the pixels are not",
+        ),
+        Case(
+            """g (float[1,8,6,4] x) => (y) <int64[1] a = {1}, float[3] s = {1, 1, 2}>
+            { m = ReduceMean<keepdims = 0>(x, a)  y = Resize(m, , s) }""",
+            _LIMIT,
+            expect=(("y", "nearest x1 x2 half_pixel"),),
+            allowed=_ALLOWED,
+            title="along the width alone: the channels were dropped, and axis 1 is the height",
+        ),
+        Case(
             "g (float[1,8,4,4] x, float[4] s) => (y) { y = Resize(x, , s) }",
             _LIMIT,
             undecided=("y",),
@@ -111,13 +126,13 @@ class ResizeMode(Rule):
         mode = node.attr("mode", "nearest").removeprefix("bi")  # Upsample of opset 1 says "bilinear"
         # What Upsample and opset 10 always do.
         transform, pixels = node.attr("coordinate_transformation_mode", "asymmetric"), node.attr("nearest_mode", "floor")
-        scale = scales(node, ctx)
+        scale = map_scales(node, ctx)
         antialias = node.attr("antialias", 0) != 0
         space = scale[2:] if all(s == 1 for s in scale[:2]) else ()
         plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
         if plain and any(_fits(form, mode, space[0], transform, pixels) for form in forms):
             return
-        shown = " ".join(f"x{s:.4g}" for s in (space[:1] if len(set(space)) == 1 else space or scale))
+        shown = " ".join(f"x{s:.7g}" for s in (space[:1] if len(set(space)) == 1 else space or scale))
         odd = mode == "nearest" and plain and _whole(space[0]) and not repeats(transform, pixels, int(space[0]))
         measured = f"{mode} {shown} {transform}{f' {pixels}' if odd else ''}{' antialias' if antialias else ''}"
         yield Draft(f"resizes by {measured}", limit="resize", measured=measured, allowed="; ".join(map(_words, forms)))

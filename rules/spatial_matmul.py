@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.layout import is_flat_tokens
 from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
@@ -145,6 +144,6 @@ class SpatialMatmul(Rule):
             yield Draft(f"{shapes}: {count} operands are activations", limit="matmul.spatial", value=active[0])
             return
         for x in active:
-            if (rank := ctx.rank(x) + is_flat_tokens(x)) > 2:
+            if (rank := ctx.rank(x) + ctx.is_flat_tokens(x)) > 2:
                 what = "weights applied to" if len(operands) > 1 else f"{node.op} over"
                 yield Draft(f"{what} {'tokens' if rank == 3 else 'a map'} {ctx.show(x)}", limit="matmul.spatial", value=x)

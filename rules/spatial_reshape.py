@@ -3,6 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npu_guard.analysis import einsum
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.static import BROADCASTING
 from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
@@ -19,7 +22,10 @@ class SpatialReshape(Rule):
     channels, the others space. Axes of extent 1 do not count, so adding or dropping them is fine as long as no other axis
     changes its part: `[B,C,1,1] -> [B,1,1,C]` moves the channels into space and fires. Operators that follow each other
     directly are judged together, in the shortest spelling of what they do: a Transpose between two Reshapes that add and
-    drop axes of extent 1 is one rearrangement, and what undoes itself is none.
+    drop axes of extent 1 is one rearrangement, and what undoes itself is none. Quantization of the whole tensor in between changes
+    nothing of that. An axis keeps its part when a reduction or a Squeeze drops others, so `[B,H,W]` behind a maximum over channels
+    comes back as `[B,1,H,W]`. Broadcasting an operand of fewer axes puts axes in front, as an Unsqueeze does: `[B,C]` times
+    `[B,C,H,W]` lays the channels along the width. An Einsum of one operand that only moves axes is a Transpose.
 
     *Why it matters*
 
@@ -34,7 +40,7 @@ class SpatialReshape(Rule):
 
     code = "NPU102"
     name = "spatial-reshape"
-    ops = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "SpaceToDepth", "DepthToSpace")
+    ops = (*sorted(RUNNING), "SpaceToDepth", "DepthToSpace", "Einsum", *sorted(BROADCASTING))
     limits = ("layout.rearrange",)
     substitutions = (
         "eca-to-se",
@@ -83,12 +89,38 @@ class SpatialReshape(Rule):
             title="undoes itself",
         ),
         Case(
+            """g (float[1,8,6,4] x) => (float[1,8,6,4] y) <int64[1] a = {1}>
+            { m = ReduceMax<keepdims = 0>(x, a)  s = Sigmoid(m)  u = Unsqueeze(s, a)  y = Mul(x, u) }""",
+            limits={"layout.rearrange": False},
+            title="the axis that the reduction dropped comes back",
+        ),
+        Case(
+            """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
+            <int64[3] flat = {1, 8, 16}, int64[4] shape = {1, 8, 4, 4}, float s = {0.1}, uint8 z = {0}>
+            { t = Reshape(x, flat)  q = QuantizeLinear(t, s, z)  d = DequantizeLinear(q, s, z)  y = Reshape(d, shape) }""",
+            limits={"layout.rearrange": False},
+            title="undoes itself behind a quantization of the whole tensor",
+        ),
+        Case(
             "g (float[1,8,4,4] x) => (float[1,128] y) { y = Flatten(x) }",
             limits={"layout.rearrange": True},
             title="on a device that can",
         ),
     )
     bad = (
+        Case(
+            """g (float[1,8,8,8] x) => (float[1,8,8,8] y) <int64[2] axes = {2, 3}>
+            { m = ReduceMean<keepdims = 0>(x, axes)  y = Mul(x, m) }""",
+            limits={"layout.rearrange": False},
+            expect=(("y", None),),
+            title="broadcasting lays the channels along the width",
+        ),
+        Case(
+            'g (float[1,8,4,6] x) => (float[1,8,6,4] y) { y = Einsum<equation = "bchw->bcwh">(x) }',
+            limits={"layout.rearrange": False},
+            expect=(("y", None),),
+            title="a Transpose in another spelling",
+        ),
         Case(
             """g (float[1,8,4,4] x) => (float[1,8,16] y)
             <int64[3] shape = {0, 0, -1}> { y = Reshape(x, shape) }""",
@@ -133,6 +165,11 @@ class SpatialReshape(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if ctx.limit("layout.rearrange"):
             return
+        if node.op_type in BROADCASTING:
+            yield from self._laid(node, ctx)
+            return
+        if node.op_type == "Einsum" and einsum.order(node) is None:
+            return
         x, y = ctx.input(node, 0), node.output
         if ctx.rank(x) < 2 and ctx.rank(y) < 2:
             return
@@ -140,3 +177,9 @@ class SpatialReshape(Rule):
         what = ctx.rearrangements.get(node)
         if what is not None:
             yield Draft(f"{list(before)} -> {list(after)}: {what}", limit="layout.rearrange")
+
+    def _laid(self, node: Node, ctx: Context) -> Iterable[Draft]:
+        what = ctx.rearrangements.get(node)
+        if what is not None:
+            shapes = ", ".join(ctx.show(v) for v in node.inputs if v is not None)
+            yield Draft(f"{shapes} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")

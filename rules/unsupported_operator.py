@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node
 
-_COERCED = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
-
 
 class UnsupportedOperator(Rule):
     """The device refuses the operator, or its documents do not mention it.
@@ -136,13 +134,10 @@ class UnsupportedOperator(Rule):
 def _beside_channels(node: Node, ctx: Context) -> tuple[int, ...]:
     """Axes other than that of channels over which the operator runs."""
     x = ctx.input(node, 0)
-    axes = ctx.axes(node)
-    if node.op in _COERCED and node.graph.model.schema(node).since_version < 13:
-        axes = tuple(range(axes[0], ctx.rank(x)))
-    dims = ctx.dims(x)
-    others = [axis for axis in axes if axis != 1 and dims[axis] != 1]
-    if any(isinstance(dims[axis], int) for axis in others):
-        return tuple(others)
-    for axis in others:
+    own, whole = ctx.axes(node), ctx.dims(x)
+    others = [(axis, at) for axis, at in zip(own, ctx.map_axes(x, own), strict=True) if at != 1 and whole[axis] != 1]
+    if any(isinstance(whole[axis], int) for axis, _ in others):
+        return tuple(at for _, at in others)
+    for axis, _ in others:
         ctx.extent(x, axis)  # undecidable: it may be 1
     return ()

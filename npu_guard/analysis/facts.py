@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from npu_guard.analysis import layout
 from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.roles import MAP_RANK, Roles
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
@@ -32,9 +34,14 @@ class Facts:
         self.analysis = analysis
 
     @functools.cached_property
+    def runs(self) -> layout.Runs:
+        """What the reshaping operators do, run by run."""
+        return layout.runs(self.analysis, self.roles)
+
+    @property
     def rearrangements(self) -> Mapping[Node, str]:
         """Nodes at which a feature map is rearranged, with a description."""
-        return layout.rearrangements(self.analysis)
+        return self.runs.rearranged
 
     @functools.cached_property
     def kinds(self) -> frozenset[tuple[int, tuple[Dim, ...] | None]]:
@@ -109,25 +116,27 @@ class Facts:
     def axes(self, node: Node) -> tuple[int, ...]:
         """Axes of a reduction or normalisation, counted from the front, sorted; all of them where none are given."""
         x = self.input(node, 0)
-        given = node.attributes.get("axes")
-        if given is None and "axis" in (self._schema_attributes(node)):
-            given = (node.attr("axis", -1),)
-        elif given is None and (operand := node.input(1)) is not None:
-            given = tuple(int(a) for a in self.array(operand).reshape(-1))
-        if not given:
-            if node.attr("noop_with_empty_axes", 0):
-                return ()
-            return tuple(range(self.rank(x)))
-        if min(given) < 0 or x.shape is not None:
-            rank = self.rank(x)
-            if not all(-rank <= a < rank for a in given):
-                raise Undecidable(f"{node.op} {short(node.label)!r} names axes {list(given)} of a tensor of rank {rank}")
-            given = tuple(a + rank if a < 0 else a for a in given)
-        return tuple(sorted(set(given)))
+        return reduced_axes(node, self.analysis.constants, self.why(x))
 
-    def _schema_attributes(self, node: Node) -> Any:
-        schema = node.graph.model.schema(node)
-        return schema.attributes if schema is not None else node.attributes
+    @functools.cached_property
+    def roles(self) -> Roles:
+        """Which part each axis has: batch, channels or space."""
+        return Roles(self.analysis)
+
+    def map_dims(self, value: Value) -> tuple[Dim, ...]:
+        """`dims` of the map that a value with fewer axes came from: `[1,H,W]` behind a sum over channels is `[1,1,H,W]`."""
+        dims = self.dims(value)
+        view = self.roles.carried.get(value) if len(dims) < MAP_RANK else None
+        return dims if view is None else view.full(dims)
+
+    def map_axes(self, value: Value, axes: Iterable[int]) -> tuple[int, ...]:
+        """Where axes of a value lie in the map that it came from."""
+        view = self.roles.carried.get(value) if len(self.dims(value)) < MAP_RANK else None
+        return tuple(axes) if view is None else tuple(view.axes[a] for a in axes)
+
+    def is_flat_tokens(self, value: Value) -> bool:
+        """Whether `[N,C]` is the tokens `[1,N,C]` without their batch of 1."""
+        return self.roles.is_flat_tokens(value)
 
     def dtype(self, value: Value) -> str | None:
         """Name of the element type, None where it is not known or has none."""
@@ -166,7 +175,12 @@ class Facts:
         """A shape for messages, `[1, H, ?]` where it is not wholly known."""
         if value.shape is None:
             return "[unknown shape]"
-        return f"[{', '.join('?' if d is None else short(str(d)) for d in value.shape)}]"
+        return shown(value.shape)
+
+
+def shown(dims: Iterable[Dim]) -> str:
+    """Extents for messages, `[1, H, ?]`."""
+    return f"[{', '.join('?' if d is None else short(str(d)) for d in dims)}]"
 
 
 _OPERANDS = {"MatMul": (0, 1), "Gemm": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "Attention": (0, 1, 2)}

@@ -7,26 +7,25 @@ follow each other directly are judged as a run, in its shortest spelling.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from msgspec import Struct, field
 
+from npu_guard.analysis import einsum
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import elements
-from npu_guard.analysis.static import regroups
+from npu_guard.analysis.roles import Roles, role
+from npu_guard.analysis.static import BROADCASTING, regroups
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 
-BATCH, CHANNELS, SPACE = "batch", "channels", "space"
 RUNNING = OfKind("view", also="Transpose")
 MOVING = OfKind("view", "data mover")
 """Operators that move data and compute nothing."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
-
-
-def role(axis: int) -> str:
-    """Part of an axis in [B, C, ...]."""
-    return (BATCH, CHANNELS, SPACE)[min(axis, 2)]
+_QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_PAIRS = 4
+"""Quantizing operators in a row through which a run goes on."""
 
 
 def collapses_to_vector(before: Sequence[int], after: Sequence[int]) -> bool:
@@ -36,28 +35,55 @@ def collapses_to_vector(before: Sequence[int], after: Sequence[int]) -> bool:
     return tuple(after) == tuple(before[:2]) or (before[0] == 1 and tuple(after) == (before[1],))
 
 
-def rearrangements(analysis: Analysis) -> Mapping[Node, str]:
-    """Nodes at which a feature map is rearranged, with a description; of a run, one node for each step that it needs.
+class Runs(Struct, frozen=True):
+    """What the reshaping operators of a model do, run by run."""
 
-    Nodes with extents that are not known are left out: whoever asks about them has to say so.
-    """
+    rearranged: Mapping[Node, str]
+    """Nodes at which a feature map is rearranged, with a description; of a run, one node for each step that it needs."""
+    passing: Set[Node]
+    """Nodes in the middle of a run that ends in a map: nothing is computed with what they give."""
+
+
+def rearrangements(analysis: Analysis) -> Mapping[Node, str]:
+    """`Runs.rearranged` of a model."""
+    return runs(analysis, Roles(analysis)).rearranged
+
+
+def runs(analysis: Analysis, roles: Roles) -> Runs:
+    """Judge all runs. Nodes with extents that are not known are left out: whoever asks about them has to say so."""
     found: dict[Node, str] = {}
+    passing: set[Node] = set()
     for node in analysis.nodes():
         if node.domain:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]
+        elif node.op_type in BROADCASTING:
+            if (what := _laid(roles, node)) is not None:
+                found[node] = what
         elif _runs(analysis, node) and not _goes_on(analysis, node):
-            found.update(_judge(_run(analysis, node)))
-    return found
+            run = _run(analysis, node)
+            found.update(_judge(run, roles))
+            if len(run) > 1 and (end := run[-1].output.shape) is not None and len(end) > 2:
+                passing.update(run[:-1])
+    return Runs(found, passing)
+
+
+def _laid(roles: Roles, node: Node) -> str | None:
+    """How broadcasting lays an operand along axes of another part, as an Unsqueeze before it would."""
+    moves = [f"{role(roles.view(v).axes[axis])} ({v.shape[axis]}) to {role(to)}" for v, axis, to in roles.moved(node) if v.shape]
+    return "broadcasting moves " + ", ".join(moves) if moves else None
 
 
 def _goes_on(analysis: Analysis, node: Node) -> bool:
     """Whether the node continues a run that begins before it."""
-    assert node.inputs[0] is not None
-    source = analysis.origin(node.inputs[0])
-    before = source.producer
-    return before is not None and _can_run(analysis, before) and _next(analysis, before) is node
+    given = node.inputs[0]
+    for _ in range(_PAIRS + 1):
+        before = None if given is None else analysis.origin(given).producer
+        if before is None or not _scales_all_alike(before):
+            return before is not None and _can_run(analysis, before) and _next(analysis, before) is node
+        given = before.inputs[0]
+    return False
 
 
 def _can_run(analysis: Analysis, node: Node) -> bool:
@@ -65,18 +91,29 @@ def _can_run(analysis: Analysis, node: Node) -> bool:
 
 
 def _runs(analysis: Analysis, node: Node) -> bool:
-    return node.op_type in RUNNING or regroups(node, analysis.constants)
+    return node.op_type in RUNNING or regroups(node, analysis.constants) or einsum.order(node) is not None
 
 
 def _next(analysis: Analysis, node: Node) -> Node | None:
-    """The only reader of a node's output, where that belongs to the same run."""
-    if node.output.is_output:
-        return None
-    reader = analysis.only_reader(node.output)
-    if reader is None or not _can_run(analysis, reader):
-        return None
-    first = reader.inputs[0]
-    return reader if first is not None and analysis.origin(first) is node.output else None
+    """The only reader of a node's output, where that belongs to the same run; seen through quantization of the whole tensor."""
+    value = node.output
+    for _ in range(_PAIRS + 1):
+        reader = None if value.is_output else analysis.only_reader(value)
+        first = None if reader is None else reader.inputs[0]
+        if reader is None or first is None or analysis.origin(first) is not value:
+            return None
+        if not _scales_all_alike(reader):
+            return reader if _can_run(analysis, reader) else None
+        value = reader.output
+    return None
+
+
+def _scales_all_alike(node: Node) -> bool:
+    """Whether the node quantizes a tensor, or takes that back, with one scale, so that it does not matter where axes lie."""
+    if node.op_type not in _QUANTIZING or node.domain not in ("", "com.microsoft"):
+        return False
+    scale = node.input(1)
+    return scale is not None and scale.shape is not None and all(d == 1 for d in scale.shape)
 
 
 def _run(analysis: Analysis, head: Node) -> list[Node]:
@@ -95,8 +132,8 @@ class _Step(Struct):
     perm: list[int] | None = field(default=None)
 
 
-def _judge(run: Sequence[Node]) -> dict[Node, str]:
-    known = [(node, _extents(node.inputs[0]), _extents(node.output)) for node in run]
+def _judge(run: Sequence[Node], roles: Roles) -> dict[Node, str]:
+    known = [(node, _extents(node.inputs[0], roles), _extents(node.output, roles)) for node in run]
     if any(before is None or after is None for _, before, after in known):
         return {}
     shapes: list[tuple[Node, tuple[int, ...], tuple[int, ...]]] = []
@@ -105,57 +142,61 @@ def _judge(run: Sequence[Node]) -> dict[Node, str]:
             shapes[-1] = (*shapes[-1][:2], after or ())
         else:
             shapes.append((node, before or (), after or ()))
-    steps = _shortest([step for node, before, after in shapes if (step := _step(node, before, after))])
+    steps = _shortest([step for node, before, after in shapes if (step := _step(node, before, after, roles))])
     if steps:
-        own = {node: rearrangement(node.op_type, before, after, _perm(node, before)) for node, before, after in shapes}
+        own = {node: _described(node, before, after, roles) for node, before, after in shapes}
         return {step.node: own[step.node] or "regroups its axes" for step in steps}
     # Nothing is left but axes of extent 1 that come and go; they count where another axis changes its part by it.
     before, after = shapes[0][1], shapes[-1][2]
-    if collapses_to_vector(before, after) or len(before) < 2 > len(after):
+    if collapses_to_vector(before, after) or all(v is None or v.shape is None or len(v.shape) < 2 for v in _ends(run)):
         return {}
     what = rearrangement("Reshape", before, after)
     if what is None:
         return {}
-    moving = (n for n, b, a in shapes if rearrangement(n.op_type, b, a, _perm(n, b)) and not collapses_to_vector(b, a))
+    moving = (n for n, b, a in shapes if _described(n, b, a, roles) and not collapses_to_vector(b, a))
     return {next(moving, run[0]): what}
 
 
-def _extents(value: Value | None) -> tuple[int, ...] | None:
-    if value is None or elements(value.shape) is None:
+def _ends(run: Sequence[Node]) -> tuple[Value | None, Value]:
+    return run[0].inputs[0], run[-1].output
+
+
+def _described(node: Node, before: Sequence[int], after: Sequence[int], roles: Roles) -> str | None:
+    perm = _perm(node, roles)
+    return rearrangement("Transpose" if perm is not None else node.op_type, before, after, perm)
+
+
+def _extents(value: Value | None, roles: Roles) -> tuple[int, ...] | None:
+    """Extents of the map that a value with fewer axes stands for; None where one is not known."""
+    if value is None or value.shape is None or elements(value.shape) is None:
         return None
-    dims = tuple(d for d in value.shape or () if isinstance(d, int))
-    return (1, *dims) if is_flat_tokens(value) else dims
+    return roles.view(value).full(value.shape)  # type: ignore[return-value]  # elements() has seen that all are numbers
 
 
-def is_flat_tokens(value: Value) -> bool:
-    """Whether `[N,C]` is the tokens `[1,N,C]` without their batch of 1, as simplifiers leave them for a Gemm.
-
-    Vectors of N maps, such as a detector's regions, are a batch of N.
-    """
-    shape = value.shape
-    if shape is None or len(shape) != 2 or not all(isinstance(d, int) for d in shape) or shape[0] == 1:
-        return False
-    model = value.graph.model
-    if shape[0] in model.map_batches:
-        return False
-    inputs = [v.shape for v in model.graph.inputs if v.initializer is None]
-    return {s[0] for s in inputs if s is not None and len(s) > 1} == {1}
-
-
-def _perm(node: Node, before: Sequence[int]) -> tuple[int, ...]:
-    """The order of axes that a Transpose gives; `before` may have a batch of 1 in front that the tensor has not."""
+def _perm(node: Node, roles: Roles) -> tuple[int, ...] | None:
+    """The order that a Transpose, or an Einsum that is one, gives to the axes of the map; None of other operators."""
     value = node.inputs[0]
-    rank = len(before) if value is None or value.shape is None else len(value.shape)
-    front = len(before) - rank
-    perm = node.attributes.get("perm") or tuple(reversed(range(rank)))
-    return (*range(front), *(axis + front for axis in perm))
+    if value is None or value.shape is None:
+        return None
+    if node.op_type == "Transpose":
+        perm = node.attributes.get("perm") or tuple(reversed(range(len(value.shape))))
+    else:
+        given = einsum.order(node)
+        if given is None:
+            return None
+        perm = given
+    view = roles.view(value)
+    whole = list(range(view.rank))
+    for position, axis in zip(view.axes, perm, strict=True):
+        whole[position] = view.axes[axis]
+    return tuple(whole)
 
 
-def _step(node: Node, before: Sequence[int], after: Sequence[int]) -> _Step | None:
+def _step(node: Node, before: Sequence[int], after: Sequence[int], roles: Roles) -> _Step | None:
     """What the node does to axes of extent > 1; None where that is nothing."""
     big = [d for d in before if d != 1]
-    if node.op_type == "Transpose":
-        perm = _perm(node, before)
+    perm = _perm(node, roles)
+    if perm is not None:
         numbers = {axis: i for i, axis in enumerate(a for a, d in enumerate(before) if d != 1)}
         order = [numbers[axis] for axis in perm if axis in numbers]
         return None if order == sorted(order) else _Step(node, big, [big[i] for i in order], order)

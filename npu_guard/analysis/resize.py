@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
     from npu_guard.graph.graph import Node
 
+_ROUNDED = 1e-6
+"""Relative error of a scale that is stored in 32 bits; by more than that, samples are taken elsewhere."""
+
 
 def scales(node: Node, ctx: Facts) -> tuple[float, ...]:
     """Scale along each axis: what the node says, or the quotient of extents, which is whole where the node's is rounded."""
@@ -23,13 +26,21 @@ def scales(node: Node, ctx: Facts) -> tuple[float, ...]:
         scale = stated.get(axis)
         if isinstance(before, int) and isinstance(after, int) and before:
             quotient = after / before
-            scale = quotient if scale is None or isclose(scale, quotient, rel_tol=1e-3) else scale
+            scale = quotient if scale is None or isclose(scale, quotient, rel_tol=_ROUNDED) else scale
         elif scale is None and before is not None and before == after:
             scale = 1.0
         if scale is None:
             raise Undecidable(ctx.why(node.output))
         found.append(scale)
     return tuple(found)
+
+
+def map_scales(node: Node, ctx: Facts) -> tuple[float, ...]:
+    """`scales` along the axes of the map that the input came from: an axis that was dropped is not scaled."""
+    x = ctx.input(node, 0)
+    own = scales(node, ctx)
+    along = dict(zip(ctx.map_axes(x, range(len(own))), own, strict=True))
+    return tuple(along.get(axis, 1.0) for axis in range(len(ctx.map_dims(x))))
 
 
 def repeats(transform: str, rounding: str, scale: int) -> bool:

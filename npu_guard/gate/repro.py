@@ -15,7 +15,8 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
-from npu_guard.analysis.layout import RUNNING, is_flat_tokens
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.roles import looks_like_tokens
 from npu_guard.base.text import text
 from npu_guard.file.document import RUNTIME_IR
 from npu_guard.graph.graph import Graph, Node, Value
@@ -67,7 +68,7 @@ def _run(analysis: Analysis, node: Node) -> list[Node]:
 
     A matrix product over tokens without their batch comes with what took it off: alone it would be one over vectors.
     """
-    flat = [v for v in node.inputs if v is not None and is_flat_tokens(v)]
+    flat = [v for v in node.inputs if v is not None and looks_like_tokens(v)]
     if flat and (before := _before(analysis, node)) is not None:
         return [*_run(analysis, before), node]
     if node.op_type not in RUNNING or node.domain:

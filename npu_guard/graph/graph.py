@@ -198,6 +198,12 @@ class Model:
         maps = [node.inputs[0] for node in self.graph.walk() if node.op_type == "Conv" and node.inputs]
         return frozenset(x.shape[0] for x in maps if x is not None and x.shape is not None and len(x.shape) > 3)
 
+    @functools.cached_property
+    def input_batches(self) -> frozenset[Dim]:
+        """First extents of the model's inputs, those of vectors left out."""
+        shapes = [v.shape for v in self.graph.inputs if v.initializer is None]
+        return frozenset(shape[0] for shape in shapes if shape is not None and len(shape) > 1)
+
     def schema(self, node: Node) -> Any:
         """onnx.defs.OpSchema of a node's operator in this model's opset, None where ONNX defines no such operator."""
         key = (node.domain, node.op_type)

@@ -1,0 +1,69 @@
+"""What an Einsum is in other words: its labels, and a product, a transposition or a sum that the equation spells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from npu_guard.graph.graph import Node
+
+
+def terms(node: Node) -> tuple[list[str], str] | None:
+    """Labels of each operand and of the result; None for an ellipsis, whose labels the equation does not tell.
+
+    Without an arrow, the result has the labels that appear once, in alphabetical order (operator Einsum of ONNX).
+    """
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    if not equation or "." in equation:
+        return None
+    left, arrow, right = equation.partition("->")
+    if not arrow:
+        letters = left.replace(",", "")
+        right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    return left.split(","), right
+
+
+def single_operand(node: Node) -> tuple[str, str] | None:
+    """Labels of the one operand and of the result, where no label stands twice in either: axes move, and others are summed over."""
+    found = terms(node) if node.op_type == "Einsum" and not node.domain else None
+    if found is None or len(found[0]) != 1:
+        return None
+    before, after = found[0][0], found[1]
+    return (before, after) if len(set(before)) == len(before) and len(set(after)) == len(after) else None
+
+
+def order(node: Node) -> tuple[int, ...] | None:
+    """The permutation of an Einsum that is a Transpose; None where it is anything else."""
+    found = single_operand(node)
+    if found is None or sorted(found[0]) != sorted(found[1]):
+        return None
+    return tuple(found[0].index(label) for label in found[1])
+
+
+class Product(Struct, frozen=True):
+    """An Einsum of two operands as a matrix product: labels of the rows, of the sums, of the columns and of the batch."""
+
+    rows: str
+    sums: str
+    columns: str
+    batch: str
+
+
+def product(node: Node) -> Product | None:
+    """The matrix product that an Einsum of two operands is; None where it is none."""
+    found = terms(node) if node.op_type == "Einsum" and not node.domain else None
+    if found is None or len(found[0]) != 2:
+        return None
+    (a, b), out = found[0], found[1]
+    if any(len(set(term)) != len(term) for term in (a, b, out)):
+        return None
+    return Product(_kept(a, b, out, False), _gone(a, b, out), _kept(b, a, out, False), _kept(a, b, out, True))
+
+
+def _kept(term: Sequence[str], other: Sequence[str], out: Sequence[str], shared: bool) -> str:
+    return "".join(c for c in term if c in out and (c in other) == shared)
+
+
+def _gone(a: Sequence[str], b: Sequence[str], out: Sequence[str]) -> str:
+    return "".join(c for c in dict.fromkeys((*a, *b)) if c not in out)
