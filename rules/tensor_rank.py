@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis.layout import MOVING
+from npu_guard.analysis.static import is_read
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.keys import EVERY
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
-    from npu_guard.graph.graph import Node
+    from npu_guard.graph.graph import Node, Value
 
 
 class TensorRank(Rule):
@@ -20,7 +21,8 @@ class TensorRank(Rule):
     Compares the rank of every operator's inputs and outputs with `tensor.rank_max`. Constants do not count, nor do
     tensors between operators that the compiler folds away. One finding for each operator, at its tensor of highest rank;
     operators that only move data (Reshape, Transpose, Slice, Split ...) count where they make such a tensor from one that
-    fits, so that the number of findings does not hang on how an exporter spells the way through.
+    fits, so that the number of findings does not hang on how an exporter spells the way through. An input of the model that such
+    operators alone read is spoken of itself.
 
     *Why it matters*
 
@@ -77,6 +79,12 @@ class TensorRank(Rule):
             title="where it is made and where it is computed with",
         ),
         Case(
+            "g (float[1,8,2,4,4] x) => (a, b) { p, q = Split<axis = 2, num_outputs = 2>(x)  a = Squeeze(p)  b = Squeeze(q) }",
+            limits={"tensor.rank_max": 4},
+            expect=(("x", 5),),
+            title="an input of the model, cut into frames",
+        ),
+        Case(
             "g (float[] x) => (y) { y = Relu(x) }",
             limits={"tensor.rank_max": 4},
             undecided=("y",),
@@ -94,15 +102,25 @@ class TensorRank(Rule):
         allowed = ctx.limit("tensor.rank_max")
         return any(shape is None or len(shape) > allowed for _, shape in ctx.kinds)
 
+    def check_input(self, value: Value, ctx: Context) -> Iterable[Draft]:
+        allowed = ctx.limit("tensor.rank_max")
+        if value.shape is None or len(value.shape) <= allowed:
+            return
+        readers = ctx.analysis.readers(value)
+        if readers and all(_only_moves(reader, ctx) for reader in readers):  # else one that computes with it speaks of it
+            text = f"{ctx.show(value)} has rank {len(value.shape)}, more than {allowed}"
+            yield Draft(text, limit="tensor.rank_max", measured=len(value.shape), value=value)
+
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         allowed = ctx.limit("tensor.rank_max")
         if all(v is None or (v.shape is not None and len(v.shape) <= allowed) for v in (*node.inputs, *node.outputs)):
             return
-        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.name and not ctx.is_constant(v)]
+        given = (v for v in (*node.inputs, node.output, *filter(is_read, node.outputs[1:])) if v is not None and v.name)
+        values = [v for v in given if not ctx.is_constant(v)]
         known = [v for v in values if v.shape is not None]
         highest = max(known, key=ctx.rank, default=None)
         if highest is not None and ctx.rank(highest) > allowed:
-            if node.op in MOVING and any(ctx.rank(v) > allowed for v in node.inputs[:1] if v in known):
+            if _only_moves(node, ctx):
                 return
             rank = ctx.rank(highest)
             text = f"{ctx.show(highest)} has rank {rank}, more than {allowed}"
@@ -110,3 +128,11 @@ class TensorRank(Rule):
             return
         for value in values:
             ctx.rank(value)  # undecidable where it is not known
+
+
+def _only_moves(node: Node, ctx: Context) -> bool:
+    """Whether the node moves the data of a tensor of too high a rank, which is spoken of where it is made."""
+    x = node.input(0)
+    if node.op not in MOVING or x is None or x.shape is None or ctx.is_constant(x):
+        return False
+    return len(x.shape) > int(ctx.limit("tensor.rank_max"))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis.cost import size_bytes
+from npu_guard.analysis.static import is_read
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.keys import EVERY
 
@@ -77,7 +78,7 @@ class TensorSize(Rule):
         return self._compare([value], ctx)
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        return self._compare([v for v in node.outputs if v is not None and v.name], ctx)
+        return self._compare([v for v in node.outputs if v is not None and v.name and (v is node.output or is_read(v))], ctx)
 
     def _compare(self, values: list[Value], ctx: Context) -> Iterable[Draft]:
         allowed = ctx.limit("tensor.bytes_max")

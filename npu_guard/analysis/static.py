@@ -6,11 +6,12 @@ No values are computed here, only which tensors are constant and which nodes lea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx
 
+from npu_guard.analysis import einsum
 from npu_guard.analysis.constants import Constants
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
@@ -63,6 +64,11 @@ def _is_folded(node: Node) -> bool:
     return node.graph.model.schema(node) is not None and not (node.op_type == "Dropout" and node.input(2) is not None)
 
 
+def is_read(value: Value | None) -> bool:
+    """Whether somebody reads the value: a node, or whoever runs the model."""
+    return value is not None and bool(value.consumers or value.is_output)
+
+
 def trains(node: Node, constants: Constants) -> bool | None:
     """Whether the node does at training what it does not do at inference; None where a computed flag tells."""
     if node.domain:
@@ -74,7 +80,7 @@ def trains(node: Node, constants: Constants) -> bool | None:
         value = None if mode is None else constants.get(mode)
         return bool(value.any()) if value is not None else None if mode is not None else False
     if node.op_type == "BatchNormalization":
-        statistics = any(v is not None and (v.consumers or v.is_output) for v in node.outputs[1:])
+        statistics = any(is_read(v) for v in node.outputs[1:])
         return bool(node.attr("training_mode", 0)) or statistics
     return False
 
@@ -88,6 +94,8 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         return True
     if node.op_type == "Dropout":
         return trains(node, constants) is False
+    if node.op_type in _NEUTRAL:
+        return _NEUTRAL[node.op_type](node)
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
     if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
@@ -108,14 +116,35 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         given = node.input(1)
         pads = node.attributes.get("pads") if given is None else constants.get(given)
         return pads is not None and not np.any(pads)
-    if node.op_type == "Concat":
-        return len(node.inputs) == 1
     return True  # Reshape, Expand, Squeeze and the like to the shape that is there
 
 
+def _takes_one_pixel(node: Node) -> bool:
+    """A pooling whose window is one pixel and moves by one; indices that somebody reads are more than the pixel."""
+    windows = (node.attributes.get(name) or (1,) for name in ("kernel_shape", "strides"))
+    pads = node.attributes.get("pads") or ()
+    return all(set(window) == {1} for window in windows) and not any(pads) and not any(is_read(v) for v in node.outputs[1:])
+
+
+def _has_one_input(node: Node) -> bool:
+    return len(node.inputs) == 1
+
+
+def _has_block_of_one(node: Node) -> bool:
+    return node.attributes.get("blocksize") == 1
+
+
+_NEUTRAL: Mapping[str, Callable[[Node], bool]] = {
+    "DepthToSpace": _has_block_of_one, "SpaceToDepth": _has_block_of_one, "Concat": _has_one_input, "Sum": _has_one_input,
+    "Max": _has_one_input, "Min": _has_one_input, "Mean": _has_one_input, "MaxPool": _takes_one_pixel,
+    "AveragePool": _takes_one_pixel, "Split": lambda node: len(node.outputs) == 1,
+    "Clip": lambda node: not any(node.inputs[1:]) and not node.attributes,
+    "Einsum": lambda node: (order := einsum.order(node)) is not None and order == tuple(sorted(order)),
+}  # fmt: skip
+"""Operators that do nothing for what they are given beside the data, whatever the shape."""
 _PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
-     "Upsample", "Concat", "Squeeze", "Unsqueeze"}
+     "Upsample", "Squeeze", "Unsqueeze", *_NEUTRAL}
 )  # fmt: skip
 _REGROUPING = OfKind("view")
 

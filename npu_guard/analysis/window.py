@@ -20,6 +20,8 @@ def padding(node: Node, ctx: Facts) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if wanted is None and not auto.startswith("SAME"):
         given = () if auto == "VALID" else node.attributes.get("pads") or ()
         half = len(given) // 2
+        if node.attributes.get("ceil_mode", 0) and auto != "VALID":
+            return _rounded_up(node, ctx, tuple(given[:half]), tuple(given[half:]))
         return (tuple(given[:half]), tuple(given[half:])) if given else ((0,), (0,))
     begins, ends = [], []
     x = ctx.input(node, 0)
@@ -38,3 +40,16 @@ def padding(node: Node, ctx: Facts) -> tuple[tuple[int, ...], tuple[int, ...]]:
         begins.append(begin)
         ends.append(end)
     return tuple(begins), tuple(ends)
+
+
+def _rounded_up(
+    node: Node, ctx: Facts, begins: tuple[int, ...], ends: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:  # fmt: skip
+    """The padding of a pooling that counts outputs upwards: where its last window hangs over the map, that is padding as well."""
+    x, reach, steps = ctx.input(node, 0), ctx.reach(node), ctx.per_axis(node, "strides")
+    begins, ends = begins or (0,) * len(reach), ends or (0,) * len(reach)
+    over = []
+    for axis, (window, step, begin, end) in enumerate(zip(reach, steps, begins, ends, strict=False), 2):
+        last = (ctx.extent(node.output, axis) - 1) * step + window
+        over.append(max(end, last - begin - ctx.extent(x, axis)))
+    return begins, tuple(over)

@@ -21,13 +21,18 @@ GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 class Measured(Struct, frozen=True):
     """Numbers or words, one for each axis, side or tensor; None where the graph does not tell, and then why.
 
-    No values at all mean that the node has no such thing, and that no limit on it is exceeded. `rank` is set for axes, so
-    that a limit may count them from the end.
+    No values at all mean that the node has no such thing, and that no limit on it is exceeded; a condition on it is not met. `rank`
+    is set for axes, so that a limit may count them from the end, and of axes there may be none.
     """
 
     values: tuple[Any, ...]
     why: str = ""
     rank: int = 0
+
+    @property
+    def exists(self) -> bool:
+        """Whether the node has what was measured."""
+        return bool(self.values) or self.rank > 0
 
 
 NOTHING = Measured(())
@@ -155,12 +160,12 @@ def _channels_out(node: Node, ctx: Facts) -> int:
 def spatial(node: Node, ctx: Facts) -> Measured:
     """Extents of the first input's axes of space."""
     x = ctx.input(node, 0)
-    return extents(ctx.dims(x)[2:], x, ctx)
+    return extents(ctx.map_dims(x)[2:], x, ctx)
 
 
 def output_spatial(node: Node, ctx: Facts) -> Measured:
     """Extents of the output's axes of space."""
-    return extents(ctx.dims(node.output)[2:], node.output, ctx)
+    return extents(ctx.map_dims(node.output)[2:], node.output, ctx)
 
 
 def extents(dims: Iterable[Any], where: Value, ctx: Facts) -> Measured:

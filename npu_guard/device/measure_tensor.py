@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from npu_guard.analysis.resize import scales
+from npu_guard.analysis.axes import coerced
+from npu_guard.analysis.resize import map_scales, scales
+from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
-from npu_guard.device.measure import Measured, channels_in, extents, pads
+from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from npu_guard.analysis.facts import Facts
     from npu_guard.graph.graph import Node, Value
+    from npu_guard.results.findings import Dim
 
 
 def batch(node: Node, ctx: Facts) -> Measured:
     """Axis 0 of the first input; the analysis takes one that is left open as 1."""
     x = ctx.input(node, 0)
-    return extents(ctx.dims(x)[:1], x, ctx)
+    return extents(ctx.map_dims(x)[:1], x, ctx)
 
 
 def reduce_size(node: Node, ctx: Facts) -> Measured:
@@ -28,7 +34,7 @@ def reduce_size(node: Node, ctx: Facts) -> Measured:
         return channels_in(node, ctx)
     x = ctx.input(node, 0)
     dims = ctx.dims(x)
-    return extents([dims[a] for a in axes(node, ctx).values], x, ctx)
+    return extents([dims[a] for a in _own_axes(node, ctx)], x, ctx)
 
 
 def axes(node: Node, ctx: Facts) -> Measured:
@@ -36,22 +42,32 @@ def axes(node: Node, ctx: Facts) -> Measured:
 
     Of Resize, Slice and Pad those that change; of LayerNormalization its axis and all behind it.
     """
+    x = ctx.input(node, 0)
+    return Measured(ctx.map_axes(x, _own_axes(node, ctx)), rank=len(ctx.map_dims(x)))
+
+
+def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
+    """`axes` of the tensor itself."""
     rank = ctx.rank(ctx.input(node, 0))
     if node.op_type in ("Resize", "Upsample"):
-        return Measured(tuple(i for i, s in enumerate(scales(node, ctx)) if s != 1), rank=rank)
+        return tuple(i for i, s in enumerate(scales(node, ctx)) if s != 1)
     if node.op_type == "Pad":
         sides = pads(node, ctx).values
         named = node.input(3)
         order = [int(a) % rank for a in ctx.array(named).reshape(-1)] if named is not None else list(range(rank))
         half = len(sides) // 2
-        return Measured(tuple(sorted(a for a, p, q in zip(order, sides[:half], sides[half:], strict=False) if p or q)), rank=rank)
+        return tuple(sorted(a for a, p, q in zip(order, sides[:half], sides[half:], strict=False) if p or q))
     if node.op_type == "Slice":
         before, after = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
-        return Measured(tuple(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), rank=rank)
+        return tuple(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+    if coerced(node):  # an axis of extent 1 that the operator runs over as well changes nothing
+        dims = ctx.dims(ctx.input(node, 0))
+        first, *rest = ctx.axes(node)
+        return (first, *(axis for axis in rest if dims[axis] != 1))
     if node.op_type in _ONE_AXIS:
         found = node.attr("axis", _ONE_AXIS[node.op_type]) % rank if rank else 0
-        return Measured(tuple(range(found, rank)) if node.op_type == "LayerNormalization" else (found,), rank=rank)
-    return Measured(ctx.axes(node), rank=rank)
+        return tuple(range(found, rank)) if node.op_type == "LayerNormalization" else (found,)
+    return ctx.axes(node)
 
 
 _ONE_AXIS = {
@@ -70,13 +86,26 @@ def perm(node: Node, ctx: Facts) -> Measured:
 
 def scale(node: Node, ctx: Facts) -> Measured:
     """Scales along the axes of space."""
-    return Measured(scales(node, ctx)[2:])
+    return Measured(map_scales(node, ctx)[2:])
 
 
 def parts(node: Node, ctx: Facts) -> Measured:
     """Extents of the outputs of Split along its axis."""
-    axis = axes(node, ctx).values[0]
+    axis = _own_axes(node, ctx)[0]
     return Measured(tuple(ctx.extent(v, axis) for v in node.outputs if v is not None))
+
+
+def strided_axes(node: Node, ctx: Facts) -> Measured:
+    """Axes along which Slice takes steps of 2 or more, counted from the front."""
+    x = ctx.input(node, 0)
+    rank, steps = ctx.rank(x), node.input(4)
+    if steps is None:
+        return Measured((), rank=rank)
+    sizes = [int(s) for s in ctx.array(steps).reshape(-1)]
+    named = node.input(3)
+    along = [int(a) % rank for a in ctx.array(named).reshape(-1)] if named is not None else list(range(len(sizes)))
+    found = sorted(axis for axis, step in zip(along, sizes, strict=False) if step > 1)
+    return Measured(ctx.map_axes(x, found), rank=len(ctx.map_dims(x)))
 
 
 def inputs(node: Node, ctx: Facts) -> Measured:
@@ -85,8 +114,8 @@ def inputs(node: Node, ctx: Facts) -> Measured:
 
 
 def outputs(node: Node, ctx: Facts) -> Measured:
-    """Number of outputs that are not left out."""
-    return Measured((sum(v is not None and bool(v.name) for v in node.outputs),))
+    """Number of outputs that somebody reads, the first among them."""
+    return Measured((1 + sum(is_read(v) for v in node.outputs[1:]),))
 
 
 def rank(node: Node, ctx: Facts, name: str = "") -> Measured:
@@ -110,19 +139,35 @@ def extent(node: Node, ctx: Facts, name: str = "") -> Measured:
     if name:
         return extents([d for v in values for d in ctx.dims(v)], values[0] if values else node.output, ctx)
     values.append(node.output)
-    unknown = next((v for v in values if not all(isinstance(d, int) for d in ctx.dims(v)[1:])), node.output)
-    return extents([d for v in values for d in ctx.dims(v)[1:]], unknown, ctx)
+    unknown = next((v for v in values if not all(isinstance(d, int) for d in ctx.map_dims(v)[1:])), node.output)
+    return extents([d for v in values for d in ctx.map_dims(v)[1:]], unknown, ctx)
 
 
 def elements(node: Node, ctx: Facts, name: str = "") -> Measured:
     """Elements of one sample, of each tensor that goes in or comes out; or all elements of the named input."""
     found = []
     for value in _inputs(node, ctx, name) if name else [*_inputs(node, ctx, ""), node.output]:
-        count = 1
-        for axis in range(0 if name else 1, ctx.rank(value)):
-            count *= ctx.extent(value, axis)
-        found.append(count)
+        dims = ctx.dims(value) if name else ctx.map_dims(value)[1:]
+        found.append(math.prod(known(dims, value, ctx)))
     return Measured(tuple(found))
+
+
+def known(dims: Sequence[Dim], value: Value, ctx: Facts) -> tuple[int, ...]:
+    """A part of a value's shape where it is wholly known."""
+    found = tuple(d for d in dims if isinstance(d, int))
+    if len(found) != len(dims):
+        raise Undecidable(ctx.why(value))
+    return found
+
+
+def varies(node: Node, ctx: Facts, name: str) -> Measured:
+    """Axes of the first input along which the named one, which is broadcast, has more than one number."""
+    whole = ctx.rank(ctx.input(node, 0))
+    values = _inputs(node, ctx, name)
+    if not values:
+        return NOTHING
+    dims = known(ctx.dims(values[0]), values[0], ctx)
+    return Measured(tuple(whole - len(dims) + axis for axis, extent in enumerate(dims) if extent != 1), rank=whole)
 
 
 def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
@@ -165,9 +210,24 @@ _OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 def attribute(node: Node, ctx: Facts, name: str) -> Measured:
     """An attribute, ONNX's default where it is left out."""
     found = node.attr(name, _OLD.get(name) if node.op_type in ("Resize", "Upsample") else None)
+    if found is None and not node.domain:
+        found = latest_default(node.op_type, name)
     if node.op_type == "Upsample" and name == "mode":
         found = found.removeprefix("bi")
     return Measured(() if found is None else found if isinstance(found, tuple) else (found,))
+
+
+@functools.cache
+def latest_default(op: str, name: str) -> Any:
+    """ONNX's default of an attribute in its newest operator set: what the operator did before it had the attribute."""
+    try:
+        declared = onnx.defs.get_schema(op).attributes.get(name)
+    except onnx.defs.SchemaError:
+        return None
+    if declared is None or not declared.default_value.type:
+        return None
+    found = onnx.helper.get_attribute_value(declared.default_value)
+    return found.decode() if isinstance(found, bytes) else tuple(found) if isinstance(found, list) else found
 
 
 def _inputs(node: Node, ctx: Facts, name: str) -> list[Value]:

@@ -96,6 +96,11 @@ class Clause(msgspec.Struct, frozen=True):
                 unsure = Judged(None, why=measured.why or f"{self.metric.text} is not known")
         return unsure or Judged(True, measured)
 
+    def holds(self, node: Node, ctx: Facts) -> Judged:
+        """Whether a condition is met; one on something that the node does not have is not."""
+        judged = self.judge(node, ctx)
+        return judged if not judged.fits or judged.measured.exists else Judged(False, judged.measured)
+
     def words(self) -> str:
         """The clause as a reader of the profile sees it: `kernel at most 31`."""
         if len(self.bounds) == 1 and self.bounds[0][0] == "is" and isinstance(self.bounds[0][1], bool):

@@ -97,7 +97,7 @@ class Requirement(Struct, frozen=True):
     def _check(self, node: Node, ctx: Facts) -> Breach | None:
         unsure = ""
         for guard in self.when:
-            judged = guard.judge(node, ctx)
+            judged = guard.holds(node, ctx)
             if judged.fits is False:
                 return None
             unsure = unsure or judged.why
@@ -112,7 +112,7 @@ class Requirement(Struct, frozen=True):
 
     def _alternatives(self, node: Node, ctx: Facts, unsure: str) -> Breach | None:
         for alternative in self.alternatives:
-            found = [c.judge(node, ctx) for c in alternative]
+            found = [c.holds(node, ctx) for c in alternative]
             if all(j.fits for j in found):
                 return None
             if not any(j.fits is False for j in found):

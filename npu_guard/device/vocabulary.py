@@ -142,8 +142,16 @@ METRICS: dict[str, Base] = {
         named="attribute",
         least=None,
     ),
+    "varies": Base(
+        "NPU701",
+        "axes of variation",
+        "axes of the first input along which a broadcast one has several numbers",
+        measure_tensor.varies,
+        named="input",
+    ),
+    "strided_axes": Base("NPU702", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes),
     "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
-    "outputs": Base("NPU701", "outputs", "number of outputs", measure_tensor.outputs),
+    "outputs": Base("NPU701", "outputs", "number of outputs that are read", measure_tensor.outputs),
 }
 """Everything that a limit may bound."""
 
