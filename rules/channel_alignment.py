@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npu_guard.analysis import einsum
+from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.graph.plain import plain
 from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
-    from npu_guard.graph.graph import Node, Value
+    from npu_guard.graph.graph import Node
 
 _EIGHT = {"channels.multiple_of": 8}
 
@@ -18,8 +21,9 @@ class ChannelAlignment(Rule):
 
     *What it does*
 
-    Compares the output channels of Conv, ConvTranspose and Gemm with `channels.multiple_of`. A MatMul of vectors with
-    constant weights counts as a Gemm. A map of one channel, such as a gate or a head, is a warning: the hardware pads it.
+    Compares the output channels of Conv, ConvTranspose and Gemm, their integer and fused forms, with `channels.multiple_of`. A
+    MatMul or Einsum of vectors with constant weights counts as a Gemm, on whichever side the weights stand. A map of one
+    channel, such as a gate or a head, is a warning: the hardware pads it.
 
     *Why it matters*
 
@@ -32,7 +36,7 @@ class ChannelAlignment(Rule):
 
     code = "NPU401"
     name = "channel-alignment"
-    ops = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    ops = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
     limits = ("channels.multiple_of",)
     substitutions = ("channels-to-aligned", "eca-to-se")
     good = (
@@ -97,6 +101,25 @@ class ChannelAlignment(Rule):
             title="a Gemm in another spelling",
         ),
         Case(
+            'g (float[1,64] x) => (y) <float[64,12] w> { y = Einsum<equation = "bc,cd->bd">(x, w) }',
+            limits=_EIGHT,
+            expect=(("y", 12),),
+            title="and in a third",
+        ),
+        Case(
+            "g (float[8,1] x) => (y) <float[12,8] w> { y = MatMul(w, x) }",
+            limits=_EIGHT,
+            expect=(("y", 12),),
+            title="weights on the left, applied to a column",
+        ),
+        Case(
+            """g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {0}, uint8[12,8,1,1] w>
+            { y = QLinearConv(x, s, z, w, s, z, s, z) }""",
+            limits=_EIGHT,
+            expect=(("y", 12),),
+            title="a convolution of integers",
+        ),
+        Case(
             'g (float[1,8,8,8] x, float[8,"M",2,2] w) => (y) { y = ConvTranspose(x, w) }',
             limits=_EIGHT,
             undecided=("y",),
@@ -106,9 +129,10 @@ class ChannelAlignment(Rule):
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         multiple = ctx.limit("channels.multiple_of")
-        if node.op_type == "MatMul" and not _is_gemm(node, ctx):
+        operator = plain(node)
+        if operator in ("MatMul", "Einsum") and not _is_gemm(node, ctx):
             return
-        if node.op_type == "Gemm" and ctx.is_flat_tokens(ctx.input(node, 0)):
+        if operator == "Gemm" and any(ctx.is_flat_tokens(v) for v in ctx.operands(node) if not ctx.is_constant(v)):
             return
         channels = _channels(node, ctx)
         if channels % multiple:
@@ -118,8 +142,11 @@ class ChannelAlignment(Rule):
 
 
 def _is_gemm(node: Node, ctx: Context) -> bool:
-    """Whether a MatMul applies a constant matrix to vectors."""
-    x, weight = ctx.operands(node)
+    """Whether a product applies a constant matrix to vectors: to a row, or from the left to a column."""
+    if node.op_type == "Einsum" and einsum.product(node) is None:
+        return False
+    weight = ctx.weight(node)
+    x = ctx.operands(node)[1 if ctx.weight_is_first(node) else 0]
     if ctx.is_constant(x) or ctx.is_flat_tokens(x):
         return False
     return ctx.is_fixed(weight) and ctx.rank(weight) == 2 and ctx.rank(x) == 2
@@ -127,8 +154,7 @@ def _is_gemm(node: Node, ctx: Context) -> bool:
 
 def _channels(node: Node, ctx: Context) -> int:
     """Output channels: of the weight, which is known even where the map is not, else of the output."""
-    weight: Value = ctx.input(node, 1)
-    axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(node.op_type, 0 if node.attr("transB", 0) else 1)
-    if weight.shape is None or axis >= len(weight.shape) or not isinstance(weight.shape[axis], int):
+    try:
+        return ctx.channel_count(node, out=True)
+    except Undecidable:
         return ctx.extent(node.output, 1)
-    return ctx.extent(weight, axis) * (node.attr("group", 1) if node.op_type == "ConvTranspose" else 1)

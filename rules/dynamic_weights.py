@@ -82,7 +82,7 @@ class DynamicWeights(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if not ctx.limit("conv.constant_weights"):
             return
-        weights = node.inputs[1:] if node.op_type == "BatchNormalization" else [ctx.input(node, 1)]
+        weights = node.inputs[1:] if node.op_type == "BatchNormalization" else [ctx.weight(node)]
         for weight in weights:
             if weight is not None and not ctx.is_fixed(weight):
                 origin = ctx.analysis.origin(weight)

@@ -91,15 +91,13 @@ class Groups(Rule):
         most, multiple = ctx.limit("conv.group_max"), ctx.limit("conv.group_channels_multiple")
         if group == 1 or (multiple is None and group <= most):
             return
-        weight = ctx.input(node, 1)
-        transposed = node.op_type == "ConvTranspose"
-        inside = ctx.extent(weight, 0) // group if transposed else ctx.extent(weight, 1)
+        inside = ctx.channel_count(node, out=False) // group
         if inside == 1:
             return
         if most is not None and group > most:
             yield Draft(f"{group} groups are more than {most}", limit="conv.group_max", measured=group)
         if multiple is not None:
-            outside = ctx.extent(weight, 1) if transposed else ctx.extent(weight, 0) // group
+            outside = ctx.channel_count(node, out=True) // group
             wrong = [c for c in (inside, outside) if c % multiple]
             if wrong:
                 text = f"groups of {inside} channels in and {outside} out are no multiples of {multiple}"

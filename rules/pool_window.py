@@ -93,7 +93,7 @@ def _is_global(node: Node, ctx: Context) -> bool:
     padded = any(node.attributes.get("pads", ())) or node.attr("auto_pad", "NOTSET").startswith("SAME")
     if padded or max(ctx.per_axis(node, "dilations")) > 1:
         return False
-    x, kernel = ctx.input(node, 0), ctx.kernel(node)
-    if any(isinstance(d, int) and d != k for d, k in zip(ctx.dims(x)[2:], kernel, strict=False)):
+    x, kernel = ctx.data(node), ctx.kernel(node)
+    if any(isinstance(d, int) and d != k for d, k in zip(ctx.map_of(node, x)[2:], kernel, strict=False)):
         return False
-    return all(ctx.extent(x, axis) == k for axis, k in enumerate(kernel, 2))
+    return all(ctx.along(node, x, axis) == k for axis, k in enumerate(kernel, 2))

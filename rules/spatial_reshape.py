@@ -22,10 +22,10 @@ class SpatialReshape(Rule):
     channels, the others space. Axes of extent 1 do not count, so adding or dropping them is fine as long as no other axis
     changes its part: `[B,C,1,1] -> [B,1,1,C]` moves the channels into space and fires. Operators that follow each other
     directly are judged together, in the shortest spelling of what they do: a Transpose between two Reshapes that add and
-    drop axes of extent 1 is one rearrangement, and what undoes itself is none. Quantization of the whole tensor in between changes
-    nothing of that. An axis keeps its part when a reduction or a Squeeze drops others, so `[B,H,W]` behind a maximum over channels
-    comes back as `[B,1,H,W]`. Broadcasting an operand of fewer axes puts axes in front, as an Unsqueeze does: `[B,C]` times
-    `[B,C,H,W]` lays the channels along the width. An Einsum of one operand that only moves axes is a Transpose.
+    drop axes of extent 1 is one rearrangement, and what undoes itself is none. Quantization of the whole tensor in between
+    changes nothing of that. An axis keeps its part when a reduction or a Squeeze drops others, so `[B,H,W]` behind a maximum
+    over channels comes back as `[B,1,H,W]`. Broadcasting an operand of fewer axes puts axes in front, as an Unsqueeze does:
+    `[B,C]` times `[B,C,H,W]` lays the channels along the width. An Einsum of one operand that only moves axes is a Transpose.
 
     *Why it matters*
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.graph.plain import plain
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -75,7 +76,7 @@ class Stride(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        key = "conv.stride_max" if node.op_type in _CONVOLUTIONS else "pool.stride_max"
+        key = "conv.stride_max" if plain(node) in _CONVOLUTIONS else "pool.stride_max"
         allowed = ctx.limit(key)
         strides = node.attributes.get("strides") or (1,)
         if allowed is not None and max(strides) > allowed:

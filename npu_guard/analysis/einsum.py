@@ -25,7 +25,7 @@ def terms(node: Node) -> tuple[list[str], str] | None:
 
 
 def single_operand(node: Node) -> tuple[str, str] | None:
-    """Labels of the one operand and of the result, where no label stands twice in either: axes move, and others are summed over."""
+    """Labels of the one operand and of the result, where no label stands twice in either."""
     found = terms(node) if node.op_type == "Einsum" and not node.domain else None
     if found is None or len(found[0]) != 1:
         return None
@@ -44,6 +44,9 @@ def order(node: Node) -> tuple[int, ...] | None:
 class Product(Struct, frozen=True):
     """An Einsum of two operands as a matrix product: labels of the rows, of the sums, of the columns and of the batch."""
 
+    a: str
+    """All labels of the first operand."""
+    b: str
     rows: str
     sums: str
     columns: str
@@ -58,7 +61,7 @@ def product(node: Node) -> Product | None:
     (a, b), out = found[0], found[1]
     if any(len(set(term)) != len(term) for term in (a, b, out)):
         return None
-    return Product(_kept(a, b, out, False), _gone(a, b, out), _kept(b, a, out, False), _kept(a, b, out, True))
+    return Product(a, b, _kept(a, b, out, False), _gone(a, b, out), _kept(b, a, out, False), _kept(a, b, out, True))
 
 
 def _kept(term: Sequence[str], other: Sequence[str], out: Sequence[str], shared: bool) -> str:

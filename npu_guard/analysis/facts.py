@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from npu_guard.analysis import layout
+from npu_guard.analysis import einsum, layout
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
@@ -16,6 +16,7 @@ from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
 from npu_guard.results.findings import Dim, Tensor
 
 DTYPE_NAMES = {
@@ -93,6 +94,59 @@ class Facts:
             raise Undecidable(f"{node.op} {short(node.label)!r} has no input {index}")
         return value
 
+    def data(self, node: Node) -> Value:
+        """The first input that is data."""
+        return self.input(node, _FIRST.get(node.op, 0))
+
+    def weight(self, node: Node) -> Value:
+        """The weight of a convolution; of a matrix product the second operand, or the first where that alone is constant."""
+        if node.kind == "product":
+            return self.operands(node)[0 if self.weight_is_first(node) else 1]
+        found = node.role("weight")
+        return self.input(node, 1) if found is None else found
+
+    def weight_is_first(self, node: Node) -> bool:
+        """Whether of a matrix product the first operand alone is constant."""
+        a, b = self.operands(node)[:2]
+        return self.is_constant(a) and not self.is_constant(b)
+
+    def channel_count(self, node: Node, *, out: bool) -> int:
+        """Channels going in, or coming out: of the weight at a convolution or matrix product, else axis 1 of the tensor."""
+        operator = plain(node)
+        if operator in ("Conv", "ConvTranspose"):
+            rows = (operator == "Conv") == out
+            axis = 0 if rows else -1 if weight_is_channels_last(node) else 1
+            return self.extent(self.weight(node), axis) * (1 if rows else node.attr("group", 1))
+        if operator in ("MatMul", "Gemm"):
+            return self._product_channels(node, out)
+        if operator == "Einsum" and (product := einsum.product(node)) is not None:
+            labels, own = (product.a, product.rows) if self.weight_is_first(node) else (product.b, product.columns)
+            weight = self.weight(node)
+            return math.prod(self.extent(weight, labels.index(c)) for c in (own if out else product.sums))
+        return self.along(node, node.output if out else self.data(node), 1)
+
+    def _product_channels(self, node: Node, out: bool) -> int:
+        """Of a product, the length of its sums, and its columns; its rows where the weight stands on the left."""
+        a, b = self.operands(node)[:2]
+        if self.weight_is_first(node):
+            return self.extent(a, -1 if bool(node.attr("transA", 0)) == out else -2)
+        if out:
+            return self.extent(b, -2 if node.attr("transB", 0) else -1)
+        return self.extent(a, -2 if node.attr("transA", 0) else -1)
+
+    def along(self, node: Node, value: Value, axis: int) -> int:
+        """One extent of what goes into a node or comes out, the axis counted in [B, C, ...]."""
+        dims = self.map_of(node, value)
+        found = dims[axis] if axis < len(dims) else None
+        if not isinstance(found, int):
+            raise Undecidable(self.why(value))
+        return found
+
+    def map_of(self, node: Node, value: Value) -> tuple[Dim, ...]:
+        """`map_dims` in the order [B, C, ...] of what goes into a node or comes out, however it lies in memory."""
+        dims = self.map_dims(value)
+        return (dims[0], dims[-1], *dims[1:-1]) if len(dims) > 2 and is_channels_last(node) else dims
+
     def is_constant(self, value: Value | None) -> bool:
         """Whether the graph alone determines the value."""
         return self.analysis.is_constant(value)
@@ -151,8 +205,9 @@ class Facts:
         given = node.attributes.get("kernel_shape")
         if given:
             return tuple(given)
-        weight = self.input(node, 1)
-        return tuple(self.extent(weight, axis) for axis in range(2, self.rank(weight)))
+        weight = self.weight(node)
+        first = 1 if weight_is_channels_last(node) else 2
+        return tuple(self.extent(weight, axis) for axis in range(first, first + self.rank(weight) - 2))
 
     def per_axis(self, node: Node, name: str) -> tuple[int, ...]:
         """An attribute with a number for each axis of the window, such as strides; 1 for each where it is left out."""
@@ -165,7 +220,10 @@ class Facts:
 
     def operands(self, node: Node) -> list[Value]:
         """Data operands of a matrix product, without its bias and scales."""
-        return [self.input(node, index) for index in _OPERANDS.get(node.op_type, range(len(node.inputs)))]
+        operator = node.operator
+        if operator.kind == "product" and not operator.variadic:
+            return [self.input(node, operator.indices(role)[0]) for role in ("data", "weight")]
+        return [self.input(node, index) for index in range(3 if node.op == "Attention" else len(node.inputs))]
 
     def activations(self, node: Node) -> list[Value]:
         """Those operands of a matrix product that are not constant."""
@@ -183,5 +241,5 @@ def shown(dims: Iterable[Dim]) -> str:
     return f"[{', '.join('?' if d is None else short(str(d)) for d in dims)}]"
 
 
-_OPERANDS = {"MatMul": (0, 1), "Gemm": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3), "Attention": (0, 1, 2)}
-"""Indices of data operands; all inputs of the operators that are not here."""
+_FIRST = {"com.microsoft::QLinearConcat": 2, "com.microsoft::QLinearWhere": 1}
+"""Index of the first data input where that is not 0."""

@@ -98,6 +98,20 @@ def without_defaults(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
+def dense(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with sparse initializers as what they are to every runtime: tensors, here without their values."""
+    if not proto.graph.sparse_initializer:
+        return proto
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    for sparse in proto.graph.sparse_initializer:
+        tensor = made.graph.initializer.add(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="sparse")
+    del made.graph.sparse_initializer[:]
+    return made
+
+
 def forget_shapes(graph: onnx.GraphProto) -> None:
     """Remove what the file says of shapes that follow from others."""
     del graph.value_info[:]

@@ -2,7 +2,7 @@
 
 An axis number tells that only while a tensor has all its axes. A reduction without `keepdims` and a Squeeze drop axes, and those
 that stay keep their part: of `[B,C,H,W]` summed over C, `[B,H,W]` is a batch and two axes of space. So a value of fewer axes
-than the map it came from has a `View`: where each of its axes lies in the map. A value with all axes of a map has parts by position.
+than the map that it came from has a `View`: where each of its axes lies in the map. One with all axes has parts by position.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def role(axis: int) -> str:
 
 
 class Roles:
-    """The views of one model's values, worked out in one pass over its nodes once a tensor with fewer axes than a map is asked about."""
+    """The views of one model's values, worked out in one pass over its nodes once somebody asks about fewer axes than a map's."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis

@@ -16,7 +16,8 @@ import onnx.shape_inference
 
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inference import strict
-from npu_guard.analysis.inputs import without_defaults
+from npu_guard.analysis.inputs import dense, without_defaults
+from npu_guard.analysis.shape_rules import output_of
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
@@ -32,7 +33,7 @@ Type = tuple[int, tuple[Dim, ...] | None]
 
 def start(skeleton: Skeleton) -> sandbox.Child:
     """ONNX's inference, in a child that runs beside whatever else is to be done first."""
-    content = without_defaults(skeleton.proto).SerializeToString()
+    content = dense(without_defaults(skeleton.proto)).SerializeToString()
     return sandbox.Child(lambda: strict(content))
 
 
@@ -170,6 +171,9 @@ def _repair_graph(graph: Graph, constants: Constants, better: set[Value]) -> Non
                 value.dtype = value.dtype or onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         if node.op_type == "If" and not node.domain:
             _infer_if(node, constants)
+        elif arrays[0] is None and unknown[0] is node.output and (rule := output_of(node)) is not None:
+            node.output.dtype = node.output.dtype or rule[0]
+            node.output.shape = _merge(node.output.shape, rule[1])
         elif any(array is None for array in arrays) and (
             graph.parent is not None  # ONNX's inference does not enter all bodies, and sees no constants from outside
             or any(_new(v, constants, better) for v in node.inputs)

@@ -19,6 +19,7 @@ from npu_guard.device.keys import EVERY, with_old_names
 from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import input_location, location_of, source_of
+from npu_guard.graph.plain import PLAIN, SAME
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.results.fingerprint import with_fingerprints
@@ -53,6 +54,10 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     lookup = {op: sorted(found + everywhere, key=lambda r: r.code) for op, found in by_op.items() if op != EVERY}
 
     run = _Run(ctx, config, root)
+    for op, operator in PLAIN.items():  # what is said of the plain operator holds for those that are one in other words
+        if operator in by_op:
+            known = [r for r in by_op[operator] if r not in by_op.get(op, ())]
+            lookup[op] = sorted((*known, *by_op.get(op, ()), *everywhere), key=lambda r: r.code)
     for value in analysis.model.graph.inputs:
         if value.initializer is None:
             for rule in own:
@@ -62,6 +67,8 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         for rule in lookup.get(op, everywhere):
             run.ask(rule, node, output)
         if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
+            if op not in wanted and op in PLAIN:
+                wanted[op] = _of_plain(wanted, op)
             for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
                 run.require(rule, requirement, node)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
@@ -78,6 +85,12 @@ def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list
             if rule is not None:
                 wanted[op].append((rule, requirement))
     return dict(wanted)
+
+
+def _of_plain(wanted: Mapping[str, list[tuple[Rule, Requirement]]], op: str) -> list[tuple[Rule, Requirement]]:
+    """Limits of the operator that another is in other words; those of element types are its own unless the two are the same."""
+    found = wanted.get(PLAIN[op], [])
+    return [(rule, r) for rule, r in found if op in SAME or all(term.key != "dtype" for term in r.clause.metric.terms)]
 
 
 class _Run:

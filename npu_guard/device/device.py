@@ -24,6 +24,7 @@ from npu_guard.device.keys import LIMITS, NOW, convert, limit_value, suggest
 from npu_guard.device.partition import Given
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
+from npu_guard.graph.plain import PLAIN, SAME
 from npu_guard.results.findings import Severity
 
 
@@ -88,7 +89,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     def operator(self, op: str) -> Operator | None:
         """What the documents say of an operator, under an old name of it too; None where they do not mention it."""
-        return self.operators.get(op) or self.operators.get(NOW.get(op, ""))
+        return self.operators.get(op) or self.operators.get(NOW.get(op) or (PLAIN[op] if op in SAME else ""))
 
 
 def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None) -> Profile:

@@ -50,7 +50,7 @@ def _fits_windows(node: Node, ctx: Facts) -> bool:
     if node.attr("auto_pad", "NOTSET") != "NOTSET":
         return True  # for SAME and VALID, both roundings are the same formula
     x, reaches = ctx.input(node, 0), ctx.reach(node)
-    before, after = (side if len(side) == len(reaches) else (0,) * len(reaches) for side in padding(node, ctx))
+    before, after = (side if len(side) == len(reaches) else (0,) * len(reaches) for side in padding(node, ctx, overhang=False))
     for axis, (reach, step) in enumerate(zip(reaches, ctx.per_axis(node, "strides"), strict=False)):
         extent = ctx.extent(x, axis + 2)
         steps, rest = divmod(extent + before[axis] + after[axis] - reach, step)

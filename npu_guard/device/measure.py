@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from npu_guard.analysis.window import padding
 from npu_guard.base.errors import Undecidable
+from npu_guard.graph.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +22,8 @@ GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 class Measured(Struct, frozen=True):
     """Numbers or words, one for each axis, side or tensor; None where the graph does not tell, and then why.
 
-    No values at all mean that the node has no such thing, and that no limit on it is exceeded; a condition on it is not met. `rank`
-    is set for axes, so that a limit may count them from the end, and of axes there may be none.
+    No values at all mean that the node has no such thing, and that no limit on it is exceeded; a condition on it is not met.
+    `rank` is set for axes, so that a limit may count them from the end, and of axes there may be none.
     """
 
     values: tuple[Any, ...]
@@ -40,12 +41,12 @@ NOTHING = Measured(())
 
 def kernel(node: Node, ctx: Facts) -> Measured:
     """Extents of the window; of a global pool, those of the map."""
-    return spatial(node, ctx) if node.op_type in GLOBAL_POOLS else Measured(ctx.kernel(node))
+    return spatial(node, ctx) if plain(node) in GLOBAL_POOLS else Measured(ctx.kernel(node))
 
 
 def dilated_kernel(node: Node, ctx: Facts) -> Measured:
     """Extents of the window with its dilation, (k-1)d+1."""
-    return spatial(node, ctx) if node.op_type in GLOBAL_POOLS else Measured(ctx.reach(node))
+    return spatial(node, ctx) if plain(node) in GLOBAL_POOLS else Measured(ctx.reach(node))
 
 
 def stride(node: Node, ctx: Facts) -> Measured:
@@ -85,24 +86,24 @@ def group(node: Node, ctx: Facts) -> Measured:
 def group_channels(node: Node, ctx: Facts) -> Measured:
     """Channels of each group, going in and coming out."""
     groups = node.attr("group", 1)
-    return Measured((_channels_in(node, ctx) // groups, _channels_out(node, ctx) // groups))
+    return Measured((ctx.channel_count(node, out=False) // groups, ctx.channel_count(node, out=True) // groups))
 
 
 def filter_channels(node: Node, ctx: Facts) -> Measured:
     """Input channels of one filter, those of its group."""
-    return Measured((_channels_in(node, ctx) // node.attr("group", 1),))
+    return Measured((ctx.channel_count(node, out=False) // node.attr("group", 1),))
 
 
 def depthwise(node: Node, ctx: Facts) -> Measured:
     """Whether each group has one input channel."""
     groups = node.attr("group", 1)
-    return Measured((groups > 1 and _channels_in(node, ctx) == groups,))
+    return Measured((groups > 1 and ctx.channel_count(node, out=False) == groups,))
 
 
 def grouped(node: Node, ctx: Facts) -> Measured:
     """Whether there are groups of several input channels."""
     groups = node.attr("group", 1)
-    return Measured((groups > 1 and _channels_in(node, ctx) != groups,))
+    return Measured((groups > 1 and ctx.channel_count(node, out=False) != groups,))
 
 
 def pointwise(node: Node, ctx: Facts) -> Measured:
@@ -122,50 +123,28 @@ def padded(node: Node, ctx: Facts) -> Measured:
 
 def channels_in(node: Node, ctx: Facts) -> Measured:
     """Channels going in: of the weight at a convolution or Gemm, else axis 1 of the first input."""
-    return Measured((_channels_in(node, ctx),))
+    return Measured((ctx.channel_count(node, out=False),))
 
 
 def channels_out(node: Node, ctx: Facts) -> Measured:
     """Channels coming out: of the weight at a convolution or Gemm, else axis 1 of the output."""
-    return Measured((_channels_out(node, ctx),))
+    return Measured((ctx.channel_count(node, out=True),))
 
 
 def channels(node: Node, ctx: Facts) -> Measured:
     """Channels going in and coming out."""
-    return Measured((_channels_in(node, ctx), _channels_out(node, ctx)))
-
-
-def _channels_in(node: Node, ctx: Facts) -> int:
-    if node.op_type in ("Conv", "ConvTranspose"):
-        axis = 0 if node.op_type == "ConvTranspose" else 1
-        return ctx.extent(ctx.input(node, 1), axis) * (node.attr("group", 1) if axis else 1)
-    if node.op_type == "Gemm":
-        return ctx.extent(ctx.input(node, 0), 0 if node.attr("transA", 0) else 1)
-    if node.op_type == "MatMul":
-        return ctx.extent(ctx.input(node, 0), -1)
-    return ctx.extent(ctx.input(node, 0), 1)
-
-
-def _channels_out(node: Node, ctx: Facts) -> int:
-    if node.op_type in ("Conv", "ConvTranspose"):
-        axis = 1 if node.op_type == "ConvTranspose" else 0
-        return ctx.extent(ctx.input(node, 1), axis) * (node.attr("group", 1) if axis else 1)
-    if node.op_type == "Gemm":
-        return ctx.extent(ctx.input(node, 1), 0 if node.attr("transB", 0) else 1)
-    if node.op_type == "MatMul":
-        return ctx.extent(ctx.input(node, 1), -1)
-    return ctx.extent(node.output, 1)
+    return Measured((ctx.channel_count(node, out=False), ctx.channel_count(node, out=True)))
 
 
 def spatial(node: Node, ctx: Facts) -> Measured:
     """Extents of the first input's axes of space."""
-    x = ctx.input(node, 0)
-    return extents(ctx.map_dims(x)[2:], x, ctx)
+    x = ctx.data(node)
+    return extents(ctx.map_of(node, x)[2:], x, ctx)
 
 
 def output_spatial(node: Node, ctx: Facts) -> Measured:
     """Extents of the output's axes of space."""
-    return extents(ctx.map_dims(node.output)[2:], node.output, ctx)
+    return extents(ctx.map_of(node, node.output)[2:], node.output, ctx)
 
 
 def extents(dims: Iterable[Any], where: Value, ctx: Facts) -> Measured:

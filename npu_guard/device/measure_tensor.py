@@ -13,6 +13,8 @@ from npu_guard.analysis.resize import map_scales, scales
 from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
+from npu_guard.graph.ops import find_operator
+from npu_guard.graph.plain import PLAIN, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +26,15 @@ if TYPE_CHECKING:
 
 def batch(node: Node, ctx: Facts) -> Measured:
     """Axis 0 of the first input; the analysis takes one that is left open as 1."""
-    x = ctx.input(node, 0)
+    x = ctx.data(node)
     return extents(ctx.map_dims(x)[:1], x, ctx)
 
 
 def reduce_size(node: Node, ctx: Facts) -> Measured:
     """Extents over which a reduction, normalisation or softmax runs; of a matrix product, the length of its sums."""
-    if node.op_type in ("MatMul", "Gemm"):
+    if plain(node) in ("MatMul", "Gemm"):
         return channels_in(node, ctx)
-    x = ctx.input(node, 0)
+    x = ctx.data(node)
     dims = ctx.dims(x)
     return extents([dims[a] for a in _own_axes(node, ctx)], x, ctx)
 
@@ -42,13 +44,13 @@ def axes(node: Node, ctx: Facts) -> Measured:
 
     Of Resize, Slice and Pad those that change; of LayerNormalization its axis and all behind it.
     """
-    x = ctx.input(node, 0)
+    x = ctx.data(node)
     return Measured(ctx.map_axes(x, _own_axes(node, ctx)), rank=len(ctx.map_dims(x)))
 
 
 def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
     """`axes` of the tensor itself."""
-    rank = ctx.rank(ctx.input(node, 0))
+    rank = ctx.rank(ctx.data(node))
     if node.op_type in ("Resize", "Upsample"):
         return tuple(i for i, s in enumerate(scales(node, ctx)) if s != 1)
     if node.op_type == "Pad":
@@ -61,12 +63,13 @@ def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
         before, after = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
         return tuple(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
     if coerced(node):  # an axis of extent 1 that the operator runs over as well changes nothing
-        dims = ctx.dims(ctx.input(node, 0))
+        dims = ctx.dims(ctx.data(node))
         first, *rest = ctx.axes(node)
         return (first, *(axis for axis in rest if dims[axis] != 1))
-    if node.op_type in _ONE_AXIS:
-        found = node.attr("axis", _ONE_AXIS[node.op_type]) % rank if rank else 0
-        return tuple(range(found, rank)) if node.op_type == "LayerNormalization" else (found,)
+    operator = plain(node)
+    if operator in _ONE_AXIS:
+        found = node.attr("axis", _ONE_AXIS[operator]) % rank if rank else 0
+        return tuple(range(found, rank)) if operator == "LayerNormalization" else (found,)
     return ctx.axes(node)
 
 
@@ -80,7 +83,7 @@ _ONE_AXIS = {
 
 def perm(node: Node, ctx: Facts) -> Measured:
     """The permutation of Transpose."""
-    rank = ctx.rank(ctx.input(node, 0))
+    rank = ctx.rank(ctx.data(node))
     return Measured(tuple(node.attributes.get("perm") or reversed(range(rank))))
 
 
@@ -97,7 +100,7 @@ def parts(node: Node, ctx: Facts) -> Measured:
 
 def strided_axes(node: Node, ctx: Facts) -> Measured:
     """Axes along which Slice takes steps of 2 or more, counted from the front."""
-    x = ctx.input(node, 0)
+    x = ctx.data(node)
     rank, steps = ctx.rank(x), node.input(4)
     if steps is None:
         return Measured((), rank=rank)
@@ -162,7 +165,7 @@ def known(dims: Sequence[Dim], value: Value, ctx: Facts) -> tuple[int, ...]:
 
 def varies(node: Node, ctx: Facts, name: str) -> Measured:
     """Axes of the first input along which the named one, which is broadcast, has more than one number."""
-    whole = ctx.rank(ctx.input(node, 0))
+    whole = ctx.rank(ctx.data(node))
     values = _inputs(node, ctx, name)
     if not values:
         return NOTHING
@@ -180,8 +183,7 @@ def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
 
 def constant(node: Node, ctx: Facts, name: str) -> Measured:
     """Whether the named input is constant."""
-    index = formal_index(node.op_type, name)
-    value = node.input(index) if index is not None else None
+    value = named_input(node, name)
     return Measured(() if value is None else (ctx.is_fixed(value),))
 
 
@@ -193,14 +195,28 @@ def given(node: Node, ctx: Facts, name: str) -> Measured:
 
 
 def value(node: Node, ctx: Facts, name: str) -> Measured:
-    """The numbers of a small constant input, or of the attribute that it was in older operator sets."""
-    index = formal_index(node.op_type, name)
-    operand = node.input(index) if index is not None else None
+    """The numbers of a small constant input, or of the attribute that it was; where it is left out, ONNX's default."""
+    operand = named_input(node, name)
     if operand is None:
-        return attribute(node, ctx, name) if name in node.attributes else Measured(())
+        return _left_out(node, ctx, name)
     if not ctx.is_fixed(operand):
         raise Undecidable(f"the input {name!r} is not constant")
     return Measured(tuple(ctx.array(operand).reshape(-1).tolist()))
+
+
+def _left_out(node: Node, ctx: Facts, name: str) -> Measured:
+    """What counts for an input that a node does not have."""
+    operator = node.operator
+    index = operator.index(name)
+    formal = None if index is None else operator.input(index)
+    for attribute_name in (name, *(() if formal is None else formal.attributes)):
+        found = node.attr(attribute_name)
+        if found is not None:
+            return Measured(found if isinstance(found, tuple) else (found,))
+    if formal is not None and formal.role == "axes" and operator.name in ("Slice", "Pad"):
+        count = ctx.rank(ctx.data(node)) if operator.name == "Pad" else len(value(node, ctx, "starts").values)
+        return Measured(tuple(range(count)))
+    return NOTHING if formal is None or formal.default is None else Measured((formal.default,))
 
 
 _OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -232,23 +248,27 @@ def latest_default(op: str, name: str) -> Any:
 
 def _inputs(node: Node, ctx: Facts, name: str) -> list[Value]:
     if name:
-        index = formal_index(node.op_type, name)
-        found = node.input(index) if index is not None else None
+        found = named_input(node, name)
         return [] if found is None else [found]
     return [v for v in node.inputs if v is not None and not ctx.is_constant(v)]
+
+
+def named_input(node: Node, name: str) -> Value | None:
+    """The input that ONNX calls `name`, None where it is left out; of a QLinearConv, `W` is what a Conv's weight is."""
+    index = node.operator.index(name)
+    if index is not None or node.op not in PLAIN:
+        return None if index is None else node.input(index)
+    operator = find_operator(PLAIN[node.op])
+    index = operator.index(name)
+    role = None if index is None else operator.role(index)
+    if index is None or role is None:
+        return None
+    alike = node.operator.indices(role)
+    number = operator.indices(role).index(index)
+    return node.input(alike[number]) if number < len(alike) else None
 
 
 @functools.cache
 def formal_inputs(op: str) -> tuple[str, ...]:
     """Names that ONNX gives to the inputs of an operator, in order; none for an operator that it does not define."""
-    try:
-        return tuple(parameter.name for parameter in onnx.defs.get_schema(op).inputs)
-    except onnx.defs.SchemaError:
-        return ()
-
-
-@functools.cache
-def formal_index(op: str, name: str) -> int | None:
-    """Index of a named input."""
-    names = formal_inputs(op)
-    return names.index(name) if name in names else None
+    return tuple(formal.name for formal in find_operator(op).inputs)

@@ -445,6 +445,21 @@ ROWS = [
     ),
     Row({"ops": ["Add", "Max"], "metric": "inputs", "max": 2}, "NPU701", unary("Max(x, x, x)"), 3, unary("Max(x, x)")),
     Row(
+        {"ops": ["PRelu"], "metric": "varies.slope", "is": 1},
+        "NPU701",
+        unary("PRelu(x, s)", more="<float[1,4,1] s>"),
+        2,
+        unary("PRelu(x, s)", more="<float[8,1,1] s>"),
+    ),
+    Row(
+        {"ops": ["Slice"], "metric": "strided_axes", "in": [2, 3]},
+        "NPU702",
+        unary("Slice(x, b, e, , s)", more="<int64[2] b = {0,0}, int64[2] e = {1,8}, int64[2] s = {1,2}>"),
+        1,
+        unary("Slice(x, b, e, a, s)", more="<int64[2] b = {0,0}, int64[2] e = {4,4}, int64[2] a = {1,-1}, int64[2] s = {1,2}>"),
+        "g (float[1,8,4,4] x, int64[1] s) => (y) <int64[1] b = {0}, int64[1] e = {8}> { y = Slice(x, b, e, , s) }",
+    ),
+    Row(
         {**POOL, "metric": "outputs", "is": 1},
         "NPU701",
         "g (float[1,8,8,8] x) => (y, i) { y, i = MaxPool<kernel_shape = [2,2]>(x) }",
