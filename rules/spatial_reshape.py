@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis import einsum
-from npu_guard.analysis.layout import RUNNING
 from npu_guard.analysis.static import BROADCASTING
 from npu_guard.checking.rule import Case, Draft, Rule
 
@@ -40,7 +39,17 @@ class SpatialReshape(Rule):
 
     code = "NPU102"
     name = "spatial-reshape"
-    ops = (*sorted(RUNNING), "SpaceToDepth", "DepthToSpace", "Einsum", *sorted(BROADCASTING))
+    ops = (
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "SpaceToDepth",
+        "DepthToSpace",
+        "Einsum",
+        *sorted(BROADCASTING),
+    )
     limits = ("layout.rearrange",)
     substitutions = (
         "eca-to-se",

@@ -16,6 +16,7 @@ from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
 from npu_guard.results.findings import Dim, Tensor
 
@@ -220,10 +221,8 @@ class Facts:
 
     def operands(self, node: Node) -> list[Value]:
         """Data operands of a matrix product, without its bias and scales."""
-        operator = node.operator
-        if operator.kind == "product" and not operator.variadic:
-            return [self.input(node, operator.indices(role)[0]) for role in ("data", "weight")]
-        return [self.input(node, index) for index in range(3 if node.op == "Attention" else len(node.inputs))]
+        indices = _operands(node.op_type, node.domain)
+        return [self.input(node, index) for index in (range(len(node.inputs)) if indices is None else indices)]
 
     def activations(self, node: Node) -> list[Value]:
         """Those operands of a matrix product that are not constant."""
@@ -239,6 +238,15 @@ class Facts:
 def shown(dims: Iterable[Dim]) -> str:
     """Extents for messages, `[1, H, ?]`."""
     return f"[{', '.join('?' if d is None else short(str(d)) for d in dims)}]"
+
+
+@functools.cache
+def _operands(op_type: str, domain: str) -> tuple[int, ...] | None:
+    """Indices of the data operands of a product; None for all inputs."""
+    operator = find_operator(op_type, domain)
+    if operator.kind == "product" and not operator.variadic:
+        return (*operator.indices("data"), *operator.indices("weight"))
+    return (0, 1, 2) if op_type == "Attention" and not domain else None
 
 
 _FIRST = {"com.microsoft::QLinearConcat": 2, "com.microsoft::QLinearWhere": 1}

@@ -17,7 +17,6 @@ import onnx.shape_inference
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inference import strict
 from npu_guard.analysis.inputs import dense, without_defaults
-from npu_guard.analysis.shape_rules import output_of
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
@@ -157,6 +156,8 @@ def _repair(model: Model) -> bytes:
 
 
 def _repair_graph(graph: Graph, constants: Constants, better: set[Value]) -> None:
+    from npu_guard.analysis.shape_rules import output_of  # a model of which all shapes are known starts faster without
+
     for node in graph.nodes:
         for _, body in node.subgraphs:
             _repair_graph(body, constants, better)

@@ -53,22 +53,20 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     everywhere = by_op[EVERY]
     lookup = {op: sorted(found + everywhere, key=lambda r: r.code) for op, found in by_op.items() if op != EVERY}
 
-    run = _Run(ctx, config, root)
-    for op, operator in PLAIN.items():  # what is said of the plain operator holds for those that are one in other words
-        if operator in by_op:
-            known = [r for r in by_op[operator] if r not in by_op.get(op, ())]
-            lookup[op] = sorted((*known, *by_op.get(op, ()), *everywhere), key=lambda r: r.code)
+    run, spelled = _Run(ctx, config, root), set[str]()
     for value in analysis.model.graph.inputs:
         if value.initializer is None:
             for rule in own:
                 run.ask(rule, None, value)
     for node in analysis.nodes():
         op, output = node.op, node.output
+        if op in PLAIN and op not in spelled:  # what is said of the plain operator holds for one that is it in other words
+            spelled.add(op)
+            lookup[op] = sorted({*lookup.get(op, everywhere), *lookup.get(PLAIN[op], ())}, key=lambda r: r.code)
+            wanted[op] = [*wanted.get(op, ()), *_of_plain(wanted, op)]
         for rule in lookup.get(op, everywhere):
             run.ask(rule, node, output)
         if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
-            if op not in wanted and op in PLAIN:
-                wanted[op] = _of_plain(wanted, op)
             for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
                 run.require(rule, requirement, node)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
@@ -89,7 +87,8 @@ def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list
 
 def _of_plain(wanted: Mapping[str, list[tuple[Rule, Requirement]]], op: str) -> list[tuple[Rule, Requirement]]:
     """Limits of the operator that another is in other words; those of element types are its own unless the two are the same."""
-    found = wanted.get(PLAIN[op], [])
+    own = [r for _, r in wanted.get(op, ())]
+    found = [(rule, r) for rule, r in wanted.get(PLAIN[op], ()) if r not in own]
     return [(rule, r) for rule, r in found if op in SAME or all(term.key != "dtype" for term in r.clause.metric.terms)]
 
 

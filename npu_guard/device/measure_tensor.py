@@ -189,8 +189,7 @@ def constant(node: Node, ctx: Facts, name: str) -> Measured:
 
 def given(node: Node, ctx: Facts, name: str) -> Measured:
     """Whether the named input is there; one without elements says nothing, as of Resize's scales and sizes in opset 11."""
-    index = formal_index(node.op_type, name)
-    operand = node.input(index) if index is not None else None
+    operand = named_input(node, name)
     return Measured((operand is not None and 0 not in (operand.shape or ()),))
 
 

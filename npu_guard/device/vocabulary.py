@@ -149,7 +149,9 @@ METRICS: dict[str, Base] = {
         measure_tensor.varies,
         named="input",
     ),
-    "strided_axes": Base("NPU702", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes),
+    "strided_axes": Base(
+        "NPU701", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes
+    ),
     "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
     "outputs": Base("NPU701", "outputs", "number of outputs that are read", measure_tensor.outputs),
 }

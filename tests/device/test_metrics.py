@@ -453,7 +453,7 @@ ROWS = [
     ),
     Row(
         {"ops": ["Slice"], "metric": "strided_axes", "in": [2, 3]},
-        "NPU702",
+        "NPU701",
         unary("Slice(x, b, e, , s)", more="<int64[2] b = {0,0}, int64[2] e = {1,8}, int64[2] s = {1,2}>"),
         1,
         unary("Slice(x, b, e, a, s)", more="<int64[2] b = {0,0}, int64[2] e = {4,4}, int64[2] a = {1,-1}, int64[2] s = {1,2}>"),
