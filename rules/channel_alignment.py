@@ -41,87 +41,75 @@ class ChannelAlignment(Rule):
     substitutions = ("channels-to-aligned", "eca-to-se")
     good = (
         Case(
-            """g (float[1,3,8,8] x) => (float[1,16,8,8] y)
-            <float[16,3,1,1] w> { y = Conv(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,3,8,8] x) => (float[1,16,8,8] y) <float[16,3,1,1] w> { y = Conv(x, w) }",
+            _EIGHT,
             title="the input's channels do not count",
         ),
         Case(
-            """g (float[1,16,4,4] x) => (y)
-            <float[16,2,2,2] w> { y = ConvTranspose<group = 4>(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,16,4,4] x) => (y) <float[16,2,2,2] w> { y = ConvTranspose<group = 4>(x, w) }",
+            _EIGHT,
             title="four groups of two",
         ),
         Case(
             """g (float[1,3,"H","W"] x) => (y)
             <float[16,3,1,1] w> { y = Conv(x, w) }""",
-            limits=_EIGHT,
+            _EIGHT,
             title="the weight tells",
         ),
         Case(
-            """g (float[1,196,60] x) => (float[1,196,60] y)
-            <float[60,60] w> { y = MatMul(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,196,60] x) => (float[1,196,60] y) <float[60,60] w> { y = MatMul(x, w) }",
+            _EIGHT,
             title="over tokens, which have no channel axis; NPU103 speaks of it",
         ),
     )
     bad = (
+        Case("g (float[1,3,8,8] x) => (float[1,12,8,8] y) <float[12,3,1,1] w> { y = Conv(x, w) }", _EIGHT, expect=(("y", 12),)),
         Case(
-            """g (float[1,3,8,8] x) => (float[1,12,8,8] y)
-            <float[12,3,1,1] w> { y = Conv(x, w) }""",
-            limits=_EIGHT,
-            expect=(("y", 12),),
-        ),
-        Case(
-            """g (float[1,3,8,8] x) => (float[1,1,8,8] y)
-            <float[1,3,1,1] w> { y = Conv(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,3,8,8] x) => (float[1,1,8,8] y) <float[1,3,1,1] w> { y = Conv(x, w) }",
+            _EIGHT,
             expect=(("y", 1),),
             severity=Severity.WARNING,
             title="a gate",
         ),
         Case(
-            """g (float[1,8,4,4] x) => (y)
-            <float[8,5,2,2] w> { y = ConvTranspose<group = 2>(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,8,4,4] x) => (y) <float[8,5,2,2] w> { y = ConvTranspose<group = 2>(x, w) }",
+            _EIGHT,
             expect=(("y", 10),),
             title="two groups of five",
         ),
         Case(
-            """g (float[64,1] x) => (float[1,10] y)
-            <float[10,64] w> { y = Gemm<transA = 1, transB = 1>(x, w) }""",
-            limits=_EIGHT,
+            "g (float[64,1] x) => (float[1,10] y) <float[10,64] w> { y = Gemm<transA = 1, transB = 1>(x, w) }",
+            _EIGHT,
             expect=(("y", 10),),
         ),
         Case(
-            """g (float[1,64] x) => (float[1,10] y)
-            <float[64,10] w> { y = MatMul(x, w) }""",
-            limits=_EIGHT,
+            "g (float[1,64] x) => (float[1,10] y) <float[64,10] w> { y = MatMul(x, w) }",
+            _EIGHT,
             expect=(("y", 10),),
             title="a Gemm in another spelling",
         ),
         Case(
             'g (float[1,64] x) => (y) <float[64,12] w> { y = Einsum<equation = "bc,cd->bd">(x, w) }',
-            limits=_EIGHT,
+            _EIGHT,
             expect=(("y", 12),),
             title="and in a third",
         ),
         Case(
             "g (float[8,1] x) => (y) <float[12,8] w> { y = MatMul(w, x) }",
-            limits=_EIGHT,
+            _EIGHT,
             expect=(("y", 12),),
             title="weights on the left, applied to a column",
         ),
         Case(
             """g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {0}, uint8[12,8,1,1] w>
             { y = QLinearConv(x, s, z, w, s, z, s, z) }""",
-            limits=_EIGHT,
+            _EIGHT,
             expect=(("y", 12),),
             title="a convolution of integers",
         ),
         Case(
             'g (float[1,8,8,8] x, float[8,"M",2,2] w) => (y) { y = ConvTranspose(x, w) }',
-            limits=_EIGHT,
+            _EIGHT,
             undecided=("y",),
             title="a weight of unknown shape",
         ),

@@ -100,14 +100,6 @@ class ResizeMode(Rule):
             title="not twice: the extents are those of x2, the pixels are not",
         ),
         Case(
-            """g (float[1,8,6,4] x) => (y) <int64[1] a = {1}, float[3] s = {1, 1, 2}>
-            { m = ReduceMean<keepdims = 0>(x, a)  y = Resize(m, , s) }""",
-            _LIMIT,
-            expect=(("y", "nearest x1 x2 half_pixel"),),
-            allowed=_ALLOWED,
-            title="along the width alone: the channels were dropped, and axis 1 is the height",
-        ),
-        Case(
             "g (float[1,8,4,4] x, float[4] s) => (y) { y = Resize(x, , s) }",
             _LIMIT,
             undecided=("y",),

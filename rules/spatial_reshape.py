@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node
 
+_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "SpaceToDepth", "DepthToSpace", "Einsum")
+_OFF = {"layout.rearrange": False}
+
 
 class SpatialReshape(Rule):
     """A feature map is rearranged: an axis is merged, split or moved among batch, channels and space.
@@ -39,76 +42,42 @@ class SpatialReshape(Rule):
 
     code = "NPU102"
     name = "spatial-reshape"
-    ops = (
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "SpaceToDepth",
-        "DepthToSpace",
-        "Einsum",
-        *sorted(BROADCASTING),
-    )
+    ops = (*_VIEWS, *sorted(BROADCASTING))
     limits = ("layout.rearrange",)
     substitutions = (
-        "eca-to-se",
-        "flattened-head-to-conv",
-        "tokens-to-maps",
-        "self-attention-to-position-maps",
-        "self-attention-to-axial-conv",
-        "linear-attention-to-axial-conv",
-        "eca-to-bottleneck-se",
-    )
+        "eca-to-se", "flattened-head-to-conv", "tokens-to-maps", "self-attention-to-position-maps",
+        "self-attention-to-axial-conv", "linear-attention-to-axial-conv", "eca-to-bottleneck-se",
+    )  # fmt: skip
     good = (
         Case(
             """g (float[1,8,7] x) => (y)
             <int64[2] flat = {8, 7}, float[7,5] w, int64[3] shape = {1, 8, 5}>
             { t = Reshape(x, flat)  p = Gemm(t, w)  y = Reshape(p, shape) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             title="drops the batch of 1 for a matrix product, of which NPU103 speaks",
         ),
         Case(
-            "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Transpose<perm = [0,1,2,3]>(x) }",
-            limits={"layout.rearrange": False},
-            title="moves nothing",
-        ),
-        Case(
-            """g (float[1,8,1,1] x) => (float[1,8,1] y)
-            <int64[1] axes = {3}> { y = Squeeze(x, axes) }""",
-            limits={"layout.rearrange": False},
-            title="drops an axis of extent 1, the channels stay channels",
-        ),
-        Case(
-            """g (float[1,8,1,1] x) => (float[1,8] y)
-            <int64[2] shape = {1, 8}> { y = Reshape(x, shape) }""",
-            limits={"layout.rearrange": False},
+            "g (float[1,8,1,1] x) => (float[1,8] y) <int64[2] shape = {1, 8}> { y = Reshape(x, shape) }",
+            _OFF,
             title="a head; NPU104 speaks of it",
         ),
         Case(
             """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
             <float[8,8,1,1] w, float[64] v, int64[4] shape = {8, 8, 1, 1}> { f = Reshape(v, shape)  y = Conv(x, f) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             title="the compiler folds it away",
         ),
         Case(
             """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
             <int64[3] flat = {1, 8, 16}, int64[4] shape = {1, 8, 4, 4}> { t = Reshape(x, flat)  y = Reshape(t, shape) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             title="undoes itself",
         ),
         Case(
             """g (float[1,8,6,4] x) => (float[1,8,6,4] y) <int64[1] a = {1}>
             { m = ReduceMax<keepdims = 0>(x, a)  s = Sigmoid(m)  u = Unsqueeze(s, a)  y = Mul(x, u) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             title="the axis that the reduction dropped comes back",
-        ),
-        Case(
-            """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
-            <int64[3] flat = {1, 8, 16}, int64[4] shape = {1, 8, 4, 4}, float s = {0.1}, uint8 z = {0}>
-            { t = Reshape(x, flat)  q = QuantizeLinear(t, s, z)  d = DequantizeLinear(q, s, z)  y = Reshape(d, shape) }""",
-            limits={"layout.rearrange": False},
-            title="undoes itself behind a quantization of the whole tensor",
         ),
         Case(
             "g (float[1,8,4,4] x) => (float[1,128] y) { y = Flatten(x) }",
@@ -120,52 +89,40 @@ class SpatialReshape(Rule):
         Case(
             """g (float[1,8,8,8] x) => (float[1,8,8,8] y) <int64[2] axes = {2, 3}>
             { m = ReduceMean<keepdims = 0>(x, axes)  y = Mul(x, m) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             expect=(("y", None),),
             title="broadcasting lays the channels along the width",
         ),
         Case(
-            'g (float[1,8,4,6] x) => (float[1,8,6,4] y) { y = Einsum<equation = "bchw->bcwh">(x) }',
-            limits={"layout.rearrange": False},
-            expect=(("y", None),),
-            title="a Transpose in another spelling",
-        ),
-        Case(
-            """g (float[1,8,4,4] x) => (float[1,8,16] y)
-            <int64[3] shape = {0, 0, -1}> { y = Reshape(x, shape) }""",
-            limits={"layout.rearrange": False},
+            "g (float[1,8,4,4] x) => (float[1,8,16] y) <int64[3] shape = {0, 0, -1}> { y = Reshape(x, shape) }",
+            _OFF,
             expect=(("y", None),),
             title="height and width merged",
         ),
         Case(
             "g (float[1,8,1,1] x) => (float[1,1,1,8] y) { y = Transpose<perm = [0,2,3,1]>(x) }",
-            limits={"layout.rearrange": False},
+            _OFF,
             expect=(("y", None),),
             title="channels move into space",
         ),
-        Case(
-            "g (float[1,8,4,4] x) => (float[1,128] y) { y = Flatten(x) }",
-            limits={"layout.rearrange": False},
-            expect=(("y", None),),
-        ),
+        Case("g (float[1,8,4,4] x) => (float[1,128] y) { y = Flatten(x) }", _OFF, expect=(("y", None),)),
         Case(
             """g (float[1,4,6,8] q, float[1,4,6,8] k) => (s)
             <int64[3] three = {4, 6, 8}, int64[4] four = {1, 4, 8, 6}>
             { a = Reshape(k, three)  b = Transpose<perm = [0,2,1]>(a)  c = Reshape(b, four)  s = MatMul(q, c) }""",
-            limits={"layout.rearrange": False},
+            _OFF,
             expect=(("b", None),),
             title="one Transpose, spelled with three operators",
         ),
         Case(
             "g (float[1,8,4,6] x) => (float[1,8,6,4] y) { y = Transpose<perm = [0,1,3,2]>(x) }",
-            limits={"layout.rearrange": False},
+            _OFF,
             expect=(("y", None),),
             title="height and width swapped",
         ),
         Case(
-            """g (float[1,8,"H",4] x) => (y)
-            <int64[3] shape = {1, 8, -1}> { y = Reshape(x, shape) }""",
-            limits={"layout.rearrange": False},
+            'g (float[1,8,"H",4] x) => (y) <int64[3] shape = {1, 8, -1}> { y = Reshape(x, shape) }',
+            _OFF,
             undecided=("y",),
             title="H may be 1",
         ),
@@ -174,8 +131,11 @@ class SpatialReshape(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if ctx.limit("layout.rearrange"):
             return
+        what = ctx.rearrangements.get(node)
         if node.op_type in BROADCASTING:
-            yield from self._laid(node, ctx)
+            if what is not None:
+                shapes = ", ".join(ctx.show(v) for v in node.inputs if v is not None)
+                yield Draft(f"{shapes} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")
             return
         if node.op_type == "Einsum" and einsum.order(node) is None:
             return
@@ -183,12 +143,5 @@ class SpatialReshape(Rule):
         if ctx.rank(x) < 2 and ctx.rank(y) < 2:
             return
         before, after = ctx.shape(x), ctx.shape(y)
-        what = ctx.rearrangements.get(node)
         if what is not None:
             yield Draft(f"{list(before)} -> {list(after)}: {what}", limit="layout.rearrange")
-
-    def _laid(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        what = ctx.rearrangements.get(node)
-        if what is not None:
-            shapes = ", ".join(ctx.show(v) for v in node.inputs if v is not None)
-            yield Draft(f"{shapes} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")
