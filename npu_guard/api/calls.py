@@ -63,6 +63,7 @@ def fix(
     from npu_guard.api.results import Fix, Scratch
     from npu_guard.base.errors import NotVerified, UsageError
     from npu_guard.checking import registry
+    from npu_guard.file.apart import expect_apart
     from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
     from npu_guard.pipeline.fix import fix_model
@@ -76,8 +77,7 @@ def fix(
     folder = Scratch() if output is None else None
     target = Path(output) if output is not None else Path(folder.path if folder else "", "fixed.onnx")
     with model_file(model, inputs, config.input_shapes) as file:
-        if output is not None and os.path.realpath(output) == os.path.realpath(file.path):
-            raise UsageError(f"{output}: is the input itself; name another file")
+        expect_apart([None if output is None else target], [file.path])
         settings = replace(config, input_shapes=file.input_shapes)
         data = Path(calibration) if calibration is not None else None
         report = fix_model(file.path, registry.profile(config.profile), settings, chosen, calibration=data, prefer=tuple(prefer))

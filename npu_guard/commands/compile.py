@@ -44,6 +44,7 @@ def command(
     """
     from npu_guard.compilers import adapter, compare
     from npu_guard.compilers.builtin import BUILTINS
+    from npu_guard.file.apart import expect_apart
 
     if recipe is not None:
         if recipe not in BUILTINS:
@@ -52,6 +53,7 @@ def command(
         return 0
     if model is None:
         raise UsageError("compile: name a MODEL")
+    expect_apart((output,), [model])
     config = config_of(config_file, profile=profile, shapes=shapes)
     device = registry.profile(config.profile)
     name, settings = adapter.choose(compiler, device.name, config.compilers, python)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from npu_guard.commands._shared import (
     with_shapes,
 )
 from npu_guard.device import suggest
+from npu_guard.file.apart import expect_apart, is_same_file
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import Progress, no_progress
 from npu_guard.fixing.plan import plan_text, read_plan
@@ -73,10 +73,8 @@ def command(
     dry_run = dry_run or (output is None and plan_file is not None)
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
-    for file in (output, plan_file):
-        if file is not None and _same(file, model):
-            raise UsageError(f"{file}: is the input itself; name another file")
-    if output is not None and plan_file is not None and _same(output, plan_file):
+    expect_apart((output, plan_file), [model])
+    if output is not None and plan_file is not None and is_same_file(output, plan_file):
         raise UsageError(f"{output}: is to be the model and the plan; name another file for one of them")
     config = config_of(config_file, profile=profile, shapes=shapes)
     chosen = _substitutions(allow is not None, prefer)
@@ -123,14 +121,6 @@ def command(
         complain(f"{model}: {lacking}; nothing was written")
         return 5
     return exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
-
-
-def _same(file: Path, other: Path | str) -> bool:
-    """Whether both names lead to one file, be it there or not."""
-    try:
-        return os.path.samefile(file, other)
-    except OSError:
-        return os.path.realpath(file) == os.path.realpath(other)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.interface import state_shapes
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
@@ -64,6 +65,8 @@ def fix_model(
         expect_plan_for(plan, path, digest, profile.name)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
+    if config.input_shapes:
+        state_shapes(document.proto, config.input_shapes, analysis)
     before = checker(analysis)
 
     def report(done: Fixed, whole: Verification) -> FixReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 from collections import Counter
@@ -68,8 +69,26 @@ def replace_matches(document: Document, nodes: Sequence[Node], edits: Sequence[E
     ordered = _in_order([*kept, *added])
     del graph.node[:]
     graph.node.extend(ordered)
+    _share(graph, {t.name for _, builder, _ in edits for t in builder.initializers})
     _prune(graph, before)
     return result
+
+
+def _share(graph: onnx.GraphProto, new: set[str]) -> None:
+    """Leave one of the initializers with the same content where the new nodes made several, or made again what was there."""
+    inputs = {i.name for i in graph.input}
+    first: dict[tuple[object, ...], str] = {}
+    same: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.HasField("raw_data") and tensor.name not in inputs:
+            digest = hashlib.blake2b(tensor.raw_data, digest_size=16).digest()
+            name = first.setdefault((tensor.data_type, tuple(tensor.dims), digest), tensor.name)
+            if name != tensor.name and tensor.name in new:
+                same[tensor.name] = name
+    for node in graph.node if same else ():
+        for i, name in enumerate(node.input):
+            node.input[i] = same.get(name, name)
+    _keep(graph.initializer, [t for t in graph.initializer if t.name not in same])
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

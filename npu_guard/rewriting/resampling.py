@@ -146,15 +146,8 @@ class Resampler:
         """Every pixel so many times: by Resize, or by kernels of ones."""
         if steps := self._steps(*factors):
             for step in steps:
-                scales = self.build.constant(np.array([1, 1, step, step], np.float32), "scales")
-                name = self.build.op(
-                    "Resize",
-                    name,
-                    None,
-                    scales,
-                    mode="nearest",
-                    coordinate_transformation_mode="asymmetric",
-                    nearest_mode="floor",
+                name = self.build.resize(
+                    name, [1, 1, step, step], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
                 )
             return name
         return self._window("ConvTranspose", name, np.ones(factors, self.dtype), factors)

@@ -192,6 +192,11 @@ class Builder:
             return self.op("Slice", x, starts=[start], ends=[end], axes=[axis])
         return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
 
+    def resize(self, x: str | Value, scales: Sequence[float], **attributes: Any) -> str:
+        """A Resize by scales; before opset 13 the region of interest is no optional input yet."""
+        region = self.constant(np.zeros(0, np.float32), "none") if self.opset < 13 else None
+        return self.op("Resize", x, region, self.constant(np.asarray(scales, np.float32), "scales"), **attributes)
+
     def squeeze(self, x: str | Value, *axes: int) -> str:
         """The tensor without these axes of extent 1."""
         return self._units("Squeeze", x, axes)

@@ -31,7 +31,8 @@ def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values:
     wanted = [v for v in values if v.name not in inputs]
     for value in wanted:
         if value.name not in known:
-            watched.proto.graph.output.append(_value_info(value))
+            # Without a shape: what is known may hold for a batch of 1 only.
+            watched.proto.graph.output.append(onnx.helper.make_tensor_value_info(value.name, value.dtype, None))
     results = run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
     return [
         {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}

@@ -8,12 +8,14 @@ import numpy as np
 
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
+from npu_guard.graph.graph import Value
 from npu_guard.rewriting.arithmetic import FLOATS, Formula, writable
+from npu_guard.rewriting.finite import is_finite
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
-    from npu_guard.graph.graph import Node, Value
+    from npu_guard.graph.graph import Node
 
 _NEEDS = ("Sub", "Mul", "Clip")
 
@@ -27,7 +29,8 @@ class ComparisonToClip(Substitution):
         float(x > c) = clip(s (x - c), 0, 1)
 
     is 0 or 1 exactly for every number x. For x < c the difference is c - x, and g the distance to the number next below;
-    x >= c is x > c', where c' is that number. Where(x > c, u, 0) is u times that. (A NaN stays one here, and is false there.)
+    x >= c is x > c', where c' is that number. Where(x > c, u, 0) is u times that, where u is always finite: behind a division,
+    a root or an exponential it need not be. (A NaN of x stays one here, and is false there.)
     """
 
     name = "comparison-to-clip"
@@ -75,6 +78,12 @@ class ComparisonToClip(Substitution):
             refused="Cast 'y' reads whether it holds",
         ),
         Example(
+            """g (float[1,8,4,4] x) => (y)
+            <float c = {0.5}, float z = {0.0}> { b = Greater(x, c)  u = Reciprocal(x)  y = Where(b, u, z) }""",
+            refused="'u' may be infinite where Where 'y' leaves it out",
+            title="1 / 0 times 0 is no number",
+        ),
+        Example(
             "g (int32[1,8,4,4] x) => (y) <int32 c = {2}> { b = Greater(x, c)  y = Cast<to = 1>(b) }",
             refused="Cast 'y' reads whether it holds",
         ),
@@ -86,8 +95,11 @@ class ComparisonToClip(Substitution):
         if node.output.is_output or not readers:
             raise Refused("it is an output of the model")
         for reader in readers:
-            if _use(reader, node, ctx) is None or reader.output.dtype != x.dtype:
+            use = _use(reader, node, ctx)
+            if use is None or reader.output.dtype != x.dtype:
                 raise Refused(f"{reader.op} {short(reader.label)!r} reads whether it holds, in a way that is no product")
+            if isinstance(use, Value) and not is_finite(use, ctx):
+                raise Refused(f"{short(use.name)!r} may be infinite where {reader.op} {short(reader.label)!r} leaves it out")
             writable(reader)
         return Match(self, node, (node, *readers), tuple(r.output for r in readers), (x, bound, flipped, ctx))
 

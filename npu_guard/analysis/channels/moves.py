@@ -100,7 +100,7 @@ def reshape(node: Node, flow: Flow) -> Carry | None:
     if node.op_type == "Reshape":
         if flow.opset < 5 or (node.attr("allowzero", 0) and not isinstance(before[0], int)):
             return None
-        batch = before[0] if isinstance(before[0], int) else 0
+        batch = before[0] if node.attr("allowzero", 0) and isinstance(before[0], int) else 0  # 0 takes it over, whatever it is
         carry.numbers = {1: (batch, (node.output, form.units), *rest)}
     return carry
 
