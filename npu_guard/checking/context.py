@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import Facts
@@ -15,12 +15,29 @@ if TYPE_CHECKING:
     from npu_guard.analysis.channels.paddings import Channels
 
 
+T = TypeVar("T")
+
+
 class Context(Facts):
     """One model on one device: what a rule may ask."""
 
     def __init__(self, analysis: Analysis, profile: Profile) -> None:
         super().__init__(analysis)
         self.profile = profile
+        self._worked_out: dict[Hashable, Any] = {}
+
+    def analysis_of(self, make: Callable[[Context], T], owner: Hashable = None) -> T:
+        """What `make` works out of this context, worked out once: for each owner, such as a substitution, where one is given."""
+        key = make, owner
+        if key not in self._worked_out:
+            self._worked_out[key] = make(self)
+        result: T = self._worked_out[key]
+        return result
+
+    @functools.cached_property
+    def order(self) -> Mapping[Node, int]:
+        """Place of each node of the main graph."""
+        return {node: index for index, node in enumerate(self.analysis.model.graph.nodes)}
 
     @functools.cached_property
     def channels(self) -> Channels:

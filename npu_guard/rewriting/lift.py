@@ -6,7 +6,6 @@ looks on maps. What enters or leaves by a Reshape, Squeeze or Unsqueeze of just 
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -95,6 +94,11 @@ def passes(node: Node, ctx: Context) -> bool:
     return node in ctx.analysis.elided and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
 
 
+def _no_regions(_: Context) -> dict[Node, Region]:
+    """Regions by their nodes, before any is found."""
+    return {}
+
+
 class Lifter:
     """Finds the regions of one lifting. `special` has operators that only this lifting knows: when, and how.
 
@@ -107,12 +111,10 @@ class Lifter:
         self.lifting = lifting
         self.speakers = speakers
         self.special = special
-        self._found: weakref.WeakKeyDictionary[Context, dict[Node, Region]] = weakref.WeakKeyDictionary()
-        self._order: weakref.WeakKeyDictionary[Context, dict[Node, int]] = weakref.WeakKeyDictionary()
 
     def region(self, seed: Node, ctx: Context) -> Region:
         """All nodes that tensors of the lifting join to the seed."""
-        found = self._found.setdefault(ctx, {})
+        found = ctx.analysis_of(_no_regions, self)
         if seed not in found:
             nodes, stack = {seed}, [seed]
             seen: set[Value] = set()
@@ -121,9 +123,7 @@ class Lifter:
                     if other not in nodes and self.can(other, ctx):
                         nodes.add(other)
                         stack.append(other)
-            if ctx not in self._order:
-                self._order[ctx] = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
-            ordered = tuple(sorted(nodes, key=self._order[ctx].__getitem__))
+            ordered = tuple(sorted(nodes, key=ctx.order.__getitem__))
             made = [v for n in ordered for v in n.outputs if v is not None]
             exits = tuple(v for v in made if v.is_output or any(c not in nodes for c in v.consumers))
             speaker = next((n for n in ordered if n.op_type in self.speakers), None)

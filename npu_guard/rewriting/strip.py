@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -95,12 +94,16 @@ def trace_strip(conv: Node, ctx: Context) -> Strip:
 _Path = tuple[int, int, Value, list[Node]]
 _FAR = 24
 """Steps after which a pooled map is not looked for any more."""
-_KNOWN: WeakKeyDictionary[Context, dict[Value | None, _Path | None]] = WeakKeyDictionary()
+
+
+def _no_paths(_: Context) -> dict[Value | None, _Path | None]:
+    """Ways back from values, before any is followed."""
+    return {}
 
 
 def _backward(conv: Node, ctx: Context) -> _Path | None:
     """Batch, channels, the pooled map and the steps from there to the Conv; looked for once for all that read its input."""
-    known = _KNOWN.setdefault(ctx, {})
+    known = ctx.analysis_of(_no_paths)
     value = conv.inputs[0]
     if value not in known:
         known[value] = _followed(value, ctx)

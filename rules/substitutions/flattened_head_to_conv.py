@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -103,7 +102,6 @@ class FlattenedHeadToConv(Substitution):
 
     def __init__(self) -> None:
         self._lifter = Lifter(Lifting(2, (2, 3)), dict.fromkeys(LAYERS, (_is_layer, self._as_conv)), self.roots)
-        self._flats: weakref.WeakKeyDictionary[Context, dict[Value, _Flat | None]] = weakref.WeakKeyDictionary()
 
     def match(self, node: Node, ctx: Context) -> Match | None:
         if not self._lifter.can(node, ctx):
@@ -140,7 +138,7 @@ class FlattenedHeadToConv(Substitution):
 
     def _flat(self, vector: Value, ctx: Context) -> _Flat | None:
         """As `_flattened`, once for all layers that read the vector."""
-        known = self._flats.setdefault(ctx, {})
+        known = ctx.analysis_of(_no_flats)
         if vector not in known:
             known[vector] = _flattened(vector, ctx)
         return known[vector]
@@ -195,6 +193,11 @@ class _Flat:
         shape = numbers(self.source) or ()
         taps = weight.reshape([len(weight), *(shape[a] for a in self.order[1:])])
         return taps.transpose([0, *(self.order.index(a) for a in (1, 2, 3))])
+
+
+def _no_flats(_: Context) -> dict[Value, _Flat | None]:
+    """Flattened maps by their vectors, before any is looked for."""
+    return {}
 
 
 def _flattened(vector: Value, ctx: Context) -> _Flat | None:

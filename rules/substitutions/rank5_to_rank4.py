@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,21 +85,15 @@ class Rank5ToRank4(Substitution):
         ),
     )
 
-    def __init__(self) -> None:
-        self._regions: weakref.WeakKeyDictionary[Context, dict[Node, _Region]] = weakref.WeakKeyDictionary()
-        self._order: weakref.WeakKeyDictionary[Context, Mapping[Node, int]] = weakref.WeakKeyDictionary()
-
     def match(self, node: Node, ctx: Context) -> Match | None:
         x = node.inputs[0] if node.inputs else None
         if x is None or x.shape is None or len(x.shape) != RANK:
             return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
-        found = self._regions.setdefault(ctx, {})
+        found = ctx.analysis_of(_no_regions)
         if node not in found:
-            if ctx not in self._order:
-                self._order[ctx] = {n: i for i, n in enumerate(ctx.analysis.model.graph.nodes)}
-            region = _Region.around(node, ctx, self._order[ctx])
+            region = _Region.around(node, ctx, ctx.order)
             found.update(dict.fromkeys(region.nodes, region))
         region = found[node]
         if node is not region.speaker:
@@ -119,6 +112,11 @@ class Rank5ToRank4(Substitution):
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """Kernels that are upside down along the depth, which keeps every shape."""
         return _written(match, Depths(match.facts, build, wrong=True))
+
+
+def _no_regions(_: Context) -> dict[Node, _Region]:
+    """Regions by their nodes, before any is found."""
+    return {}
 
 
 def _written(match: Match, to: Depths) -> Mapping[Value, str]:

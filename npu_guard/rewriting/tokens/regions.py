@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
 from npu_guard.base.errors import Undecidable
@@ -158,21 +157,15 @@ def translated(node: Node, ctx: Context, maps: Maps) -> Iterator[tuple[Value, Ma
     yield from zip([o for o in node.outputs if o is not None], results, strict=False)
 
 
-_KNOWN: WeakKeyDictionary[Context, Mapping[Node, Region]] = WeakKeyDictionary()
-
-
 def regions(ctx: Context) -> Mapping[Node, Region]:
     """Regions by the node that they are named after; found once for each context."""
-    if ctx not in _KNOWN:
-        _KNOWN[ctx] = _find(ctx)
-    return _KNOWN[ctx]
+    return ctx.analysis_of(_find)
 
 
 def _find(ctx: Context) -> Mapping[Node, Region]:
     home: dict[Value, Region] = {}
     maps = Maps(ctx, {}, Writer(ctx))
     found: dict[Region, None] = {}
-    order = {n: i for i, n in enumerate(ctx.analysis.model.graph.nodes)}
     lost: set[Value] = set()
     """Values made from tokens that could not be followed: of no region, and no maps either, until an operator wants maps."""
     for node in ctx.analysis.model.graph.walk():
@@ -191,7 +184,7 @@ def _find(ctx: Context) -> Mapping[Node, Region]:
             if node.domain or node in ctx.analysis.elided or not (starts or any(is_token_input(v) for v in given)):
                 continue
             joined = [Region(ctx)]
-        region = _merged(joined, home, found, order)
+        region = _merged(joined, home, found, ctx.order)
         try:
             if node.graph.parent is not None:
                 raise Refused(f"{short(node.label)!r} inside a subgraph reads it")
