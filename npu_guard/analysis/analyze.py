@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+import onnx
 from msgspec import Struct
 
-from npu_guard.analysis import cost, shapes, static
+from npu_guard.analysis import branches, cost, shapes, static
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.analysis.validation import agreement
@@ -34,10 +35,17 @@ class Analysis(Struct, frozen=True):
     notes: tuple[str, ...]
     beside: Mapping[str, int]
     """Sizes of the files of weights that were looked at, by location."""
+    has_written: bool = False
+    """Whether branches of known condition were written in the place of their If, in the skeleton's protobuf."""
     origins: dict[Value, Value] = {}
     """What `origin` has found for values behind elided nodes: many may ask at the end of one long way."""
     single: dict[Value, Node | None] = {}
     """What `only_reader` has found: each of many readers may ask."""
+
+    def write_branches(self, proto: onnx.ModelProto) -> None:
+        """Write the branches of known condition into another copy of the model as well."""
+        if self.has_written:
+            branches.copy_nodes(self.model.skeleton.proto.graph, proto.graph)
 
     def nodes(self) -> Iterator[Node]:
         """Nodes that a device has to run, in order, bodies included."""
@@ -91,19 +99,31 @@ class Analysis(Struct, frozen=True):
 def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
     """All that the rules may ask about. Raises ModelError where the model is none that could run."""
     guess = fix_inputs(skeleton.proto, input_shapes or {}, skeleton.path)
+    written: list[onnx.GraphProto] = []
     try:
-        return _analyze(skeleton, guess.notes)
+        return _analyze(skeleton, guess.notes, written)
     except ModelError as error:
         if not guess.notes or error.kind != "invalid":
             raise
-    return _analyze(skeleton, guess.take_back())  # perhaps nothing is wrong but the guess
+    for graph in written[:1]:  # a condition may have followed from the guess
+        branches.copy_nodes(graph, skeleton.proto.graph)
+    return _analyze(skeleton, guess.take_back(), [])  # perhaps nothing is wrong but the guess
 
 
-def _analyze(skeleton: Skeleton, notes: Sequence[str]) -> Analysis:
-    with shapes.start(skeleton) as inference:
-        model = build(skeleton)
-        beside = before_inference(model)
-        unknown = shapes.infer(model, inference)
+def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphProto]) -> Analysis:
+    """`written` takes the graph as it was before branches of known condition were written into it."""
+    while True:
+        with shapes.start(skeleton) as inference:
+            model = build(skeleton)
+            try:
+                beside = before_inference(model)
+                unknown = shapes.infer(model, inference)
+            except ModelError as error:
+                if error.kind != "invalid" or not _write_branches(model, written):
+                    raise  # else it lies perhaps in a branch that never runs
+                continue
+        if not _write_branches(model, written):
+            break
     constants = Constants()
     agreement.after_inference(model, constants)
     fixed = static.static_values(model.graph.walk())
@@ -115,4 +135,15 @@ def _analyze(skeleton: Skeleton, notes: Sequence[str]) -> Analysis:
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():
         costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, elided)
-    return Analysis(model, constants, fixed, elided, costs, unknown, tuple(notes), beside)
+    return Analysis(model, constants, fixed, elided, costs, unknown, tuple(notes), beside, has_written=bool(written))
+
+
+def _write_branches(model: Model, written: list[onnx.GraphProto]) -> bool:
+    if not model.has_bodies:
+        return False
+    before = onnx.GraphProto()
+    before.CopyFrom(model.skeleton.proto.graph)
+    if not branches.write_taken_branches(model):
+        return False
+    written.append(before)
+    return True

@@ -189,6 +189,7 @@ class _Driver:
 
     def _looked_at(self, document: Document) -> tuple[Analysis, Checked]:
         analysis = analyze(document.skeleton(), self._settings.input_shapes)
+        analysis.write_branches(document.proto)
         return analysis, self._check(analysis)
 
     def _afford(self, chosen: Sequence[Candidate]) -> Sequence[Candidate]:

@@ -21,7 +21,9 @@ def build(skeleton: Skeleton) -> Model:
     if not skeleton.proto.graph.node and not skeleton.proto.graph.output:
         raise ModelError("invalid", f"{skeleton.path}: the graph has neither nodes nor outputs; there is nothing in it to check")
     model = Model(skeleton)
-    _fill(model.graph, _Counts())
+    counts = _Counts()
+    _fill(model.graph, counts)
+    model.has_bodies = counts.graphs > 0
     return model
 
 

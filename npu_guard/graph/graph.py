@@ -182,6 +182,8 @@ class Model:
         self._schemas: dict[tuple[str, str], Any] = {}
         self._defaults: dict[tuple[str, str, str], Any] = {}
         self.graph = Graph(self, skeleton.proto.graph, None, ())
+        self.has_bodies = False
+        """Whether there are graphs in nodes."""
         self.recorded: Any = None
         """What `places.py` has read of where nodes come from."""
         self.surveys = 10_000

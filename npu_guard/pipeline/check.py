@@ -112,6 +112,7 @@ def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analy
     skeleton = load.load(path, config.limits)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
+    analysis.write_branches(document.proto)
     return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
 
 

@@ -67,6 +67,7 @@ def fix_model(
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:
         state_shapes(document.proto, config.input_shapes, analysis)
+    analysis.write_branches(document.proto)
     before = checker(analysis)
 
     def report(done: Fixed, whole: Verification) -> FixReport:
