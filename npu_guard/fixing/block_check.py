@@ -211,14 +211,15 @@ def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
 
 
 def block_model(
-    document: Document, analysis: Analysis, edits: Sequence[Edit], varying: Collection[Value] = (), *, old: bool = False
-) -> Document:
+    document: Document, analysis: Analysis, edits: Sequence[Edit], varying: Collection[Value] = (), *, old: bool = False,
+    fed: Sequence[Value] | None = None,
+) -> Document:  # fmt: skip
     """A model of its own from the new nodes of some matches, or from the old ones, with all else of the model that they read.
 
-    Inputs that are `varying` are declared without a shape.
+    Inputs that are `varying` are declared without a shape. `fed` are the inputs, where not all that is read from outside is one.
     """
     graph = onnx.GraphProto(name="block")
-    inputs = {v: None for _, builder, _ in edits for v in boundary(analysis, builder)}
+    inputs = dict.fromkeys(fed if fed is not None else (v for _, builder, _ in edits for v in boundary(analysis, builder)))
     graph.input.extend(
         onnx.helper.make_tensor_value_info(v.name, v.dtype, None) if v in varying else _value_info(v) for v in inputs
     )

@@ -10,7 +10,8 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base import sandbox
 from npu_guard.base.text import short
 from npu_guard.file.document import Document
-from npu_guard.fixing.block_check import block_model
+from npu_guard.fixing.block_check import block_model, boundary
+from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Verification
 from npu_guard.results.proof import LABELS, REFUTED, SAMPLED, Proof
 from npu_guard.rewriting.edit import Edit
@@ -22,6 +23,8 @@ MEMORY = 1 << 30
 """Bytes that a proof may take beyond what the process has."""
 WHOLE, LONG = 1 << 27, 1 << 33
 """MACs of a whole model up to which it is proved: without being asked, and where a label is required."""
+STEPS_BACK = 16
+"""Operators between two values of which one is found to follow from the other."""
 WAYS = 8
 """Evaluations of a model that its MACs are granted for: two models, in some ways of reading their constants."""
 
@@ -41,7 +44,8 @@ def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Bud
     from npu_guard.proof.arithmetic import Budget as Multiplications
     from npu_guard.proof.prove import MACS, prove
 
-    before, after = (block_model(document, analysis, [entry], old=old) for old in (True, False))
+    fed = independent(analysis, boundary(analysis, entry.builder))
+    before, after = (block_model(document, analysis, [entry], old=old, fed=fed) for old in (True, False))
     granted = min(MACS, budget.proof_macs)
     own = Multiplications(granted)
     try:
@@ -51,6 +55,27 @@ def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Bud
         return Proof(SAMPLED, reason="a proof takes more memory than it is given")
     finally:
         budget.proof_macs -= granted - own.left
+
+
+def independent(analysis: Analysis, read: Sequence[Value]) -> list[Value]:
+    """Those of the values that a block reads that do not follow from the others: a pool's result from the map, say.
+
+    What follows is computed in both models; as an input of its own it would take any value.
+    """
+    kept = list(read)
+    for value in read:
+        others = set(kept) - {value}
+        stack, seen = [value], 0
+        while stack and seen <= STEPS_BACK:
+            node = stack.pop().producer
+            if node is None:
+                break
+            seen += 1
+            stack += [v for v in node.inputs if v is not None and v not in others and not analysis.is_constant(v)]
+        else:
+            if not stack:
+                kept.remove(value)
+    return kept
 
 
 def with_proof(

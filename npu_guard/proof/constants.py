@@ -12,10 +12,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from npu_guard.proof.exact import Exact
+from npu_guard.proof.exact import CUBIC, ROOT_OF_2_OVER_PI, Exact
 from npu_guard.proof.modular import Array
 from npu_guard.proof.program import Program
-from npu_guard.proof.readings.activations import CUBIC, ROOT_OF_2_OVER_PI
 
 MOST_NEW = 512
 """New values of one side that are looked at."""

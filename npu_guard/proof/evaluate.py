@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,15 @@ from npu_guard.proof.tensor import Operand, Tensor, Unsupported
 
 MODULES = (activations, elementwise, layers, moves, products, resize, windows)
 """Where readings are: importing them fills the table."""
-FOLDED = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Abs", "Range"})
+FOLDED: Mapping[str, Callable[..., Any]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Neg": np.negative, "Sqrt": np.sqrt,
+    "Reciprocal": np.reciprocal, "Abs": np.abs, "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+}  # fmt: skip
 """Operators on floats that runtimes compute before anything runs. Their results are rounded, as those of a rewrite are that
 does the same: exactly computed, they would be another number than the stored one."""
 COMPUTED = "constants that the graph computes are the floats that they come out as"
 _OWN = frozenset({"Constant", "ConstantOfShape", "Shape", "Size", "Cast", "Identity", "Dropout", "Einsum", "MatMul", "Gemm"})
-_FAILURES = (ArithmeticError, LookupError, ValueError, TypeError, AssertionError)
+_FAILURES = (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
 
 
 @reading("Constant")
@@ -94,7 +97,7 @@ def _perform(a: Arithmetic, call: Call, x: Sequence[Operand]) -> list[Operand]:
             return _as_is(a, call, [v for v in x if not isinstance(v, Tensor)])
         if call.op_type in FOLDED and _constants(x):
             a.assumptions.add(COMPUTED)
-            return _as_is(a, call, [v.number if isinstance(v, Tensor) else v for v in x])
+            return [a.constant(np.asarray(FOLDED[call.op_type](*(v.number for v in x if isinstance(v, Tensor)))))]
         if perform is None:
             raise Unsupported("it has no reading here")
         outputs = perform(a, call, x)
@@ -106,7 +109,7 @@ def _perform(a: Arithmetic, call: Call, x: Sequence[Operand]) -> list[Operand]:
 
 
 def _constants(x: Sequence[Operand]) -> bool:
-    return bool(x) and all(v is None or isinstance(v, np.ndarray) or (v.number is not None and v.lowest is None) for v in x)
+    return bool(x) and all(isinstance(v, Tensor) and v.number is not None and v.lowest is None for v in x)
 
 
 def _as_is(a: Arithmetic, call: Call, x: Sequence[Array | None]) -> list[Operand]:

@@ -6,18 +6,22 @@ much the stored one is off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npu_guard.proof import modular
 
 Array = NDArray[Any]
-Number = "Exact | Fraction | int | float | Array"
+
+
+_SHORT = 16
+"""Characters of a fraction that is told as one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +127,10 @@ class Exact:
         worst = float(np.max(off))
         return worst if np.isfinite(worst) else float("inf")
 
+    def rounded(self, dtype: DTypeLike) -> Array:
+        """The floats next to the numbers."""
+        return self.floats().astype(dtype)
+
     def __str__(self) -> str:
         match self.op, self.args:
             case "symbol", (name, _):
@@ -130,10 +138,16 @@ class Exact:
             case "root", (radicand,):
                 return f"sqrt({radicand})"
             case "fractions" | "stored", (array,) if array.size == 1:
-                return str(Fraction(array.reshape(-1)[0]) if self.op == "fractions" else array.reshape(-1)[0])
+                value = array.reshape(-1)[0]
+                return str(value) if self.op == "stored" or len(str(value)) <= _SHORT else f"{float(value):.12g}..."
             case "multiply" | "divide" | "add" | "subtract", (left, right):
                 sign = {"multiply": "*", "divide": "/", "add": "+", "subtract": "-"}[self.op]
                 return f"{left} {sign} {right}"
             case "move", (inner, _):
                 return str(inner)
         return f"{self.args[0].size} numbers"
+
+
+ROOT_OF_2_OVER_PI = Exact.symbol("sqrt(2/pi)", (2 / math.pi) ** 0.5)
+CUBIC = Fraction(44715, 1000000)
+"""Of the tanh form of GELU (Hendrycks and Gimpel 2016)."""

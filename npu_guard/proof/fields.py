@@ -98,8 +98,8 @@ class Fields(Arithmetic):
         """Floats as the elements that they are, or as what they are rounded from where that is told."""
         array = np.asarray(array)
         lowest = None
-        if array.size and array.min() < LOWEST:
-            lowest = array < LOWEST
+        if array.size and float(array.min()) < LOWEST:
+            lowest = array.astype(np.float64) < LOWEST
             if np.isfinite(array[lowest]).any():
                 self.assumptions.add(MASK)
         known = array if lowest is None else np.where(lowest, np.zeros((), array.dtype), array)

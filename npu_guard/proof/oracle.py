@@ -29,12 +29,13 @@ class Oracle:
         """64 bits for each element of the arguments, which are broadcast."""
         factor, state = self._key(name)
         h = np.full((), state)
-        for argument in arguments:
-            h = (h ^ argument.astype(_U)) * factor
-            h = (h ^ (h >> _U(30))) * _U(0xBF58476D1CE4E5B9)
-            h = (h ^ (h >> _U(27))) * _U(0x94D049BB133111EB)
-            h = h ^ (h >> _U(31))
-        return h
+        with np.errstate(over="ignore"):  # products modulo 2^64, of which numpy warns where an array has one element
+            for argument in arguments:
+                h = (h ^ argument.astype(_U)) * factor
+                h = (h ^ (h >> _U(30))) * _U(0xBF58476D1CE4E5B9)
+                h = (h ^ (h >> _U(27))) * _U(0x94D049BB133111EB)
+                h = h ^ (h >> _U(31))
+        return np.asarray(h)
 
     def value(self, name: str, m: int, arguments: Sequence[Array]) -> Array:
         """An element below m for each element of the arguments."""

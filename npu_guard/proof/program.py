@@ -12,6 +12,7 @@ import onnx
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short, text
 from npu_guard.file.document import Document
+from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.proof.modular import Array
 from npu_guard.proof.tensor import Unsupported
 
@@ -30,6 +31,16 @@ class Call:
     def attr(self, name: str, default: Any) -> Any:
         """An attribute, or the operator's default."""
         return self.attributes.get(name, default)
+
+    @property
+    def operator(self) -> Operator:
+        """What is known of the operator, as of a node."""
+        return find_operator(self.op_type, self.domain)
+
+    @property
+    def op(self) -> str:
+        """As a node's."""
+        return self.op_type
 
     @property
     def made(self) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import onnx
 
 from npu_guard.graph.graph import Node, Value
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Builder, Refused
 
 FLOATS = frozenset({1, 10, 11})
@@ -23,16 +26,16 @@ def writable(node: Node) -> None:
 
 
 class Formula:
-    """Emits a formula; Python numbers become constants of the type at hand."""
+    """Emits a formula; numbers become constants of the type at hand. What no float is, is written as a fraction or `Exact`."""
 
     def __init__(self, build: Builder, like: Value) -> None:
         self.build = build
         self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype))
-        self._numbers: dict[float, str] = {}
+        self._numbers: dict[float | Fraction | str, str] = {}
 
-    def __call__(self, op_type: str, *operands: str | Value | float) -> str:
+    def __call__(self, op_type: str, *operands: str | Value | float | Fraction | Exact) -> str:
         """An operator on values, names and numbers."""
-        return self.build.op(op_type, *(self._number(v) if isinstance(v, (int, float)) else v for v in operands))
+        return self.build.op(op_type, *(v if isinstance(v, (str, Value)) else self._number(v) for v in operands))
 
     def clip(self, x: str, low: float, high: float) -> str:
         """x, but at least `low` and at most `high`."""
@@ -40,11 +43,15 @@ class Formula:
             return self.build.op("Clip", x, min=float(low), max=float(high))
         return self("Clip", x, low, high)
 
-    def relu_of_negative(self, x: Value, scale: float = 1.0) -> str:
+    def relu_of_negative(self, x: Value, scale: float | Fraction = 1.0) -> str:
         """max(-scale x, 0)."""
         return self("Relu", self("Mul", x, -scale))
 
-    def _number(self, value: float) -> str:
-        if value not in self._numbers:
-            self._numbers[value] = self.build.constant(np.asarray(value, self.dtype), "number")
-        return self._numbers[value]
+    def _number(self, value: float | Fraction | Exact) -> str:
+        key = str(value) if isinstance(value, Exact) else value
+        if key not in self._numbers:
+            if isinstance(value, (int, float)):
+                self._numbers[key] = self.build.constant(np.asarray(value, self.dtype), "number")
+            else:
+                self._numbers[key] = self.build.rounded(Exact.of(value), self.dtype, "number")
+        return self._numbers[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from npu_guard.rewriting.lift import numbers
 from npu_guard.rewriting.substitution import Refused
 
 _TIE = 1e-4
-Taps = tuple[tuple[int, float], ...]
-"""Indices with their weights, in order. An index beyond the edge means the edge."""
+HALF, WHOLE = Fraction(1, 2), Fraction(1)
+Taps = tuple[tuple[int, Fraction], ...]
+"""Indices with their weights, in order. Weights are fractions, as positions are. An index beyond the edge means the edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,16 @@ class Sampling:
     @property
     def trivial(self) -> bool:
         """Whether every position is handed on."""
-        return self.out == self.size and all(t == ((o, 1.0),) for o, t in enumerate(self.clamped()))
+        return self.out == self.size and all(t == ((o, WHOLE),) for o, t in enumerate(self.clamped()))
 
     def clamped(self) -> tuple[Taps, ...]:
         """The taps with all indices inside; equal ones are summed."""
         result = []
         for taps in self.taps:
-            found: dict[int, float] = {}
+            found: dict[int, Fraction] = {}
             for at, weight in taps:
                 index = min(max(at, 0), self.size - 1)
-                found[index] = found.get(index, 0.0) + weight
+                found[index] = found.get(index, Fraction(0)) + weight
             result.append(tuple(sorted(found.items())))
         return tuple(result)
 
@@ -85,9 +87,9 @@ def scales(node: Node, ctx: Context, rank: int) -> dict[int, float]:
 def _axis(node: Node, transform: str, size: int, out: int, scale: float) -> Sampling:
     mode = node.attr("mode", "nearest").removeprefix("bi").removeprefix("tri")
     if size == out and (scale == 1.0 or transform == "align_corners"):
-        return Sampling(size, tuple(((o, 1.0),) for o in range(out)))
-    at = [coordinate(transform, o, size, out, scale) for o in range(out)]
+        return Sampling(size, tuple(((o, WHOLE),) for o in range(out)))
     if mode == "nearest":
+        at = [coordinate(transform, o, size, out, scale) for o in range(out)]
         # Upsample and opset 10 have no attribute for it.
         rounding = node.attr("nearest_mode", "floor" if scale >= 1 else "ceil")
         rounded = float(np.float32(scale)) * size != out and (
@@ -97,17 +99,36 @@ def _axis(node: Node, transform: str, size: int, out: int, scale: float) -> Samp
             raise Refused(
                 "which pixel is nearest hangs on the last bit of a coordinate, which runtimes compute in ways of their own"
             )
-        return Sampling(size, tuple(((_nearest(x, rounding), 1.0),) for x in at))
+        return Sampling(size, tuple(((_nearest(x, rounding), WHOLE),) for x in at))
+    exact = Fraction(out, size) if scale == out / size else Fraction(scale)
+    places = [place(transform, o, size, out, exact) for o in range(out)]
     if mode == "linear":
-        return Sampling(size, tuple(_linear(x) for x in at))
+        return Sampling(size, tuple(_linear(x) for x in places))
     if mode == "cubic":
-        a, inside = node.attr("cubic_coeff_a", -0.75), bool(node.attr("exclude_outside", 0))
-        return Sampling(size, tuple(_cubic(x, a, size if inside else None) for x in at))
+        a, inside = Fraction(node.attr("cubic_coeff_a", -0.75)), bool(node.attr("exclude_outside", 0))
+        return Sampling(size, tuple(_cubic(x, a, size if inside else None) for x in places))
     raise Refused(f"its mode {mode!r} is not known")
 
 
+def place(transform: str, o: int, size: int, out: int, scale: Fraction) -> Fraction:
+    """Where an output position lies on the input, exactly: weights between pixels follow from it, and are rounded once."""
+    if transform == "align_corners":
+        return Fraction(0) if out == 1 else Fraction(o * (size - 1), out - 1)
+    if transform == "asymmetric":
+        return o / scale
+    if transform == "tf_half_pixel_for_nn":
+        return (o + HALF) / scale
+    if transform == "pytorch_half_pixel" and out == 1:
+        return Fraction(0)
+    if transform == "half_pixel_symmetric":
+        return HALF * size * (1 - out / (scale * size)) + (o + HALF) / scale - HALF
+    if transform in ("half_pixel", "pytorch_half_pixel"):
+        return (o + HALF) / scale - HALF
+    raise Refused(f"its coordinates are transformed by {transform!r}, which is not known")
+
+
 def coordinate(transform: str, o: int, size: int, out: int, scale: float) -> float:
-    """Where an output position lies on the input. Rounded to single precision, as ONNX Runtime counts."""
+    """The same rounded to single precision, as ONNX Runtime counts: it decides which pixel is the nearest."""
     s, x = np.float32(scale), np.float32(o)
     half = np.float32(0.5)
     if transform == "align_corners":
@@ -134,15 +155,15 @@ def _nearest(x: float, rounding: str) -> int:
     return math.ceil(x - 0.5) if rounding == "round_prefer_floor" else math.floor(x + 0.5)
 
 
-def _linear(x: float) -> Taps:
+def _linear(x: Fraction) -> Taps:
     below = math.floor(x)
     return tuple((i, w) for i, w in ((below, 1 - (x - below)), (below + 1, x - below)) if w)
 
 
-def _cubic(x: float, a: float, inside: int | None) -> Taps:
+def _cubic(x: Fraction, a: Fraction, inside: int | None) -> Taps:
     """Keys, Cubic convolution interpolation for digital image processing, 1981, with the parameter a."""
     below = math.floor(x)
-    weights: list[tuple[int, float]] = []
+    weights: list[tuple[int, Fraction]] = []
     for index in range(below - 1, below + 3):
         t = abs(x - index)
         near = (a + 2) * t**3 - (a + 3) * t**2 + 1
@@ -155,11 +176,11 @@ def _cubic(x: float, a: float, inside: int | None) -> Taps:
     return tuple((i, w) for i, w in weights if w)
 
 
-def gathers(taps: Sequence[Taps]) -> list[tuple[list[int], list[float]]]:
+def gathers(taps: Sequence[Taps]) -> list[tuple[list[int], list[Fraction]]]:
     """A sum over taps turned round: lists of one index for each output, with weights; missing taps weigh nothing."""
     longest = max(map(len, taps))
     result = []
     for k in range(longest):
-        chosen = [t[k] if k < len(t) else (t[-1][0], 0.0) for t in taps]
+        chosen = [t[k] if k < len(t) else (t[-1][0], Fraction(0)) for t in taps]
         result.append(([i for i, _ in chosen], [w for _, w in chosen]))
     return result

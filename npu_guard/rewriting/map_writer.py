@@ -13,6 +13,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
 from npu_guard.rewriting.weights import evaluated
@@ -77,6 +78,17 @@ class Writer:
         if key not in self._constants:
             self._constants[key] = self._builder.constant(make())
         return self._constants[key]
+
+    def product(self, make: Callable[[], Array], factor: float) -> str:
+        """An initializer, times a float32."""
+        if factor == 1.0 or self._builder is None:
+            return self.constant(make)
+        array = make()
+        return self._builder.rounded(Exact.of(array) * np.float32(factor), array.dtype)
+
+    def rounded(self, numbers: Exact, dtype: int) -> str:
+        """An initializer of the floats next to some numbers."""
+        return "" if self._builder is None else self._builder.rounded(numbers, onnx.helper.tensor_dtype_to_np_dtype(dtype))
 
     def ints(self, *values: int) -> str:
         """An int64 vector."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from npu_guard.checking.context import Context
 from npu_guard.rewriting.interpolation import Sampling, Taps
@@ -12,8 +13,6 @@ from npu_guard.rewriting.interpolation import Sampling, Taps
 MOST_NEIGHBOURS = 8
 KERNEL = 17
 """The longest kernel that is made on a device without a limit."""
-SAME = 1e-6
-"""Weights that differ by less are the same; ONNX Runtime counts positions in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Regular:
     out: int
     up: int
     down: int
-    kernel: tuple[float, ...]
+    kernel: tuple[Fraction, ...]
     begin: int
     low: int
     high: int
@@ -36,7 +35,7 @@ class Regular:
     @property
     def uniform(self) -> bool:
         """Whether the kernel is a mean."""
-        return self.up == 1 and all(abs(w - 1 / len(self.kernel)) < SAME for w in self.kernel)
+        return self.up == 1 and all(w == Fraction(1, len(self.kernel)) for w in self.kernel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Blended:
 
     size: int
     factor: int
-    maps: Mapping[int, tuple[float, ...]]
+    maps: Mapping[int, tuple[Fraction, ...]]
 
 
 Form = Regular | Blended | Sampling
@@ -108,10 +107,10 @@ def form(axis: Sampling, reach: Reach) -> Form:
         return found
     factor, rest = divmod(axis.out, axis.size)
     if not rest and factor > 1:
-        maps: dict[int, list[float]] = {}
+        maps: dict[int, list[Fraction]] = {}
         for o, taps in enumerate(axis.taps):
             for index, weight in taps:
-                maps.setdefault(index - o // factor, [0.0] * axis.out)[o] += weight
+                maps.setdefault(index - o // factor, [Fraction(0)] * axis.out)[o] += weight
         if len(maps) <= MOST_NEIGHBOURS:
             return Blended(axis.size, factor, {j: tuple(maps[j]) for j in sorted(maps)})
     return axis
@@ -131,22 +130,22 @@ def regular(axis: Sampling) -> Regular | None:
     low, high = max(0, -first), max(0, last - axis.size + 1)
     if up == 1:
         begin = taps[0][0][0]
-        kernel = [0.0] * (taps[0][-1][0] - begin + 1)
+        kernel = [Fraction(0)] * (taps[0][-1][0] - begin + 1)
         for index, weight in taps[0]:
             kernel[index - begin] += weight
         return Regular(axis.size, axis.out, 1, down, tuple(kernel), begin + low, low, high)
     reach = {o - up * index: weight for o, at in enumerate(taps[:up]) for index, weight in at}
     begin = min(*reach, up * low)
-    kernel = [reach.get(m, 0.0) for m in range(begin, max(reach) + 1)]
+    kernel = [reach.get(m, Fraction(0)) for m in range(begin, max(reach) + 1)]
     # The last position of the transposed convolution has to be there, be it of zero taps.
     short = axis.out + up * low - begin - (up * (axis.size + low + high - 1) + len(kernel))
-    return Regular(axis.size, axis.out, up, 1, (*kernel, *([0.0] * max(0, short))), begin, low, high)
+    return Regular(axis.size, axis.out, up, 1, (*kernel, *([Fraction(0)] * max(0, short))), begin, low, high)
 
 
 def _shifted(taps: Taps, later: Taps, by: int) -> bool:
     """Whether taps are the same, so many pixels further on; taps of no weight are none."""
-    a, b = ({i: w for i, w in t if abs(w) > SAME} for t in (taps, later))
-    return a.keys() == {i - by for i in b} and all(abs(a[i - by] - w) < SAME for i, w in b.items())
+    a, b = ({i: w for i, w in t if w} for t in (taps, later))
+    return a.keys() == {i - by for i in b} and all(a[i - by] == w for i, w in b.items())
 
 
 def wrong(axis: Sampling) -> Sampling:

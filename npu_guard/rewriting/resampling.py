@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import onnx
 
 from npu_guard.graph.graph import Value
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.interpolation import Sampling, gathers
 from npu_guard.rewriting.resample_forms import ANY, Blended, Form, Reach, Regular
 from npu_guard.rewriting.substitution import Array, Builder, Refused
@@ -74,12 +76,14 @@ class Resampler:
                 if start or f.size + f.low + f.high - end >= f.down:
                     name = self.build.slice(name, axis, start, end)
                     fronts[axis] -= start
-        kernels = [np.array([0.0] * fronts[a] + list(axes[a].kernel)) if a in axes else np.ones(1) for a in (2, 3)]
+        kernels = [
+            np.array([Fraction(0)] * fronts[a] + list(axes[a].kernel) if a in axes else [Fraction(1)], object) for a in (2, 3)
+        ]
         shape = [len(k) for k in kernels]
         steps = [max(axes[a].up, axes[a].down) if a in axes else 1 for a in (2, 3)]
         if pooled:
             return self.build.op("AveragePool", name, kernel_shape=shape, strides=steps)
-        window = np.outer(*kernels).astype(self.dtype)
+        window = np.outer(*kernels)
         if not grows:
             return self._window("Conv", name, window, steps)
         pads: list[list[int]] = [[], []]
@@ -98,9 +102,9 @@ class Resampler:
 
     def _window(self, op_type: str, name: str, window: Array, steps: Sequence[int], pads: Sequence[int] = (0, 0, 0, 0)) -> str:
         """One window for all channels, each by itself."""
-        weight = self.build.later(
-            (self.channels, 1, *window.shape), lambda: np.tile(window, (self.channels, 1, 1, 1)), self.dtype
-        )
+        every = Exact.of(window).map(lambda v: np.tile(v, (self.channels, 1, 1, 1)))
+        shape = (self.channels, 1, *window.shape)
+        weight = self.build.later(shape, lambda: every.rounded(self.dtype), self.dtype, exact=lambda: every)
         return self.build.op(
             op_type, name, weight, group=self.channels, kernel_shape=list(window.shape),
             strides=list(steps), pads=list(pads),
@@ -167,11 +171,13 @@ class Resampler:
                 raise Refused(f"it would take more than {NODE_BUDGET} operators")
         return self._sum(terms)
 
-    def _weighted(self, name: str, axis: int, weights: Sequence[float]) -> str:
+    def _weighted(self, name: str, axis: int, weights: Sequence[Fraction]) -> str:
         if all(w == 1 for w in weights):
             return name
         return self.build.op(
-            "Mul", name, self.build.constant(np.array(weights, self.dtype).reshape([-1] + [1] * (3 - axis)), "map")
+            "Mul",
+            name,
+            self.build.rounded(Exact.of(np.array(weights, object).reshape([-1] + [1] * (3 - axis))), self.dtype, "map"),
         )
 
     def _sum(self, names: Sequence[str]) -> str:
@@ -183,7 +189,12 @@ class Resampler:
 
 def _is_kept(found: Form) -> bool:
     if isinstance(found, Regular):
-        return found.size == found.out and found.up == found.down == 1 and found.kernel == (1.0,) and not found.low + found.high
+        return (
+            found.size == found.out
+            and found.up == found.down == 1
+            and found.kernel == (Fraction(1),)
+            and not found.low + found.high
+        )
     return isinstance(found, Sampling) and found.trivial
 
 

@@ -218,6 +218,10 @@ class Builder:
             self.exact[name] = exact
         return name
 
+    def rounded(self, numbers: Exact, dtype: DTypeLike, hint: str = "weight") -> str:
+        """An initializer of the floats next to some numbers, which the proof is about."""
+        return self.constant(numbers.rounded(dtype), hint, numbers)
+
     def later(
         self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight",
         exact: Callable[[], Exact] | None = None,

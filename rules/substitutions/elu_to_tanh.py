@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, writable
@@ -66,20 +67,20 @@ class EluToTanh(Substitution):
         return Match(self, node, (node,), (node.output,))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
-        return self._write(match, build, 0.5)
+        return self._write(match, build, Fraction(1, 2))
 
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The half forgotten."""
-        return self._write(match, build, 1.0)
+        return self._write(match, build, Fraction(1))
 
-    def _write(self, match: Match, build: Builder, half: float) -> Mapping[Value, str]:
+    def _write(self, match: Match, build: Builder, half: Fraction) -> Mapping[Value, str]:
         node, x = match.root, match.root.inputs[0]
         assert x is not None
         f = Formula(build, node.output)
-        alpha, gamma = node.attr("alpha", 1.0), node.attr("gamma", 1.0)
+        alpha, gamma = Fraction(node.attr("alpha", 1.0)), Fraction(node.attr("gamma", 1.0))
         above = f("Relu", x)
-        if gamma != 1.0:
+        if gamma != 1:
             above = f("Mul", above, gamma)
-        t = f("Tanh", f.relu_of_negative(x, half / (alpha if node.op_type == "Celu" else 1.0)))
-        below = f("Mul", f("Div", t, f("Add", t, 1.0)), 2.0 * alpha * gamma)
+        t = f("Tanh", f.relu_of_negative(x, half / (alpha if node.op_type == "Celu" else 1)))
+        below = f("Mul", f("Div", t, f("Add", t, 1.0)), 2 * alpha * gamma)
         return {node.output: f("Sub", above, below)}

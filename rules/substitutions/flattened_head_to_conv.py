@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from numpy.typing import DTypeLike
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.lift import Lifter, Lifting, Raised, numbers, passes
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
@@ -150,15 +152,27 @@ class FlattenedHeadToConv(Substitution):
         assert node.inputs[1] is not None
         matrix = build.weight(node.inputs[1])
         matrix = matrix.T if node.attr("transB", 0) else matrix
-        weight = (matrix * matrix.dtype.type(node.attr("alpha", 1.0))).T
         flat = None if x in raised.maps else self._flat(x, raised.ctx)
-        weight = weight[:, :, None, None] if flat is None else flat.kernel(weight)
+        weight = matrix.T[:, :, None, None] if flat is None else flat.kernel(matrix.T)
         bias = []
         if (given := node.input(2)) is not None:
-            values = build.weight(given) * matrix.dtype.type(node.attr("beta", 1.0))
-            bias = [build.constant(np.broadcast_to(values.reshape(-1), weight.shape[:1]))]
+            values = np.broadcast_to(build.weight(given).reshape(-1), weight.shape[:1])
+            bias = [_times(build, values, node.attr("beta", 1.0), matrix.dtype)]
         source = raised.map(x) if flat is None else flat.source
-        return [build.op("Conv", source, build.constant(weight.astype(matrix.dtype)), *bias, kernel_shape=list(weight.shape[2:]))]
+        return [
+            build.op(
+                "Conv",
+                source,
+                _times(build, weight, node.attr("alpha", 1.0), matrix.dtype),
+                *bias,
+                kernel_shape=list(weight.shape[2:]),
+            )
+        ]
+
+
+def _times(build: Builder, array: Array, factor: float, dtype: DTypeLike) -> str:
+    """A weight times a float32 attribute."""
+    return build.rounded(Exact.of(array) * np.float32(factor), dtype) if factor != 1.0 else build.constant(array.astype(dtype))
 
 
 LAYERS = ("Gemm", "MatMul")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, writable
@@ -62,6 +63,6 @@ class HardSwishToClip(Substitution):
         assert x is not None
         f = Formula(build, node.output)
         swish = node.op_type == "HardSwish"
-        alpha, beta = (1 / 6, 0.5) if swish else (node.attr("alpha"), node.attr("beta"))
+        alpha, beta = (Fraction(1, 6), 0.5) if swish else (node.attr("alpha"), node.attr("beta"))
         gate = f.clip(f("Add", f("Mul", x, alpha), beta), 0.0, high)
         return {node.output: f("Mul", x, gate) if swish else gate}

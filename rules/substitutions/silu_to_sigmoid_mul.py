@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from npu_guard.proof.exact import CUBIC, ROOT_OF_2_OVER_PI
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -79,8 +80,8 @@ class SiluToSigmoidMul(Substitution):
         assert x is not None
         f = Formula(build, node.output)
         if node.op_type == "Gelu":
-            slope = steeper * math.sqrt(8 / math.pi)
-            gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), 0.044715 * slope), slope), x))
+            slope = ROOT_OF_2_OVER_PI * Fraction(2 * steeper)
+            gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), slope * CUBIC), slope), x))
         elif node.op_type == "Mish":
             n = f("Sigmoid", f("Mul", x, -steeper))
             rest = f("Div", f("Add", n, 1.0), f("Add", f("Mul", n, n), 1.0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +149,12 @@ def test_the_cheapest_form_is_taken(
 
 def test_kernel_of_a_whole_scale_is_the_hat() -> None:
     """Linear at scale 3 with half-pixel centres: thirds up and down, by hand."""
-    x = [(o + 0.5) / 3 - 0.5 for o in range(12)]
-    taps = tuple(((int(np.floor(v)), 1 - (v - np.floor(v))), (int(np.floor(v)) + 1, v - np.floor(v))) for v in x)
+    x = [Fraction(2 * o + 1, 6) - Fraction(1, 2) for o in range(12)]
+    taps = tuple(((math.floor(v), 1 - (v - math.floor(v))), (math.floor(v) + 1, v - math.floor(v))) for v in x)
     found = regular(Sampling(4, taps))
     assert found is not None
     assert (found.up, found.down, found.low, found.high) == (3, 1, 1, 1)
-    np.testing.assert_allclose([w for w in found.kernel if w > 1e-9], np.array([1, 2, 3, 2, 1]) / 3)
+    assert [w for w in found.kernel if w] == [Fraction(n, 3) for n in (1, 2, 3, 2, 1)]
 
 
 def test_too_many_slices_are_refused(tmp_path: Path) -> None:

@@ -8,15 +8,12 @@ from fractions import Fraction
 import numpy as np
 
 from npu_guard.proof.arithmetic import Arithmetic
-from npu_guard.proof.exact import Exact
+from npu_guard.proof.exact import CUBIC, ROOT_OF_2_OVER_PI, Exact
 from npu_guard.proof.program import Call
 from npu_guard.proof.readings.table import READINGS, parameter, reading
 from npu_guard.proof.tensor import Operand, Tensor
 
 HALF = Fraction(1, 2)
-ROOT_OF_2_OVER_PI = Exact.symbol("sqrt(2/pi)", (2 / np.pi) ** 0.5)
-CUBIC = Fraction(44715, 1000000)
-"""Of the tanh form of GELU."""
 
 READINGS["Relu"] = lambda a, call, x: a.relu(x[0])
 READINGS["Exp"] = lambda a, call, x: a.exp(a.lift(x[0]))

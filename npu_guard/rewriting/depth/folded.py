@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ import onnx
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Value
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.lift import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
@@ -124,11 +126,11 @@ class Depths:
             result = self.build.op("Add", result, name)
         return result
 
-    def scaled(self, name: str, factors: float | Array, like: Value) -> str:
-        """A map times a number, or times a constant that is broadcast against it."""
+    def scaled(self, name: str, factors: Fraction | Array, like: Value) -> str:
+        """A map times a fraction, or times an array of such that is broadcast against it."""
         if np.all(np.asarray(factors) == 1):
             return name
-        return self.build.op("Mul", name, self.build.constant(np.asarray(factors, dtype_of(like)), "factor"))
+        return self.build.op("Mul", name, self.build.rounded(Exact.of(factors), dtype_of(like), "factor"))
 
     def constant(self, value: Value, channels: int, depth: int, at: int | None = None) -> str:
         """A constant that is broadcast against a tensor of rank 5, as one for its map, or for one depth of it."""

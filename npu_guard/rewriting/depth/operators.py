@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def _reduced(node: Node, to: Depths, axes: set[int], keeps: bool) -> Made:
     source, kind = node.inputs[0], node.op_type
     assert source is not None
     _, channels, depth, height, width = shape_of(source)
-    x, factor, build = to.fold(source), 1.0, to.build
+    x, factor, build = to.fold(source), Fraction(1), to.build
     space = [a - 1 for a in (3, 4) if a in axes]
     if kind in _POOLS:
         x = to.folded(build.op(kind, to.whole(x)), channels, depth)
@@ -117,7 +118,7 @@ def _reduced(node: Node, to: Depths, axes: set[int], keeps: bool) -> Made:
         # Sums in space as means, as devices have those.
         wide = {2, 3} if {2: width, 3: height}[space[0]] == 1 else set(space)
         kept = "ReduceMean" if kind == "ReduceSum" else kind
-        factor = math.prod((height, width)[a - 2] for a in space) if kind == "ReduceSum" else 1.0
+        factor = Fraction(math.prod((height, width)[a - 2] for a in space) if kind == "ReduceSum" else 1)
         x = to.folded(build.reduce(kept, to.whole(x), sorted(wide)), channels, depth)
     if 1 in axes and (channels > 1 or (2 in axes and depth > 1)):
         if 2 in axes:
@@ -128,8 +129,8 @@ def _reduced(node: Node, to: Depths, axes: set[int], keeps: bool) -> Made:
         joined = to.total((_REDUCTIONS | _POOLS)[kind], to.apart(x))
         x = to.folded(joined, x.channels, 1)
         factor /= depth if kind in ("ReduceMean", "GlobalAveragePool") else 1
-        factor *= 1.5 if to.wrong else 1
-    if factor != 1.0:
+        factor *= Fraction(3, 2) if to.wrong else 1
+    if factor != 1:
         x = to.folded(to.scaled(to.whole(x), factor, node.output), x.channels, x.depth)
     if keeps:
         return x

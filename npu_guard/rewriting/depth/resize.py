@@ -11,7 +11,7 @@ from npu_guard.base.text import short
 from npu_guard.graph.graph import Node
 from npu_guard.rewriting.depth.folded import RANK, Depths, Folded, shape_of
 from npu_guard.rewriting.interpolation import Sampling, gathers, samplings, scales
-from npu_guard.rewriting.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Refused
 
 
 def resize(node: Node, to: Depths) -> Folded:
@@ -37,7 +37,7 @@ def _deepened(node: Node, to: Depths, x: Folded, axis: Sampling) -> Folded:
     depth, terms = axis.out, []
     for depths, weights in gathers(taps):
         same = len(set(weights)) == 1
-        factors: float | Array = weights[0] if same else np.repeat(weights, x.channels).reshape(1, -1, 1, 1)
+        factors = weights[0] if same else np.repeat(np.array(weights, object), x.channels).reshape(1, -1, 1, 1)
         terms.append(to.scaled(to.window(x, depths), factors, node.output))
     return to.folded(to.total("Add", terms), x.channels, depth)
 

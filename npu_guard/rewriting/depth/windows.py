@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -215,7 +216,8 @@ def pooling(node: Node, to: Depths) -> Folded:
         return result
     if to.wrong:
         counts = counts + 1
-    factors = np.repeat(1.0 / counts, x.channels).reshape(1, -1, 1, 1) if len(set(counts)) > 1 else 1.0 / counts[0]
+    shares = np.array([Fraction(1, int(n)) for n in counts], object)
+    factors = np.repeat(shares, x.channels).reshape(1, -1, 1, 1) if len(set(counts)) > 1 else shares[0]
     return to.folded(to.scaled(to.whole(result), factors, node.output), x.channels, len(taps))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import onnx
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
+from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.map_writer import Map, map_parts, static_shape
 from npu_guard.rewriting.position_maps import product
 from npu_guard.rewriting.substitution import Array, Refused
@@ -86,8 +87,8 @@ def attention(step: Step) -> list[Map]:
         q, k, v = (_headed(m, n) for m, n in ((q, heads), (k, others), (v, others)))
     if q.view.shape[1] != k.view.shape[1]:
         raise Refused("Attention whose queries and keys have different numbers of heads")
-    scale = node.attr("scale") or 1.0 / math.sqrt(q.view.shape[-1])
-    number = w.scalar(scale, q.dtype)
+    scale = node.attr("scale")
+    number = w.scalar(scale, q.dtype) if scale else w.rounded(Exact.root(Fraction(1, q.view.shape[-1])), q.dtype)
     q = map_parts(q, lambda name: w.op("Mul", name, number))
     scores = product(w, q, replace(k, view=k.view.permuted((0, 1, 3, 2))), lambda view: True)
     scores = _masked(step, scores)

@@ -209,22 +209,19 @@ def gemm(step: Step) -> list[Map]:
     alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
     kept = bool(node.attr("transB", 0))
 
-    def oriented(array: Array) -> Array:
-        array = array if kept else array.T
-        return array if alpha == 1.0 else (array * array.dtype.type(alpha))
-
-    def scaled(outputs: int) -> Array:
+    def spread(outputs: int) -> Array:
         assert bias is not None
-        array = np.broadcast_to(step.writer.weight(bias).reshape(-1), (outputs,))
-        return array if beta == 1.0 else array * array.dtype.type(beta)
+        return np.broadcast_to(step.writer.weight(bias).reshape(-1), (outputs,))
 
-    return [linear(step, step.map(0), -1, value, oriented, scaled if bias is not None else None)]
+    oriented = (lambda a: a) if kept else (lambda a: a.T)
+    return [linear(step, step.map(0), -1, value, oriented, None if bias is None else spread, (alpha, beta))]
 
 
 def linear(
-    step: Step, x: Map, axis: int, value: Value, oriented: Callable[[Array], Array], bias: Callable[[int], Array] | None
-) -> Map:
-    """Weights on the channels: all of them, or those of each head alike."""
+    step: Step, x: Map, axis: int, value: Value, oriented: Callable[[Array], Array], bias: Callable[[int], Array] | None,
+    factors: tuple[float, float] = (1.0, 1.0),
+) -> Map:  # fmt: skip
+    """Weights on the channels: all of them, or those of each head alike. `factors` are those of weights and bias."""
     view, w = x.view, step.writer
     summed = view.axes[axis] if len(view.axes) >= -axis else ()
     one = not summed and bool(view.channels)
@@ -233,9 +230,9 @@ def linear(
     outside = view.channels[: len(view.channels) - len(summed)]
     heads, weight = size(outside), oriented(w.weight(value))
     made = View.of_map((1, weight.shape[0], 1, 1)).channels
-    inputs: list[Name] = [w.whole(x), w.constant(lambda: np.tile(weight, (heads, 1))[:, :, None, None])]
+    inputs: list[Name] = [w.whole(x), w.product(lambda: np.tile(weight, (heads, 1))[:, :, None, None], factors[0])]
     if bias is not None:
-        inputs.append(w.constant(lambda: np.tile(bias(weight.shape[0]), heads)))
+        inputs.append(w.product(lambda: np.tile(bias(weight.shape[0]), heads), factors[1]))
     group = {"group": heads} if heads > 1 else {}
     name = w.op("Conv", *inputs, kernel_shape=[1, 1], **group)
     axes = list(view.axes)
