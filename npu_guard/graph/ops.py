@@ -196,53 +196,44 @@ def _find_row(op_type: str, domain: str) -> tuple[Kind, str]:
 
 
 def _read(op_type: str, domain: str, kind: Kind, row: str) -> Operator:
+    """The record that a row states. Runs while models are checked, so words are looked up and not searched for."""
     _, inputs, facts, *formula = row.split("|")
-    words = facts.split()
     formals: list[Input] = []
-    repeats = 0
     for word in inputs.split():
-        parsed = _read_input(word)
-        formals += parsed
-        repeats = len(parsed) if "*" in word else 0
+        formals += _read_input(word)
+    words = dict(word.partition(":")[::2] for word in facts.split())
+    axes = words.get("over")
     return Operator(
-        name=op_type,
-        domain=domain,
-        kind=kind,
-        inputs=tuple(formals),
-        variadic=repeats > 0,
-        repeats=max(repeats, 1),
-        keeps_zero="zero" in words,
-        keeps_finite="finite" in words,
-        finite_at_zero=not {"zero", "finite", "at-zero"}.isdisjoint(words),
-        axes=next((_read_axes(word[5:]) for word in words if word.startswith("over:")), None),
-        family=next((word[7:] for word in words if word.startswith("family:")), op_type),
-        sized_by_data="sized-by-data" in words,
-        formula=formula[0].strip() if formula else "",
+        op_type,
+        domain,
+        kind,
+        tuple(formals),
+        "*" in inputs,
+        len(formals) - len(inputs.split()) + 1,
+        "zero" in words,
+        "finite" in words,
+        "zero" in words or "finite" in words or "at-zero" in words,
+        _read_axes(axes) if axes else None,
+        words.get("family", op_type),
+        "sized-by-data" in words,
+        formula[0].strip() if formula else "",
     )
 
 
 def _read_input(word: str) -> list[Input]:
     """One word of a row's inputs: `pads:padding@11<pads,paddings`."""
-    rest, _, opset = word.partition("@")
+    name, _, rest = word.partition(":")
+    if not rest and name.isidentifier():
+        return [Input(name, "data")]
+    if rest.isidentifier():
+        return [Input(name, rest)]  # type: ignore[arg-type]  # a test holds that these are roles
+    word, _, opset = word.partition("@")
     since, _, attributes = opset.partition("<")
-    rest, _, default = rest.partition("=")
-    bare = rest.rstrip("?*")
-    name, _, roles = bare.partition(":")
-    return [
-        Input(
-            name,
-            _known_role(role or "data"),
-            "?" in rest,
-            float(default) if default else None,
-            int(since or 1),
-            tuple(attributes.split(",")) if attributes else (name,) if since else (),
-        )
-        for role in roles.split("/")
-    ]
-
-
-def _known_role(word: str) -> Role:
-    return next(role for role in ROLES if role == word)
+    word, _, default = word.partition("=")
+    name, _, roles = word.rstrip("?*").partition(":")
+    number = float(default) if default else None
+    before = tuple(attributes.split(",")) if attributes else (name,) if since else ()
+    return [Input(name, role, "?" in word, number, int(since or 1), before) for role in (roles or "data").split("/")]  # type: ignore[arg-type]
 
 
 def _read_axes(word: str) -> Axes:
