@@ -90,7 +90,8 @@ def one(path: str, root: str, fixing: bool) -> Outcomes:
 
 def fixed(path: str, so_far: Outcomes) -> Outcomes:
     from npu_guard.file.save import save_document
-    from npu_guard.pipeline.fix import fix_model, verify_models
+    from npu_guard.pipeline.fix import fix_model
+    from npu_guard.pipeline.verify import verify_models
 
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     try:

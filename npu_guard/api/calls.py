@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from npu_guard.api.results import Fix, Report
     from npu_guard.partitioning.report import PartitionReport
-    from npu_guard.results.findings import Verification
+    from npu_guard.results.verification import Verification
 
     AnyModel = str | os.PathLike[str] | onnx.ModelProto | nn.Module
     Inputs = Mapping[str, Tensor] | Sequence[Tensor] | Tensor | None
@@ -98,7 +98,7 @@ def verify(
     Its `verdict` is `equal`, `differs`, or `not_run` with a `reason`. `inputs` are example tensors for torch modules.
     Raises ModelError where a model cannot be read, UsageError where an argument is wrong.
     """
-    from npu_guard.pipeline.fix import compare_models
+    from npu_guard.pipeline.verify import compare_models
 
     config = call_config(input_shapes=input_shapes)
     data = Path(calibration) if calibration is not None else None

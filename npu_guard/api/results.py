@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.results.findings import Applied, Finding, ModelReport, Outcome, RefusedMatch, Severity, Totals, Verification
+from npu_guard.results.findings import Applied, Finding, ModelReport, Outcome, RefusedMatch, Severity, Totals
+from npu_guard.results.verification import Verification
 
 if TYPE_CHECKING:
     import onnx

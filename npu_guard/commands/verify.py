@@ -12,9 +12,9 @@ from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_format_of, with_require, with_shapes
 from npu_guard.fixing.proving import shortfall
-from npu_guard.pipeline.fix import compare_models
+from npu_guard.pipeline.verify import compare_models
 from npu_guard.project.config import find_config
-from npu_guard.results.findings import Verification
+from npu_guard.results.verification import Verification
 from npu_guard.verification.int8 import KEPT, compare_int8_files
 from npu_guard.verification.report import VerifyResult
 
@@ -28,27 +28,33 @@ from npu_guard.verification.report import VerifyResult
     "--manifest", metavar="FILE", type=click.Path(path_type=Path),
     help="Run the pieces that 'npu-guard partition' wrote, and compare them with MODEL, given in the place of BEFORE.",
 )  # fmt: skip
+@click.option(
+    "--map", "pairs", metavar="OLD=NEW", multiple=True,
+    help="An input or output of BEFORE and the one of AFTER that it goes with, where their names differ. Repeatable.",
+)  # fmt: skip
 @click.option("--bisect", is_flag=True, help="Where they differ, name the first tensor that diverges.")
 @click.option("--int8", is_flag=True, help="Also quantize both with the same calibration, and say what precision is lost.")
 @with_format_of("verify")
 @with_require
 def command(
-    before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None, bisect: bool,
-    int8: bool, form: str, require: str | None,
+    before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None,
+    pairs: tuple[str, ...], bisect: bool, int8: bool, form: str, require: str | None,
 ) -> int:  # fmt: skip
     """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ.
 
     With --manifest, the two sides are the model that was cut, if it is named, and its pieces in order.
     """
     if manifest is not None:
-        if after is not None or shapes or bisect or int8 or require:
-            lone = "--input-shape, --bisect, --int8 or --require"
+        if after is not None or shapes or pairs or bisect or int8 or require:
+            lone = "--input-shape, --map, --bisect, --int8 or --require"
             raise UsageError(f"verify: --manifest takes the model that was cut, not AFTER, {lone}")
         return _pieces(manifest, before, calibration, form)
     if before is None or after is None:
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
-    limits, fixed = _limits(), input_shapes(shapes)
-    verification, found = compare_models(before, after, fixed, calibration, bisect=bisect, limits=limits, require=require)
+    limits, fixed, named = _limits(), input_shapes(shapes), _pairs(pairs)
+    verification, found = compare_models(
+        before, after, fixed, calibration, bisect=bisect, limits=limits, pairs=named, require=require
+    )
     integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
     show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found)))
     if verification.verdict != "equal":
@@ -61,6 +67,17 @@ def command(
         complain(f"{after}: does not keep the precision of {before} as int8, or that cannot be told")
         return 5
     return 0
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """The names of --map. Raises UsageError where one is no pair."""
+    pairs = {}
+    for entry in given:
+        old, equals, new = entry.partition("=")
+        if not (old and equals and new):
+            raise UsageError(f"verify: --map {entry} is no pair of names; write --map old=new")
+        pairs[old] = new
+    return pairs
 
 
 def _limits() -> Limits:

@@ -13,19 +13,21 @@ import onnx
 from msgspec.structs import replace as with_fields
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.cost import size_bytes
 from npu_guard.base.errors import ModelError
-from npu_guard.base.text import short
 from npu_guard.file.document import RUNTIME_IR, Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import source_of
-from npu_guard.results.findings import Applied, NodeCost, Verification, Work
+from npu_guard.results.findings import Applied, NodeCost, Work
 from npu_guard.results.proof import REFUTED, SAMPLED, Proof
+from npu_guard.results.verification import Verification
 from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match
 from npu_guard.rewriting.weights import Budget
+from npu_guard.verification.accumulation import ROUNDING, node_terms
 from npu_guard.verification.capture import _value_info, capture, capture_bytes
-from npu_guard.verification.compare import judge_outputs, measure_noise, not_run, run_document
+from npu_guard.verification.compare import judge_outputs, measure_uncertainty, not_run, run_document
+from npu_guard.verification.description import describe_output, worst_output
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
@@ -41,8 +43,8 @@ MACS_PER_BYTE = 16
 
 def describe_difference(verification: Verification) -> str:
     """The worst output of a comparison, in words."""
-    worst = max(verification.outputs, key=lambda o: o.max_abs / o.atol if o.atol else o.max_abs)
-    return f"output {short(worst.name)!r} differs by {worst.max_abs:.3g}, the tolerance is {worst.atol:.3g}"
+    worst = worst_output(verification)
+    return verification.reason if worst is None else describe_output(worst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ class Prover:
         """What the new nodes gave for captured inputs, against the captured outputs of the old ones."""
         match, builder, outputs = entry
         names = {v.name: outputs[v] for v in match.replaced}
-        terms = sum(_terms(self.analysis, n) for n in match.nodes) + 8 * len(builder.nodes)
+        # A rewrite sums what the old nodes did, in another order, and some eight roundings for each of its own.
+        own = 8 * len(builder.nodes) * max(ROUNDING.get(v.dtype, 1.0) for v in match.replaced)
+        terms = sum(node_terms(self.analysis, n) for n in match.nodes) + own
         exact = match.substitution.exactness == EXACT
         least = max(match.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
         judge = functools.partial(
@@ -148,7 +152,8 @@ class Prover:
         if exact and result.verdict == "differs" and self.budget.noises:
             # A gate on large numbers, say, moves with their last bits, and no spelling of it is better than that.
             self.budget.noises -= 1
-            result = judge(noise=measure_noise(self.runtime, *self._beside([entry], samples, old=True), samples, list(names)))
+            alone = self._beside([entry], samples, old=True)
+            result = judge(noise=measure_uncertainty(self.runtime, *alone, samples, list(names), self.analysis))
         return result
 
 
@@ -185,12 +190,6 @@ def price_key(analysis: Analysis, match: Match) -> Hashable:
 def priced(cost: NodeCost) -> int:
     """What a node costs: MACs, and activations and weights (in float32) that are moved."""
     return cost.macs + MACS_PER_BYTE * (cost.output_bytes + 4 * cost.params)
-
-
-def _terms(analysis: Analysis, node: Node) -> int:
-    cost = analysis.costs.get(node)
-    out = elements(node.output.shape)
-    return max(1, cost.macs // out) if cost is not None and out else 1
 
 
 def boundary(analysis: Analysis, builder: Builder) -> list[Value]:

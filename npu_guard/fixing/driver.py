@@ -25,7 +25,8 @@ from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
 from npu_guard.fixing.proving import prove_edits
 from npu_guard.fixing.search import Search, crash_at
-from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash, Verification
+from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash
+from npu_guard.results.verification import Verification
 from npu_guard.rewriting.edit import Edit, names_in
 from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match, Refused, Substitution
 from npu_guard.rewriting.weights import MATCHES, Budget, Weights

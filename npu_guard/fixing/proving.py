@@ -12,8 +12,9 @@ from npu_guard.base.text import short
 from npu_guard.file.document import Document
 from npu_guard.fixing.block_check import block_model, boundary
 from npu_guard.graph.graph import Value
-from npu_guard.results.findings import Applied, Verification
+from npu_guard.results.findings import Applied
 from npu_guard.results.proof import LABELS, REFUTED, SAMPLED, Proof
+from npu_guard.results.verification import Verification
 from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.substitution import EXACT
 from npu_guard.rewriting.weights import Budget

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npu_guard.fixing.block_check import describe_difference
-from npu_guard.results.findings import Applied, RefusedMatch, Verification
+from npu_guard.results.findings import Applied, RefusedMatch
+from npu_guard.results.verification import Verification
 from npu_guard.verification.bisect import Side, first_divergence
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import Runtime

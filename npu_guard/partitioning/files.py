@@ -44,9 +44,9 @@ from npu_guard.partitioning.manifest import (
     sha256,
 )
 from npu_guard.partitioning.partition import Partition
-from npu_guard.results.findings import Verification
+from npu_guard.results.verification import Verification
 from npu_guard.verification.compare import accumulated_terms, judge_outputs, not_run, run_document
-from npu_guard.verification.feeds import KINDS, Feed, Spec, calibration_feeds, input_specs, seeded_feeds
+from npu_guard.verification.feeds import Feed, Spec, calibration_feeds, feed_count, feeds_in_words, input_specs, seeded_feeds
 from npu_guard.verification.run_limits import RunLimits, run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
 
@@ -173,11 +173,11 @@ def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: L
     if not pieces:
         return not_run("there are no pieces", seeds)
     allowed = run_limits(limits, *((Document.of(piece), analyze(piece)) for piece in pieces))
-    # What a piece reads the limits count; that the manifest claims no more than that is asked here.
-    claimed = len(seeds) * len(KINDS) * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
+    # What a piece reads the allowance counts; that the manifest claims no more than that is asked here.
+    claimed = feed_count(seeds) * sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in wanted)
     if claimed > allowed.memory:
         return not_run("the manifest claims inputs that its pieces are too small for; name the model", seeds)
-    if why := allowed.refusal(len(seeds) * len(KINDS)):
+    if why := allowed.refusal(feed_count(seeds)):
         return not_run(why, seeds)
     with Runtime(allowed) as runtime:
         try:
@@ -194,12 +194,11 @@ ALONE = "no model was named; the pieces are the files that were written, and the
 def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: RunLimits) -> tuple[list[Feed], str]:
     """Inputs to compare on, and what they are in words. Raises NotVerified where they cannot be drawn or take too much memory."""
     wanted = input_specs(analysis.model.graph.inputs)
-    if why := allowed.refusal(len(seeds) * len(KINDS)):
+    if why := allowed.refusal(feed_count(seeds)):
         raise NotVerified(why)
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
-    some = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} of {', '.join(KINDS)}"
-    return [*given, *drawn], some + (f", {len(given)} of calibration" if given else "")
+    return [*given, *drawn], feeds_in_words(seeds, len(given))
 
 
 def _fixed(manifest: Manifest) -> Mapping[str, Sequence[int]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from npu_guard.base.text import printable
 from npu_guard.partitioning.partition import Breaker, Partition
-from npu_guard.results.findings import Verification
 from npu_guard.results.summary import percent, plural, si
+from npu_guard.results.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)

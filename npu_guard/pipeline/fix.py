@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,8 +10,6 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import state_shapes
 from npu_guard.base.errors import NotVerified
-from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.base.text import text
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Profile
@@ -22,20 +19,21 @@ from npu_guard.fixing import rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
-from npu_guard.fixing.proving import LONG, WHOLE, proof_of_whole, with_proof
+from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied, report_of
+from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
-from npu_guard.results.findings import RefusedMatch, Verification
+from npu_guard.results.findings import RefusedMatch
+from npu_guard.results.verification import Verification
 from npu_guard.rewriting.substitution import EXACT, Substitution
-from npu_guard.verification.bisect import Bisection, Side, first_divergence
-from npu_guard.verification.compare import accumulated_terms, compare_documents, not_run, run_document
-from npu_guard.verification.feeds import KINDS, Feed, Spec, calibration_feeds, feed_labels, input_specs, seeded_feeds
-from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
-from npu_guard.verification.runtime import CannotRun, Runtime
+from npu_guard.verification.accumulation import accumulated_together
+from npu_guard.verification.bisect import Side
+from npu_guard.verification.compare import compare_documents, not_run, runnable_feeds
+from npu_guard.verification.feeds import calibration_feeds, feed_labels, feeds_in_words, fitting_feeds, input_specs, seeded_feeds
+from npu_guard.verification.run_limits import run_limits
+from npu_guard.verification.runtime import Runtime
 
-BATCH = 2
-"""Where the batch is open, results are compared for this one too."""
 NOISE = "on your data it may be far worse; give --calibration"
 """What is said of an approximation without data."""
 
@@ -88,18 +86,20 @@ def fix_model(
         return report(nothing, not_run("nothing was replaced"))
     allowed = run_limits(config.limits, (document, analysis))
     try:
-        wanted = input_specs(analysis.model.graph.inputs)
-        _expect_room(allowed, seeds)
+        wanted = input_specs(analysis.model.graph.inputs, analysis.constants)
+        expect_room(allowed, seeds)
     except NotVerified as error:
         raise NotVerified(f"{path}: not verified ({error}); nothing was written") from None
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
-    drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
-    kinds = f"{len(seeds)} seeds of {', '.join(KINDS)}" + (f", {len(given)} of calibration" if given else "")
     with Runtime(allowed) as runtime:
-        batches = _batches(runtime, document, wanted, config.input_shapes, seeds) if check_numbers else []
-        kinds += f", a batch of {BATCH}" if batches else ""
+        drawn = runnable_feeds(runtime, document, wanted, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
+        samples = fitting_feeds(wanted, seeds)
+        batches, words = other_sizes(
+            runtime, document, wanted, open_axes(document), config.input_shapes, seeds if check_numbers else ()
+        )
+        kinds = ", ".join([feeds_in_words(seeds, len(given)), *words])
         settings = Settings(
-            substitutions, [*given[: BLOCK_FEEDS], *drawn[: BLOCK_FEEDS], *batches], given or drawn, seeds,
+            substitutions, [*given[: BLOCK_FEEDS], *drawn[: BLOCK_FEEDS], *batches], given or samples, seeds,
             kinds, config.input_shapes, check_numbers,
             asked, progress, prefer, root,
         )  # fmt: skip
@@ -114,17 +114,18 @@ def fix_model(
                 break
             progress("Verifying the whole model", 0, 1)
             exact = all(a.exactness == EXACT for a in done.applied)
-            used, labels, told = [*given, *drawn, *batches], feed_labels(len(given), seeds, len(batches)), kinds
+            used, labels, told = [*given, *drawn, *batches], [*feed_labels(len(given), seeds, 0), *words], kinds
             if not exact:  # of other inputs than it was fitted to, how close an approximation comes says nothing
-                used = list(held_out(given or drawn))
+                used = list(held_out(given or samples))
                 told = f"{len(used)} of calibration, held out of the fit" if given else f"{len(used)} of drawn noise: {NOISE}"
-            terms = accumulated_terms(analysis) + accumulated_terms(done.analysis)
+            terms = accumulated_together(analysis, done.analysis)
             # What the original gives for some of the inputs came out when the blocks were verified.
             known = {i: done.reference[id(feed)] for i, feed in enumerate(used) if id(feed) in done.reference}
             runtime.limits = run_limits(config.limits, (document, analysis), (done.document, done.analysis))
             whole = compare_documents(
-                runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=told, known=known, labels=labels
-            )
+                runtime, document, done.document, used, terms, exact=exact, seeds=seeds, kinds=told, known=known,
+                labels=labels if exact else (), analysis=analysis, wanted=wanted,
+            )  # fmt: skip
             whole = replace(whole, proof=proof_of_whole(done.applied))
             again = attempt < rollback.ATTEMPTS and settings.budget.matches >= len(done.applied)
             if whole.verdict != "differs" or plan is not None or not again:
@@ -135,79 +136,3 @@ def fix_model(
                 break
             guilty |= found
     return report(done, whole)
-
-
-def _expect_room(allowed: RunLimits, seeds: Sequence[int]) -> None:
-    """Raise NotVerified where so many inputs, and what comes out of them, take more memory than the model may have."""
-    if why := allowed.refusal(len(seeds) * len(KINDS)):
-        raise NotVerified(why)
-
-
-def _batches(
-    runtime: Runtime, document: Document, wanted: Sequence[Spec], given: Mapping[str, Sequence[int]], seeds: Sequence[int]
-) -> list[Feed]:
-    """An input of another batch, where the model leaves the batch open and can run it: what is written has to as well."""
-    dims = {text(i.name): i.type.tensor_type.shape.dim for i in document.proto.graph.input}
-    opened = {s.name for s in wanted if s.name not in given and s.shape and not dims[s.name][0].HasField("dim_value")}
-    if not opened or not seeds:
-        return []
-    larger = [dataclasses.replace(s, shape=(BATCH, *s.shape[1:])) if s.name in opened else s for s in wanted]
-    drawn = seeded_feeds(larger, seeds[0])[:1]
-    try:
-        run_document(runtime, document, drawn)
-    except CannotRun:
-        return []
-    return drawn
-
-
-def verify_models(
-    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
-) -> Verification:  # fmt: skip
-    """Whether two model files compute the same."""
-    return compare_models(before, after, input_shapes, calibration, seeds)[0]
-
-
-def compare_models(
-    before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
-    seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT, require: str | None = None,
-) -> tuple[Verification, Bisection | None]:  # fmt: skip
-    """Whether two model files compute the same and, if asked for and they do not, where they part.
-
-    Where a label is `require`d, a proof may take longer.
-    """
-    documents, analyses = [], []
-    for path in (before, after):  # one after the other, as what a large model takes for a while is free again then
-        skeleton = load.load(path, limits)
-        documents.append(Document.of(skeleton))
-        if len(documents) == 2 and (why := hopeless_run(limits, *documents)):
-            return not_run(why, seeds), None
-        analyses.append(analyze(skeleton, input_shapes))
-    first, second = analyses
-    allowed = run_limits(limits, *zip(documents, analyses, strict=True))
-    try:
-        wanted, others = (input_specs(a.model.graph.inputs) for a in (first, second))
-        _expect_room(allowed, seeds)
-    except NotVerified as error:
-        return not_run(str(error), seeds), None
-    if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
-        return not_run("the models have different inputs", seeds), None
-    given = calibration_feeds(calibration, wanted) if calibration is not None else []
-    drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
-    kinds = f"{len(seeds)} seeds of {', '.join(KINDS)}" + (f", {len(given)} of calibration" if given else "")
-    terms = accumulated_terms(first) + accumulated_terms(second)
-    with Runtime(allowed) as runtime:
-        several = [_batches(runtime, d, wanted, input_shapes, seeds) for d in documents]
-        larger = several[0] if all(several) else []
-        used, labels = [*given, *drawn, *larger], feed_labels(len(given), seeds, len(larger))
-        kinds += f", a batch of {BATCH}" if larger else ""
-        result = compare_documents(
-            runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels
-        )
-        result = with_proof(
-            result, documents[0], documents[1], first, {w.name: w.shape for w in wanted}, WHOLE if require is None else LONG
-        )
-        if not bisect or result.verdict != "differs":
-            return result, None
-        sides = (Side(documents[0], first), Side(documents[1], second))
-        return result, first_divergence(runtime, *sides, used)

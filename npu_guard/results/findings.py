@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from npu_guard.results.pieces import Pieces
-from npu_guard.results.proof import Proof
+from npu_guard.results.verification import Verification
 
 Dim = int | str | None
 """An extent: a number, a symbol such as `batch`, or None where nothing is known."""
@@ -119,31 +119,6 @@ class RuleCrash(Struct, frozen=True):
     rule: str
     node: str
     error: str
-
-
-class OutputComparison(Struct, frozen=True):
-    """One output before and after. `atol` is the tolerance that was applied, `max_abs` the one that would have been needed."""
-
-    name: str
-    max_abs: float
-    max_rel: float
-    cosine: float
-    snr_db: float
-    atol: float
-    rtol: float
-    ok: bool
-
-
-class Verification(Struct, frozen=True):
-    """What a comparison found: `equal`, `close` (approximate), `differs`, or `not_run` with a reason, which is no pass."""
-
-    verdict: str
-    backend: str
-    seeds: tuple[int, ...]
-    inputs: str
-    reason: str
-    outputs: tuple[OutputComparison, ...]
-    proof: Proof | None = None
 
 
 class Work(Struct, frozen=True):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.cost import size_bytes
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Value
 from npu_guard.verification import capture
+from npu_guard.verification.accumulation import accumulated_by_value
 from npu_guard.verification.compare import compare_output
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
@@ -44,7 +45,7 @@ class _Pair:
 
     before: Value
     after: Value
-    terms: int
+    terms: float
 
 
 def first_divergence(runtime: Runtime, before: Side, after: Side, feeds: Sequence[Feed]) -> Bisection:
@@ -70,22 +71,19 @@ def _common(before: Analysis, after: Analysis) -> list[_Pair]:
     there = {value.name: (value, terms) for value, terms in _made(after)}
     pairs = []
     for value, terms in _made(before):
-        other, more = there.get(value.name, (None, 0))
+        other, more = there.get(value.name, (None, 0.0))
         if other is not None and (value.is_output or (value.dtype in _FLOATS and other.dtype in _FLOATS)):
             pairs.append(_Pair(value, other, terms + more))
     return pairs
 
 
-def _made(analysis: Analysis) -> Iterator[tuple[Value, int]]:
+def _made(analysis: Analysis) -> Iterator[tuple[Value, float]]:
     """What the nodes of the main graph make, with the terms that were summed up to there."""
-    terms = 1
+    terms = accumulated_by_value(analysis)
     for node in analysis.model.graph.nodes:
-        cost, out = analysis.costs.get(node), elements(node.output.shape)
-        if cost is not None and out:
-            terms += max(1, cost.macs // out)
         for value in node.outputs:
             if value is not None and value.name:
-                yield value, terms
+                yield value, 1.0 + terms[value]
 
 
 def _chunks(pairs: Sequence[_Pair], limit: int) -> Iterator[list[_Pair]]:

@@ -1,16 +1,11 @@
-"""Inputs for verification: seeded ones of several kinds, and the user's own.
-
-Inputs drawn from [0, 1) alone make Relu and Identity agree; so signs, wide ranges and edge values are always among them.
-"""
+"""Inputs for verification: seeded ones of several kinds (`drawing.py`), and the user's own."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +13,32 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from npu_guard.analysis.constants import Constants
 from npu_guard.base.errors import NotVerified, UsageError
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Value
+from npu_guard.verification.drawing import Spec, draw
+from npu_guard.verification.roles import role_of
 
+__all__ = [
+    "Feed", "Spec", "calibration_feeds", "feed_count", "feed_labels", "feeds_in_words", "fitting_feeds",
+    "input_specs", "normal_feed",
+    "seeded_feeds",
+]  # fmt: skip
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 MAX_FILE_BYTES = 4 << 30
-KINDS = ("normal", "wide", "edge")
+TURNS = (("normal", "image", "edge"), ("normal", "negative", "large"), ("normal", "zero", "constant", "sparse"))
+"""The kinds that a seed gives: each of three seeds some of them."""
+FITTING = ("normal", "wide", "edge")
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """An input that has to be fed: `high` is one more than the largest valid index, for integers."""
+def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> list[Spec]:
+    """What a graph wants. Raises NotVerified where a shape is not wholly known, or it is of no numbers.
 
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    high: int = 2
-
-
-def input_specs(inputs: Iterable[Value]) -> list[Spec]:
-    """What a graph wants. Raises NotVerified where a shape is not wholly known, or it is of no numbers."""
-    found = []
+    `constants` of the graph tell the ranges of inputs, as where one is divided by 255.
+    """
+    wanted = []
     for value in inputs:
         if value.initializer is not None:
             continue  # it has a default
@@ -54,56 +52,53 @@ def input_specs(inputs: Iterable[Value]) -> list[Spec]:
         if value.dtype == onnx.TensorProto.STRING:
             raise NotVerified(f"input {short(value.name)!r} is of type string, so nothing can be drawn for it")
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
-        found.append(Spec(value.name, dtype, tuple(d for d in shape if isinstance(d, int)), _indices(value)))
-    return found
+        role = role_of(value, constants)
+        span = None if role.low is None or role.top is None else (role.low, role.top)
+        free = not role.index and not role.size
+        fixed = tuple(d for d in shape if isinstance(d, int))
+        wanted.append(Spec(value.name, dtype, fixed, role.high, free, span, role.positive, role.index or role.size))
+    return wanted
 
 
-def _indices(value: Value) -> int:
-    """How many things an integer input may point at, from the tables that it is used on."""
-    sizes = []
-    for node in value.consumers:
-        if node.op_type in ("Gather", "GatherElements") and node.input(1) is value:
-            data = node.inputs[0]
-            axis = node.attr("axis", 0)
-            if data is not None and data.shape and isinstance(extent := data.shape[axis], int):
-                sizes.append(extent)
-    return min(sizes, default=2)
+def kinds_of(seed: int) -> tuple[str, ...]:
+    """The kinds that are drawn with a seed."""
+    return TURNS[seed % len(TURNS)]
 
 
 def seeded_feeds(wanted: Sequence[Spec], seed: int) -> list[Feed]:
-    """One feed of each kind, the same for the same seed and names whatever the order of the inputs."""
-    return [{spec.name: _draw(spec, kind, seed) for spec in wanted} for kind in KINDS]
+    """One feed of each kind of the seed, the same for the same seed and names whatever the order of the inputs."""
+    return [{spec.name: draw(spec, kind, seed) for spec in wanted} for kind in kinds_of(seed)]
+
+
+def fitting_feeds(wanted: Sequence[Spec], seeds: Sequence[int]) -> list[Feed]:
+    """Inputs on which approximations are fitted and judged: of moderate numbers, as of others a fit says nothing."""
+    return [{spec.name: draw(spec, kind, seed) for spec in wanted} for seed in seeds for kind in FITTING]
+
+
+def feed_count(seeds: Sequence[int]) -> int:
+    """How many feeds are drawn with these seeds."""
+    return sum(len(kinds_of(seed)) for seed in seeds)
+
+
+def feeds_in_words(seeds: Sequence[int], given: int = 0) -> str:
+    """What is drawn with these seeds, and how many of the user's own come before."""
+    kinds = dict.fromkeys(kind for seed in seeds for kind in kinds_of(seed))
+    drawn = f"{feed_count(seeds)} drawn inputs ({', '.join(kinds)})"
+    return drawn + (f", {given} of calibration" if given else "")
 
 
 def feed_labels(given: int, seeds: Sequence[int], batches: int) -> list[str]:
-    """Names for so many samples of calibration, what `seeded` gives for each of the seeds, and inputs of another batch."""
+    """Names for so many samples of calibration, what `seeded_feeds` gives for each of the seeds, and inputs of another batch."""
     return [
         *(f"calibration {i + 1}" for i in range(given)),
-        *(f"{kind} of seed {seed}" for seed in seeds for kind in KINDS),
+        *(f"{kind} of seed {seed}" for seed in seeds for kind in kinds_of(seed)),
         *["another batch"] * batches,
     ]
 
 
 def normal_feed(wanted: Sequence[Spec], seed: int) -> Feed:
     """The feed of the first kind alone, without extreme values."""
-    return {spec.name: _draw(spec, KINDS[0], seed) for spec in wanted}
-
-
-def _draw(spec: Spec, kind: str, seed: int) -> Array:
-    # A generator for each input of its own, so that one input more changes nothing of the others.
-    digest = hashlib.sha256(f"{seed}/{kind}/{spec.name}".encode("utf-8", "backslashreplace")).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-    if spec.dtype == np.bool_:
-        return rng.random(spec.shape) < 0.5
-    if np.issubdtype(spec.dtype, np.integer):
-        return rng.integers(0, max(spec.high, 1), spec.shape).astype(spec.dtype)
-    if kind == "normal":
-        drawn = rng.standard_normal(spec.shape)
-    elif kind == "wide":
-        drawn = rng.uniform(-10.0, 10.0, spec.shape)
-    else:
-        drawn = rng.choice([0.0, -0.0, 1.0, -1.0, 100.0, -100.0, 1e-6, -1e-6, 0.5, -0.5], spec.shape)
-    return np.asarray(drawn).astype(spec.dtype)
+    return {spec.name: draw(spec, "normal", seed) for spec in wanted}
 
 
 def calibration_feeds(path: Path, wanted: Sequence[Spec]) -> list[Feed]:

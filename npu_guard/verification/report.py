@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npu_guard.results.findings import Verification
 from npu_guard.results.proof import ROUNDING, Proof
+from npu_guard.results.verification import Verification
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import Int8
 

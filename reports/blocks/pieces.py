@@ -8,8 +8,8 @@ from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.base.text import printable
 from npu_guard.graph.graph import Value
 from npu_guard.partitioning.partition import Crossing
-from npu_guard.results.findings import Verification
 from npu_guard.results.summary import plural, si
+from npu_guard.results.verification import Verification
 
 MOST = 40
 """Lines of a table for people; the rest is counted."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from npu_guard.base.text import printable
-from npu_guard.results.findings import Verification
 from npu_guard.results.proof import Proof
+from npu_guard.results.verification import Verification, Worst
 from npu_guard.verification.bisect import Bisection
+from npu_guard.verification.description import describe_output, ratio_in_words, worst_output
 from npu_guard.verification.int8 import KEPT, NOT_RUN, Int8
 from npu_guard.verification.report import proof_text
 
@@ -18,10 +19,19 @@ def verification_json(v: Verification) -> dict[str, Any]:
         "verdict": v.verdict, "backend": v.backend, "seeds": list(v.seeds), "inputs": v.inputs, "reason": v.reason,
         "outputs": [
             {"name": o.name, "max_abs": _finite(o.max_abs), "max_rel": _finite(o.max_rel), "cosine": o.cosine, "snr_db": o.snr_db,
-             "atol": o.atol, "rtol": o.rtol, "ok": o.ok}
+             "atol": o.atol, "rtol": o.rtol, "ok": o.ok, "flips": o.flips, "note": o.note, "worst": _worst_json(o.worst)}
             for o in v.outputs
         ],
         "proof": None if v.proof is None else proof_json(v.proof),
+    }  # fmt: skip
+
+
+def _worst_json(worst: Worst | None) -> dict[str, Any] | None:
+    if worst is None:
+        return None
+    return {
+        "input": worst.input, "slice": worst.slice, "error": _finite(worst.error), "tolerance": worst.tolerance,
+        "before": worst.before, "after": worst.after,
     }  # fmt: skip
 
 
@@ -50,23 +60,34 @@ def int8_json(result: Int8) -> dict[str, Any]:
 
 
 def worst_difference(v: Verification) -> str:
-    """`equal, error 1.2e-07, 140 dB`, of the output that differs most."""
+    """One line: the verdict, and the largest error with its output, slice and kind of input."""
     if v.verdict == "not_run":
         return f"not verified ({printable(v.reason, 120)})"
-    worst = min(v.outputs, key=lambda o: o.snr_db)
-    return f"{v.verdict}, error {worst.max_abs:.2g}, {worst.snr_db:.0f} dB"
+    o = worst_output(v)
+    if o is None:
+        return f"{v.verdict}: {printable(v.reason, 600)}"
+    if o.worst is None and o.ok:
+        return f"{v.verdict}: identical, bit for bit"
+    return f"{v.verdict}: {describe_output(o, exact=v.verdict != 'close')}"
 
 
 def verification_text(v: Verification) -> str:
     """One paragraph: the verdict, then a line for each output."""
     if v.verdict == "not_run":
-        return f"NOT VERIFIED: {printable(v.reason)}"
-    lines = [f"{worst_difference(v)}, on {v.inputs} ({v.backend})"]
-    lines += [f"  {printable(v.reason, 400)}"] if v.reason else []
+        return f"NOT VERIFIED: {printable(v.reason, 2000)}"
+    lines = [f"{worst_difference(v)}" + (f"; on {v.inputs} ({v.backend})" if v.inputs else "")]
+    lines += [f"  {printable(v.reason, 2000)}"] if v.reason and v.outputs else []
     lines += [f"  {printable(proof_text(v.proof), 600)}"] if v.proof is not None else []
+    exact = v.verdict != "close"
     for o in v.outputs:
-        measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, {o.snr_db:.0f} dB{'' if o.ok else '  <- differs'}"
-        lines.append(f"  {printable(o.name, 60)}: tolerance {o.atol:.2g}, needed {o.max_abs:.2g}, {measures}")
+        name = printable(o.name, 60)
+        if o.ok and o.worst is None:
+            lines.append(f"  {name}: identical, bit for bit")
+            continue
+        about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most"
+        measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
+        allowed = f", rounding {o.rtol:.1g} of a slice" if exact and o.rtol else ""
+        lines.append(f"{about}, {measures}{allowed}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
     return "\n".join(lines)
 
 

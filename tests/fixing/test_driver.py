@@ -18,14 +18,13 @@ from npu_guard.checking.context import Context
 from npu_guard.checking.examples import profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
-from npu_guard.fixing import catalog, rollback
+from npu_guard.fixing import block_check, catalog, rollback
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Node, Value
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Severity
 from npu_guard.rewriting.substitution import Builder, Match, Substitution
-from npu_guard.verification import compare
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.feeds import Spec, normal_feed
 
@@ -332,7 +331,10 @@ def test_summary_has_the_worst_error(cli: Cli, write: Write) -> None:
     done = cli("fix", "net.onnx", "-o", "out.onnx")
     (model,) = json.loads(cli("fix", "net.onnx", "--dry-run", "--format", "json").out)["models"]
     worst = min(model["verification"]["outputs"], key=lambda o: o["snr_db"])
-    assert f"Whole model: equal, error {worst['max_abs']:.2g}, {worst['snr_db']:.0f} dB, on 3 seeds" in done.out
+    assert f"Whole model: equal: largest error {worst['worst']['error']:.2g}, in output 'y'" in done.out
+    assert f"on {worst['worst']['input']}: within rounding" in done.out
+    assert f"error {worst['max_abs']:.2g} at the most" in done.out
+    assert f"signal-to-noise ratio {worst['snr_db']:.0f} dB" in done.out
     rows = {line[:22].strip(): line[22:].split() for line in done.out.splitlines()}
     assert rows["errors"] == ["5", "0"]
     assert rows["nodes"] == ["5", "15"]
@@ -375,7 +377,7 @@ def test_a_gate_that_hangs_on_the_last_bits_is_no_error(write: Write, monkeypatc
     (output,) = applied.verification.outputs
     assert len(applied.nodes_before) == 2
     assert 0 < output.max_abs <= output.atol < 2e-3, "far from excusing a wrong gate"
-    monkeypatch.setattr(compare, "noise", lambda *_: {})
+    monkeypatch.setattr(block_check, "measure_uncertainty", lambda *_: {})
     assert [(r.node, r.reason[:11]) for r in fix(path, Pair()).refused] == [("a", "rolled back")]
 
 

@@ -31,7 +31,8 @@ from npu_guard.gate.diff import compare_reports
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
 from npu_guard.project.config import Config
-from npu_guard.results.findings import Applied, OutputComparison, RefusedMatch, SourceLine, Verification, Work
+from npu_guard.results.findings import Applied, RefusedMatch, SourceLine, Work
+from npu_guard.results.verification import OutputComparison, Verification
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import KEPT, Int8, OutputLoss
 from npu_guard.verification.report import VerifyResult

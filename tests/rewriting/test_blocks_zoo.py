@@ -14,7 +14,8 @@ from npu_guard.checking import registry
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.pipeline.fix import fix_model, verify_models
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.pipeline.verify import verify_models
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
 from npu_guard.results.findings import Finding, Outcome, Severity

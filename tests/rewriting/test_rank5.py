@@ -27,7 +27,8 @@ from npu_guard.fixing import catalog
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.results.findings import Verdict, Verification
+from npu_guard.results.findings import Verdict
+from npu_guard.results.verification import Verification
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import EXACT, Builder, Refused
 from npu_guard.verification.compare import accumulated_terms, compare_documents, run_document

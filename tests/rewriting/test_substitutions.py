@@ -26,7 +26,7 @@ from npu_guard.fixing.driver import Fixed, Settings, fix_document
 from npu_guard.project.config import Config
 from npu_guard.rewriting.substitution import EXACT, Builder, Example, Match, Refused, Substitution, closed
 from npu_guard.verification.compare import accumulated_terms, compare_documents
-from npu_guard.verification.feeds import input_specs, seeded_feeds
+from npu_guard.verification.feeds import fitting_feeds, input_specs, seeded_feeds
 from npu_guard.verification.runtime import Runtime
 
 SUBSTITUTIONS = catalog.substitutions()
@@ -59,8 +59,9 @@ def fix(substitution: Substitution, example: Example, folder: Path, runtime: Run
     analysis = analyze(skeleton)
     profile = profile_for(case(substitution, example))
     rules = registry.rules()
-    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 0)
-    settings = Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
+    wanted = input_specs(analysis.model.graph.inputs)
+    feeds = seeded_feeds(wanted, 0)
+    settings = Settings([substitution], feeds, fitting_feeds(wanted, [0]), (0,), "test", {}, warnings=True)
     return fix_document(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
 
 
@@ -112,8 +113,9 @@ def fix_again(substitution: Substitution, example: Example, path: Path, runtime:
     skeleton = load(path)
     document, analysis, profile = Document.of(skeleton), analyze(skeleton), profile_for(case(substitution, example))
     rules = registry.rules()
-    feeds = seeded_feeds(input_specs(analysis.model.graph.inputs), 0)
-    settings = Settings([substitution], feeds, feeds, (0,), "test", {}, warnings=True)
+    wanted = input_specs(analysis.model.graph.inputs)
+    feeds = seeded_feeds(wanted, 0)
+    settings = Settings([substitution], feeds, fitting_feeds(wanted, [0]), (0,), "test", {}, warnings=True)
     return fix_document(document, analysis, lambda a: check(a, profile, rules, Config()), profile, settings, runtime), document
 
 

@@ -18,7 +18,8 @@ from npu_guard.checking.rule import Case
 from npu_guard.commands import fix
 from npu_guard.fixing import catalog
 from npu_guard.graph.graph import Node, Value
-from npu_guard.pipeline.fix import fix_model, verify_models
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.pipeline.verify import verify_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks.verification import int8_json, int8_text
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Substitution

@@ -1,0 +1,70 @@
+"""How many roundings add up on the way to each output, which is what an output may differ by when a model is spelled another way.
+
+Rounding errors of a sum grow with the square root of its terms (Higham, Accuracy and Stability, 2002, section 3.1), and those of
+operators that follow each other add like independent ones. So each value has the terms of its longest way, counted in roundings
+of float32; one of float16 or bfloat16 weighs as many of these as its epsilon, squared, is larger.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.cost import elements
+from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.ops import find_operator
+
+_T = onnx.TensorProto
+ROUNDING: dict[int, float] = {_T.FLOAT16: 2.0**26, _T.BFLOAT16: 2.0**32}
+"""Roundings of float32 (epsilon 2^-23) that one of float16 (2^-10) or bfloat16 (2^-7) weighs."""
+_KEEPING = frozenset(("view", "identity", "data mover", "selection", "query", "generator"))
+_EXACT = frozenset((
+    "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Neg", "Abs", "Sign", "Floor",
+    "Ceil", "Round",
+))  # fmt: skip
+
+
+def is_exact(op_type: str, domain: str = "") -> bool:
+    """Whether an operator rounds nothing: what comes out went in, or is a whole number."""
+    return (not domain and op_type in _EXACT) or find_operator(op_type, domain).kind in _KEEPING
+
+
+def summed_terms(analysis: Analysis, node: Node) -> float:
+    """Terms that one element of a node's output sums, at least one."""
+    cost, out = analysis.costs.get(node), elements(node.output.shape) if node.outputs else None
+    return float(max(1, cost.macs // out)) if cost is not None and out else 1.0
+
+
+def node_terms(analysis: Analysis, node: Node) -> float:
+    """Roundings of float32 that a node adds to its output; those of its bodies one after the other."""
+    terms = summed_terms(analysis, node)
+    if not is_exact(node.op_type, node.domain):
+        terms = max(terms, ROUNDING.get(node.output.dtype, 1.0))
+    return terms + sum(node_terms(analysis, inner) for _, body in node.subgraphs for inner in body.nodes)
+
+
+def accumulated_by_value(analysis: Analysis) -> dict[Value, float]:
+    """For each value that a node of the main graph makes, the terms on the longest way to it."""
+    terms: dict[Value, float] = {}
+    for node in analysis.model.graph.nodes:
+        before = max((terms.get(value, 0.0) for value in node.inputs if value is not None), default=0.0)
+        own = before if node in analysis.elided else before + node_terms(analysis, node)
+        terms.update((value, own) for value in node.outputs if value is not None)
+    return terms
+
+
+def accumulated_by_output(analysis: Analysis) -> dict[str, float]:
+    """For each output of the model, the terms on the longest way to it, at least one."""
+    terms = accumulated_by_value(analysis)
+    return {value.name: 1.0 + terms.get(value, 0.0) for value in analysis.model.graph.outputs}
+
+
+def accumulated_terms(analysis: Analysis) -> float:
+    """The terms on the longest way to any output."""
+    return max(accumulated_by_output(analysis).values(), default=1.0)
+
+
+def accumulated_together(before: Analysis, after: Analysis, names: dict[str, str] | None = None) -> dict[str, float]:
+    """Terms of both models for each output of the first; `names` maps these to those of the second where they differ."""
+    first, second = accumulated_by_output(before), accumulated_by_output(after)
+    return {name: terms + second.get((names or {}).get(name, name), terms) for name, terms in first.items()}

@@ -1,0 +1,61 @@
+"""Where two models are farthest apart, in words: output, slice, kind of input, and what rounding may be there."""
+
+from __future__ import annotations
+
+import math
+
+from npu_guard.base.text import printable
+from npu_guard.results.verification import OutputComparison, Verification
+from npu_guard.verification.ratio import LIMIT_DB
+
+
+def worst_output(v: Verification) -> OutputComparison | None:
+    """The output that is farthest from what it may be, measured by its tolerance; None where there are none."""
+    return max(v.outputs, key=lambda o: (not o.ok, _excess(o)), default=None)
+
+
+def _excess(o: OutputComparison) -> float:
+    if o.worst is None:
+        return 0.0
+    return o.worst.error / o.worst.tolerance if o.worst.tolerance else o.worst.error or 0.0
+
+
+def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
+    """The largest error of one output in words; `exact` says whether it is judged by what rounding may be."""
+    where = f"output {printable(o.name, 60)!r}"
+    if o.worst is not None and o.worst.slice:
+        where += f", {o.worst.slice}"
+    if o.worst is not None and o.worst.input:
+        where += f", on {o.worst.input}"
+    if o.note:
+        return f"{o.note}, in output {printable(o.name, 60)!r}"
+    if o.worst is None:
+        return f"no difference in {where}"
+    if o.flips and o.ok:
+        flips = f"{o.flips:,} values flip by a step where the original itself flips by one ulp"
+        return f"{flips}, by {o.worst.error:.3g} at the most, in {where}"
+    error = f"largest error {o.worst.error:.2g}, in {where}"
+    values = "" if o.worst.before is None else f" ({_number(o.worst.before)} before, {_number(o.worst.after)} after)"
+    if not exact:
+        return f"{error}{values}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
+    if not o.worst.tolerance:
+        return f"{error}{values}"
+    share = o.worst.error / o.worst.tolerance
+    if share > 1.0:
+        return f"{error}{values}: {_times(share)} what rounding may be there"
+    return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def _times(share: float) -> str:
+    if share >= 1e6:
+        return "more than a million times"
+    return f"{share:,.0f} times" if share >= 10 else f"{share:.1f} times"
+
+
+def ratio_in_words(snr: float) -> str:
+    """A signal-to-noise ratio in dB, or that there is no noise."""
+    return "infinite (no difference)" if snr >= LIMIT_DB else f"{snr:.0f} dB"

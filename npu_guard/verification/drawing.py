@@ -1,0 +1,167 @@
+"""Kinds of inputs, each of which shows errors that others hide.
+
+Numbers from [0, 1) make Relu and Identity agree, and zeros a lost bias stand out; a bound at 128 shows on none but large
+numbers, and an error at edges on none but images. So each kind is there, in the range that the graph tells (`roles.py`), and
+beyond it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Generator = np.random.Generator
+_IMAGE_CHANNELS = (1, 3, 4)
+_WIDE = 10.0
+_EDGES = (0.0, -0.0, 1.0, -1.0, 100.0, -100.0, 1e-6, -1e-6, 0.5, -0.5)
+_PART = 0.03
+"""Of the elements of a sparse input, those that are not zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An input that has to be fed."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    high: int = 2
+    """One more than the largest index, or than the largest integer where `free` is not set."""
+    free: bool = False
+    """Whether an integer may be any of its type."""
+    span: tuple[float, float] | None = None
+    """The range that the graph tells."""
+    positive: bool = False
+    """Whether negative numbers have no meaning, as for a logarithm."""
+    index: bool = False
+    """Whether floating-point numbers are indices all the same, as where a graph casts them."""
+
+
+def draw(spec: Spec, kind: str, seed: int) -> Array:
+    """An input of a kind, the same for the same seed and name."""
+    # A generator for each input of its own, so that one input more changes nothing of the others.
+    digest = hashlib.sha256(f"{seed}/{kind}/{spec.name}".encode("utf-8", "backslashreplace")).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    if spec.dtype == np.bool_:
+        return np.full(spec.shape, kind == "constant") if kind in ("zero", "constant") else np.less(rng.random(spec.shape), 0.5)
+    if np.issubdtype(spec.dtype, np.integer):
+        return _integers(spec, kind, rng)
+    if spec.index:
+        return rng.integers(0, max(spec.high, 1), spec.shape).astype(spec.dtype)
+    numbers = np.asarray(_FLOATS[kind](spec, rng), np.float64)
+    if spec.positive and kind not in ("negative", "edge"):  # these tell what becomes of numbers that have no meaning
+        numbers = np.abs(numbers)
+    return numbers.astype(spec.dtype)
+
+
+def tamed(spec: Spec, array: Array, *, large: bool) -> Array:
+    """An input of smaller numbers, for a model that gives nothing finite for those that were drawn, or does not run with them."""
+    if np.issubdtype(spec.dtype, np.integer):
+        return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype) if spec.free else array
+    return (array * array.dtype.type(0.01)).astype(spec.dtype) if large and spec.dtype.kind == "f" else array
+
+
+def _span(spec: Spec) -> tuple[float, float]:
+    """The range of an image: what the graph tells, pixels where the input has the axes of one, else either sign."""
+    if spec.span is not None:
+        return spec.span
+    image = len(spec.shape) == 4 and (spec.shape[1] in _IMAGE_CHANNELS or spec.shape[3] in _IMAGE_CHANNELS)
+    return (0.0, 255.0) if image else (-_WIDE, _WIDE)
+
+
+def _normal(spec: Spec, rng: Generator) -> Array:
+    return rng.standard_normal(spec.shape)
+
+
+def _image(spec: Spec, rng: Generator) -> Array:
+    """Smooth ramps and waves along the last two axes with rectangles that have sharp edges, over the whole range."""
+    low, high = _span(spec)
+    if len(spec.shape) < 2 or min(spec.shape[-2:], default=0) < 2:
+        return rng.uniform(low, high, spec.shape)
+    leading = (*spec.shape[:-2], 1, 1)
+    y, x = (np.linspace(0.0, 1.0, n) for n in spec.shape[-2:])
+    grid = y[:, None] * rng.uniform(-1, 1, leading) + x[None, :] * rng.uniform(-1, 1, leading)
+    wave = np.sin(2 * np.pi * (rng.uniform(0.5, 3, leading) * y[:, None] + rng.uniform(0.5, 3, leading) * x[None, :]))
+    shape = 0.5 + 0.3 * grid + 0.2 * wave
+    for _ in range(3):
+        (top, bottom), (left, right) = (np.sort(rng.integers(0, n + 1, 2)) for n in spec.shape[-2:])
+        shape[..., top:bottom, left:right] = rng.uniform(0, 1, leading)
+    numbers = low + (high - low) * np.clip(shape, 0.0, 1.0)
+    return np.round(numbers) if high - low > 100 else numbers
+
+
+def _even(spec: Spec, rng: Generator) -> Array:
+    return rng.uniform(-_WIDE, _WIDE, spec.shape)
+
+
+def _edge(spec: Spec, rng: Generator) -> Array:
+    return rng.choice([*_EDGES, *(spec.span or ())], spec.shape)
+
+
+def _negative(spec: Spec, rng: Generator) -> Array:
+    return -np.abs(rng.standard_normal(spec.shape)) * 10.0 ** rng.uniform(-1.0, 1.0, spec.shape)
+
+
+def _large(spec: Spec, rng: Generator) -> Array:
+    powers = (1.0, 3.0) if spec.dtype == np.float16 else (2.0, 5.0)
+    return rng.choice([-1.0, 1.0], spec.shape) * 10.0 ** rng.uniform(*powers, spec.shape)
+
+
+def _zero(spec: Spec, rng: Generator) -> Array:
+    return np.zeros(spec.shape)
+
+
+def _constant(spec: Spec, rng: Generator) -> Array:
+    low, high = _span(spec)
+    return np.full(spec.shape, low + 0.45 * (high - low) if low >= 0.0 else 0.75)
+
+
+def _sparse(spec: Spec, rng: Generator) -> Array:
+    chosen = rng.random(spec.shape) < _PART
+    if chosen.size and not chosen.any():
+        chosen.flat[rng.integers(chosen.size)] = True
+    return np.where(chosen, rng.standard_normal(spec.shape) * 3.0, 0.0)
+
+
+_FLOATS: dict[str, Callable[[Spec, Generator], Array]] = {
+    "normal": _normal, "wide": _even, "image": _image, "edge": _edge, "negative": _negative, "large": _large, "zero": _zero,
+    "constant": _constant, "sparse": _sparse,
+}  # fmt: skip
+
+
+def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
+    """Indices and sizes lie where they are valid; others are of the whole type, but for kinds that small numbers show best."""
+    info = np.iinfo(spec.dtype)
+    if not spec.free:
+        top = max(spec.high, 1)
+        if kind in ("zero", "constant"):
+            return np.full(spec.shape, 0 if kind == "zero" else top - 1, spec.dtype)
+        if kind == "edge":
+            return rng.choice(np.array([0, top - 1]), spec.shape).astype(spec.dtype)
+        return rng.integers(0, top, spec.shape).astype(spec.dtype)
+    narrow = info.bits <= 8
+    if kind == "zero":
+        return np.zeros(spec.shape, spec.dtype)
+    if kind == "constant":
+        return np.full(spec.shape, info.max // 2 if narrow else 1, spec.dtype)
+    if kind == "image":
+        low, high = (float(info.min), float(info.max)) if narrow else (0.0, 255.0)
+        drawn = _image(Spec(spec.name, np.dtype(np.float64), spec.shape, span=(low, high)), rng)
+        return np.clip(np.round(drawn), low, high).astype(spec.dtype)
+    if kind == "edge":
+        powers = [2**n + d for n in (7, 8, 15, 24, 31, 53, 60) for d in (-1, 0, 1)]
+        numbers = [n for n in (0, 1, -1, 2, info.min, info.max, *powers) if info.min <= n <= info.max]
+        return np.array(numbers, spec.dtype)[rng.integers(0, len(numbers), spec.shape)]
+    if kind == "negative" and info.min < 0:
+        return rng.integers(max(info.min, -1000), 0, spec.shape).astype(spec.dtype)
+    if kind == "sparse":
+        return np.where(rng.random(spec.shape) < _PART, info.max if narrow else 1, 0).astype(spec.dtype)
+    if kind == "large" or narrow:
+        return rng.integers(info.min, info.max, spec.shape, dtype=spec.dtype, endpoint=True)
+    return rng.integers(0, 2, spec.shape).astype(spec.dtype)  # as a mask has them

@@ -1,0 +1,116 @@
+"""What a graph does to an input tells what the input is: an index, a size, an image from 0 to 255, or any number.
+
+From an input, the operators that hand values on are followed up to those that give them a meaning: a Gather takes indices, a
+Reshape sizes, a division by 255 pixels, a Clip has two bounds, and a Log or Sqrt takes no negative number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from npu_guard.analysis.constants import Constants
+from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.ops import find_operator
+
+_T = onnx.TensorProto
+_WAYS = 64
+"""Values that are looked at for one input."""
+_MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "Where"))
+_INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "Scatter": 1}
+"""The input that is an index along one axis, by operator."""
+_SIZES = ("axes", "extents", "position", "step", "padding", "lengths", "parameter")
+"""Roles of inputs that say how many, how far, where or which axis (see `graph/op_kinds.py`)."""
+_INTEGERS = frozenset((_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64))
+_NONNEGATIVE = frozenset(("Sqrt", "Log"))
+
+
+@dataclass(slots=True)
+class Role:
+    """What is known of the numbers of an input."""
+
+    index: bool = False
+    high: int = 2
+    """One more than the largest index that is valid everywhere."""
+    size: bool = False
+    low: float | None = None
+    """Where the graph tells a range, as a division by 255 does, from here to `top`."""
+    top: float | None = None
+    positive: bool = False
+    """Whether negative numbers have no meaning."""
+
+
+def role_of(value: Value, constants: Constants | None = None) -> Role:
+    """The role of a graph's input. Without `constants`, what other numbers are in the graph is not looked at."""
+    role, highs = Role(), list[int]()
+    stack, seen = [(value, False)], {value}
+    while stack and len(seen) < _WAYS:
+        current, moved = stack.pop()
+        for node in current.consumers:
+            for i, given in enumerate(node.inputs):
+                if given is current and not node.domain:
+                    _judge(role, highs, node, current, i, moved, constants)
+            offset = not node.domain and node.op_type in _MOVES_INDICES and current.dtype in _INTEGERS
+            kind = find_operator(node.op_type, node.domain).kind
+            hands_on = kind in ("view", "identity", "data mover") or node.op_type == "Cast"
+            follows = offset or (hands_on and (node.inputs[0] is current or node.op_type == "Concat"))
+            for made in node.outputs if follows else ():
+                if made is not None and made not in seen:
+                    seen.add(made)
+                    stack.append((made, moved or offset))
+    if highs:
+        role.index, role.high = True, min(highs)
+    return role
+
+
+def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, moved: bool, constants: Constants | None) -> None:
+    """Note what it means that a node reads the value in this place; `moved` says that something was added to it before."""
+    if given.dtype in _INTEGERS and _INDEXED.get(node.op_type) == place:
+        highs.append(2 if moved else _extent(node))
+    elif given.dtype in _INTEGERS and find_operator(node.op_type, node.domain).role(place) in _SIZES:
+        role.size = True
+    if constants is None:
+        return
+    if node.op_type in _NONNEGATIVE:
+        role.positive = True
+    elif node.op_type in ("Div", "Mul", "Sub") and place == 0:
+        other = node.input(1)
+        array = None if other is None else constants.get(other)
+        if array is not None and array.size and np.isfinite(array).all():
+            _scaled(role, node.op_type, float(np.abs(array.astype(np.float64)).max()))
+    elif node.op_type == "Clip" and place == 0:
+        low, high = (_bound(node, i, name, constants) for i, name in ((1, "min"), (2, "max")))
+        if low is not None and high is not None and low < high:  # both bounds are to be crossed
+            reach = high - low
+            role.low, role.top = low - 0.5 * reach, high + 0.5 * reach
+
+
+def _scaled(role: Role, op_type: str, number: float) -> None:
+    """A range from the first number that an input is divided by, multiplied with, or that is taken from it."""
+    top = {"Div": number, "Mul": 1.0 / number if number else math.inf, "Sub": 2.0 * number}[op_type]
+    if op_type == "Sub":  # a mean: of pixels, or of what pixels are once they were divided
+        top = 255.0 if number > 2.0 else 1.0
+    if 1.0 <= top <= 65536.0 and role.top is None:
+        role.low, role.top = 0.0, 255.0 if 100.0 <= top <= 300.0 else top
+
+
+def _extent(node: Node) -> int:
+    """How many things an index of this node may point at."""
+    data = node.inputs[0]
+    axis = node.attr("axis", 0)
+    if data is None or not data.shape or not -len(data.shape) <= axis < len(data.shape):
+        return 2
+    extent = data.shape[axis]
+    return extent if isinstance(extent, int) else 2
+
+
+def _bound(node: Node, place: int, name: str, constants: Constants) -> float | None:
+    given = node.input(place)
+    array = None if given is None else constants.get(given)
+    if array is not None and array.size == 1:
+        return float(array.reshape(()))
+    attribute = node.attributes.get(name)
+    return float(attribute) if isinstance(attribute, int | float) else None

@@ -1,0 +1,128 @@
+"""Kinds of inputs: each shows a change that others hide; what a graph does to an input tells what it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from npu_guard.analysis.analyze import analyze
+from npu_guard.file.load import load
+from npu_guard.verification.drawing import Spec, draw
+from npu_guard.verification.feeds import TURNS, input_specs
+
+if TYPE_CHECKING:
+    from conftest import Cli, Write
+
+KINDS = sorted({kind for turn in TURNS for kind in turn})
+CONSTANTS = """<int64[1] ax = {1}, float zero = {0.0}, float one = {1.0}, float less = {-1.0}, float more = {1.0001},
+    float bound = {1000.0}, float small = {0.001}>"""
+FUNCTIONS = {
+    "a bound at 1000": ("y = Relu(x)", "y = Clip(x, zero, bound)"),
+    "only negative": ("y = LeakyRelu<alpha = 0.01>(x)", "y = LeakyRelu<alpha = 0.011>(x)"),
+    "only at zero": ("y = Sign(x)", "b = Less(x, zero)  y = Where(b, less, one)"),
+    "a factor behind a mean": ("a = ReduceMean(x)  y = Sub(x, a)", "a = ReduceMean(x)  s = Sub(x, a)  y = Mul(s, more)"),
+    "an epsilon": ("y = LpNormalization<axis = 1>(x)", "a = ReduceL2(x, ax)  d = Add(a, small)  y = Div(x, d)"),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_change_that_few_inputs_show(cli: Cli, write: Write, name: str) -> None:
+    for body, file in zip(FUNCTIONS[name], ("net.onnx", "other.onnx"), strict=True):
+        write(f"g (float[1,3,16,16] x) => (float[1,3,16,16] y) {CONSTANTS} {{ {body} }}", file)
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_bytes_are_drawn_from_their_whole_range(cli: Cli, write: Write, kind: str) -> None:
+    graph = f"""g ({kind}[1,3,16,16] x) => (float[1,3,16,16] y)
+        {{ f = Cast<to = 1>(x)  h = Constant<value = float {{BOUND}}>()  y = Min(f, h) }}"""
+    write(graph.replace("BOUND", "300.0"))
+    write(graph.replace("BOUND", "126.0"), "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "int32", "uint16", "bool", "float16", "float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (1, 3, 16, 16), (2, 5)])
+def test_every_kind_is_drawn_for_every_type(kind: str, dtype: str, shape: tuple[int, ...]) -> None:
+    spec = Spec("x", np.dtype(dtype), shape, free=True)
+    array = draw(spec, kind, 1)
+    assert (array.shape, array.dtype) == (shape, spec.dtype)
+    assert np.array_equal(array, draw(spec, kind, 1))
+    assert array.dtype.kind != "f" or np.isfinite(array).all()
+
+
+def test_an_image_is_smooth_and_has_edges() -> None:
+    image = draw(Spec("x", np.dtype(np.float32), (1, 3, 32, 32)), "image", 0)
+    steps = np.abs(np.diff(image, axis=3))
+    assert image.min() >= 0
+    assert 128 < image.max() <= 255
+    assert np.median(steps) < 12
+    assert steps.max() > 60
+
+
+def role(write: Write, graph: str, name: str = "x") -> Spec:
+    analysis = analyze(load(write(graph)))
+    return next(s for s in input_specs(analysis.model.graph.inputs, analysis.constants) if s.name == name)
+
+
+TABLE = "<float[50,8] table> {{ {} }}"
+
+
+@pytest.mark.parametrize(
+    ("body", "high"),
+    [
+        ("y = Gather(table, x)", 50), ("c = Cast<to = 6>(x)  y = Gather(table, c)", 50),
+        ("a = Constant<value = int64[1] {0}>()  u = Unsqueeze(x, a)  y = Gather(table, u)", 50),
+        ("i = Constant<value = int64[1] {1}>()  s = Add(x, i)  y = Gather(table, s)", 2), ("y = Gather<axis = 1>(table, x)", 8),
+    ],
+)  # fmt: skip
+def test_indices_stay_indices(write: Write, body: str, high: int) -> None:
+    spec = role(write, f"g (int64[4] x) => (y) {TABLE.format(body)}")
+    assert (spec.high, spec.free) == (high, False)
+    for kind in KINDS:
+        array = draw(spec, kind, 0)
+        assert 0 <= array.min() <= array.max() < high
+
+
+def test_a_size_is_no_index_and_stays_small(write: Write) -> None:
+    spec = role(write, "g (float[1,4] d, int64[1] x) => (y) { y = Tile(d, x) }".replace("int64[1] x", "int64[2] x"))
+    assert (spec.high, spec.free) == (2, False)
+
+
+def test_a_mask_may_be_any_integer(write: Write) -> None:
+    assert role(write, "g (int64[4] x) => (y) { y = Cast<to = 1>(x) }").free
+
+
+@pytest.mark.parametrize(
+    ("body", "span"),
+    [
+        ("k = Constant<value = float {255.0}>()  y = Div(x, k)", (0.0, 255.0)),
+        ("k = Constant<value = float {0.003921569}>()  y = Mul(x, k)", (0.0, 255.0)),
+        ("k = Constant<value = float {123.7}>()  y = Sub(x, k)", (0.0, 255.0)),
+        ("k = Constant<value = float {0.485}>()  y = Sub(x, k)", (0.0, 1.0)),
+        ("a = Constant<value = float {-1.0}>()  b = Constant<value = float {3.0}>()  y = Clip(x, a, b)", (-3.0, 5.0)),
+        ("y = Relu(x)", None),
+    ],
+)  # fmt: skip
+def test_what_a_graph_does_to_an_input_tells_its_range(write: Write, body: str, span: tuple[float, float] | None) -> None:
+    found = role(write, f"g (float[1,3,8,8] x) => (y) {{ {body} }}").span
+    assert found == (None if span is None else pytest.approx(span))
+
+
+def test_a_logarithm_takes_negative_numbers_in_two_kinds_alone(write: Write) -> None:
+    spec = role(write, "g (float[1,3,8,8] x) => (y) { y = Log(x) }")
+    assert {kind for kind in KINDS if draw(spec, kind, 0).min() < 0} == {"negative", "edge"}
+
+
+def test_large_numbers_are_made_smaller_where_nothing_finite_comes_out(cli: Cli, write: Write) -> None:
+    """exp overflows at 89: the last bound shows below that."""
+    graph = """g (float[1,3,8,8] x) => (float[1,3,8,8] y)
+        { n = Abs(x)  h = Constant<value = float {BOUND}>()  m = Min(n, h)  y = Exp(m) }"""
+    write(graph.replace("BOUND", "1000.0"))
+    write(graph.replace("BOUND", "1000.0"), "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == 0
+    write(graph.replace("BOUND", "80.0"), "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
