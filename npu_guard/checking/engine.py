@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct, field
 
 from npu_guard.analysis.analyze import Analysis
@@ -16,6 +17,8 @@ from npu_guard.checking.context import Context
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device import Profile, Requirement
 from npu_guard.device.keys import EVERY, with_old_names
+from npu_guard.device.matching import taken
+from npu_guard.device.pattern import Pattern
 from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import input_location, location_of, source_of
@@ -58,8 +61,9 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         if value.initializer is None:
             for rule in own:
                 run.ask(rule, None, value)
+    groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
     for node in analysis.nodes():
-        op, output = node.op, node.output
+        op, output, before = node.op, node.output, len(run.findings)
         if op in PLAIN and op not in spelled:  # what is said of the plain operator holds for one that is it in other words
             spelled.add(op)
             lookup[op] = sorted({*lookup.get(op, everywhere), *lookup.get(PLAIN[op], ())}, key=lambda r: r.code)
@@ -69,6 +73,10 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
             for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
                 run.require(rule, requirement, node)
+        if node in groups and len(run.findings) > before:
+            run.take(node, groups[node][0], before)
+    if profile.followers and run.blocked:
+        run.follow([n for n in analysis.nodes() if n.op in profile.followers], selected)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
     return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
@@ -83,6 +91,10 @@ def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list
             if rule is not None:
                 wanted[op].append((rule, requirement))
     return dict(wanted)
+
+
+UNSUPPORTED = "NPU101"
+"""The rule that says that an operator does not run on the device."""
 
 
 def _of_plain(wanted: Mapping[str, list[tuple[Rule, Requirement]]], op: str) -> list[tuple[Rule, Requirement]]:
@@ -137,6 +149,35 @@ class _Run:
             raise
         except Exception as error:  # as above
             self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
+
+    def take(self, node: Node, pattern: Pattern, before: int) -> None:
+        """A note in the place of what was found of a node since: the compiler takes it as a part of something else."""
+        first = self.findings[before]
+        text = f"{node.op} is taken as part of {pattern.name}"
+        self.findings[before:] = [
+            msgspec.structs.replace(first, severity=Severity.NOTE, outcome=Outcome.FAIL, message=text, evidence=None)
+        ]
+        self.blocked.discard(node)
+
+    def follow(self, followers: Sequence[Node], rules: Sequence[Rule]) -> None:
+        """Take along the followers of operators that leave the device: all that they lead to is outside, or where they come from.
+
+        A QuantizeLinear behind an operator is computed with it. One between others goes where its readers go.
+        """
+        rule = next((r for r in rules if r.code == UNSUPPORTED), None)
+        own, waiting = set(followers), collections.deque(followers)
+        while rule is not None and waiting:
+            node = waiting.popleft()
+            value, producer = node.output, node.inputs[0].producer if node.inputs and node.inputs[0] is not None else None
+            gone = not value.is_output and all(reader in self.blocked for reader in value.consumers)
+            after = producer in self.blocked and (producer not in own or gone or not value.consumers)
+            if node in self.blocked or not (after or (gone and value.consumers)):
+                continue
+            beside = producer if after and producer is not None else value.consumers[0]
+            draft = Draft(f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR)
+            self._add(rule, node, value, draft, Outcome.FAIL)
+            if node in self.blocked:  # and with it, perhaps, those beside it
+                waiting += [n for n in (producer, *value.consumers) if n in own and n not in self.blocked]
 
     def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
         location = location_of(node) if node is not None else input_location(value)

@@ -96,6 +96,11 @@ def profile_page(profile: Profile) -> str:
         lines += ["", "## Limits of single operators", ""]
         lines += ["| operators | limit | beyond it | rule | source | note |", "|---|---|---|---|---|---|"]
         lines += [_requirement(r) for r in profile.requirements]
+    if profile.patterns:
+        lines += ["", "## Groups that the compiler takes as one", "", "| group | taken as | source | note |", "|---|---|---|---|"]
+        lines += [f"| `{p.words()}` | {p.name} | {p.source} | {p.note} |" for p in profile.patterns]
+    if profile.followers:
+        lines += ["", f"{', '.join(sorted(profile.followers))} leave the device with the operators that they stand beside."]
     lines += ["", "## Operators", "", "| operators | status | source |", "|---|---|---|"]
     groups: dict[tuple[str, str], list[str]] = {}
     for name, op in profile.operators.items():

@@ -19,7 +19,8 @@ def differences(before: Profile, after: Profile) -> list[str]:
         if change[0] != change[1]:
             operators[change].append(name)
     lines = [f"~ {old} -> {new}: {', '.join(names)}" for (old, new), names in sorted(operators.items())]
-    return [*limits, *lines]
+    groups = [{f"takes {p.words()} as": p.name for p in profile.patterns} for profile in (before, after)]
+    return [*limits, *_pairs(*groups), *lines]
 
 
 def _status(profile: Profile, name: str) -> str:

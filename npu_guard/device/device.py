@@ -22,6 +22,7 @@ from npu_guard.device.file import (
 )
 from npu_guard.device.keys import LIMITS, NOW, convert, limit_value, suggest
 from npu_guard.device.partition import Given
+from npu_guard.device.pattern import Pattern, pattern
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
 from npu_guard.graph.plain import PLAIN, SAME
@@ -80,6 +81,10 @@ class Profile(msgspec.Struct, frozen=True):
     """Devices of the file, by name, where none of them was chosen; limits then hold for one of them at least."""
     coverage: Coverage | None = None
     partition: Given | None = None
+    patterns: tuple[Pattern, ...] = ()
+    """Groups of operators that the compiler takes as one."""
+    followers: frozenset[str] = frozenset()
+    """Operators that leave the device with those that they stand beside."""
 
     def limit(self, key: str) -> Any:
         """The value of a limit, None where the device sets none."""
@@ -137,6 +142,7 @@ class _Merger:
         operators: dict[str, Operator] = {}
         severity: dict[str, Severity] = {}
         requirements: list[Requirement] = []
+        patterns: list[Pattern] = []
         for file in self.chain:
             for name in file.without:
                 left = {r.id for r in requirements} | set(limits)
@@ -149,6 +155,7 @@ class _Merger:
             replaced = {r.id for r in mine if r.id}
             requirements = [r for r in requirements if r.id not in replaced] + mine
             self._operators(file, operators)
+            patterns += self._patterns(file)
             severity |= {code: Severity(word) for code, word in file.severity.items()}
         title = last.title if self.variant is None else self.variants[self.variant]
         return Profile(
@@ -156,7 +163,8 @@ class _Merger:
             title, last.source, tuple(n for f in self.chain for n in f.notes), limits, operators, severity,
             tuple(requirements), next((f.unlisted for f in reversed(self.chain) if f.unlisted), None), self.toolchain,
             self.variants if self.variant is None else {}, last.coverage,
-            next((f.partition for f in reversed(self.chain) if f.partition), None),
+            next((f.partition for f in reversed(self.chain) if f.partition), None), tuple(patterns),
+            frozenset(op for f in self.chain for op in f.followers),
         )  # fmt: skip
 
     def _limits(self, file: ProfileFile, limits: dict[str, Limit]) -> None:
@@ -177,6 +185,15 @@ class _Merger:
                     group.status, group.source or file.source, group.reason, group.only, group.consequence,
                     group.certainty != "uncertain",
                 )  # fmt: skip
+
+    def _patterns(self, file: ProfileFile) -> list[Pattern]:
+        found = []
+        for index, entry in enumerate(file.pattern, 1):
+            where = f"[[pattern]] {index} ({entry.name})"
+            made = pattern(entry, file.source, f"{self.where}, {where}")
+            if self._chosen(entry.variants, where) and self._current(entry.toolchain, where):
+                found.append(made)
+        return found
 
     def _requirements(self, index: int, entry: RequirementEntry, file: ProfileFile) -> Iterable[Requirement]:
         where = f"[[limit]] {index} ({entry.id or entry.metric or 'constant'})"

@@ -11,6 +11,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.device.keys import LIMITS, convert
 from npu_guard.device.partition import Given
+from npu_guard.device.pattern import PatternEntry
 from npu_guard.device.predicate import PREDICATES, Condition, Predicate
 from npu_guard.device.vocabulary import METRICS
 
@@ -121,7 +122,10 @@ class ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Devices that share the file: name and title. One is chosen as `profile:variant`."""
     limits: dict[str, LimitEntry] = {}
     limit: tuple[RequirementEntry, ...] = ()
+    pattern: tuple[PatternEntry, ...] = ()
     operators: tuple[OperatorsEntry, ...] = ()
+    followers: tuple[str, ...] = ()
+    """Operators that leave the device with those that they stand beside, such as QuantizeLinear."""
     unlisted: Unlisted | None = None
     partition: Given | None = None
     """What a partition costs on the device, see `npu-guard partition`."""
@@ -173,6 +177,8 @@ def plain(data: dict[str, Any]) -> dict[str, Any]:
     """
     data = dict(data)
     data["limits"] = _flatten(data.get("limits", {}))
+    if isinstance(data.get("pattern"), list):
+        data["pattern"] = [_flat_where(entry) for entry in data["pattern"]]
     if isinstance(data.get("limit"), list):
         data["limit"] = [flat_conditions(entry) for entry in data["limit"]]
     return data
@@ -188,6 +194,12 @@ def flat_conditions(entry: Any) -> Any:
     if isinstance(entry.get("any_of"), list):
         entry["any_of"] = [_flat_metrics(clauses) for clauses in entry["any_of"]]
     return entry
+
+
+def _flat_where(entry: Any) -> Any:
+    if not isinstance(entry, dict) or not isinstance(entry.get("where"), dict):
+        return entry
+    return {**entry, "where": {line: _flat_metrics(table) for line, table in entry["where"].items()}}
 
 
 def _flat_metrics(table: Any) -> Any:

@@ -144,7 +144,7 @@ def _kinds(metric: Metric, ops: tuple[str, ...]) -> set[Kind]:
 
 def _words(term: Term, ops: tuple[str, ...]) -> tuple[str, ...]:
     """Words that a metric may be; none where any may stand."""
-    if term.key == "dtype":
+    if term.key in ("dtype", "quantized"):
         return DTYPES
     found = [words_of(op, term.argument) for op in ops]
     return tuple(dict.fromkeys(word for words in found for word in words)) if all(found) else ()

@@ -13,7 +13,7 @@ from npu_guard.analysis.resize import map_scales, scales
 from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
-from npu_guard.graph.ops import find_operator
+from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.graph.plain import PLAIN, plain
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ def strided_axes(node: Node, ctx: Facts) -> Measured:
     return Measured(ctx.map_axes(x, found), rank=len(ctx.map_dims(x)))
 
 
+def leaves(node: Node, ctx: Facts) -> Measured:
+    """Whether the first output is one of the model: compilers bring those back to the layout that the graph states."""
+    return Measured((node.output.is_output,))
+
+
 def inputs(node: Node, ctx: Facts) -> Measured:
     """Number of inputs that are not left out."""
     return Measured((sum(v is not None for v in node.inputs),))
@@ -179,6 +184,30 @@ def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
     found = tuple(ctx.dtype(v) for v in values)
     unknown = [v.name for v, dtype in zip(values, found, strict=True) if dtype is None]
     return Measured(found, f"the element type of {unknown[0]!r} is not known" if unknown else "")
+
+
+def quantized(node: Node, ctx: Facts, name: str = "") -> Measured:
+    """Types in which a compiler computes: before the DequantizeLinear in front of an input and after the QuantizeLinear behind.
+
+    Of the first input and the output, or of the named input. What is not quantized has the type that the graph states.
+    """
+    operand = named_input(node, name) if name else node.input(0)
+    values = [] if operand is None else [_before(operand)]
+    values += [] if name else [_behind(node.output)]
+    found = tuple(ctx.dtype(v) for v in values)
+    unknown = [v.name for v, dtype in zip(values, found, strict=True) if dtype is None]
+    return Measured(found, f"the element type of {unknown[0]!r} is not known" if unknown else "")
+
+
+def _before(value: Value) -> Value:
+    producer = value.producer
+    given = producer.input(0) if producer is not None and producer.op_type == "DequantizeLinear" else None
+    return value if given is None else given
+
+
+def _behind(value: Value) -> Value:
+    only = value.consumers[0] if len(value.consumers) == 1 and not value.is_output else None
+    return only.output if only is not None and only.op_type == "QuantizeLinear" else value
 
 
 def constant(node: Node, ctx: Facts, name: str) -> Measured:
@@ -254,7 +283,7 @@ def _inputs(node: Node, ctx: Facts, name: str) -> list[Value]:
 
 def named_input(node: Node, name: str) -> Value | None:
     """The input that ONNX calls `name`, None where it is left out; of a QLinearConv, `W` is what a Conv's weight is."""
-    index = node.operator.index(name)
+    index = formal_index(node.operator, name)
     if index is not None or node.op not in PLAIN:
         return None if index is None else node.input(index)
     operator = find_operator(PLAIN[node.op])
@@ -265,6 +294,15 @@ def named_input(node: Node, name: str) -> Value | None:
     alike = node.operator.indices(role)
     number = operator.indices(role).index(index)
     return node.input(alike[number]) if number < len(alike) else None
+
+
+def formal_index(operator: Operator, name: str) -> int | None:
+    """Index of a named input; of Max, Concat and the like, `data_1` is the second of those that ONNX calls `data_0`."""
+    index = operator.index(name)
+    if index is not None or not operator.variadic:
+        return index
+    stem, _, number = name.rpartition("_")
+    return int(number) if operator.inputs[-1].name == f"{stem}_0" and number.isdecimal() else None
 
 
 @functools.cache

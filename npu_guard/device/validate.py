@@ -28,9 +28,11 @@ from npu_guard.device.file import (
 )
 from npu_guard.device.keys import EVERY, LIMITS, convert, limit_value, suggest
 from npu_guard.device.lines import Lines
-from npu_guard.device.measure_tensor import formal_inputs
+from npu_guard.device.measure_tensor import formal_index, formal_inputs
 from npu_guard.device.partition import Given
+from npu_guard.device.pattern import PatternEntry, pattern
 from npu_guard.device.requirement import Requirement
+from npu_guard.graph.ops import find_operator
 
 PathInFile = tuple[str | int, ...]
 _TABLES: dict[str, type[msgspec.Struct]] = {
@@ -107,6 +109,11 @@ class _Checker:
         yield from self._limits()
         for index, entry in enumerate(self._list("limit")):
             yield from self._requirement(("limit", index), entry)
+        for index, entry in enumerate(self._list("pattern")):
+            yield from self._pattern(("pattern", index), entry)
+        for name in _strings(self.data.get("followers")):
+            if "::" not in name and name not in operators():
+                yield ("followers",), f"{name!r} is no ONNX operator{suggest(name, operators())}"
         for index, entry in enumerate(self._list("operators")):
             where = ("operators", index)
             yield from self._entry(where, entry, OperatorsEntry)
@@ -190,6 +197,20 @@ class _Checker:
         for place, flag in _false_flags(entry):
             yield (*where, *place), f"{flag} = false says nothing; leave it out"
 
+    def _pattern(self, where: PathInFile, entry: Any) -> Iterator[tuple[PathInFile, str]]:
+        problems = list(self._entry(where, entry, PatternEntry))
+        yield from problems
+        if problems:
+            return
+        try:
+            made = pattern(convert(entry, PatternEntry, ""), "", "")
+        except UsageError as error:
+            yield (*where, "graph"), str(error).removeprefix(": ")
+            return
+        for line in made.lines.values():
+            if "::" not in line.op and line.op not in operators():
+                yield (*where, "graph"), f"{line.op!r} is no ONNX operator{suggest(line.op, operators())}"
+
     def _names(self, where: PathInFile, entry: Any, key: str) -> Iterator[tuple[PathInFile, str]]:
         if isinstance(entry, dict):
             for name in _strings(entry.get(key)):
@@ -245,7 +266,7 @@ def unknown_names(requirement: Requirement) -> Iterator[tuple[PathInFile, str]]:
                 names = attributes(op) if kind == "attribute" else list(formal_inputs(op))
                 if kind == "input" and term.name.startswith("value."):
                     names += attributes(op)  # which is what some inputs were once
-                if term.argument not in names:
+                if term.argument not in names and (kind == "attribute" or formal_index(find_operator(op), term.argument) is None):
                     there = suggest(term.argument, names) or f"; it has {', '.join(names) or 'none'}"
                     yield place, f"{op} has no {kind} {term.argument!r}{there}"
 

@@ -106,6 +106,15 @@ METRICS: dict[str, Base] = {
         kind="text",
         least=None,
     ),
+    "quantized": Base(
+        "NPU404",
+        "quantized type",
+        "element types between QuantizeLinear and DequantizeLinear of what goes in and comes out; elsewhere its own",
+        measure_tensor.quantized,
+        named="input?",
+        kind="text",
+        least=None,
+    ),
     "reduce_size": Base(
         "NPU302",
         "reduced extent",
@@ -148,9 +157,13 @@ METRICS: dict[str, Base] = {
         "axes of the first input along which a broadcast one has several numbers",
         measure_tensor.varies,
         named="input",
+        least=None,
     ),
     "strided_axes": Base(
         "NPU701", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes
+    ),
+    "leaves": Base(
+        "NPU701", "an output of the model", "whether what it gives leaves the model", measure_tensor.leaves, kind="boolean"
     ),
     "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
     "outputs": Base("NPU701", "outputs", "number of outputs that are read", measure_tensor.outputs),

@@ -16,6 +16,7 @@ import pytest
 from npu_guard.compilers.builtin import DRIVERS
 
 sys.path.insert(0, str(DRIVERS))
+import driver
 import rknn_driver
 import tflite_op
 import tflite_ops
@@ -61,11 +62,40 @@ def test_layers_by_name_and_reshapes_at_the_border() -> None:
     nodes = [SimpleNamespace(op_type=op, output=[out]) for op, out in (("Conv", "a"), ("Relu", "b"), ("Sin", "c"), ("Add", "d"))]
     table = "Reshape CPU x_rs, Conv NPU op0z_2, Conv NPU op0z_3, Sin CPU op2z, Pad CPU inner, Add NPU op3z, Reshape CPU y-rs"
     layers = [tuple(entry.split()) for entry in table.split(", ")]
-    verdicts, others = rknn_driver._verdicts(nodes, rknn_driver._without_border(layers, nodes))
+    verdicts, others = rknn_driver._verdicts(nodes, rknn_driver._without_border(layers))
     assert [v["word"] for v in verdicts] == ["decomposed", "merged", "host", "npu"]
     assert others == ["Pad (inner)"]
-    lone = [SimpleNamespace(op_type="Reshape", output=["y"])]
-    assert rknn_driver._without_border([("Reshape", "CPU", "Reshape:op0z")], lone)  # the operator itself stays
+    assert rknn_driver._without_border([("Reshape", "CPU", "Reshape:op0z")])  # the operator itself stays
+
+
+def test_a_reshape_of_the_model_does_not_bring_those_at_the_border_back() -> None:
+    nodes = [SimpleNamespace(op_type=op, output=[out]) for op, out in (("Reshape", "a"), ("Concat", "b"))]
+    table = "Reshape CPU x_rs, Reshape NPU op0z, Concat NPU op1z, Reshape CPU val1z-rs"
+    layers = [tuple(entry.split()) for entry in table.split(", ")]
+    verdicts, others = rknn_driver._verdicts(nodes, rknn_driver._without_border(layers))
+    assert ([v["word"] for v in verdicts], others) == (["npu", "npu"], [])
+
+
+def test_what_is_inserted_counts_for_the_tensor_that_it_is_named_after() -> None:
+    nodes = [SimpleNamespace(op_type=op, output=[out]) for op, out in (("Conv", "a"), ("Relu", "b"))]
+    layers = [("Conv", "NPU", "Conv:op0z"), ("Reshape", "CPU", "Reshape:val0z_rs"), ("Relu", "NPU", "Relu:op1z")]
+    verdicts, others = rknn_driver._verdicts(nodes, rknn_driver._without_border(layers))
+    assert ([v["word"] for v in verdicts], others) == (["host", "npu"], [])
+
+
+def test_tensors_are_named_after_their_nodes(tmp_path: Path) -> None:
+    text = "g (float[4] x) => (float[2] b, float[4] c) { a, b = Split(x) c = Relu(x) d = Add(a, b) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+    kept, copy = driver.renamed(str(path), str(tmp_path), tensors=True)
+    assert [list(n.output) for n in kept.graph.node] == [["a", "b"], ["c"], ["d"]]
+    sent = onnx.load(copy).graph
+    assert [(list(n.input), list(n.output)) for n in sent.node] == [
+        (["x"], ["val0z", "val0z_1"]), (["x"], ["val1z"]), (["val0z", "val0z_1"], ["val2z"]),
+    ]  # fmt: skip
+    assert [o.name for o in sent.output] == ["val0z_1", "val1z"]
+    assert driver.makers("Reshape:val0z_1_rs") == [0]
 
 
 def mapped(text: str) -> Any:

@@ -408,6 +408,27 @@ ROWS = [
         unknown(),
     ),
     Row(
+        {**RELU, "metric": "quantized", "not_in": ["int8"]},
+        "NPU404",
+        "g (float[8] x, float s, int8 z) => (y) { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Relu(d) }",
+        "int8",
+        "g (float[8] x, float s, uint8 z) => (y) { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Relu(d) }",
+    ),
+    Row(
+        {**RELU, "metric": "leaves", "is": False},
+        "NPU701",
+        unary("Relu(x)"),
+        "yes",
+        "g (float[1,8] x) => (y) { r = Relu(x) y = Abs(r) }",
+    ),
+    Row(
+        {"ops": ["Max"], "metric": "elements.data_1", "min": 2},
+        "NPU405",
+        unary("Max(x, m)", more="<float m = {5.0}>"),
+        1,
+        unary("Max(x, m)", more="<float[8,1,1] m = {1,2,3,4,5,6,7,8}>"),
+    ),
+    Row(
         {"ops": ["Resize"], "metric": "given.sizes", "is": False},
         "NPU701",
         unary("Resize(x, , , s)", "1,8,4,4", "<int64[4] s = {1, 8, 8, 8}>"),

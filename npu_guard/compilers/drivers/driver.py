@@ -29,8 +29,11 @@ Judge = Callable[[str, Mapping[str, str], str], Answer]
 
 NAME = "op{}z"
 """What nodes are called while they are compiled: names in models may be empty, repeated, or break a log apart."""
+TENSOR = "val{}z"
+"""What the results of nodes are called, by the index of the node: what a compiler inserts, it names after a tensor."""
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _NAME = re.compile(r"op(\d+)z")
+_TENSOR = re.compile(r"val(\d+)z")
 
 
 def main(judge: Judge, modules: Sequence[str]) -> None:
@@ -141,8 +144,12 @@ def verdict(node: Any, word: str, message: str = "") -> Answer:
     return {"output": next(filter(None, node.output), ""), "op_type": node.op_type, "word": word, "message": message[:500]}
 
 
-def renamed(path: str, folder: str) -> tuple[Any, str]:
-    """(model, path) of a copy whose nodes are named by their index: see NAME."""
+def renamed(path: str, folder: str, *, tensors: bool = False) -> tuple[Any, str]:
+    """(model, path) of a copy whose nodes are named by their index, and on request their results: see NAME and TENSOR.
+
+    The model keeps the names of its tensors, by which answers are given. Bodies of If and Loop may read any tensor, so a model
+    with one keeps them in the copy too.
+    """
     import onnx
 
     model = onnx.load(path)
@@ -150,10 +157,35 @@ def renamed(path: str, folder: str) -> tuple[Any, str]:
         node.name = NAME.format(index)
     copy = os.path.join(folder, "model.onnx")
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 1 << 30
-    onnx.save_model(model, copy, save_as_external_data=large)
+    sent = model
+    if tensors and not any(
+        attribute.HasField("g") or attribute.graphs for node in model.graph.node for attribute in node.attribute
+    ):
+        sent = onnx.ModelProto()
+        sent.CopyFrom(model)
+        _rename_tensors(sent.graph)
+    onnx.save_model(sent, copy, save_as_external_data=large)
     return model, copy
+
+
+def _rename_tensors(graph: Any) -> None:
+    """Name what each node gives after its index; the second and later results get a number of their own."""
+    names: dict[str, str] = {}
+    for index, node in enumerate(graph.node):
+        for place, name in enumerate(node.output):
+            if name:
+                names[name] = TENSOR.format(index) + (f"_{place}" if place else "")
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
 
 
 def indices(text: str) -> list[int]:
     """Indices of the nodes that a text names."""
     return [int(number) for number in _NAME.findall(text)]
+
+
+def makers(text: str) -> list[int]:
+    """Indices of the nodes whose results a text names."""
+    return [int(number) for number in _TENSOR.findall(text)]

@@ -24,7 +24,7 @@ _ENDS = ("InputOperator", "OutputOperator")
 
 def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
     """Layers are matched with nodes by name; what a node was split into has names of its own, and runs on the NPU or not."""
-    model, copy = driver.renamed(path, folder)
+    model, copy = driver.renamed(path, folder, tensors=True)
     found, log = driver.apart(lambda: _build(copy, options), folder, 3600)
     nodes = model.graph.node
     if "error" not in found:
@@ -38,7 +38,7 @@ def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
             message,
             [driver.verdict(n, w, message if w == "refused" else "") for n, w in zip(nodes, words, strict=False)],
         )
-    layers = _without_border([(op, target, name) for _, op, target, name in _LAYER.findall(log) if op not in _ENDS], nodes)
+    layers = _without_border([(op, target, name) for _, op, target, name in _LAYER.findall(log) if op not in _ENDS])
     if not layers and "Network Layer Information Table" not in log:
         return driver.failed("the log has no table of layers")
     verdicts, others = _verdicts(nodes, layers)
@@ -46,24 +46,27 @@ def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
     return driver.answer("refused" if host else "accepted", f"also on the CPU: {', '.join(others)}" if others else "", verdicts)
 
 
-def _without_border(layers: list[Layer], nodes: Any) -> list[Layer]:
+def _without_border(layers: list[Layer]) -> list[Layer]:
     """Without the reshapes to and from four dimensions that the toolkit puts where a model begins and ends.
 
-    They move data that comes from the CPU or goes there, and are no operator of the model.
+    They move data that comes from the CPU or goes there, and are no operator of the model: they are named after a tensor, where a
+    reshape of the model, or what became of one, has its node's name.
     """
-    own = {node.op_type for node in nodes}
-    inserted = [op == "Reshape" and op not in own and not driver.indices(name) for op, _, name in layers]
+    inserted = [op == "Reshape" and not driver.indices(name) for op, _, name in layers]
     first = next((i for i, border in enumerate(inserted) if not border), len(layers))
     last = next((i for i in range(len(layers), 0, -1) if not inserted[i - 1]), 0)
     return layers[first:last] if first < last else layers
 
 
 def _verdicts(nodes: Any, layers: list[Layer]) -> tuple[list[Answer], list[str]]:
-    """One verdict for each node, and the CPU layers that belong to none."""
+    """One verdict for each node, and the CPU layers that belong to none.
+
+    What the toolkit inserts between two operators is named after the tensor between them, and counts for the one that gives it.
+    """
     own: dict[int, list[tuple[str, str]]] = {index: [] for index in range(len(nodes))}
     others = []
     for op, target, name in layers:
-        named = [i for i in driver.indices(name) if i in own] or ([0] if len(nodes) == 1 else [])
+        named = [i for i in driver.indices(name) or driver.makers(name) if i in own] or ([0] if len(nodes) == 1 else [])
         for index in named:
             own[index].append((op, target))
         if not named and target != "NPU":

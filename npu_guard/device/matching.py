@@ -1,0 +1,102 @@
+"""Where a model has a device's patterns: groups of operators that the compiler takes as one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npu_guard.base.errors import Undecidable
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.device.pattern import Pattern
+    from npu_guard.graph.graph import Node, Value
+
+Binding = Mapping[str, "Value"]
+_EITHER_ORDER = frozenset({"Add", "Mul", "Max", "Min", "Sum", "And", "Or", "Xor", "Equal"})
+_NEAR = 1e-6
+"""How near a constant comes to the number that it must be: rknn-toolkit2 takes 1.4142135 for the root of 2, and not 1.4142."""
+
+
+def taken(patterns: Sequence[Pattern], nodes: Iterable[Node], facts: Facts) -> Mapping[Node, tuple[Pattern, Node]]:
+    """The pattern that takes each node, with the node that gives its result. What one has taken is left to no other."""
+    if not patterns:
+        return {}
+    by_op: dict[str, list[Pattern]] = defaultdict(list)
+    for pattern in patterns:
+        by_op[pattern.root_op].append(pattern)
+    owned: dict[Node, tuple[Pattern, Node]] = {}
+    for root in nodes:
+        for pattern in by_op.get(root.op, ()):
+            group = _group(pattern, root, facts)
+            if group and not any(node in owned for node in group):
+                owned.update(dict.fromkeys(group, (pattern, root)))
+                break
+    return owned
+
+
+def _group(pattern: Pattern, root: Node, facts: Facts) -> tuple[Node, ...]:
+    """The nodes of a pattern with this root; none where it does not match."""
+    for binding in _bound(pattern, pattern.root, root.output, {}, facts):
+        group = {name: node for name in pattern.lines if (node := binding[name].producer) is not None}
+        if all(_is_own(binding[name], group) for name in group if name != pattern.root and name not in pattern.shared):
+            return tuple(group.values())
+    return ()
+
+
+def _is_own(value: Value, group: Mapping[str, Node]) -> bool:
+    return not value.is_output and all(reader in group.values() for reader in value.consumers)
+
+
+def _bound(pattern: Pattern, name: str, value: Value | None, known: Binding, facts: Facts) -> Iterator[Binding]:
+    """Ways in which a value, and all behind it, is what a name of the pattern stands for."""
+    if value is None:
+        return
+    if name in known:
+        if known[name] is value:
+            yield known
+        return
+    if not _keeps(pattern, name, value, facts):
+        return
+    line, node = pattern.lines.get(name), value.producer
+    found = {**known, name: value}
+    if line is None:
+        yield found
+    elif node is not None and node.op == line.op and node.outputs[0] is value and len(node.inputs) == len(line.inputs):
+        if not all(clause.judge(node, facts).fits for clause in pattern.where.get(name, ())):
+            return
+        either = line.op in _EITHER_ORDER and len(node.inputs) == 2 and name not in pattern.ordered
+        for inputs in permutations(node.inputs) if either else (node.inputs,):
+            yield from _all_bound(pattern, line.inputs, inputs, found, facts)
+
+
+def _all_bound(
+    pattern: Pattern, names: Sequence[str], values: Sequence[Value | None], known: Binding, facts: Facts
+) -> Iterator[Binding]:
+    if not names:
+        yield known
+        return
+    for binding in _bound(pattern, names[0], values[0], known, facts):
+        yield from _all_bound(pattern, names[1:], values[1:], binding, facts)
+
+
+def _keeps(pattern: Pattern, name: str, value: Value, facts: Facts) -> bool:
+    """Whether a value is the constant, and of the rank, that the pattern asks for."""
+    rank = pattern.ranks.get(name)
+    if rank is not None and (value.shape is None or len(value.shape) > rank):
+        return False
+    wanted = pattern.constants.get(name)
+    if wanted is None:
+        return True
+    if not facts.is_constant(value):
+        return False
+    if isinstance(wanted, str):
+        return True
+    try:
+        return bool(np.allclose(facts.array(value).astype(np.float64), wanted, rtol=_NEAR, atol=0))
+    except (Undecidable, TypeError, ValueError):
+        return False

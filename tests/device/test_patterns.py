@@ -1,0 +1,176 @@
+"""Groups of operators that a compiler takes as one: what matches, what is nearly the same and does not, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.base.errors import UsageError
+from npu_guard.checking import registry
+from npu_guard.checking.engine import check
+from npu_guard.device import Operator, Profile
+from npu_guard.device.pattern import Pattern, PatternEntry, pattern
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Finding, Severity
+
+GELU = """
+d = Div(x, root)
+e = Erf(d)
+a = Add(e, one)
+m = Mul(x, a)
+y = Mul(m, half)
+"""
+NUMBERS = {"root": 1.41421356, "one": 1.0, "half": 0.5}
+CONSTANTS = "<float r = {1.4142135}, float o = {1.0}, float h = {0.5}, float[1] r1 = {1.4142135}, float w = {1.5}>"
+
+
+def gelu(**more: Any) -> Pattern:
+    return pattern(PatternEntry("Gelu", GELU, constants=NUMBERS, **more), "test", "test")
+
+
+def graph(lines: str, outputs: str = "y") -> str:
+    return f"g (float[1,4,6] x) => ({outputs}) {CONSTANTS} {{ {lines} }}"
+
+
+def ask(
+    text: str,
+    analysis: Callable[..., Analysis],
+    found: Pattern,
+    refused: tuple[str, ...] = ("Erf",),
+    followers: tuple[str, ...] = (),
+) -> list[Finding]:
+    operators: Mapping[str, Operator] = {
+        **{
+            op: Operator("supported", "test") for op in ("Erf", "Div", "Add", "Mul", "Relu", "QuantizeLinear", "DequantizeLinear")
+        },
+        **{op: Operator("refused", "test", "no such unit") for op in refused},
+    }
+    profile = Profile("t", "t", "t", (), {}, operators, {}, patterns=(found,), followers=frozenset(followers))
+    return list(check(analysis(text), profile, registry.rules(), Config()).findings)
+
+
+STEPS = ["d = Div(x, r)", "e = Erf(d)", "a = Add(e, o)", "m = Mul(x, a)", "y = Mul(m, h)"]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        STEPS,
+        [*STEPS[:2], "a = Add(o, e)", "m = Mul(a, x)", "y = Mul(h, m)"],  # operands swapped
+        ["d = Div(x, r1)", *STEPS[1:]],  # the constant as a vector of one
+        ["p = Relu(x)", "d = Div(p, r)", *STEPS[1:3], "m = Mul(p, a)", STEPS[4]],
+    ],
+)
+def test_the_group_is_taken(steps: list[str], analysis: Callable[..., Analysis]) -> None:
+    (finding,) = ask(graph(" ".join(steps)), analysis, gelu())
+    assert (finding.rule, finding.severity, finding.message) == ("NPU101", Severity.NOTE, "Erf is taken as part of Gelu")
+
+
+@pytest.mark.parametrize(
+    ("lines", "outputs"),
+    [
+        (" ".join([*STEPS[:2], "y = Mul(e, x)"]), "y"),  # two lines are missing
+        (" ".join([STEPS[0].replace("r)", "w)"), *STEPS[1:]]), "y"),  # another constant
+        (" ".join([STEPS[0].replace("Div(x, r)", "Div(r, x)"), *STEPS[1:]]), "y"),  # a quotient has an order
+        (" ".join([*STEPS, "z = Relu(e)"]), "y, z"),  # somebody else reads what Erf gives
+        (" ".join(STEPS), "y, a"),  # or it leaves the model
+        (" ".join([*STEPS[:3], "n = Relu(x)", "m = Mul(n, a)", STEPS[4]]), "y"),  # x here and x there are not the same
+        (" ".join([*STEPS[:4], "y = Mul(m, x)"]), "y"),  # no constant
+    ],
+)
+def test_what_is_nearly_the_group_is_not_taken(lines: str, outputs: str, analysis: Callable[..., Analysis]) -> None:
+    (finding,) = ask(graph(lines, outputs), analysis, gelu())
+    assert (finding.rule, finding.severity) == ("NPU101", Severity.ERROR)
+
+
+def test_what_may_be_shared(analysis: Callable[..., Analysis]) -> None:
+    text = graph(" ".join([*STEPS, "z = Relu(d)"]), "y, z")
+    assert [f.severity for f in ask(text, analysis, gelu())] == [Severity.ERROR]
+    assert [f.severity for f in ask(text, analysis, gelu(shared=("d",)))] == [Severity.NOTE]
+
+
+def test_order_ranks_and_conditions(analysis: Callable[..., Analysis]) -> None:
+    swapped = graph(" ".join([*STEPS[:2], "a = Add(o, e)", *STEPS[3:]]))
+    assert [f.severity for f in ask(swapped, analysis, gelu(ordered=("a",)))] == [Severity.ERROR]
+    plain = graph(" ".join(STEPS))
+    assert [f.severity for f in ask(plain, analysis, gelu(ranks={"x": 2}))] == [Severity.ERROR]
+    assert [f.severity for f in ask(plain, analysis, gelu(ranks={"x": 3}))] == [Severity.NOTE]
+    assert [f.severity for f in ask(plain, analysis, gelu(where={"e": {"rank": 4}}))] == [Severity.ERROR]
+    assert [f.severity for f in ask(plain, analysis, gelu(where={"e": {"rank": 3}}))] == [Severity.NOTE]
+
+
+def test_nothing_is_said_where_it_makes_no_difference(analysis: Callable[..., Analysis]) -> None:
+    assert ask(graph(" ".join(STEPS)), analysis, gelu(), refused=()) == []
+
+
+QDQ = """g (float[1,8] x) => (y) <float s = {0.1}, int8 z = {0}> {
+    q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) e = %s
+    p = QuantizeLinear(e, s, z) y = DequantizeLinear(p, s, z) }"""
+
+
+def test_followers_go_where_their_operator_goes(analysis: Callable[..., Analysis]) -> None:
+    both = ("QuantizeLinear", "DequantizeLinear")
+    assert [f.location.op_type for f in ask(QDQ % "Erf(d)", analysis, gelu())] == ["Erf"]
+    found = ask(QDQ % "Erf(d)", analysis, gelu(), followers=both)
+    assert sorted(f.location.output for f in found) == ["d", "e", "p", "q", "y"]
+    assert {f.severity for f in found} == {Severity.ERROR}
+    assert ask(QDQ % "Relu(d)", analysis, gelu(), followers=both) == []
+
+
+def test_followers_that_others_read_stay(analysis: Callable[..., Analysis]) -> None:
+    text = (QDQ % "Erf(d)").replace("=> (y)", "=> (y, r)").replace("e = Erf", "f = DequantizeLinear(q, s, z) r = Relu(f) e = Erf")
+    found = ask(text, analysis, gelu(), followers=("QuantizeLinear", "DequantizeLinear"))
+    assert sorted(f.location.output for f in found) == ["d", "e", "p", "y"]  # q and f lead to the Relu
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        ("d = Div(x, r)", {}, "has 2 to 32 lines, and this 1"),
+        ("d = Div(x, r)\ne Erf(d)", {}, "'e Erf(d)' is no line of a graph"),
+        ("d = Div(x, r)\nd = Erf(d)", {}, "two lines give 'd'"),
+        ("d = Div(e, r)\ne = Erf(d)", {}, "'d' reads 'e', which a later line gives"),
+        ("d = Div(d, r)\ne = Erf(d)", {}, "'d' reads itself"),
+        ("d = Div(x, r)\ne = Erf(x)", {}, "'d' leads to nothing"),
+        (
+            "d = Div(x, r)\ne = Erf(d)",
+            {"constants": {"rr": 1}},
+            "constants names 'rr', which stands in no line; did you mean 'r'?",
+        ),
+        ("d = Div(x, r)\ne = Erf(d)", {"constants": {"r": "all"}}, 'it must be a number or "any"'),
+        ("d = Div(x, r)\ne = Erf(d)", {"shared": ("e",)}, "shared names 'e'"),
+        ("d = Div(x, r)\ne = Erf(d)", {"where": {"d": {"rnk": 1}}}, "unknown metric 'rnk'; did you mean 'rank'?"),
+    ],
+)
+def test_what_is_no_pattern(text: str, more: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        pattern(PatternEntry("P", text, **more), "test", "test")
+    assert words in str(refused.value)
+
+
+def test_a_file_says_the_line(program: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    text = 'name = "mine"\ntitle = "Mine"\nsource = "s"\n[[pattern]]\nname = "P"\ngraph = """\nd = Divv(x, r)\ne = Erf(d)\n"""\n'
+    (tmp_path / "mine.toml").write_text(text)
+    code, out, _ = program(tmp_path, "profiles", "validate", "mine.toml")
+    assert (code, out) == (2, "mine.toml:6: 'Divv' is no ONNX operator; did you mean 'Div'?\n")
+
+
+QUANTIZED = [
+    ("qualcomm-htp", QDQ % "Neg(d)", True),
+    ("qualcomm-htp", (QDQ % "Neg(d)").replace("int8 z", "uint8 z"), False),
+    ("qualcomm-htp", "g (float[1,8] x) => (y) { y = Neg(x) }", False),
+    ("qualcomm-htp", "g (float[1,2,3,4,5] x) => (y) { y = Tanh(x) }", True),
+    ("qualcomm-htp", "g (float[1,3,4,5] x) => (y) { y = Tanh(x) }", False),
+    ("qualcomm-htp", graph(" ".join(STEPS)), False),
+    ("qualcomm-htp", graph(" ".join([*STEPS, "z = Relu(e)"]), "y, z"), True),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "refused"), QUANTIZED)
+def test_types_ranks_and_groups_of_a_device(name: str, text: str, refused: bool, analysis: Callable[..., Analysis]) -> None:
+    found = check(analysis(text), registry.profile(name), registry.rules(), Config()).findings
+    assert any(f.severity is Severity.ERROR for f in found) is refused
