@@ -152,8 +152,8 @@ class TensorsToMaps(Substitution):
 
     def match(self, node: Node, ctx: Context) -> Match | Sequence[Match] | None:
         if ctx not in self._known:
-            ways = {"convolved": True, "copied": False}
-            self._known[ctx] = {name: lowered(ctx, abilities(ctx, convolved=way)) for name, way in ways.items()}
+            ways = ("convolved", "copied") if ctx.bounds("Conv", "group", "conv.group_max") else ("convolved",)
+            self._known[ctx] = {way: lowered(ctx, abilities(ctx, convolved=way == "convolved")) for way in ways}
         made: list[Match] = []
         refusals: list[str] = []
         for variant, known in self._known[ctx].items():

@@ -14,6 +14,7 @@ order; a repetition adds units. Each factor below is exact, as it only copies nu
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,10 @@ class Factor:
 
 def extent(units: Sequence[int], sizes: Sequence[int]) -> int:
     """Extent of a row of units."""
-    return math.prod(sizes[u] for u in units)
+    product = 1
+    for unit in units:
+        product *= sizes[unit]
+    return product
 
 
 def shape(place: Place, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -89,7 +93,8 @@ def shape(place: Place, sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(extent(units, sizes) for units in place)
 
 
-def volume(place: Place, sizes: Sequence[int]) -> int:
+@functools.lru_cache(maxsize=1 << 14)
+def volume(place: Place, sizes: tuple[int, ...]) -> int:
     """Bytes of an arrangement in float32, its channels in whole blocks."""
     batch, channels, rows, columns = shape(place, sizes)
     return 4 * batch * -(-channels // BLOCK) * BLOCK * rows * columns
