@@ -92,13 +92,24 @@ class Step:
 
 
 def _evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """Outputs of an operator on weights, also of Trilu, as causal masks are made."""
-    if node.op_type != "Trilu":
-        return evaluated(node, inputs)
-    x, k = inputs[0], inputs[1] if len(inputs) > 1 else None
-    if x is None:
+    """Outputs of an operator on weights; where it is none that is evaluated everywhere, by ONNX's own reference."""
+    found = evaluated(node, inputs)
+    if found is not None or node.domain or any(a.HasField("g") or a.graphs for a in node.proto.attribute):
+        return found
+    from onnx.reference import ReferenceEvaluator  # `check` does without
+
+    graph = onnx.GraphProto(name="constant", node=[node.proto])
+    fed = {name: array for name, array in zip(node.proto.input, inputs, strict=True) if name and array is not None}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in fed.items()
+    )
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.proto.output if name)
+    opsets = [onnx.helper.make_opsetid("", node.graph.model.opsets.get("", 1))]
+    try:
+        results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, fed)
+    except Exception:  # its operators raise whatever numpy does
         return None
-    return [(np.triu if node.attr("upper", 1) else np.tril)(x, 0 if k is None else int(k.reshape(-1)[0]))]
+    return [np.asarray(r) for r in results]
 
 
 def is_read(values: Sequence[Value | None]) -> bool:
