@@ -116,11 +116,12 @@ def _windows(extent: int, limit: int, *, exact: bool) -> tuple[int, ...] | None:
 
 def _written(match: Match, build: Builder, pool: str) -> Mapping[Value, str]:
     node, (extents, windows) = match.root, match.facts
+    assert node.inputs[0] is not None
     name: str | Value = node.inputs[0]
     for i in range(max(map(len, windows), default=0) or 1):
         kernel = [w[i] if i < len(w) else 1 for w in windows]
         short = [-n % k for n, k in zip(extents, kernel, strict=True)]
-        pads = {"pads": [0, 0, *short]} if any(short) else {}
+        pads: dict[str, Any] = {"pads": [0, 0, *short]} if any(short) else {}
         name = build.op(pool, name, kernel_shape=kernel, strides=kernel, **pads)
         extents = [-(-n // k) for n, k in zip(extents, kernel, strict=True)]
     assert isinstance(name, str)
