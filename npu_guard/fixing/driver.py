@@ -36,8 +36,6 @@ from npu_guard.verification.feeds import Feed
 from npu_guard.verification.run_limits import MEMORY
 from npu_guard.verification.runtime import CannotRun, Runtime
 
-SPARE = 32 << 20
-"""Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
 BLOCK_FEEDS = 3
 """Inputs with which each block is verified alone, one of each kind; the whole is verified with all."""
 Progress = Callable[[str, int, int], None]
@@ -219,8 +217,7 @@ class _Driver:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if match.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
             self._most = self._memory + self._room - self._made + samples
-            with sandbox.bounded(self._most + SPARE):
-                return emission.emitted(match, chain, *state, self._profile, self._builder)
+            return emission.emitted(match, chain, *state, self._profile, self._builder)
         except (Refused, CannotRun) as refusal:
             self._refuse(match, str(refusal))
         except MemoryError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.base import sandbox
 from npu_guard.checking.context import Context
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
@@ -15,6 +16,8 @@ from npu_guard.rewriting.edit import Edit, replace_matches
 from npu_guard.rewriting.substitution import Builder, Match, Refused
 
 NewBuilder = Callable[[Match, Document], Builder]
+SPARE = 32 << 20
+"""Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
 
 
 def emitted(
@@ -23,7 +26,8 @@ def emitted(
     """What takes the place of the match: the nodes of its form, and of those that follow. Raises Refused."""
     builder = builder_of(match, document)
     try:
-        made = Edit(match, builder, match.substitution.rewrite(match, builder))
+        with sandbox.bounded(builder.most + SPARE):  # the weights alone: what is known of the new nodes takes what it takes
+            made = Edit(match, builder, match.substitution.rewrite(match, builder))
         expect_all(*made)
         if chain:
             _follow(made, chain, document, analysis, profile, builder_of)
