@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from npu_guard.base.text import json_ascii
+from npu_guard.base.json import json_text
 from npu_guard.results import findings
 from npu_guard.results.findings import Finding, ModelReport, Number, Report, SourceLine
 from npu_guard.results.summary import count, documented_percent
@@ -121,7 +121,7 @@ class ReportV1(msgspec.Struct):
 def render(report: Report, *, color: bool = False) -> str:
     """The report as indented JSON with a final newline."""
     document = ReportV1(VERSION, Tool("npu-guard", report.version), [_model(m) for m in report.models])
-    return json_ascii(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()) + "\n"
+    return json_text(document)
 
 
 def schema() -> str:
@@ -134,11 +134,11 @@ def schema() -> str:
 def _model(report: ModelReport) -> Model:
     counts, totals = count(report.findings), report.totals
     return Model(
-        path=_clean(report.path),
+        path=report.path,
         sha256=report.sha256,
         profile=report.profile,
         verdict=report.verdict.value,
-        error=None if report.error is None else Error(report.error[0], _clean(report.error[1])),
+        error=None if report.error is None else Error(report.error[0], report.error[1]),
         summary=Summary(
             nodes=totals.nodes,
             error=counts.error,
@@ -162,10 +162,10 @@ def _finding(f: Finding) -> FindingV1:
         name=f.name,
         severity=f.severity.value,
         outcome=f.outcome.value,
-        node=_clean(f.location.node),
-        op_type=_clean(f.location.op_type),
-        scope=[_clean(part) for part in f.location.scope],
-        message=_clean(f.message),
+        node=f.location.node,
+        op_type=f.location.op_type,
+        scope=list(f.location.scope),
+        message=f.message,
         tensor=None if f.tensor is None else _tensor(f.tensor),
         evidence=None
         if f.evidence is None
@@ -180,20 +180,13 @@ def _finding(f: Finding) -> FindingV1:
 
 
 def _tensor(tensor: findings.Tensor) -> Tensor:
-    shape = None if tensor.shape is None else [_clean(d) if isinstance(d, str) else d for d in tensor.shape]
-    return Tensor(_clean(tensor.name), shape, None if tensor.dtype is None else _clean(tensor.dtype))
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return Tensor(tensor.name, shape, tensor.dtype)
 
 
 def _source(line: SourceLine) -> Source:
-    return Source(_clean(line.file), line.line, _clean(line.function), _clean(line.module))
+    return Source(line.file, line.line, line.function, line.module)
 
 
 def _number(value: Number) -> int | float | str | list[int]:
-    if isinstance(value, tuple):
-        return list(value)
-    return _clean(value) if isinstance(value, str) else value
-
-
-def _clean(text: str) -> str:
-    """JSON carries any character but a lone surrogate, which a file name that is not UTF-8 brings along."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return list(value) if isinstance(value, tuple) else value

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import npu_guard
+from npu_guard.base.json import json_text
 from npu_guard.compilers.compare import Comparison, Row
 
 
@@ -22,7 +22,7 @@ def render(comparison: Comparison, *, color: bool = False) -> str:
         "nodes": [_node(row) for row in comparison.rows],
         "elsewhere": [{"name": e.name, "op_type": e.op_type, "word": e.word, "message": e.message} for e in comparison.elsewhere],
     }
-    return json.dumps(document, indent=2) + "\n"
+    return json_text(document)
 
 
 def _node(row: Row) -> dict[str, Any]:

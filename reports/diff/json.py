@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from npu_guard.base.json import json_text
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
 from npu_guard.results.findings import Finding, Report
@@ -31,7 +32,7 @@ def render(diff: Diff, *, color: bool = False) -> str:
         "fixed": fixed,
         "unchanged": unchanged,
     }
-    return json.dumps(data, indent=2) + "\n"
+    return json_text(data)
 
 
 def _findings(diff: Diff, findings: tuple[Finding, ...]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 import npu_guard
+from npu_guard.base.json import json_text
 from npu_guard.checking import registry
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_json, verification_json
@@ -28,7 +29,7 @@ def render(result: FixResult, *, color: bool = False) -> str:
         "crashes": [{"rule": c.rule, "node": c.node, "error": c.error} for c in report.after.crashes],
         "verification": verification_json(report.verification) | ({} if integers is None else {"int8": int8_json(integers)}),
     }
-    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+    return json_text(document)
 
 
 def _applied(a: Applied) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from npu_guard.base.text import json_ascii
+from npu_guard.base.json import json_text
 from npu_guard.fleet.matrix import Matrix
 
 
@@ -15,4 +15,4 @@ def render(matrix: Matrix, *, color: bool = False) -> str:
         "schema_version": 1, "tool": {"name": "npu-guard", "version": matrix.report.version},
         "profiles": matrix.profiles, "models": models,
     }  # fmt: skip
-    return json_ascii(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()) + "\n"
+    return json_text(document)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import npu_guard
 from npu_guard.analysis.facts import DTYPE_NAMES
-from npu_guard.base.text import json_ascii
+from npu_guard.base.json import json_text
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import location_of
 from npu_guard.partitioning.report import PartitionReport
@@ -39,7 +38,7 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
         ],
         "verification": None if report.verification is None else verification_json(report.verification),
     }  # fmt: skip
-    return json_ascii(json.dumps(document, indent=2, ensure_ascii=True)) + "\n"
+    return json_text(document)
 
 
 def _node(node: Node) -> dict[str, Any]:

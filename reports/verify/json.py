@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from npu_guard.base.json import json_text
 from npu_guard.reports.blocks.verification import int8_json, verification_json
 from npu_guard.verification.report import VerifyResult
 
@@ -17,4 +16,4 @@ def render(result: VerifyResult, *, color: bool = False) -> str:
         document["int8"] = int8_json(result.int8)
     if result.pieces:
         document["intact"] = True
-    return json.dumps(document, indent=2) + "\n"
+    return json_text(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -142,6 +143,16 @@ def test_format(command: str, form: str, sample: ModuleType, root: Path, tmp_pat
     assert text == file.read_text(encoding="utf-8"), "if that is meant, run `pytest tests/reports --update-golden`"
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("command", [command for command, form in FORMATS if form == "json"])
+def test_json_is_json(command: str, sample: ModuleType, tmp_path: Path) -> None:
+    """No Infinity and no NaN, which other parsers refuse."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    json.loads(registry.renderer("json", command)(RESULTS[command](sample, tmp_path)), parse_constant=refuse)
 
 
 def test_each_folder_of_formats_is_a_command(root: Path) -> None:
