@@ -7,8 +7,8 @@ or a reference. A comment holds 65,536 characters; what does not fit into 60,000
 from __future__ import annotations
 
 import html
-import re
 
+from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
@@ -23,11 +23,6 @@ _OPEN = 20
 """So many of a model's findings are in sight; the rest is folded, by module."""
 _WORST = (Verdict.UNREADABLE, Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
 _HEAD = "| | rule | problem | node | source | share of MACs |\n|---|---|---|---|---|---:|\n"
-
-_MARKUP = re.compile(r"[&<`*\\|~]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What Markdown would read as markup inside a line; an entity never is."""
-_REFERENCE = re.compile(r"[@$]|[#!~&%^]\w|://|www\.|GH-\d|:[\w+-]+:|\[\[|[0-9a-f]{7}", re.IGNORECASE)
-"""What becomes a mention, a reference, a link, a formula or a picture even without markup, save in code."""
 
 
 def render(report: Report, *, color: bool = False) -> str:
@@ -77,17 +72,19 @@ def _counts(model: ModelReport) -> str:
     numbers = f"{c.error} | {c.warning} | {c.note} | {c.undecided} | {c.suppressed} | {share}"
     if model.error is not None:
         numbers = " | ".join([""] * 6)
-    return f"| {_code(in_project(model.path))} | {_plain(model.profile)} | {model.verdict.value} | {numbers} |\n"
+    return f"| {code_span(in_project(model.path))} | {plain_text(model.profile)} | {model.verdict.value} | {numbers} |\n"
 
 
 def _model(page: _Page, model: ModelReport) -> int:
     """A model's section. Returns how many findings did not fit."""
     groups = ranked_groups([model])
     said = model.error[1] if model.error is not None else outcome(model)
-    lines = [f"\n**{model.verdict.value.upper()}** {_code(in_project(model.path))}: {_plain(said)}\n"]
-    lines += [f"\nNote: {_plain(note)}\n" for note in model.notes]
+    lines = [f"\n**{model.verdict.value.upper()}** {code_span(in_project(model.path))}: {plain_text(said)}\n"]
+    lines += [f"\nNote: {plain_text(note)}\n" for note in model.notes]
     for c in model.crashes:
-        lines.append(f"\nInternal error in {_plain(c.rule)} at {_code(c.node)}: {_plain(c.error)}; please report it.\n")
+        lines.append(
+            f"\nInternal error in {plain_text(c.rule)} at {code_span(c.node)}: {plain_text(c.error)}; please report it.\n"
+        )
     if not all(page.add(line) for line in lines) or not groups:
         return sum(len(group.findings) for group in groups)
     left_out = _table(page, groups[:_OPEN])
@@ -119,10 +116,10 @@ def _row(group: Group) -> str:
     f = group.first
     file, line = where(group.model, f)
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
-    source = _code(f"{file}:{line}") if f.source is not None else ""
+    source = code_span(f"{file}:{line}") if f.source is not None else ""
     share = f"{100 * group.share:.1f} %" if group.model.totals.macs else ""
-    node = f"{_plain(f.location.op_type, 80)} {_code(f.location.node)}{more}"
-    return f"| {word(f)} | {_plain(f.rule)} {_plain(f.name)} | {_plain(message(f))} | {node} | {source} | {share} |\n"
+    node = f"{plain_text(f.location.op_type, 80)} {code_span(f.location.node)}{more}"
+    return f"| {word(f)} | {plain_text(f.rule)} {plain_text(f.name)} | {plain_text(message(f))} | {node} | {source} | {share} |\n"
 
 
 def _rules(report: Report) -> str:
@@ -131,16 +128,3 @@ def _rules(report: Report) -> str:
     found = [rule for rule in registry.rules() if rule.code in spoke]
     entries = [f"- **{r.code} {r.name}** (`docs/rules/{r.code}.md`): {r.summary()} {r.section('What to do')}\n" for r in found]
     return f"\n<details><summary>What the rules ask for</summary>\n\n{''.join(entries)}\n</details>\n" if entries else ""
-
-
-def _plain(text: str, limit: int = 400) -> str:
-    """Text that stays text; as code where a part of it looks like a mention, a reference or an address."""
-    if _REFERENCE.search(text):
-        return _code(text, limit)
-    return _MARKUP.sub(lambda match: f"&#{ord(match.group())};", printable(text, limit))
-
-
-def _code(text: str, limit: int = 200) -> str:
-    """A name, as code: there nothing is a mention or markup. What would end the code or the cell is escaped as in Python."""
-    safe = printable(text, limit).replace("`", r"\x60").replace("|", r"\x7c")
-    return f"`{safe}`" if safe.strip() else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
-from npu_guard.base.text import printable
+from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.gate.repro import ExtractError, extract
 from npu_guard.project.paths import in_project
 from npu_guard.results.findings import Finding, ModelReport
@@ -90,12 +90,9 @@ def _row(number: int, file: str, finding: Finding, model: ModelReport, note: str
     location = finding.location
     module = ".".join(location.scope) or in_project(model.path)
     link = f"[{file}]({file})" if file else ""
-    cells = (f"{location.op_type} `{location.node}`", module, finding.message, note)
-    return f"| {number} | {link} | {finding.rule} {finding.name} | " + " | ".join(map(_cell, cells)) + " |\n"
-
-
-def _cell(content: str) -> str:
-    return re.sub(r"([\\|<>\[\]])", r"\\\1", printable(content, 300))
+    node = f"{plain_text(location.op_type, 80)} {code_span(location.node)}"
+    cells = (node, plain_text(module), plain_text(finding.message), plain_text(note))
+    return f"| {number} | {link} | {finding.rule} {finding.name} | " + " | ".join(cells) + " |\n"
 
 
 def _prepare(path: Path) -> None:

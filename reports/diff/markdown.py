@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from npu_guard.base.text import printable
+from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
@@ -21,7 +19,7 @@ def render(diff: Diff, *, color: bool = False) -> str:
     page = registry.renderer("markdown")(diff.report, color=color)
     if diff.head.verdict is Verdict.UNREADABLE:
         return page
-    lines = ["", f"**Compared with** {_code(in_project(diff.base.path))}: {diff.words()}", ""]
+    lines = ["", f"**Compared with** {code_span(in_project(diff.base.path))}: {diff.words()}", ""]
     lines += ["| | before | after |", "|---|---:|---:|"]
     before, after = count(diff.base.findings), count((*diff.head.findings, *diff.unchanged))
     for name, old, new in (
@@ -35,13 +33,8 @@ def render(diff: Diff, *, color: bool = False) -> str:
         lines.append(f"| MACs that run as they are | {shares[0]} | {shares[1]} |")
     if diff.fixed:
         lines += ["", f"<details><summary>{plural(len(diff.fixed), 'finding')} fixed</summary>", ""]
-        lines += [f"- {_code(finding_line(f))}" for f in diff.fixed[:_LISTED]]
+        lines += [f"- {plain_text(finding_line(f))}" for f in diff.fixed[:_LISTED]]
         if len(diff.fixed) > _LISTED:
             lines.append(f"- and {len(diff.fixed) - _LISTED:,} more")
         lines += ["", "</details>"]
     return page + "\n".join(lines) + "\n"
-
-
-def _code(text: str) -> str:
-    """A name or a message in a code span, which it cannot leave."""
-    return f"`{re.sub('`', chr(39), printable(text, 300))}`"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from npu_guard.base.markdown import plain_text
 from npu_guard.fleet.matrix import Matrix
 from npu_guard.reports.blocks.table import LEGEND, table_of
 
 
 def render(matrix: Matrix, *, color: bool = False) -> str:
     """The table, and how to read it."""
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in table_of(matrix)]
+    lines = [f"| {' | '.join(map(plain_text, line))} |" for line in table_of(matrix)]
     return "\n".join([lines[0], "|---" * (len(matrix.rows) + 1) + "|", *lines[1:], "", LEGEND]) + "\n"

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import analyze
@@ -153,6 +154,14 @@ def test_json_is_json(command: str, sample: ModuleType, tmp_path: Path) -> None:
         raise AssertionError(constant)
 
     json.loads(registry.renderer("json", command)(RESULTS[command](sample, tmp_path)), parse_constant=refuse)
+
+
+@pytest.mark.parametrize("command", [command for command, form in FORMATS if form == "markdown"])
+def test_nothing_from_the_model_is_markup(command: str, sample: ModuleType, tmp_path: Path) -> None:
+    text = registry.renderer("markdown", command)(RESULTS[command](sample, tmp_path))
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert "<b>" not in page
+    assert "<img" not in page
 
 
 def test_each_folder_of_formats_is_a_command(root: Path) -> None:
