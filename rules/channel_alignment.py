@@ -38,7 +38,6 @@ class ChannelAlignment(Rule):
     name = "channel-alignment"
     ops = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
     limits = ("channels.multiple_of",)
-    substitutions = ("channels-to-aligned", "eca-to-se")
     good = (
         Case(
             "g (float[1,3,8,8] x) => (float[1,16,8,8] y) <float[16,3,1,1] w> { y = Conv(x, w) }",

@@ -38,7 +38,6 @@ class DataType(Rule):
     name = "data-type"
     ops = (EVERY,)
     limits = ("tensor.dtypes",)
-    substitutions = ("comparison-to-clip",)
     good = (
         Case(
             "g (float[1,8,4,4] x) => (n) { n = NonZero(x) }",

@@ -33,7 +33,6 @@ class DeformableConvolution(Rule):
     code = "NPU106"
     name = "deformable-convolution"
     ops = ("DeformConv",)
-    substitutions = ("deformable-to-conv",)
     good = (
         Case(
             """g (float[1,8,8,8] x) => (float[1,8,8,8] y)

@@ -39,7 +39,6 @@ class FlattenedHead(Rule):
     severity = Severity.WARNING
     ops = (*_RESHAPES, "Gemm", "MatMul", "Einsum", "MatMulInteger", "QLinearMatMul")
     limits = ("layout.vectors",)
-    substitutions = ("flattened-head-to-conv", "eca-to-se")
     good = (
         Case(
             """g (float[1,64,1,1] x) => (float[1,16,1,1] y)

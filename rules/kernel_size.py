@@ -31,7 +31,6 @@ class KernelSize(Rule):
     name = "kernel-size"
     ops = ("Conv", "ConvTranspose")
     limits = ("conv.kernel_max",)
-    substitutions = ("large-kernel-to-phases",)
     good = (
         Case(
             """g (float[1,8,32,32] x) => (float[1,8,32,32] y)

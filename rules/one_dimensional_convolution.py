@@ -31,7 +31,6 @@ class OneDimensionalConvolution(Rule):
     name = "one-dimensional-convolution"
     ops = ("Conv", "ConvTranspose")
     limits = ("conv.rank",)
-    substitutions = ("eca-to-se", "conv1d-to-conv2d", "eca-to-bottleneck-se")
     good = (
         Case(
             """g (float[1,8,1,32] x) => (float[1,8,1,32] y)

@@ -42,7 +42,6 @@ class ReduceAxis(Rule):
         *GLOBAL_POOLS,
     )
     limits = ("reduce.axes",)
-    substitutions = ("tokens-to-maps",)
     good = (
         Case("g (float[1,8,4,4] x) => (y) { y = ReduceMean<axes = [-1,-2]>(x) }", _LIMIT, opset=17, title="all of space"),
         Case("g (float[1,8,4,4] x) => (y) <int64[1] a = {1}> { y = ReduceMax(x, a) }", _LIMIT, title="channels alone"),

@@ -31,7 +31,6 @@ class ReduceChannels(Rule):
     name = "reduce-channels"
     ops = ("ReduceMax",)
     limits = ("reduce.max_channels",)
-    substitutions = ("wide-reduce-max-to-groups", "spatial-gate-removal")
     good = (
         Case(
             """g (float[1,256,8,8] x) => (float[1,1,8,8] y)

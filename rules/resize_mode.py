@@ -41,7 +41,6 @@ class ResizeMode(Rule):
     name = "resize-mode"
     ops = ("Resize", "Upsample")
     limits = ("resize",)
-    substitutions = ("expand-to-broadcast", "resize-to-fixed-conv-transpose")
     good = (
         Case("g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize(x, , s) }", _LIMIT, title="nearest, twice"),
         Case("g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Upsample(x, s) }", _LIMIT, opset=9),

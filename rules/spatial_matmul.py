@@ -36,9 +36,6 @@ class SpatialMatmul(Rule):
     name = "spatial-matmul"
     ops = ("MatMul", "Gemm", "Einsum", "Attention", "MatMulInteger", "QLinearMatMul")
     limits = ("matmul.spatial",)
-    substitutions = (
-        "tokens-to-maps", "self-attention-to-position-maps", "self-attention-to-axial-conv", "linear-attention-to-axial-conv",
-    )  # fmt: skip
     good = (
         Case(
             """g (float[1,64] x) => (float[1,10] y)

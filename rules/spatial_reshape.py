@@ -44,10 +44,6 @@ class SpatialReshape(Rule):
     name = "spatial-reshape"
     ops = (*_VIEWS, *sorted(BROADCASTING))
     limits = ("layout.rearrange",)
-    substitutions = (
-        "eca-to-se", "flattened-head-to-conv", "tokens-to-maps", "self-attention-to-position-maps",
-        "self-attention-to-axial-conv", "linear-attention-to-axial-conv", "eca-to-bottleneck-se",
-    )  # fmt: skip
     good = (
         Case(
             """g (float[1,8,7] x) => (y)

@@ -37,7 +37,6 @@ class TensorRank(Rule):
     name = "tensor-rank"
     ops = (EVERY,)
     limits = ("tensor.rank_max",)
-    substitutions = ("rank5-to-rank4",)
     good = (
         Case(
             "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }",

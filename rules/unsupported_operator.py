@@ -36,10 +36,6 @@ class UnsupportedOperator(Rule):
     code = "NPU101"
     name = "unsupported-operator"
     ops = (EVERY,)
-    substitutions = (
-        "expand-to-broadcast", "tokens-to-maps", "elu-to-tanh", "hard-swish-to-clip", "silu-to-sigmoid-mul", "gelu-to-tanh",
-        "elementwise-to-arithmetic", "comparison-to-clip",
-    )  # fmt: skip
     good = (
         Case(
             "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }",

@@ -113,3 +113,27 @@ def test_check_loads_nothing_heavy() -> None:
         loaded = {name.split(".")[0] for name in done.stderr.split()}
         assert "onnx" in loaded
         assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("file", [*ENGINE, *MEMBERS], ids=relative)
+def test_our_modules_go_by_their_own_names(file: Path) -> None:
+    imports = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom)]
+    ours = [alias for n in imports if below(n.module or "", "npu_guard") for alias in n.names]
+    assert not [alias.asname for alias in ours if alias.asname not in (None, alias.name)]
+
+
+OUTCOMES = {"ModelError", "UsageError", "NotVerified", "Undecidable", "Refused", "CannotRun"}
+
+
+@pytest.mark.parametrize("file", ENGINE, ids=relative)
+def test_docstrings_say_what_is_raised(file: Path) -> None:
+    """Of public functions; the docstring of a command is its help page, and `cli` makes exit codes of what it raises."""
+    if file.parent.name == "commands":
+        return
+    silent = []
+    for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
+            calls = [n.exc.func for n in ast.walk(function) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
+            raised = {call.id for call in calls if isinstance(call, ast.Name)} & OUTCOMES
+            silent += [f"{function.name}: {name}" for name in raised if name not in (ast.get_docstring(function) or "")]
+    assert not silent

@@ -53,7 +53,10 @@ class Facts:
         return frozenset((v.dtype, v.shape) for v in values if not constant(v))
 
     def dims(self, value: Value) -> tuple[Dim, ...]:
-        """The shape with symbols and None for extents that are not known; undecidable where even the rank is not."""
+        """The shape with symbols and None for extents that are not known; undecidable where even the rank is not.
+
+        Raises Undecidable.
+        """
         if value.shape is None:
             raise Undecidable(self.why(value))
         return value.shape
@@ -63,14 +66,14 @@ class Facts:
         return len(self.dims(value))
 
     def shape(self, value: Value) -> tuple[int, ...]:
-        """The shape, wholly known."""
+        """The shape, wholly known. Raises Undecidable."""
         dims = self.dims(value)
         if elements(dims) is None:
             raise Undecidable(self.why(value))
         return dims  # type: ignore[return-value]  # elements() has seen that all are numbers
 
     def extent(self, value: Value, axis: int) -> int:
-        """One axis of the shape; the others need not be known."""
+        """One axis of the shape; the others need not be known. Raises Undecidable."""
         dims = self.dims(value)
         found = dims[axis] if -len(dims) <= axis < len(dims) else None
         if not isinstance(found, int):
@@ -78,7 +81,7 @@ class Facts:
         return found
 
     def bytes(self, value: Value) -> int:
-        """Size of a tensor in bytes."""
+        """Size of a tensor in bytes. Raises Undecidable."""
         self.shape(value)
         if value.dtype not in BITS:
             raise Undecidable(f"the size of the elements of {short(value.name)!r} is not known")
@@ -89,7 +92,7 @@ class Facts:
         return self.analysis.unknown.get(value, f"the shape of {short(value.name)!r} is not known")
 
     def input(self, node: Node, index: int) -> Value:
-        """An input that the operator must have."""
+        """An input that the operator must have. Raises Undecidable."""
         value = node.input(index)
         if value is None:
             raise Undecidable(f"{node.op} {short(node.label)!r} has no input {index}")
@@ -136,7 +139,7 @@ class Facts:
         return self.extent(a, -2 if node.attr("transA", 0) else -1)
 
     def along(self, node: Node, value: Value, axis: int) -> int:
-        """One extent of what goes into a node or comes out, the axis counted in [B, C, ...]."""
+        """One extent of what goes into a node or comes out, the axis counted in [B, C, ...]. Raises Undecidable."""
         dims = self.map_of(node, value)
         found = dims[axis] if axis < len(dims) else None
         if not isinstance(found, int):
@@ -153,7 +156,7 @@ class Facts:
         return self.analysis.is_constant(value)
 
     def is_fixed(self, value: Value) -> bool:
-        """Whether a weight is constant; undecidable where it is an initializer that a caller may override."""
+        """Whether a weight is constant; undecidable where it is an initializer that a caller may override. Raises Undecidable."""
         if self.is_constant(value):
             return True
         origin = self.analysis.origin(value)
@@ -162,14 +165,17 @@ class Facts:
         return False
 
     def array(self, value: Value) -> Array:
-        """The value of a small constant tensor."""
+        """The value of a small constant tensor. Raises Undecidable."""
         found = self.analysis.constants.get(value)
         if found is None:
             raise Undecidable(f"the value of {short(value.name)!r} is not a small constant")
         return found
 
     def axes(self, node: Node) -> tuple[int, ...]:
-        """Axes of a reduction or normalisation, counted from the front, sorted; all of them where none are given."""
+        """Axes of a reduction or normalisation, counted from the front, sorted; all of them where none are given.
+
+        Raises Undecidable.
+        """
         x = self.input(node, 0)
         return reduced_axes(node, self.analysis.constants, self.why(x))
 

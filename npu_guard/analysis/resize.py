@@ -18,7 +18,10 @@ _ROUNDED = 1e-6
 
 
 def scales(node: Node, ctx: Facts) -> tuple[float, ...]:
-    """Scale along each axis: what the node says, or the quotient of extents, which is whole where the node's is rounded."""
+    """Scale along each axis: what the node says, or the quotient of extents, which is whole where the node's is rounded.
+
+    Raises Undecidable.
+    """
     x, y = ctx.dims(ctx.input(node, 0)), ctx.dims(node.output)
     stated = _stated(node, ctx, len(x))
     found = []

@@ -69,8 +69,6 @@ class Rule:
     ops: ClassVar[tuple[str, ...]]
     limits: ClassVar[tuple[str, ...]] = ()
     """Limits that the rule reads. A profile that sets none of them, nor a metric of the rule, makes it not applicable."""
-    substitutions: ClassVar[tuple[str, ...]] = ()
-    """Substitutions that remove the finding, exact ones first."""
     parametric: ClassVar[bool] = False
     """Whether all that it reports are limits on metrics, so that it has no `check` of its own."""
     about_settings: ClassVar[bool] = False

@@ -136,7 +136,7 @@ class _Merger:
         self.toolchain = next((f.toolchain for f in reversed(chain) if f.toolchain), None)
 
     def profile(self) -> Profile:
-        """All files of the chain, later ones over earlier ones."""
+        """All files of the chain, later ones over earlier ones. Raises UsageError."""
         last = self.chain[-1]
         limits: dict[str, Limit] = {}
         operators: dict[str, Operator] = {}

@@ -67,7 +67,7 @@ def limit_value(where: str, key: str, value: Any) -> Any:
 
 
 def convert(data: Any, kind: type, where: str) -> Any:
-    """msgspec's validation with our one-sentence errors and a suggestion for unknown keys."""
+    """msgspec's validation with our one-sentence errors and a suggestion for unknown keys. Raises UsageError."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:

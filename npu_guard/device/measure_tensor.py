@@ -161,7 +161,7 @@ def elements(node: Node, ctx: Facts, name: str = "") -> Measured:
 
 
 def known(dims: Sequence[Dim], value: Value, ctx: Facts) -> tuple[int, ...]:
-    """A part of a value's shape where it is wholly known."""
+    """A part of a value's shape where it is wholly known. Raises Undecidable."""
     found = tuple(d for d in dims if isinstance(d, int))
     if len(found) != len(dims):
         raise Undecidable(ctx.why(value))
@@ -223,7 +223,10 @@ def given(node: Node, ctx: Facts, name: str) -> Measured:
 
 
 def value(node: Node, ctx: Facts, name: str) -> Measured:
-    """The numbers of a small constant input, or of the attribute that it was; where it is left out, ONNX's default."""
+    """The numbers of a small constant input, or of the attribute that it was; where it is left out, ONNX's default.
+
+    Raises Undecidable.
+    """
     operand = named_input(node, name)
     if operand is None:
         return _left_out(node, ctx, name)

@@ -69,7 +69,7 @@ class Document:
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))
 
     def extent(self, tensor: onnx.TensorProto) -> tuple[Path, int, int]:
-        """File, offset and length of an external tensor's bytes, checked to lie where they may."""
+        """File, offset and length of an external tensor's bytes, checked to lie where they may. Raises ModelError."""
         entries = {e.key: e.value for e in tensor.external_data}
         name = f"{self.source}: tensor {short(text(tensor.name))!r}"
         if entries.get("location") == INLINE:

@@ -115,7 +115,7 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
 
 
 def sha256(path: str | Path) -> str:
-    """Hash of the whole file or object, for the machine formats; reads it once, so only they pay for it."""
+    """Hash of the whole file or object, for the machine formats; reads it once, so only they pay for it. Raises ModelError."""
     if is_url(str(path)):
         from npu_guard.file.remote import Ranged
 

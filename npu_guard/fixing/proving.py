@@ -42,13 +42,13 @@ def prove_edits(document: Document, analysis: Analysis, edits: Sequence[Edit], b
 
 
 def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Budget) -> Proof:
-    from npu_guard.proof.arithmetic import Budget as Multiplications
+    from npu_guard.proof import arithmetic
     from npu_guard.proof.prove import MACS, prove
 
     fed = independent(analysis, boundary(analysis, entry.builder))
     before, after = (block_model(document, analysis, [entry], old=old, fed=fed) for old in (True, False))
     granted = min(MACS, budget.proof_macs)
-    own = Multiplications(granted)
+    own = arithmetic.Budget(granted)
     try:
         with sandbox.bounded(sandbox.used_memory() + MEMORY):
             return prove(before, after, own, entry.builder.exact)
@@ -92,14 +92,14 @@ def with_proof(
 
 
 def _prove_models(before: Document, after: Document, macs: int, shapes: Mapping[str, Sequence[int]], granted: int) -> Proof:
-    from npu_guard.proof.arithmetic import Budget as Multiplications
+    from npu_guard.proof import arithmetic
     from npu_guard.proof.prove import prove
 
     if macs > granted:
         return Proof(SAMPLED, reason=f"the models take {macs:,} MACs, more than the {granted:,} that a proof is granted")
     try:
         with sandbox.bounded(sandbox.used_memory() + MEMORY):
-            return prove(before, after, Multiplications(WAYS * granted), shapes=shapes)
+            return prove(before, after, arithmetic.Budget(WAYS * granted), shapes=shapes)
     except MemoryError:
         return Proof(SAMPLED, reason="a proof takes more memory than it is given")
 

@@ -142,7 +142,7 @@ def expect_intact(manifest: Manifest, folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file."""
+    """Hash of a file. Raises ModelError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -111,7 +111,10 @@ def _axis(node: Node, transform: str, size: int, out: int, scale: float) -> Samp
 
 
 def place(transform: str, o: int, size: int, out: int, scale: Fraction) -> Fraction:
-    """Where an output position lies on the input, exactly: weights between pixels follow from it, and are rounded once."""
+    """Where an output position lies on the input, exactly: weights between pixels follow from it, and are rounded once.
+
+    Raises Refused.
+    """
     if transform == "align_corners":
         return Fraction(0) if out == 1 else Fraction(o * (size - 1), out - 1)
     if transform == "asymmetric":
@@ -128,7 +131,7 @@ def place(transform: str, o: int, size: int, out: int, scale: Fraction) -> Fract
 
 
 def coordinate(transform: str, o: int, size: int, out: int, scale: float) -> float:
-    """The same rounded to single precision, as ONNX Runtime counts: it decides which pixel is the nearest."""
+    """The same rounded to single precision, as ONNX Runtime counts: it decides which pixel is the nearest. Raises Refused."""
     s, x = np.float32(scale), np.float32(o)
     half = np.float32(0.5)
     if transform == "align_corners":

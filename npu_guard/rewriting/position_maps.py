@@ -56,7 +56,7 @@ class Grid:
 
 
 def product(w: Writer, x: Map, y: Map, keys_right: KeysRight) -> Map:
-    """MatMul of two maps: scores of attention, or their application to values."""
+    """MatMul of two maps: scores of attention, or their application to values. Raises Refused."""
     rank = max(len(x.view.axes), len(y.view.axes))
     if min(len(x.view.axes), len(y.view.axes)) < 2:
         raise Refused("a product with a vector")

@@ -33,7 +33,7 @@ class Resampler:
         self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype))
 
     def write(self, x: str | Value, height: Form, width: Form) -> str:
-        """The resized map."""
+        """The resized map. Raises Refused."""
         axes: list[tuple[int, Form]] = [(2, height), (3, width)]
         name = x if isinstance(x, str) else x.name
         for axes in self._together(height, width):

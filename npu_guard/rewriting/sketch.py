@@ -63,7 +63,7 @@ class Sketch(Builder):
         return super().constant(array, hint)
 
     def weight(self, value: Value, small: Small = lambda _: None, evaluate: Evaluate = evaluated) -> Array:
-        """Ones in the shape of the weight, which take no memory; the values where they are few and known."""
+        """Ones in the shape of the weight, which take no memory; the values where they are few and known. Raises Refused."""
         if (known := self._constants.get(value)) is not None:
             return known
         shape = [extent for extent in value.shape or () if isinstance(extent, int)]

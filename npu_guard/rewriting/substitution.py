@@ -277,7 +277,7 @@ class Builder:
 
 
 def closed(nodes: Sequence[Node], replaced: Sequence[Value], ctx: Context) -> None:
-    """Refuse a block whose inner values are also needed outside of it."""
+    """Refuse a block whose inner values are also needed outside of it. Raises Refused."""
     inside = set(nodes)
     kept = set(replaced)
     for node in nodes:

@@ -97,7 +97,7 @@ class View:
         return View(*(tuple(tuple(names.get(a, a) for a in axis) for axis in part) for part in (self.stored, self.axes)))
 
     def split(self, atom: Atom, outer: int) -> View:
-        """One factor taken apart, the outer part first."""
+        """One factor taken apart, the outer part first. Raises Refused."""
         if atom.extent % outer:
             raise Refused(f"an axis of {atom.extent} is regrouped in parts of {outer}")
         parts = _axis(outer) + _axis(atom.extent // outer)
@@ -139,7 +139,7 @@ class View:
         return view
 
     def lay(self, constant: Array) -> Array:
-        """A constant that broadcasts against the tensor, as one that broadcasts against the map."""
+        """A constant that broadcasts against the tensor, as one that broadcasts against the map. Raises Refused."""
         axes = self.axes
         extents = [1] * (len(axes) - constant.ndim) + list(constant.shape[max(0, constant.ndim - len(axes)) :])
         if constant.size != math.prod(extents):
@@ -173,7 +173,7 @@ def _runs(parts: Axis, wholes: Axis) -> Iterable[Axis]:
 
 
 def aligned(x: View, y: View, pairs: Sequence[tuple[int, int]]) -> tuple[View, View]:
-    """Both views with equal factors on axes that run along each other; `y` has no others in common with `x`."""
+    """Both views with equal factors on axes that run along each other; `y` has no others in common with `x`. Raises Refused."""
     y = y.fresh()
     names: dict[Atom, Atom] = {}
     for i, j in pairs:
@@ -193,7 +193,7 @@ def aligned(x: View, y: View, pairs: Sequence[tuple[int, int]]) -> tuple[View, V
 
 
 def joined(x: View, y: View) -> View:
-    """What an element-wise operator on two views gives, by broadcasting in the order of the map."""
+    """What an element-wise operator on two views gives, by broadcasting in the order of the map. Raises Refused."""
     rank = max(len(x.axes), len(y.axes))
     x, y = (replace(v, axes=((),) * (rank - len(v.axes)) + v.axes) for v in (x, y))
     x, y = aligned(x, y, [(i, i) for i in range(rank) if x.axes[i] and y.axes[i]])

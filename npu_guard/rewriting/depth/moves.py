@@ -26,7 +26,7 @@ def own_shape(node: Node, to: Depths) -> Made:
 
 
 def concat(node: Node, to: Depths) -> Made:
-    """Concat along channels, depth or space."""
+    """Concat along channels, depth or space. Raises Refused."""
     axis = node.attr("axis", 0) % RANK
     _, channels, depth, _, _ = shape_of(node.output)
     if axis == 0:
@@ -44,7 +44,7 @@ def concat(node: Node, to: Depths) -> Made:
 
 
 def parts(node: Node, to: Depths) -> list[Made]:
-    """Slice and Split, as positions along each axis."""
+    """Slice and Split, as positions along each axis. Raises Refused."""
     source = node.inputs[0]
     assert source is not None
     shape = shape_of(source)
@@ -98,7 +98,7 @@ def _positions(to: Depths, name: str, axis: int, chosen: range) -> str:
 
 
 def pad(node: Node, to: Depths) -> Made:
-    """Pad in depth and space; with numbers, depths are runs of channels."""
+    """Pad in depth and space; with numbers, depths are runs of channels. Raises Refused."""
     x, sides, mode = to.fold(node.inputs[0]), padded(node, to.ctx), node.attr("mode", "constant")  # type: ignore[arg-type]
     if sides is None or any(map(any, sides[:2])) or min(map(min, sides)) < 0:
         raise Refused(f"{node.op} {short(node.label)!r} pads batch or channels, crops, or is computed from data")

@@ -15,7 +15,7 @@ from npu_guard.rewriting.substitution import Refused
 
 
 def resize(node: Node, to: Depths) -> Folded:
-    """Resize and Upsample in depth and space."""
+    """Resize and Upsample in depth and space. Raises Refused."""
     source = node.inputs[0]
     assert source is not None
     axes = samplings(node, to.ctx)

@@ -41,7 +41,7 @@ class Axis:
 
     @staticmethod
     def of(node: Node, kernel: int) -> Axis:
-        """As the node's attributes have it; `auto_pad` follows from the extents."""
+        """As the node's attributes have it; `auto_pad` follows from the extents. Raises Refused."""
         size, out = shape_of(node.inputs[0])[2], shape_of(node.output)[2]
         stride, dilation = (int((node.attributes.get(name) or (1,))[0]) for name in ("strides", "dilations"))
         transposed = node.op_type == "ConvTranspose"
@@ -85,7 +85,7 @@ def flat(node: Node) -> dict[str, Any]:
 
 
 def convolution(node: Node, to: Depths) -> Folded:
-    """Conv and ConvTranspose with constant weights."""
+    """Conv and ConvTranspose with constant weights. Raises Refused."""
     x, weight, bias = node.inputs[0], node.input(1), node.input(2)
     if x is None or weight is None or not to.ctx.is_constant(weight) or not (bias is None or to.ctx.is_constant(bias)):
         raise Refused(f"the weights of {node.op} {short(node.label)!r} are not constant")
@@ -188,7 +188,10 @@ def _grouped(node: Node, to: Depths, taps: Taps, kernel: Array, group: int) -> F
 
 
 def pooling(node: Node, to: Depths) -> Folded:
-    """MaxPool and AveragePool: in height and width for all depths at once, then over the depths of each window."""
+    """MaxPool and AveragePool: in height and width for all depths at once, then over the depths of each window.
+
+    Raises Refused.
+    """
     x = to.fold(node.inputs[0])  # type: ignore[arg-type]
     kernel = node.attributes["kernel_shape"]
     if len([v for v in node.outputs if v is not None]) > 1:

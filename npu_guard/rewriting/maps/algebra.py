@@ -86,7 +86,7 @@ def both(maps: Maps, op_type: str, x: Laid, y: Laid, dtype: int | None = None) -
 
 
 def spread(maps: Maps, x: Laid, shape: Shape) -> Laid:
-    """The tensor with axes over which it is constant, as Expand makes them."""
+    """The tensor with axes over which it is constant, as Expand makes them. Raises Refused."""
     axes = ((),) * (len(shape) - len(x.axes)) + x.axes
     made = []
     for axis, extent in zip(axes, shape, strict=True):
@@ -97,14 +97,14 @@ def spread(maps: Maps, x: Laid, shape: Shape) -> Laid:
 
 
 def constant_shape(x: Laid, shape: Shape) -> Shape:
-    """Extents of a constant that broadcasts against a tensor, one for each of its axes."""
+    """Extents of a constant that broadcasts against a tensor, one for each of its axes. Raises Refused."""
     if len(shape) > len(x.axes):
         raise Refused("a constant has more axes than what it is combined with")
     return (1,) * (len(x.axes) - len(shape)) + tuple(shape)
 
 
 def fixed(maps: Maps, x: Laid, shape: Shape, make: Made, dtype: int) -> tuple[Laid, Constant]:
-    """A constant in the order of a map, and the map, which is spread out where the constant has more extents."""
+    """A constant in the order of a map, and the map, which is spread out where the constant has more extents. Raises Refused."""
     rank = max(len(x.axes), len(shape))
     x = replace(x, axes=((),) * (rank - len(x.axes)) + x.axes)
     extents = (1,) * (rank - len(shape)) + tuple(shape)
@@ -224,7 +224,7 @@ def _pooled(maps: Maps, op_type: str, x: Given, axis: int, count: int) -> Given:
 
 
 def softmax(maps: Maps, x: Laid, over: frozenset[Atom], op_type: str = "Softmax") -> Laid:
-    """Softmax over the channels, for each part of them that is not run over apart."""
+    """Softmax over the channels, for each part of them that is not run over apart. Raises Refused."""
     if not over:
         raise Refused(f"{op_type} over an axis of one element")
     order = tuple(a for axis in stored(x.stored[i] for i in (1, 2, 3, 0)) for a in axis if a in over)

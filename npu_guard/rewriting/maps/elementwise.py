@@ -22,7 +22,7 @@ FOLDED = {"Sum": "Add", "Max": "Max", "Min": "Min"}
 
 
 def unary(step: Step) -> list[Laid]:
-    """One operand; others are numbers that stay."""
+    """One operand; others are numbers that stay. Raises Refused."""
     x, node = step.tensor(), step.node
     for value in node.inputs[1:]:
         if value is not None and (not step.ctx.is_constant(value) or math.prod(shape_of(value)) != 1):
@@ -34,7 +34,7 @@ def unary(step: Step) -> list[Laid]:
 
 
 def binary(step: Step) -> list[Laid]:
-    """Two operands, one of which may be a constant, or any number of them for a sum or maximum."""
+    """Two operands, one of which may be a constant, or any number of them for a sum or maximum. Raises Refused."""
     node, op_type = step.node, FOLDED.get(step.node.op_type, step.node.op_type)
     if op_type == "Pow" and step.scalar(node.input(1)) == 2.0:
         x = step.tensor()
@@ -82,7 +82,7 @@ def where(step: Step) -> list[Laid]:
     """A choice by a constant mask between a tensor and a constant: the tensor, held to that number where the mask says so.
 
     `max(min(x, high), low)` with `high = low = c` where c is wanted, and with infinite bounds elsewhere: exact for every x that
-    is a number, finite or not, where a product with the mask would make NaN of what is infinite.
+    is a number, finite or not, where a product with the mask would make NaN of what is infinite. Raises Refused.
     """
     node = step.node
     condition, yes, no = (node.input(i) for i in range(3))
@@ -170,7 +170,7 @@ def masked(step: Step) -> list[Laid]:
 
 
 def asks_nan(step: Step) -> list[Laid]:
-    """IsNaN behind a softmax, which the Where that reads it answers."""
+    """IsNaN behind a softmax, which the Where that reads it answers. Raises Refused."""
     readers = step.node.output.consumers
     if step.node.output.is_output or any(r.op_type != "Where" or r.inputs[0] is not step.node.output for r in readers):
         raise Refused("IsNaN is read by what is no choice")
@@ -178,7 +178,7 @@ def asks_nan(step: Step) -> list[Laid]:
 
 
 def batch_normalization(step: Step) -> list[Laid]:
-    """A factor and a summand for each channel."""
+    """A factor and a summand for each channel. Raises Refused."""
     x, node = step.tensor(), step.node
     values = [step.constant(i) for i in range(1, 5)]
     if None in values or node.attr("training_mode", 0) or len(x.axes) < 2:

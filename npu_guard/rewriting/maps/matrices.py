@@ -24,7 +24,7 @@ from npu_guard.rewriting.views import Axis
 
 
 def matmul(step: Step) -> list[Laid]:
-    """Weights are a convolution; two activations are multiplied and summed."""
+    """Weights are a convolution; two activations are multiplied and summed. Raises Refused."""
     left, right = step.constant(0), step.constant(1)
     if left is None and right is None:
         return [product(step, step.tensor(0), step.tensor(1))]
@@ -53,7 +53,7 @@ def matmul(step: Step) -> list[Laid]:
 
 
 def product(step: Step, x: Laid, y: Laid) -> Laid:
-    """MatMul of two activations."""
+    """MatMul of two activations. Raises Refused."""
     rank = max(len(x.axes), len(y.axes))
     if min(len(x.axes), len(y.axes)) < 2:
         raise Refused("a product with a vector")
@@ -104,7 +104,7 @@ def _scaled(read: Made, factor: float) -> Made:
 
 
 def einsum(step: Step) -> list[Laid]:
-    """One or two operands, each letter an axis."""
+    """One or two operands, each letter an axis. Raises Refused."""
     node = step.node
     raw = node.attr("equation")
     equation = (raw.decode() if isinstance(raw, bytes) else str(raw)).replace(" ", "")
@@ -172,7 +172,7 @@ def _weighted(step: Step, names: Sequence[str], result: str, index: int) -> Laid
 
 
 def attention(step: Step) -> list[Laid]:
-    """The fused operator: scores, scale, mask, softmax, values; heads of keys repeated for those of queries."""
+    """The fused operator: scores, scale, mask, softmax, values; heads of keys repeated for those of queries. Raises Refused."""
     node, maps, program = step.node, step.maps, step.maps.program
     if any(node.input(i) is not None for i in (4, 5, 6)) or is_read(node.outputs[1:]):
         raise Refused("Attention keeps keys and values of earlier calls, or gives its scores away")
@@ -242,7 +242,7 @@ def _masked(step: Step, scores: Laid) -> Laid:
 
 
 def conv(step: Step) -> list[Laid]:
-    """A 1x1 convolution, which is a matrix on axis 1, or one along the only axis of space."""
+    """A 1x1 convolution, which is a matrix on axis 1, or one along the only axis of space. Raises Refused."""
     x, node = step.tensor(), step.node
     value = step.constant(1)
     if value is None:

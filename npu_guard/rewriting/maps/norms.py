@@ -20,7 +20,7 @@ _BEHIND = {"ReduceL2": "Sqrt", "ReduceLogSum": "Log", "ReduceLogSumExp": "Log"}
 
 
 def reduction(step: Step) -> list[Laid]:
-    """Sums, means, extremes and norms."""
+    """Sums, means, extremes and norms. Raises Refused."""
     x, node, op_type = step.tensor(), step.node, step.node.op_type
     axes = step.axes(x)
     if not axes and node.attr("noop_with_empty_axes", 0):
@@ -76,7 +76,7 @@ def both_as(maps: Maps, op_type: str, x: Laid, y: Laid) -> Laid:
 
 
 def layer_normalization(step: Step) -> list[Laid]:
-    """LayerNormalization and RMSNormalization over the last axes."""
+    """LayerNormalization and RMSNormalization over the last axes. Raises Refused."""
     x, node = step.tensor(), step.node
     if is_read(node.outputs[1:]):
         raise Refused(f"the mean or deviation of {node.op} is read too")
@@ -124,7 +124,7 @@ def _length(value: Value | None) -> int:
 
 
 def unit_length(step: Step) -> list[Laid]:
-    """LpNormalization with p = 2."""
+    """LpNormalization with p = 2. Raises Refused."""
     x, node, program = step.tensor(), step.node, step.maps.program
     if node.attr("p", 2) != 2:
         raise Refused("LpNormalization with p other than 2")

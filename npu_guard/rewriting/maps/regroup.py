@@ -24,7 +24,7 @@ def relabel(step: Step) -> list[Laid]:
 
 
 def reshaped(maps: Maps, x: Laid, shape: Shape) -> Laid:
-    """The tensor in another shape; factors that are cut across are brought into one axis of the map first."""
+    """The tensor in another shape; factors that are cut across are brought into one axis of the map first. Raises Refused."""
     found = x.reshaped(shape)
     if found is None:
         found = _fused(maps, x, shape).reshaped(shape)

@@ -37,7 +37,7 @@ def slice_(step: Step) -> list[Laid]:
 
 
 def split(step: Step) -> list[Laid]:
-    """Pieces along one axis."""
+    """Pieces along one axis. Raises Refused."""
     x, node = step.tensor(), step.node
     axis = node.attr("axis", 0) % len(x.axes)
     at, made = 0, []
@@ -51,7 +51,7 @@ def split(step: Step) -> list[Laid]:
 
 
 def gather(step: Step) -> list[Laid]:
-    """Constant indices."""
+    """Constant indices. Raises Refused."""
     x, node = step.tensor(), step.node
     axis, value = node.attr("axis", 0) % len(x.axes), step.constant(1)
     if value is None:
@@ -66,7 +66,7 @@ def gather(step: Step) -> list[Laid]:
 
 
 def selected(maps: Maps, x: Laid, axis: int, indices: Sequence[int]) -> Laid:
-    """The tensor at some places of one axis."""
+    """The tensor at some places of one axis. Raises Refused."""
     extent = x.shape[axis]
     if list(indices) == list(range(extent)):
         return x
@@ -120,7 +120,7 @@ def outermost(maps: Maps, x: Laid, axis: int) -> tuple[Laid, int]:
 
 
 def concat(step: Step) -> list[Laid]:
-    """Tensors, and constants at either end, along one axis."""
+    """Tensors, and constants at either end, along one axis. Raises Refused."""
     node, values = step.node, [v for v in step.node.inputs if v is not None]
     axis = node.attr("axis", 0) % len(step.shape)
     computed = [i for i, v in enumerate(node.inputs) if v is not None and not step.ctx.is_constant(v)]
@@ -208,7 +208,7 @@ def padded(step: Step, x: Given, amounts: dict[int, tuple[int, int]], value: flo
 
 
 def pad(step: Step) -> list[Laid]:
-    """Constant margins, also negative ones."""
+    """Constant margins, also negative ones. Raises Refused."""
     x, node = step.tensor(), step.node
     if node.attr("mode", b"constant") not in (b"constant", "constant"):
         raise Refused("Pad by anything but a constant")

@@ -58,7 +58,7 @@ class Laid:
         return replace(self, axes=tuple(map(new, self.axes)), stored=(b, c, h, w))
 
     def split(self, atom: Atom, outer: int) -> Laid:
-        """One factor taken apart, the outer part first."""
+        """One factor taken apart, the outer part first. Raises Refused."""
         if atom.extent % outer:
             raise Refused(f"an axis of {atom.extent} is regrouped in parts of {outer}")
         return self.renamed({atom: axis_of(outer) + axis_of(atom.extent // outer)})

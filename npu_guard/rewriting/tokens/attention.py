@@ -20,7 +20,7 @@ from npu_guard.rewriting.views import CHANNELS, Axis, View, size
 
 
 def matmul(step: Step) -> list[Map]:
-    """Weights are a 1x1 convolution; two maps are attention."""
+    """Weights are a 1x1 convolution; two maps are attention. Raises Refused."""
     left, right = step.constant(0), step.constant(1)
     if left is None and right is None:
         for value in step.node.inputs:
@@ -42,7 +42,7 @@ def _are_last(axis: Axis, channels: Axis) -> bool:
 
 
 def softmax(step: Step) -> list[Map]:
-    """Over all channels, or over those of each head."""
+    """Over all channels, or over those of each head. Raises Refused."""
     x, w = step.map(0), step.writer
     axes = step.axes(x)
     channels = x.view.channels
@@ -75,7 +75,7 @@ def _asks_softmax(step: Step) -> Callable[[View], bool]:
 
 
 def attention(step: Step) -> list[Map]:
-    """The fused operator: scores, scale, mask, softmax, values."""
+    """The fused operator: scores, scale, mask, softmax, values. Raises Refused."""
     node, w = step.node, step.writer
     if any(node.input(i) is not None for i in (4, 5, 6)) or is_used(node.outputs[1:]):
         raise Refused("Attention keeps keys and values of earlier calls, or gives its scores away")

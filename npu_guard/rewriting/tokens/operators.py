@@ -30,7 +30,7 @@ class Step:
     maps: Mapping[Value, Map]
 
     def map(self, index: int) -> Map:
-        """An input that has to be a map."""
+        """An input that has to be a map. Raises Refused."""
         value = self.node.input(index)
         if value is None:
             raise Refused(f"{self.node.op} lacks input {index}")
@@ -59,7 +59,7 @@ def relabel(step: Step) -> list[Map]:
 
 
 def elementwise(step: Step) -> list[Map]:
-    """One value at a time; constants are laid out anew."""
+    """One value at a time; constants are laid out anew. Raises Refused."""
     node, w = step.node, step.writer
     given = [v for v in node.inputs if v is not None and not step.ctx.is_constant(v)]
     scores = [v for v in given if v in step.maps and step.maps[v].is_scores]
@@ -129,7 +129,7 @@ def _biased(step: Step, view: View, name: Name) -> Name | None:
 
 
 def reduction(step: Step) -> list[Map]:
-    """Over channels, over all positions, or over neither."""
+    """Over channels, over all positions, or over neither. Raises Refused."""
     x, node = step.map(0), step.node
     axes = step.ctx.axes(node)
     if not axes:
@@ -161,7 +161,7 @@ _OF_ONE = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceLogSum": "Log"}
 
 
 def batch_normalization(step: Step) -> list[Map]:
-    """Over channels, where axis 1 is those."""
+    """Over channels, where axis 1 is those. Raises Refused."""
     x, node = step.map(0), step.node
     if len(x.view.axes) < 2 or x.view.axes[1] != x.view.channels or node.attr("training_mode", 0):
         raise Refused("BatchNormalization over positions, or in training")
@@ -173,12 +173,12 @@ def batch_normalization(step: Step) -> list[Map]:
 
 
 def refused_dropout(step: Step) -> list[Map]:
-    """What is left of it at inference never comes here."""
+    """What is left of it at inference never comes here. Raises Refused."""
     raise Refused("Dropout is active")
 
 
 def normalization(step: Step) -> list[Map]:
-    """LayerNormalization over channels, by its definition."""
+    """LayerNormalization over channels, by its definition. Raises Refused."""
     node, w, x = step.node, step.writer, step.map(0)
     if is_used(node.outputs[1:]):
         raise Refused("the mean or deviation of LayerNormalization is read too")
@@ -199,7 +199,7 @@ def normalization(step: Step) -> list[Map]:
 
 
 def gemm(step: Step) -> list[Map]:
-    """As MatMul, with a bias."""
+    """As MatMul, with a bias. Raises Refused."""
     node = step.node
     value, bias = step.constant(1), step.constant(2)
     if value is None or node.attr("transA", 0):
@@ -221,7 +221,10 @@ def linear(
     step: Step, x: Map, axis: int, value: Value, oriented: Callable[[Array], Array], bias: Callable[[int], Array] | None,
     factors: tuple[float, float] = (1.0, 1.0),
 ) -> Map:  # fmt: skip
-    """Weights on the channels: all of them, or those of each head alike. `factors` are those of weights and bias."""
+    """Weights on the channels: all of them, or those of each head alike. `factors` are those of weights and bias.
+
+    Raises Refused.
+    """
     view, w = x.view, step.writer
     summed = view.axes[axis] if len(view.axes) >= -axis else ()
     one = not summed and bool(view.channels)

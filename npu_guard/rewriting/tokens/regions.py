@@ -139,7 +139,7 @@ def is_token_input(value: Value) -> bool:
 
 
 def translated(node: Node, ctx: Context, maps: Maps) -> Iterator[tuple[Value, Map]]:
-    """Outputs of a node as maps."""
+    """Outputs of a node as maps. Raises Refused."""
     if node in ctx.analysis.elided:
         source = node.inputs[0]
         assert source is not None

@@ -15,7 +15,7 @@ from npu_guard.rewriting.views import BATCH, CHANNELS, Atom, Axis, View, aligned
 
 
 def split(step: Step) -> list[Map]:
-    """Equal or unequal pieces along one axis."""
+    """Equal or unequal pieces along one axis. Raises Refused."""
     x, axis = step.map(0), step.node.attr("axis", 0) % len(step.map(0).view.axes)
     extents = [static_shape(o)[axis] for o in step.node.outputs if o is not None]
     if sum(extents) != x.view.shape[axis]:
@@ -29,7 +29,7 @@ def split(step: Step) -> list[Map]:
 
 
 def slice_(step: Step) -> list[Map]:
-    """Ranges without a stride."""
+    """Ranges without a stride. Raises Refused."""
     x = step.map(0)
     starts, ends, axes, steps = (_numbers(step, i) for i in range(1, 5))
     if starts is None or ends is None or (steps is not None and set(steps) != {1}):
@@ -42,7 +42,7 @@ def slice_(step: Step) -> list[Map]:
 
 
 def gather(step: Step) -> list[Map]:
-    """One index, as `qkv[0]` is exported, or all in order, as a strided view is."""
+    """One index, as `qkv[0]` is exported, or all in order, as a strided view is. Raises Refused."""
     if regroups(step.node, step.ctx.analysis.constants):
         x = step.map(0)
         return [replace(x, view=x.view.reshaped(static_shape(step.node.output)))]
@@ -56,7 +56,7 @@ def gather(step: Step) -> list[Map]:
 
 
 def concat(step: Step) -> list[Map]:
-    """Along channels, or along whole rows or columns."""
+    """Along channels, or along whole rows or columns. Raises Refused."""
     node = step.node
     maps = [step.maps[v] for v in node.inputs if v is not None and v in step.maps]
     axis = node.attr("axis", 0) % len(maps[0].view.axes)
