@@ -52,7 +52,8 @@ class Comparison:
         if fail_on == "never":
             return 0 if told or self.answer.status == "not_run" else 1
         if fail_on == "disagreement":
-            return int(not told or counts["missed"] + counts["false-alarm"] > 0)
+            unnamed = self.answer.status == "refused" and not any(row.compiler in REFUSED for row in self.rows)
+            return int(not told or unnamed or counts["missed"] + counts["false-alarm"] > 0)
         return int(self.answer.status != "accepted")
 
 
@@ -69,15 +70,20 @@ def outcome(rules: str, word: str) -> str:
 
 
 def compare_answers(report: ModelReport, answer: Answer) -> Comparison:
-    """`report` must have its layers. Operators that a compiler folds away are nobody's question and have no row."""
+    """`report` must have its layers. Operators that a compiler folds away are nobody's question and have no row.
+
+    A refusal that names no operator of the model may be of any of them, so that silence about one is no acceptance then.
+    """
     words, codes = _by_rules(report)
+    names = {name for layer in report.layers for name in (layer.location.output, layer.location.node)}
+    complete = answer.complete and all(entry.name in names for entry in answer.nodes if entry.word in REFUSED)
     by_name = _Answers(answer)
     rows = []
     for index, layer in enumerate(report.layers):
         if layer.location.op_type == "graph input" or layer.verdict == "folded":
             continue
         found = by_name.at(layer)
-        word = found.word if found is not None else "npu" if answer.complete else "not_run"
+        word = found.word if found is not None else "npu" if complete else "not_run"
         message = found.message if found is not None else ""
         rows.append(Row(layer.location, words[index], tuple(codes[index]), word, message, outcome(words[index], word)))
     return Comparison(report.path, report.profile, answer, tuple(rows), by_name.left_over())

@@ -61,6 +61,13 @@ def test_agreement(model: Path) -> None:
     assert [refused.exit_code(f) for f in ("refused", "disagreement", "never")] == [1, 0, 0]
 
 
+@pytest.mark.parametrize("name", ["", "not_of_this_model"])
+def test_a_refusal_without_a_name_agrees_with_nobody(model: Path, name: str) -> None:
+    found = compared(model, Answer("cc", "refused", "cannot compile", (NodeAnswer(name, "", "refused"),), complete=True))
+    assert set(outcomes(found).values()) == {"unknown"}
+    assert [found.exit_code(f) for f in ("refused", "disagreement", "never")] == [1, 1, 0]
+
+
 def test_a_compiler_that_died_agrees_with_nobody(model: Path) -> None:
     found = compared(model, Answer("cc", "failed", "died of signal 11"))
     assert set(outcomes(found).values()) == {"unknown"}

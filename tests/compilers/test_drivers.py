@@ -98,6 +98,25 @@ def test_tensors_are_named_after_their_nodes(tmp_path: Path) -> None:
     assert driver.makers("Reshape:val0z_1_rs") == [0]
 
 
+def test_shape_arithmetic_is_folded_before_vela_is_asked() -> None:
+    text = """g (float[1,8,4,6] x) => (float[1,8,24] y, float[1,8,4,6] r) <int64[1] z = {0}, int64[2] t = {8, -1}> {
+        s = Shape(x) b = Gather(s, z) c = Concat<axis = 0>(b, t) y = Reshape(x, c) r = Relu(x) }"""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    assert vela_driver._fold(model, onnx) == {"s", "b", "c"}
+    _, _, constants = vela_driver._known(model, onnx)
+    assert constants["s"].tolist() == [1, 8, 4, 6]
+    assert constants["c"].tolist() == [1, 8, -1]
+    known = {v.name: v for v in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info}
+    assert [d.dim_value for d in known["c"].type.tensor_type.shape.dim] == [3]
+
+
+def test_weights_are_not_folded() -> None:
+    text = "g (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}> { v = Relu(w) y = Add(x, v) }"
+    model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'))
+    assert vela_driver._fold(model, onnx) == set()
+
+
 def mapped(text: str) -> Any:
     """The file that one operator becomes; weights are declared with values."""
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
