@@ -64,7 +64,7 @@ def test_what_it_leaves_behind_is_ended_and_not_waited_for(fake: Fake, model: Pa
     pid = tmp_path / "pid"
     start = time.monotonic()
     assert ask("fake", fake("daemon", str(pid)), str(model), "chip").status == "accepted"
-    assert time.monotonic() - start < 30  # its child has the log open for 600 s
+    assert time.monotonic() - start < 120  # its child has the log open for 600 s
     assert gone(int(pid.read_text()))
 
 
