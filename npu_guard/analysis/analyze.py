@@ -43,9 +43,10 @@ class Analysis(Struct, frozen=True):
     """What `only_reader` has found: each of many readers may ask."""
 
     def write_branches(self, proto: onnx.ModelProto) -> None:
-        """Write the branches of known condition into another copy of the model as well."""
+        """Write the branches of known condition into another copy of the model as well, and a batch that was guessed, as a
+        condition may follow from it."""
         if self.has_written:
-            branches.copy_nodes(self.model.skeleton.proto.graph, proto.graph)
+            branches.copy_nodes(self.model.skeleton.proto.graph, proto.graph, interface=bool(self.notes))
 
     def nodes(self) -> Iterator[Node]:
         """Nodes that a device has to run, in order, bodies included."""

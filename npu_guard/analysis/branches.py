@@ -39,9 +39,9 @@ def write_taken_branches(model: Model) -> bool:
     return True
 
 
-def copy_nodes(source: onnx.GraphProto, target: onnx.GraphProto) -> None:
-    """Give a graph the nodes and weights of another; its inputs and outputs stay as they are."""
-    for name in ("node", "initializer", "sparse_initializer"):
+def copy_nodes(source: onnx.GraphProto, target: onnx.GraphProto, *, interface: bool = False) -> None:
+    """Give a graph the nodes and weights of another, and with `interface` the types of its inputs and outputs."""
+    for name in ("node", "initializer", "sparse_initializer", *(("input", "output") if interface else ())):
         entries = getattr(target, name)
         del entries[:]
         entries.extend(getattr(source, name))

@@ -24,6 +24,7 @@ from npu_guard.file.parsed_size import bound
 from npu_guard.file.skeleton import Content, Skeleton
 from npu_guard.file.sniff import other_format
 from npu_guard.file.source import is_url
+from npu_guard.file.spelling import spell_plainly
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from npu_guard.file.remote import Ranged
 
 _CHUNK = 1 << 24
-_OWN = "ai.onnx"
 
 
 def load(path: str | Path, limits: Limits = DEFAULT, *, keyed: bool = False) -> Skeleton:
@@ -102,8 +102,7 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
     if len(data) > limits.name_bytes:  # else no name in it can be longer
         _bound_names(proto, name, limits)
     opset = _check_versions(proto, name)
-    if b"\x07ai.onnx" in data:
-        _forget_own_name(proto)
+    spell_plainly(proto, data)
     if proto.functions or proto.training_info:
         from npu_guard.file import tensors  # which look at models that are loaded
         from npu_guard.file.unreachable import check_unreachable
@@ -217,24 +216,6 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> int:
     if opset < 1 and (not versions or "" in versions):
         raise ModelError("invalid", f"{name}: opset_import names no valid version of the default operator set")
     return opset
-
-
-def _forget_own_name(proto: onnx.ModelProto) -> None:
-    """Spell ONNX's own domain as most files do: `ai.onnx` and the empty name are the same one."""
-    graphs = [proto.graph.node, *(f.node for f in proto.functions)]
-    while graphs:
-        for node in graphs.pop():
-            if node.domain == _OWN:
-                node.domain = ""
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    graphs.append(attribute.g.node)
-                graphs.extend(g.node for g in attribute.graphs)
-    for owner in (proto, *proto.functions):
-        imports = {("" if e.domain == _OWN else e.domain): e.version for e in owner.opset_import}
-        del owner.opset_import[:]
-        for domain, version in imports.items():
-            owner.opset_import.add(domain=domain, version=version)
 
 
 def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import npu_guard
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.interface import state_shapes
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
@@ -112,6 +113,7 @@ def verify_partition(
         raise ModelError("invalid", f"{model}: is not the model that was cut (its SHA-256 is not the manifest's)")
     document = Document.of(skeleton)
     analysis = analyze(skeleton, _fixed(manifest))
+    state_shapes(document.proto, _fixed(manifest), analysis)
     allowed = run_limits(limits, (document, analysis))
     try:
         inputs = _draw(analysis, calibration, seeds, allowed)

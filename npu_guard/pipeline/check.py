@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 import npu_guard
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.interface import state_shapes
 from npu_guard.base.errors import ModelError
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
@@ -112,6 +113,8 @@ def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analy
     skeleton = load.load(path, config.limits)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
+    if config.input_shapes:
+        state_shapes(document.proto, config.input_shapes, analysis)
     analysis.write_branches(document.proto)
     return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
 
