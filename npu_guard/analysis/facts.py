@@ -34,6 +34,8 @@ class Facts:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
+        self.overridable: dict[str, Value] = {}
+        """Weights that are inputs as well and that somebody has asked about, by the reason that he was given."""
 
     @functools.cached_property
     def runs(self) -> layout.Runs:
@@ -161,7 +163,9 @@ class Facts:
             return True
         origin = self.analysis.origin(value)
         if origin.initializer is not None and origin.is_input:
-            raise Undecidable(f"{short(origin.name)!r} is an initializer and a graph input too, so a caller may override it")
+            reason = f"{short(origin.name)!r} is an initializer and a graph input too, so a caller may override it"
+            self.overridable[reason] = origin
+            raise Undecidable(reason)
         return False
 
     def array(self, value: Value) -> Array:

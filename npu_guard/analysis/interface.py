@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
+from msgspec import Struct, field
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.inputs import fix_inputs
-from npu_guard.base.text import text
+from npu_guard.base.errors import UsageError
+from npu_guard.base.text import short, text
+from npu_guard.file.skeleton import Skeleton
+
+
+class Held(Struct, frozen=True):
+    """Inputs that count as constants: weights that are inputs as well, and those whose value somebody gives."""
+
+    freeze_weights: bool = False
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def apply(self, skeleton: Skeleton) -> None:
+        """Write it into a model that was just loaded. Raises UsageError where a value does not go with its inputs."""
+        if self.freeze_weights or self.values:
+            hold_inputs(skeleton.proto, self.freeze_weights, self.values, skeleton.path)
 
 
 def state_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], analysis: Analysis) -> None:
@@ -30,3 +47,46 @@ def state_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], an
         for dim, extent in zip(stated, value.shape, strict=True):
             if isinstance(extent, int) and not opened:
                 dim.dim_value = extent
+
+
+def hold_inputs(proto: onnx.ModelProto, freeze: bool, values: Mapping[str, Sequence[float]], path: str) -> None:
+    """Make constants of inputs: of weights that are inputs as well, where `freeze`, and of those whose value is given.
+
+    From IR version 4 on, an initializer that is listed as an input is a default that a caller may override; before, every
+    initializer had to be listed. Raises UsageError where a value does not go with the model's inputs.
+    """
+    graph = proto.graph
+    if values:
+        inputs = {text(entry.name): entry for entry in graph.input}
+        for name, numbers in values.items():
+            if name not in inputs:
+                known = ", ".join(map(short, inputs))
+                raise UsageError(f"{path}: --input-value names {name!r}, which is no input; the inputs are {known}")
+            held = _tensor(inputs[name], numbers, f"{path}: --input-value {name}")
+            kept = [t for t in graph.initializer if t.name != held.name]
+            del graph.initializer[:]
+            graph.initializer.extend([*kept, held])
+    if not freeze and not values:
+        return
+    weights = {t.name for t in (*graph.initializer, *(s.values for s in graph.sparse_initializer))}
+    gone = weights if freeze else weights & set(values)
+    left = [entry for entry in graph.input if entry.name not in gone]
+    del graph.input[:]
+    graph.input.extend(left)
+
+
+def _tensor(entry: onnx.ValueInfoProto, numbers: Sequence[float], where: str) -> onnx.TensorProto:
+    kind = entry.type.tensor_type
+    if not entry.type.HasField("tensor_type") or not kind.HasField("shape"):
+        raise UsageError(f"{where}: the input is no tensor of known rank")
+    dims = [d.dim_value if d.HasField("dim_value") else len(numbers) if len(kind.shape.dim) == 1 else 1 for d in kind.shape.dim]
+    if math.prod(dims) != len(numbers):
+        raise UsageError(f"{where}: {len(numbers)} numbers are given and the input has {math.prod(dims)}")
+    try:
+        array = np.asarray(numbers).astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type), casting="unsafe").reshape(dims)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UsageError(f"{where}: the input's elements are no numbers") from None
+    if not np.array_equal(array.astype(np.float64).ravel(), np.asarray(numbers, np.float64)) and array.dtype.kind in "iub":
+        raise UsageError(f"{where}: {', '.join(map(str, numbers))} cannot be held by its elements of {array.dtype}")
+    made: onnx.TensorProto = onnx.numpy_helper.from_array(array, entry.name)
+    return made

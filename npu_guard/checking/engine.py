@@ -15,7 +15,7 @@ from npu_guard.base.limits import exceeded
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.checking.rule import Draft, Rule
-from npu_guard.device import Profile, Requirement
+from npu_guard.device import Limit, Profile, Requirement
 from npu_guard.device.keys import EVERY, with_old_names
 from npu_guard.device.matching import taken
 from npu_guard.device.pattern import Pattern
@@ -75,6 +75,7 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
                 run.require(rule, requirement, node)
         if node in groups and len(run.findings) > before:
             run.take(node, groups[node][0], before)
+    run.finish()
     if profile.followers and run.blocked:
         run.follow([n for n in analysis.nodes() if n.op in profile.followers], selected)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
@@ -116,6 +117,7 @@ class _Run:
         self.blocked: set[Node] = set()
         self.files: origin.Lookups = {}
         self._remedies: dict[str, Remedy] = {}
+        self._defaults: list[tuple[Rule, Node | None, Value, Draft]] = []
 
     def ask(self, rule: Rule, node: Node | None, value: Value) -> None:
         drafts: Iterable[Draft]
@@ -125,7 +127,7 @@ class _Run:
                 self._add(rule, node, value, draft, Outcome.FAIL)
         except Undecidable as undecidable:
             draft = Draft(f"cannot tell: {undecidable.reason}", limit=rule.limits[0] if rule.limits else None)
-            self._add(rule, node, value, draft, Outcome.UNDECIDED)
+            self._doubt(rule, node, value, draft, undecidable.reason)
         except ModelError:
             raise
         except Exception as error:  # a bug of ours in one rule must not hide what the others have to say
@@ -144,7 +146,7 @@ class _Run:
         except Undecidable as undecidable:
             text = f"cannot tell: {undecidable.reason}"
             draft = Draft(text, requirement.key, severity=requirement.severity)
-            self._add(rule, node, node.output, draft, Outcome.UNDECIDED)
+            self._doubt(rule, node, node.output, draft, undecidable.reason)
         except ModelError:
             raise
         except Exception as error:  # as above
@@ -179,17 +181,51 @@ class _Run:
             if node in self.blocked:  # and with it, perhaps, those beside it
                 waiting += [n for n in (producer, *value.consumers) if n in own and n not in self.blocked]
 
-    def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
-        location = location_of(node) if node is not None else input_location(value)
-        profile = self.ctx.profile
-        limit = profile.limits.get(draft.limit) if draft.limit in rule.limits else None
-        severity = (
+    def _doubt(self, rule: Rule, node: Node | None, value: Value, draft: Draft, reason: str) -> None:
+        """Note what cannot be told; of weights that a caller may override, `finish` says it once for the whole model."""
+        if reason in self.ctx.overridable:
+            self._defaults.append((rule, node, value, draft))
+        else:
+            self._add(rule, node, value, draft, Outcome.UNDECIDED)
+
+    def finish(self) -> None:
+        """Say once of weights that are inputs as well what hangs on them, where it weighs most."""
+        if not self._defaults:
+            return
+        order = list(Severity)
+        rule, node, value, draft = max(self._defaults, key=lambda d: order.index(self._severity(d[0], d[3])))
+        weights = sum(v.initializer is not None for v in self.ctx.analysis.model.graph.inputs)
+        name = short(next(iter(self.ctx.overridable.values())).name)
+        what = (
+            f"{name!r} is an input"
+            if weights == 1
+            else f"{name!r} and {weights - 1} other weight{'s' * (weights > 2)} are inputs"
+        )
+        many = "" if weights == 1 else f", and so for {len({d[1] for d in self._defaults})} operators"
+        message = f"cannot tell: {what} of the model as well, so a caller may override {'it' if weights == 1 else 'them'}{many}"
+        told = msgspec.structs.replace(
+            draft, message=f"{message}; --freeze-weights takes {'it as a constant' if weights == 1 else 'them as constants'}"
+        )
+        self._add(rule, node, value, told, Outcome.UNDECIDED)
+        self.blocked.update(n for r, n, _, d in self._defaults if n is not None and self._severity(r, d) is Severity.ERROR)
+
+    def _limit(self, rule: Rule, draft: Draft) -> Limit | None:
+        return self.ctx.profile.limits.get(draft.limit) if draft.limit is not None and draft.limit in rule.limits else None
+
+    def _severity(self, rule: Rule, draft: Draft) -> Severity:
+        limit = self._limit(rule, draft)
+        return (
             self.config.severity.get(rule.code)
-            or profile.severity.get(rule.code)
+            or self.ctx.profile.severity.get(rule.code)
             or draft.severity
             or (limit.severity if limit is not None else None)
             or rule.severity
         )
+
+    def _add(self, rule: Rule, node: Node | None, value: Value, draft: Draft, outcome: Outcome) -> None:
+        location = location_of(node) if node is not None else input_location(value)
+        severity = self._severity(rule, draft)
+        limit = self._limit(rule, draft)
         entry = self.config.suppression(rule.code, rule.name, location)
         expired = entry is not None and entry.expired()
         suppressed = entry.reason if entry is not None and not expired else None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from msgspec.structs import replace
 
+from npu_guard.analysis.interface import Held
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
@@ -43,6 +44,45 @@ with_require = click.option(
 )  # fmt: skip
 
 
+_HELD = "npu_guard.held"
+"""Where a run of the program keeps what `with_held` was given."""
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    context.meta[f"{_HELD}.{parameter.name}"] = value
+
+
+def with_held(command: Decorated) -> Decorated:
+    """Options about inputs that count as constants; `held_inputs` tells what was given."""
+    values = click.option(
+        "--input-value", "values", metavar="NAME=16000", multiple=True, expose_value=False, callback=_keep,
+        help="Take an input, such as a mode, as a constant.",
+    )  # fmt: skip
+    freeze = click.option(
+        "--freeze-weights", "freeze", is_flag=True, expose_value=False, callback=_keep,
+        help="Take weights that are inputs as well as constants.",
+    )  # fmt: skip
+    return freeze(values(command))
+
+
+def held_inputs() -> Held:
+    """What was said of inputs that count as constants. Raises UsageError."""
+    context = click.get_current_context(silent=True)
+    meta = {} if context is None else context.meta
+    return Held(bool(meta.get(f"{_HELD}.freeze")), dict(_input_value(entry) for entry in meta.get(f"{_HELD}.values") or ()))
+
+
+def _input_value(entry: str) -> tuple[str, tuple[float, ...]]:
+    name, _, text = entry.rpartition("=")
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not name or not numbers:
+        raise UsageError(f"--input-value {entry!r}: write it as NAME=16000, or NAME=1,0,2 for several numbers")
+    return name, numbers
+
+
 def with_format_of(command: str) -> Callable[[Decorated], Decorated]:
     """The option `--format` of a command whose results have formats of their own."""
     return click.option(
@@ -70,6 +110,7 @@ def config_of(
         fail_on=fail_on or config.fail_on,
         allow_undecided=allow_undecided or config.allow_undecided,
         input_shapes=input_shapes(shapes),
+        held=held_inputs(),
     )
 
 

@@ -16,7 +16,16 @@ import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
-from npu_guard.commands._shared import FORMATS, config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
+from npu_guard.commands._shared import (
+    FORMATS,
+    config_of,
+    with_config,
+    with_fail_on,
+    with_format,
+    with_held,
+    with_profile,
+    with_shapes,
+)
 from npu_guard.file import sources
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code, plural
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--select", metavar="CODES", help="Only these rules: codes, beginnings of codes or names, with commas.")
 @click.option("--ignore", metavar="CODES", help="Not these rules.")
 @with_shapes
+@with_held
 @click.option("--baseline", metavar="FILE", type=click.Path(path_type=Path), help="Findings that are known; only others count.")
 @click.option("--write-baseline", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as the new baseline.")
 @click.option("--since", metavar="REV", help="Findings that the models have at a revision of git are known; only others count.")

@@ -18,6 +18,7 @@ from npu_guard.commands._shared import (
     with_calibration,
     with_config,
     with_format_of,
+    with_held,
     with_profile,
     with_require,
     with_shapes,
@@ -63,6 +64,7 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 @with_format_of("fix")
 @with_require
 @with_shapes
+@with_held
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],

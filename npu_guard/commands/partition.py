@@ -9,7 +9,15 @@ import click
 
 from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_calibration, with_config, with_format_of, with_profile, with_shapes
+from npu_guard.commands._shared import (
+    config_of,
+    with_calibration,
+    with_config,
+    with_format_of,
+    with_held,
+    with_profile,
+    with_shapes,
+)
 from npu_guard.device.partition import Given, partition_settings
 from npu_guard.file import load
 from npu_guard.partitioning.partition import partition_model
@@ -28,6 +36,7 @@ from npu_guard.pipeline.check import judged
 @with_format_of("partition")
 @with_calibration
 @with_shapes
+@with_held
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, min_macs: int | None, max_pieces: int | None, form: str,

@@ -10,7 +10,16 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, input_shapes, with_calibration, with_format_of, with_require, with_shapes
+from npu_guard.commands._shared import (
+    config_of,
+    held_inputs,
+    input_shapes,
+    with_calibration,
+    with_format_of,
+    with_held,
+    with_require,
+    with_shapes,
+)
 from npu_guard.fixing.proving import shortfall
 from npu_guard.pipeline.verify import compare_models
 from npu_guard.project.config import find_config
@@ -24,6 +33,7 @@ from npu_guard.verification.report import VerifyResult
 @click.argument("after", metavar="AFTER", type=click.Path(path_type=str), required=False)
 @with_calibration
 @with_shapes
+@with_held
 @click.option(
     "--manifest", metavar="FILE", type=click.Path(path_type=Path),
     help="Run the pieces that 'npu-guard partition' wrote, and compare them with MODEL, given in the place of BEFORE.",
@@ -53,7 +63,8 @@ def command(
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     limits, fixed, named = _limits(), input_shapes(shapes), _pairs(pairs)
     verification, found = compare_models(
-        before, after, fixed, calibration, bisect=bisect, limits=limits, pairs=named, require=require
+        before, after, fixed, calibration, bisect=bisect, limits=limits, pairs=named, require=require,
+        held=held_inputs(),
     )
     integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
     show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found)))

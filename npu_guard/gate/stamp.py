@@ -28,7 +28,7 @@ def stamp(config: Config, *asked: bool) -> str:
     severity = {code: level.value for code, level in config.severity.items()}
     parts = [
         program(), _device(config.profile), config.select, config.ignore, severity, accepted, config.fail_on,
-        dict(config.input_shapes), config.limits, config.partition, asked,
+        dict(config.input_shapes), dict(config.held.values), config.held.freeze_weights, config.limits, config.partition, asked,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 

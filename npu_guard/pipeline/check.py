@@ -103,7 +103,9 @@ def _fresh(
 
 def analysis_of(path: str, config: Config) -> Analysis:
     """What is known of a model, for whoever works on findings once they are known. Raises ModelError."""
-    return analyze(load.load(path, config.limits), config.input_shapes)
+    skeleton = load.load(path, config.limits)
+    config.held.apply(skeleton)
+    return analyze(skeleton, config.input_shapes)
 
 
 def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analysis, Checked]:
@@ -111,6 +113,7 @@ def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analy
     from npu_guard.file.document import Document
 
     skeleton = load.load(path, config.limits)
+    config.held.apply(skeleton)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:
@@ -146,6 +149,7 @@ def check_skeleton(
 
     Raises ModelError where it is none that could run.
     """
+    config.held.apply(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
     root = project_root(Path.cwd())
 

@@ -61,6 +61,7 @@ def fix_model(
     digest = load.sha256(path)
     if plan is not None:
         expect_plan_for(plan, path, digest, profile.name)
+    config.held.apply(skeleton)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.interface import Held, state_shapes
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
@@ -48,16 +49,21 @@ def verify_models(
 def compare_models(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
     seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT, pairs: Mapping[str, str] | None = None,
-    require: str | None = None,
+    require: str | None = None, held: Held | None = None,
 ) -> tuple[Verification, Bisection | None]:  # fmt: skip
     """Whether two model files compute the same and, if asked for and they do not, where they part.
 
     `pairs` are names of inputs and outputs of the first model and those of the second that they go with. Raises ModelError
     where a model cannot be read, UsageError for pairs, shapes or calibration that do not go with the models.
     """
-    documents, analyses = [], []
+    documents: list[Document] = []
+    analyses: list[Analysis] = []
     for path in (before, after):  # one after the other, as what a large model takes for a while is free again then
         skeleton = load.load(path, limits)
+        if held is not None:
+            inputs = {entry.name for entry in skeleton.proto.graph.input}
+            values = {n: v for n, v in held.values.items() if n in inputs or not documents}  # the second may have lost one
+            Held(held.freeze_weights, values).apply(skeleton)
         documents.append(Document.of(skeleton))
         if len(documents) == 2:
             if why := hopeless_run(limits, *documents):
@@ -66,7 +72,10 @@ def compare_models(
             if ports.unmatched:
                 return not_run(ports.unmatched, seeds), None
             there = {ports.inputs.get(name, name): shape for name, shape in input_shapes.items()}
-        analyses.append(analyze(skeleton, input_shapes if len(documents) == 1 else there))
+        shapes = input_shapes if len(documents) == 1 else there
+        analyses.append(analyze(skeleton, shapes))
+        if shapes:  # also over what the file fixes
+            state_shapes(documents[-1].proto, shapes, analyses[-1])
     first, second = analyses
     if ports.differences:
         return differs("; ".join(ports.differences), seeds), None

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from npu_guard.analysis.interface import Held
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.limits import DEFAULT, Limits
@@ -72,6 +73,8 @@ class Config(Struct, frozen=True):
     severity: Mapping[str, Severity] = field(default_factory=dict)
     suppress: tuple[Suppression, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    held: Held = Held()
+    """Inputs that count as constants."""
     limits: Limits = DEFAULT
     partition: Given | None = None
     compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)

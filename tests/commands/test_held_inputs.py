@@ -1,0 +1,112 @@
+"""Inputs that count as constants: weights that are inputs as well, and modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from npu_guard.checking import registry
+from npu_guard.pipeline.check import check_model
+from npu_guard.project.config import Config
+from npu_guard.results.findings import Outcome
+
+LISTED = """g (float[1,8,8,8] x, float[8,8,3,3] w, float[8,8,19,19] v) => (float[1,8,8,8] y) {
+    c = Conv<pads = [1,1,1,1]>(x, w)  d = Conv<pads = [9,9,9,9]>(c, v)  y = Conv<pads = [1,1,1,1]>(d, w) }"""
+MODE = """g (float[1,8,8,8] x, int64 rate) => (y) <int64 k = {16000}> {
+    c = Equal(rate, k)
+    y = If (c) <then_branch = t () => (float[1,8,8,8] a) { a = Relu(x) },
+                else_branch = e () => (float[1,8,8,8] b) { b = Erf(x) }> }"""
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A file whose weights are inputs as well."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{LISTED}')
+    for entry in list(model.graph.input)[1:]:
+        dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
+        count = dims[0] * dims[1] * dims[2] * dims[3]
+        model.graph.initializer.append(onnx.helper.make_tensor(entry.name, 1, dims, [0.01] * count))
+    onnx.save(model, tmp_path / "listed.onnx")
+    return tmp_path / "listed.onnx"
+
+
+def test_one_finding_speaks_of_all_weights(listed: Path) -> None:
+    report = check_model(str(listed), registry.profile("aimotive-aiware"), Config())
+    (told,) = [f for f in report.findings if f.outcome is Outcome.UNDECIDED]
+    assert told.message == (
+        "cannot tell: 'w' and 1 other weight are inputs of the model as well, so a caller may override them, and so for 3"
+        " operators; --freeze-weights takes them as constants"
+    )
+    assert report.totals is not None
+    assert report.totals.npu_macs_percent == 0.0
+
+
+def test_frozen_they_are_weights_like_any(listed: Path, cli: Callable[..., Any]) -> None:
+    run = cli("check", listed, "--freeze-weights")
+    assert run.code == 1
+    assert "NPU201" in run.out
+    assert "undecided" not in run.out
+    fixed = listed.with_name("fixed.onnx")
+    assert cli("fix", listed, "--freeze-weights", "-o", fixed).code == 0
+    assert [entry.name for entry in onnx.load(fixed).graph.input] == ["x"]
+    assert cli("verify", listed, fixed, "--freeze-weights").code == 0
+
+
+def test_a_mode_is_taken_as_said(save: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
+    path = save(MODE, 17)
+    assert cli("check", path).code == 1
+    assert cli("check", path, "--input-value", "rate=16000").code == 0
+    assert "Erf" in cli("check", path, "--input-value", "rate=8000").out
+    fixed = tmp_path / "fixed.onnx"
+    assert cli("fix", path, "--input-value", "rate=16000", "-o", fixed).code == 0
+    assert {node.op_type for node in onnx.load(fixed).graph.node} <= {"Equal", "Relu"}
+    assert cli("verify", path, fixed, "--input-value", "rate=16000").code == 0
+    assert cli("verify", path, fixed, "--input-value", "rate=8000").code == 5
+    assert cli("partition", path, "--input-value", "rate=16000", "-o", tmp_path / "pieces").code == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("speed=1", "names 'speed', which is no input; the inputs are x, rate"),
+        ("rate=1.5", "1.5 cannot be held by its elements of int64"),
+        ("rate=1,2", "2 numbers are given and the input has 1"),
+        ("rate", "write it as NAME=16000"),
+        ("rate=fast", "write it as NAME=16000"),
+    ],
+)
+def test_a_value_that_does_not_go_with_the_input(
+    save: Callable[..., Path], cli: Callable[..., Any], value: str, said: str
+) -> None:
+    run = cli("check", save(MODE, 17), "--input-value", value)
+    assert run.code == 2
+    assert said in run.err
+
+
+def test_one_behaviour_over_a_fixed_size(save: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
+    path = save("g (float[10,8,32,32] x) => (float[10,8,32,32] y) { y = Relu(x) }")
+    shape = ("--input-shape", "x:1,8,16,16")
+    fixed = tmp_path / "fixed.onnx"
+    assert cli("check", path, *shape).code == 0
+    assert cli("fix", path, *shape, "-o", fixed).code == 0
+    assert cli("verify", path, fixed, *shape).code == 0
+    assert cli("partition", path, *shape, "-o", tmp_path / "pieces").code == 0
+
+
+@pytest.mark.parametrize("dims", ['1,8,"?","?"', "1,8,-1,-1", '"?",8,-1,"?"'])
+def test_a_placeholder_is_no_name(save: Callable[..., Path], cli: Callable[..., Any], dims: str) -> None:
+    graph = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{graph}')
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for dim, word in zip(value.type.tensor_type.shape.dim, dims.split(","), strict=True):
+            if word.startswith('"'):
+                dim.dim_param = word.strip('"')
+            else:
+                dim.dim_value = int(word)
+    path = save(model)
+    assert cli("check", path, "--input-shape", "x:1,8,32,48").code == 0
+    assert "dynamic axes 2, 3" in cli("check", path).out
