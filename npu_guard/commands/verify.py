@@ -63,7 +63,14 @@ def command(
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     limits, fixed, named = _limits(), input_shapes(shapes), _pairs(pairs)
     verification, found = compare_models(
-        before, after, fixed, calibration, bisect=bisect, limits=limits, pairs=named, require=require,
+        before,
+        after,
+        fixed,
+        calibration,
+        bisect=bisect,
+        limits=limits,
+        pairs=named,
+        require=require,
         held=held_inputs(),
     )
     integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None

@@ -72,10 +72,10 @@ def compare_models(
             if ports.unmatched:
                 return not_run(ports.unmatched, seeds), None
             there = {ports.inputs.get(name, name): shape for name, shape in input_shapes.items()}
-        shapes = input_shapes if len(documents) == 1 else there
-        analyses.append(analyze(skeleton, shapes))
-        if shapes:  # also over what the file fixes
-            state_shapes(documents[-1].proto, shapes, analyses[-1])
+        given_shapes = input_shapes if len(documents) == 1 else there
+        analyses.append(analyze(skeleton, given_shapes))
+        if given_shapes:  # also over what the file fixes
+            state_shapes(documents[-1].proto, given_shapes, analyses[-1])
     first, second = analyses
     if ports.differences:
         return differs("; ".join(ports.differences), seeds), None
