@@ -63,13 +63,14 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 )
 @with_format_of("fix")
 @with_require
+@click.option("-v", "--verbose", is_flag=True, help="Every place in the text, not only what fits a screen.")
 @with_shapes
 @with_held
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
-    require: str | None, shapes: tuple[str, ...], config_file: Path | None,
+    require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
     dry_run = dry_run or (output is None and plan_file is not None)
@@ -109,7 +110,7 @@ def command(
 
         save_document(report.document, output)
     written = None if dry_run or failed or lossy or lacking else output
-    show_text(registry.renderer(form, "fix")(FixResult(report, integers, written, dry_run)))
+    show_text(registry.renderer(form, "fix")(FixResult(report, integers, written, dry_run, verbose)))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if failed:

@@ -270,4 +270,4 @@ def applied_entry(made: Edit, verification: Verification, before: Analysis, anal
 
 def _work(analysis: Analysis, nodes: Sequence[Node]) -> Work:
     costs = [analysis.costs[n] for n in nodes if n in analysis.costs]
-    return Work(len(costs), sum(c.macs for c in costs), sum(c.output_bytes for c in costs))
+    return Work(len(costs), sum(c.macs for c in costs), sum(c.output_bytes for c in costs), sum(c.params for c in costs))

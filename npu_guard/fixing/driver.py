@@ -24,7 +24,7 @@ from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
 from npu_guard.fixing.proving import prove_edits
-from npu_guard.fixing.search import Search, crash_at
+from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash
 from npu_guard.results.verification import Verification
 from npu_guard.rewriting.edit import Edit, names_in
@@ -98,6 +98,8 @@ class FixReport:
     verification: Verification
     document: Document
     """The new model, to be saved."""
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Those that were given."""
 
 
 def held_out(samples: Sequence[Feed]) -> Sequence[Feed]:
@@ -206,7 +208,7 @@ class _Driver:
 
     def _refuse(self, match: Match, reason: str) -> None:
         self._banned.add(key(match))
-        self.refused.append(RefusedMatch(match.substitution.name, match.root.label, reason))
+        self.refused.append(refused_match(match, reason))
 
     def _emit(self, candidate: Candidate) -> Edit | None:
         """The new nodes of a match. Where its rewrite refuses or raises, the match is out."""

@@ -18,7 +18,7 @@ from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
 from npu_guard.fixing.block_check import block_model, price_key, priced
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
-from npu_guard.fixing.search import Search, crash_at
+from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.fixing.tally import tally
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import RefusedMatch, RuleCrash
@@ -75,7 +75,7 @@ class Judge:
             except Crashed:
                 continue
             except Refused as refusal:
-                self.refused.append(RefusedMatch(match.substitution.name, match.root.label, refusal.reason))
+                self.refused.append(refused_match(match, refusal.reason))
         return found
 
     def candidate(self, match: Match) -> Candidate:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from npu_guard.fixing.choice import Candidate, choose
 from npu_guard.fixing.judge import Judge, reason
+from npu_guard.fixing.search import refused_match
 from npu_guard.results.findings import RefusedMatch
 from npu_guard.rewriting.substitution import Match, Substitution
 
@@ -56,5 +57,4 @@ class Automatic:
 
 def not_worth_it(candidate: Candidate) -> RefusedMatch:
     """Why a form that fits is not taken."""
-    match = candidate.match
-    return RefusedMatch(match.substitution.name, match.root.label, reason(candidate))
+    return refused_match(candidate.match, reason(candidate))

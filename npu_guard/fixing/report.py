@@ -17,3 +17,5 @@ class FixResult:
     int8: Int8 | None = None
     written: Path | None = None
     dry: bool = False
+    verbose: bool = False
+    """Whether every place is to have a line of its own."""

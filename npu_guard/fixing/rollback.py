@@ -39,7 +39,7 @@ def culprits(
             continue
         if (step := makers.get(node.name)) is not None:
             reason = f"rolled back: with it, the whole model differs from {first!r} on ({describe_difference(whole)})"
-            found[step.substitution, step.at] = RefusedMatch(step.substitution, step.node, reason)
+            found[step.substitution, step.at] = RefusedMatch(step.substitution, step.node, reason, (step.at,))
         for given in node.inputs:
             if given is not None and given not in seen and given.name not in common:
                 seen.add(given)

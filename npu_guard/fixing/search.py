@@ -20,6 +20,12 @@ def crash_at(substitution: Substitution, node: Node, error: Exception) -> RuleCr
     return RuleCrash(substitution.name, short(node.label), f"{type(error).__name__}: {error}")
 
 
+def refused_match(match: Match, reason: str) -> RefusedMatch:
+    """A match that is not replaced, and why."""
+    at = tuple(n.output.name for n in match.nodes if n.outputs)
+    return RefusedMatch(match.substitution.name, match.root.label, reason, at)
+
+
 class Search:
     """Asks substitutions about the nodes of one state of a model. Reads no weights."""
 
@@ -73,7 +79,7 @@ class Search:
                     yield from self.ask(substitution, node)
                 except Refused as refusal:
                     if self.failing(node):
-                        yield RefusedMatch(substitution.name, node.label, refusal.reason)
+                        yield RefusedMatch(substitution.name, node.label, refusal.reason, (node.output.name,))
 
     def all(self, substitutions: Sequence[Substitution]) -> list[Match]:
         """Every match; what almost is one is noted. Whoever asks again is not searched for again."""

@@ -17,6 +17,7 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
+from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
 from npu_guard.fixing.proving import proof_of_whole
@@ -71,13 +72,15 @@ def fix_model(
 
     def report(done: Fixed, whole: Verification) -> FixReport:
         after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile, checker), "")
+        told = replace(after, crashes=(*after.crashes, *done.crashes))
         return FixReport(
             before=report_of(path, profile, config, analysis, remedied(before, analysis, profile, checker), digest),
-            after=replace(after, crashes=(*after.crashes, *done.crashes)),
+            after=told,
             applied=tuple(done.applied),
-            refused=tuple(done.refused),
+            refused=concerning(done.refused, told),
             verification=whole,
             document=done.document,
+            input_shapes=config.input_shapes,
         )
 
     search = Search(analysis, before.findings, profile)

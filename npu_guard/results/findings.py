@@ -127,6 +127,7 @@ class Work(Struct, frozen=True):
     nodes: int = 0
     macs: int = 0
     activation_bytes: int = 0
+    params: int = 0
 
 
 class Applied(Struct, frozen=True):
@@ -163,6 +164,8 @@ class RefusedMatch(Struct, frozen=True):
     substitution: str
     node: str
     reason: str
+    at: tuple[str, ...] = ()
+    """First outputs of its nodes, where it is about nodes; the findings there are those that it could have removed."""
 
 
 class NodeCost(Struct, frozen=True, gc=False):

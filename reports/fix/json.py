@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import asdict
@@ -10,6 +11,7 @@ from msgspec.structs import asdict
 import npu_guard
 from npu_guard.base.json import json_text
 from npu_guard.checking import registry
+from npu_guard.fixing.outcome import by_module, by_rule, jumps, remaining
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_json, verification_json
 from npu_guard.results.findings import Applied, Report
@@ -26,10 +28,24 @@ def render(result: FixResult, *, color: bool = False) -> str:
         "before": before["summary"],
         "applied": [_applied(a) for a in report.applied],
         "refused": [{"substitution": r.substitution, "node": r.node, "reason": r.reason} for r in report.refused],
+        "remaining": [
+            {"rule": r.finding.rule, "node": r.finding.location.node, "tensor": r.finding.location.output, "reason": r.reason}
+            for r in remaining(report.after, report.refused)
+        ],
+        "rules": _pairs(by_rule(report.before, report.after)),
+        "modules": _pairs(by_module(report.before, report.after)),
+        "jumps": [
+            {"cost": j.cost, "before": j.before, "after": j.after, "at": None if j.step is None else j.step.at}
+            for j in jumps(report.before, report.after, report.applied)
+        ],
         "crashes": [{"rule": c.rule, "node": c.node, "error": c.error} for c in report.after.crashes],
         "verification": verification_json(report.verification) | ({} if integers is None else {"int8": int8_json(integers)}),
     }
     return json_text(document)
+
+
+def _pairs(counts: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
+    return {name: {"before": before, "after": after} for name, (before, after) in counts.items()}
 
 
 def _applied(a: Applied) -> dict[str, Any]:

@@ -1,57 +1,127 @@
-"""What `fix` did, for people: before and after, what was replaced, what was not and why."""
+"""What `fix` did, for people: the verdict, what was replaced, what is left and why, what it costs, and what comes next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from npu_guard.base.text import printable
 from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.outcome import Remaining, by_module, by_rule, jumps, remaining
 from npu_guard.fixing.plan import describe_step
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_text, verification_text, worst_difference
 from npu_guard.results import summary
-from npu_guard.results.findings import ModelReport, Outcome, Severity
+from npu_guard.results.findings import Applied, ModelReport, Outcome, RefusedMatch, Severity
+
+SHOWN = 12
+"""Lines of each part; the rest is counted, and shown by --verbose."""
 
 
 def render(result: FixResult, *, color: bool = False) -> str:
-    """Before and after, what was replaced, what was not and why, and how far the results are apart.
+    """The verdict, what was replaced, what is left and why, cost, how far the results are apart, and the next command.
 
-    A dry run tells of each block what a plan has.
+    It fits a screen; with `verbose`, every place has a line. A dry run tells of each block what a plan has.
     """
-    report, written, dry = result.report, result.written, result.dry
-    lines = [f"{printable(report.before.path)}  {report.before.profile}", ""]
-    lines += _planned(report) if dry else _replaced(report)
-    if report.refused:
-        lines += ["", "Almost matched" if dry else "Not replaced"]
-        lines += [f"  {r.substitution:<32} {printable(r.node, 60)}: {printable(r.reason)}" for r in report.refused]
+    report, most = result.report, 1 << 30 if result.verbose else SHOWN
+    left = remaining(report.after, report.refused)
+    lines = [f"{printable(report.before.path)}  {report.before.profile}", _verdict(report), ""]
+    lines += _planned(report) if result.dry else _replaced(report, result.verbose, most)
+    lines += _left(left, result.verbose, most)
+    lines += _refused("Almost matched" if result.dry else "Not replaced", _other_refusals(report, left, result), most)
     if report.after.crashes:
         lines += ["", "Crashed (bugs in npu-guard, please report them)"]
         lines += [f"  {c.rule:<32} {printable(c.node, 60)}: {printable(c.error)}" for c in report.after.crashes]
     lines += ["", f"{'':<22}{'before':>14}  {'after':>14}"]
     lines += [f"  {name:<20}{a:>14}  {b:>14}" for name, a, b in _table(report.before, report.after)]
+    lines += [_jump(j.cost, j.before, j.after, j.step) for j in jumps(report.before, report.after, report.applied)]
+    if result.verbose:
+        lines += _modules(report)
     if report.applied:
         lines += ["", f"Whole model: {verification_text(report.verification)}"]
-    if written is not None:
-        lines += [
-            "",
-            f"Wrote {printable(str(written))}. Next: npu-guard verify {printable(report.before.path)} {printable(str(written))}",
-        ]
+    if result.written is not None:
+        lines += ["", f"Wrote {printable(str(result.written))}. Next: {_next(result, left)}"]
     if result.int8 is not None:
         lines += ["", int8_text(result.int8)]
     return "\n".join(lines) + "\n"
 
 
-def _replaced(report: FixReport) -> list[str]:
+def _verdict(report: FixReport) -> str:
+    before, after = (summary.count(model.findings) for model in (report.before, report.after))
+    if not report.applied:
+        return f"Unchanged: {_errors(after.error)}."
+    proven = f"{worst_difference(report.verification)} ({len(report.applied)} blocks replaced)"
+    mended = f"Mended: {_errors(before.error)}, now {'none' if not after.error else after.error}"
+    return f"{mended if before.error else f'Changed: {before.warning} warnings, now {after.warning}'}; {proven}."
+
+
+def _errors(count: int) -> str:
+    return f"{count or 'no'} error{'' if count == 1 else 's'}"
+
+
+def _replaced(report: FixReport, verbose: bool, most: int) -> list[str]:
     if not report.applied:
         return ["Nothing to replace."]
     lines = ["Replaced"]
+    groups: dict[tuple[str, ...], list[Applied]] = {}
     for a in report.applied:
-        nodes = f"{len(a.nodes_before)} -> {len(a.nodes_after)} nodes"
-        label = f"{a.verification.proof.label}; " if a.verification.proof is not None else ""
-        lines.append(f"  {a.substitution:<32} {printable(a.node, 60)}  {nodes}, {label}{worst_difference(a.verification)}")
+        groups.setdefault((a.substitution, *a.chain, *((a.at,) if verbose else ())), []).append(a)
+    for several in [*groups.values()][:most]:
+        a, worst = several[0], max(several, key=_error_of)
+        before, after = (sum(len(s.nodes_before) for s in several), sum(len(s.nodes_after) for s in several))
+        label = f"{worst.verification.proof.label}; " if worst.verification.proof is not None else ""
+        more = f" and {len(several) - 1} more" if len(several) > 1 else ""
+        lines.append(f"  {' + '.join((a.substitution, *a.chain))}  {printable(a.node, 60)}{more}")
+        rules = ", ".join(dict.fromkeys(code for s in several for code in s.rules))
+        lines.append(f"      removes {rules}; {before} -> {after} nodes, {label}{worst_difference(worst.verification)}")
         if a.exactness != "exact":
-            lines.append(f"  {'':<32} approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
-    return lines
+            lines.append(f"      approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
+    return [*lines, *_more(len(groups) - most, "kinds of blocks")]
+
+
+def _error_of(applied: Applied) -> float:
+    return max((o.max_abs for o in applied.verification.outputs), default=float("inf"))
+
+
+def _left(left: Sequence[Remaining], verbose: bool, most: int) -> list[str]:
+    if not left:
+        return []
+    lines = ["", "Left"]
+    groups: dict[tuple[str, ...], list[Remaining]] = {}
+    for r in left:
+        at = (r.finding.location.output,) if verbose else ()
+        groups.setdefault((r.finding.rule, r.finding.location.op_type, r.reason, *at), []).append(r)
+    for (rule, op_type, reason, *_), several in sorted(groups.items(), key=lambda entry: -len(entry[1]))[:most]:
+        times = f" x{len(several)}" if len(several) > 1 else ""
+        place, message = several[0].finding.location, printable(several[0].finding.message, 120)
+        lines.append(f"  {rule}{times}  {op_type} {printable(place.node or place.output, 60)}: {message}")
+        lines.append(f"      {printable(reason, 240)}")
+    return [*lines, *_more(len(groups) - most, "kinds of errors")]
+
+
+def _other_refusals(report: FixReport, left: Sequence[Remaining], result: FixResult) -> list[RefusedMatch]:
+    """Refusals that no line of what is left has told: of all nodes in a dry run, and of steps that somebody asked for."""
+    if result.dry or result.verbose:
+        return list(report.refused)
+    told = {r.reason for r in left}
+    return [r for r in report.refused if not r.at or ("rolled back" in r.reason and f"{r.substitution}: {r.reason}" not in told)]
+
+
+def _refused(title: str, refused: Sequence[RefusedMatch], most: int) -> list[str]:
+    if not refused:
+        return []
+    groups: dict[tuple[str, str], list[RefusedMatch]] = {}
+    for r in refused:
+        groups.setdefault((r.substitution, r.reason), []).append(r)
+    lines = ["", title]
+    for several in [*groups.values()][:most]:
+        more = f" and {len(several) - 1} more" if len(several) > 1 else ""
+        lines.append(f"  {several[0].substitution:<32} {printable(several[0].node, 60)}{more}: {printable(several[0].reason)}")
+    return [*lines, *_more(len(groups) - most, "reasons")]
+
+
+def _more(count: int, what: str) -> Iterable[str]:
+    return (f"  ... and {count} more {what}; --verbose shows them",) if count > 0 else ()
 
 
 def _planned(report: FixReport) -> list[str]:
@@ -71,9 +141,31 @@ def _table(before: ModelReport, after: ModelReport) -> list[tuple[str, str, str]
         return str(sum(f.severity is severity and f.suppressed is None and f.outcome is Outcome.FAIL for f in model.findings))
 
     rows = [(f"{s.value}s", count(before, s), count(after, s)) for s in (Severity.ERROR, Severity.WARNING)]
+    rows += [(f"  {code}", str(a), str(b)) for code, (a, b) in by_rule(before, after).items()]
     open_before, open_after = (summary.count(model.findings).undecided for model in (before, after))
     if open_before or open_after:
         rows.append(("undecided", str(open_before), str(open_after)))
     for name in ("nodes", "macs", "params", "activation_bytes", "peak_bytes"):
         rows.append((name.replace("_", " "), f"{getattr(before.totals, name):,}", f"{getattr(after.totals, name):,}"))
     return rows
+
+
+def _jump(cost: str, before: int, after: int, step: Applied | None) -> str:
+    times = f"{after / before:.1f} times" if before else "new"
+    by = f", most of it by {step.substitution} at {printable(step.node, 60)}" if step is not None else ""
+    return f"  {cost} are {times} as many{by}" if before else f"  {cost} are {times}{by}"
+
+
+def _modules(report: FixReport) -> list[str]:
+    rows = by_module(report.before, report.after)
+    return ["", "Findings by module", *(f"  {printable(name or '(none)', 60):<62}{a:>6} -> {b}" for name, (a, b) in rows.items())]
+
+
+def _next(result: FixResult, left: Sequence[Remaining]) -> str:
+    report = result.report
+    shapes = "".join(f" --input-shape {name}:{','.join(map(str, shape))}" for name, shape in report.input_shapes.items())
+    if left:
+        return (
+            f"npu-guard partition {printable(str(result.written))} --profile {report.after.profile} (the rest goes to the host)"
+        )
+    return f"npu-guard verify {printable(report.before.path)} {printable(str(result.written))}{printable(shapes)}"

@@ -57,7 +57,7 @@ def test_what_is_written_verifies_and_the_input_stays(cli: Cli, write: Write, tm
 
 
 def test_findings_that_are_left_make_it_1(cli: Cli, write: Write) -> None:
-    write(LARGE.replace("y = Relu(a)", 'b = Relu(a)  y = Einsum<equation = "nchw->nchw">(b)'))
+    write(LARGE.replace("y = Relu(a)", "b = Relu(a)  k = Constant<value_ints = [24]>()  y, i = TopK(b, k)"))
     assert cli("fix", "net.onnx", "-o", "out.onnx").code == 1
     verified(cli)
 

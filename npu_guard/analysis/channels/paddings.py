@@ -203,18 +203,20 @@ def _cuts(carries: Iterable[Carry], units: Mapping[Value, int]) -> dict[Value, s
             links[part].append((whole, offset))
         for value, count in carry.groups:
             groups.setdefault(value, set()).add(units[value] // count)
-    work = dict.fromkeys(units)
-    while work:
-        value, _ = work.popitem()
-        own = cuts[value]
-        before = 0
-        while len(own) > before:
-            before = len(own)
-            for size in groups.get(value, ()):
-                own |= {start + inner for inner in {c % size for c in own} for start in range(0, units[value], size)}
+    new = {v: set(found) for v, found in cuts.items()}  # each cut is handed on once
+    while new:
+        value, fresh = new.popitem()
+        for size in groups.get(value, ()) if fresh else ():
+            inner = {c % size for c in fresh}
+            fresh |= {start + c for c in inner for start in range(0, units[value], size)} - cuts[value]
+            cuts[value] |= fresh
+        if len(groups.get(value, ())) > 1 and fresh:  # a cut of one grouping is one of the others as well
+            again = {c % size + start for size in groups[value] for c in fresh for start in range(0, units[value], size)}
+            if more := again - cuts[value]:
+                cuts[value] |= more
+                new.setdefault(value, set()).update(more)
         for other, offset in links[value]:
-            moved = {c + offset for c in own if 0 <= c + offset <= units[other]}
-            if not moved <= cuts[other]:
+            if moved := {c + offset for c in fresh if 0 <= c + offset <= units[other]} - cuts[other]:
                 cuts[other] |= moved
-                work[other] = None
+                new.setdefault(other, set()).update(moved)
     return cuts
