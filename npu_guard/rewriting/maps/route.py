@@ -23,9 +23,9 @@ from npu_guard.rewriting.maps.factors import (
     repeated,
 )  # fmt: skip
 
-STATES = 600
+STATES = 200
 """Arrangements that one search looks at, and then again in more of a hurry."""
-GLIMPSES = 60
+GLIMPSES = 30
 """Arrangements that an estimate looks at."""
 
 
@@ -35,7 +35,7 @@ def route(source: Place, target: Place, sizes: tuple[int, ...], can: Abilities) 
 
     `target` has all units of `source`, and others, over which the numbers are repeated.
     """
-    for weight in (1, 3, 12):
+    for weight in (1, 12):
         found = _search(source, target, sizes, can, weight, STATES)
         if found is not None:
             return found
@@ -44,8 +44,8 @@ def route(source: Place, target: Place, sizes: tuple[int, ...], can: Abilities) 
 
 @functools.lru_cache(maxsize=1 << 14)
 def estimate(source: Place, target: Place, sizes: tuple[int, ...], can: Abilities) -> float:
-    """What a route costs, roughly, as a hasty search finds it."""
-    found = _search(source, target, sizes, can, 4, GLIMPSES)
+    """What a route costs, roughly, as a hasty search finds it, or none."""
+    found = _search(source, target, sizes, can, 8, GLIMPSES) or by_hand(source, target, sizes)
     return math.inf if found is None else sum(f.price for f in found)
 
 
