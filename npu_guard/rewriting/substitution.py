@@ -23,6 +23,7 @@ from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
 from npu_guard.proof.exact import Exact
+from npu_guard.results.proof import PROVED
 from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Example:
     limits: Mapping[str, Any] | None = None
     opset: int = 20
     title: str = ""
+    label: str = PROVED
+    """What is known of the replaced block (`results.proof`), where the substitution is exact."""
     operators: Mapping[str, str] | None = None
     """Those of the substitution where it is None."""
     require: tuple[dict[str, Any], ...] = ()

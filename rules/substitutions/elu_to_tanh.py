@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -43,11 +44,13 @@ class EluToTanh(Substitution):
         Example(
             "g (float[1,8,4,4] x) => (y) { y = Celu<alpha = 2.5>(x) }",
             ops=("Relu", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub"),
+            label=ROUNDING,
         ),
         Example(
             "g (float[1,8,4,4] x) => (y) { y = Selu(x) }",
             ops=("Relu", "Mul", "Mul", "Relu", "Tanh", "Add", "Div", "Mul", "Sub"),
             opset=9,
+            label=ROUNDING,
         ),
     )
     bad = (

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
@@ -26,7 +27,7 @@ class HardSwishToClip(Substitution):
     roots = ("HardSwish", "HardSigmoid")
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
-        Example("g (float[1,8,4,4] x) => (y) { y = HardSwish(x) }", ops=("Mul", "Add", "Clip", "Mul")),
+        Example("g (float[1,8,4,4] x) => (y) { y = HardSwish(x) }", ops=("Mul", "Add", "Clip", "Mul"), label=ROUNDING),
         Example("g (float[1,8,4,4] x) => (y) { y = HardSigmoid(x) }", ops=("Mul", "Add", "Clip")),
         Example(
             "g (float[1,8,1,1] x, float[1,8,4,4] m) => (y) { s = HardSigmoid<alpha = 0.166666, beta = 0.4>(x)  y = Mul(m, s) }",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from npu_guard.analysis.layout import MOVING
 from npu_guard.base.text import short
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
 from npu_guard.rewriting.depth.operators import has_form, write
 from npu_guard.rewriting.depth.windows import WINDOWS
@@ -40,6 +41,7 @@ class Rank5ToRank4(Substitution):
             <float[8,3,3,3,3] w, float[8] b>
             { c = Conv<pads = [1,1,0,1,1,1], strides = [2,2,1], dilations = [1,1,2]>(x, w, b)  r = Relu(c)
               p = GlobalAveragePool(r)  y = Flatten(p) }""",
+            label=ROUNDING,
         ),
         Example(
             """g (float[2,2,6,8,8] x, float[2,1,6,8,8] m) => (y)
@@ -58,6 +60,7 @@ class Rank5ToRank4(Substitution):
               s = Sigmoid(g)  m = Mul(c, s)  n = Mul(m, k)  e = Concat<axis = 1>(n, c)  q = ReduceMax(e, channels)
               o = AveragePool<kernel_shape = [3,2,2], pads = [1,0,1,1,0,1]>(q)  y = Squeeze(o, channels) }""",
             title="depthwise, gated, joined, pooled",
+            label=ROUNDING,
         ),
         Example(
             """g (float[1,4,2,5,6] x) => (y)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.interpolation import samplings
 from npu_guard.rewriting.resample_forms import Form, differ, form, reaches, wrong
 from npu_guard.rewriting.resampling import Resampler
@@ -50,6 +51,7 @@ class ResizeToFixedConvTranspose(Substitution):
             <float[4] s = {1, 1, 4, 4}>
             { y = Resize<mode = "linear", coordinate_transformation_mode = "align_corners">(x, , s) }""",
             title="align_corners, at a whole scale",
+            label=ROUNDING,
         ),
         Example(
             """g (float[1,8,5,7] x) => (y)
@@ -57,6 +59,7 @@ class ResizeToFixedConvTranspose(Substitution):
             { y = Resize<mode = "linear", coordinate_transformation_mode = "align_corners">(x, , , s) }""",
             ops=("ConvTranspose",),
             title="align_corners, three pixels between any two",
+            label=ROUNDING,
         ),
         Example(
             """g (float[1,8,64,48] x) => (y)
@@ -74,11 +77,13 @@ class ResizeToFixedConvTranspose(Substitution):
             """g (float[1,8,5,7] x) => (y)
             <int64[4] s = {1, 8, 7, 12}> { y = Resize<mode = "linear">(x, , , s) }""",
             title="at scales that are not whole",
+            label=ROUNDING,
         ),
         Example(
             'g (float[1,8,5,7] x) => (y) <float[4] s = {1, 1, 3, 2}> { y = Upsample<mode = "linear">(x, s) }',
             opset=9,
             title="of an old opset",
+            label=ROUNDING,
         ),
     )
     bad = (

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.map_writer import Name, Writer
 from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 from npu_guard.rewriting.tokens.sites import match_region, write_region
@@ -74,6 +75,7 @@ class SelfAttentionToPositionMaps(Substitution):
             limits=_LIMITS | {"conv.kernel_max": 4},
             opset=23,
             title="the fused operator, on a grid longer than the longest kernel",
+            label=ROUNDING,
         ),
     )
     bad = (

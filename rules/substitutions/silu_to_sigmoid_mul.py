@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from npu_guard.proof.exact import CUBIC, ROOT_OF_2_OVER_PI
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -40,6 +41,7 @@ class SiluToSigmoidMul(Substitution):
             'g (float[1,8,4,4] x) => (y) { y = Gelu<approximate = "tanh">(x) }',
             ops=("Mul", "Mul", "Add", "Mul", "Sigmoid", "Mul"),
             title="gelu by its tanh form",
+            label=ROUNDING,
         ),
         Example(
             "g (float[1,8,4,4] x) => (y) { y = Mish(x) }",

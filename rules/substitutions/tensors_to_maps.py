@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
+from npu_guard.results.proof import SAMPLED
 from npu_guard.rewriting.maps.lowering import OPERATORS, Lowered, abilities, lowered
 from npu_guard.rewriting.maps.program import Constant, Line
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution, closed
@@ -123,6 +124,7 @@ class TensorsToMaps(Substitution):
                 s = Einsum<equation = "bhdi,bhdj->bhij">(q, k)  m = Where(mask, s, low)  p = Softmax(m)
                 o = Einsum<equation = "bhij,bhdj->bhdi">(p, k)  y = Reshape(o, back) }""",
             title="grouped queries and a mask, by Einsum",
+            label=SAMPLED,
         ),
     )
     bad = (

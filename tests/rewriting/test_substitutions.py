@@ -24,6 +24,7 @@ from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import Fixed, Settings, fix_document
 from npu_guard.project.config import Config
+from npu_guard.results.proof import LABELS
 from npu_guard.rewriting.substitution import EXACT, Builder, Example, Match, Refused, Substitution, closed
 from npu_guard.verification.compare import accumulated_terms, compare_documents
 from npu_guard.verification.feeds import fitting_feeds, input_specs, seeded_feeds
@@ -85,6 +86,9 @@ def test_example_is_replaced_and_proven(substitution: Substitution, example: Exa
         {"equal"} if substitution.exactness == EXACT else {"equal", "close"}
     )
     assert all(a.rules for a in fixed.applied), "each removes findings"
+    if substitution.exactness == EXACT:
+        labels = [a.verification.proof.label for a in fixed.applied if a.verification.proof is not None]
+        assert max(labels, key=LABELS.index) == example.label, "the example states what is known of it"
 
     target = tmp_path / "fixed.onnx"
     save_document(fixed.document, target)
