@@ -54,13 +54,14 @@ def _hidden() -> re.Pattern[str]:
 
 
 def json_ascii(text: str) -> str:
-    r"""JSON that is all ASCII: what reads it gets the same text, and a terminal or log that shows it is moved by nothing."""
-    return text if text.isascii() and "\x7f" not in text else _outside_ascii().sub(_json_escape, text)
+    r"""JSON that is all ASCII and in which no tag begins: what reads it gets the same text, and a terminal, log or page that
+    shows it is moved by nothing."""
+    return text if text.isascii() and "\x7f" not in text and "<" not in text else _outside_ascii().sub(_json_escape, text)
 
 
 @functools.cache
 def _outside_ascii() -> re.Pattern[str]:
-    return re.compile("[^\x00-\x7e]")  # a range up to the last character takes 3 ms to compile
+    return re.compile("[^\x00-\x7e]|<")  # a range up to the last character takes 3 ms to compile
 
 
 def _json_escape(match: re.Match[str]) -> str:

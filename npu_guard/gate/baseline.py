@@ -181,7 +181,8 @@ def apply_baseline(
         for i, j in pairs:
             findings[j] = _known(findings[j], entries[i], today, known)
         kept = {i for i, _ in pairs}
-        fixed += [e for i, e in enumerate(entries) if i not in kept and e.rule in model.asked]
+        if pairs or any(e.model == paths.in_project(model.path) for e in entries):  # else they are those of another model
+            fixed += [e for i, e in enumerate(entries) if i not in kept and e.rule in model.asked]
         models.append(replace(model, findings=tuple(findings), verdict=judge(findings)))
     return Applied(replace(report, models=tuple(models)), tuple(fixed))
 

@@ -31,6 +31,10 @@ _TORCH = re.compile(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autogr
 _CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
 """Functions of torch between any two modules, for frames that have lost their folders."""
 _DRIVE = re.compile(r"^[A-Za-z]:/")
+_LONG, _DEEP = 400, 40
+"""Characters and slashes of names beyond which nobody has called a module twice."""
+_CALL = re.compile(r"(.+?)_[1-9]\d{0,5}")
+"""A module that is called again."""
 _PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
 _MAX_TEXT = 65536
 _MAX_NAMES = 64
@@ -70,6 +74,10 @@ class _Memo:
         self.recorded: dict[Node, tuple[str, ...] | None] = {}
         self.scopes: dict[Node, tuple[str, ...]] = {}
         self.stacks: dict[tuple[Node, Path | None], _Stack] = {}
+        self.ways: set[str] | None = None
+        """Beginnings of the names that the older exporter gives, up to each slash."""
+        self.parts: set[str] = set()
+        """Names of modules with parameters and of those around them."""
         self.files: dict[tuple[str, Path | None], tuple[str, bool]] = {}
 
 
@@ -120,7 +128,7 @@ def _scope(node: Node) -> tuple[str, ...]:
     if recorded is not None:
         return (node.kind in ("convolution", "product") and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
-        return _scope_from_name(node.name[:_MAX_NAMES_TEXT])
+        return _scope_from_name(node.name[:_MAX_NAMES_TEXT], node.graph.model)
     return _owner(node) or _surrounding(node, _recorded) or ()
 
 
@@ -153,15 +161,33 @@ def _is_norm(node: Node) -> bool:
     return re.search(r"Norm\w*', '[^']*'\]$", (node.metadata(_CLASSES) or "")[-300:]) is not None
 
 
-def _scope_from_name(name: str) -> tuple[str, ...]:
-    """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it."""
+def _scope_from_name(name: str, model: Model) -> tuple[str, ...]:
+    """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it.
+
+    The older exporter numbers the calls of a module: `/mlp/mlp.0_1/Conv` is the second call of mlp.0.
+    """
     path: list[str] = []
-    before = ""
-    for part in name.split("/")[1:-1]:
+    before = way = ""
+    for entry in name.split("/")[1:-1]:
+        way = f"{way}/{entry}"
+        again = _CALL.fullmatch(entry)
+        part = again.group(1) if again is not None and _is_second_call(way, again.group(1), model) else entry
         own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
         path += [p for p in own.split(".") if p]
         before = part
     return tuple(path)
+
+
+def _is_second_call(way: str, first: str, model: Model) -> bool:
+    """Whether an entry with a number is a call of the module without it, and no module with parameters of its own."""
+    memo = _memo(model)
+    if memo.ways is None:
+        names = [n.name for n in model.graph.walk() if n.name[:1] == "/" and len(n.name) < _LONG and n.name.count("/") < _DEEP]
+        memo.ways = {name[:end] for name in names for end, c in enumerate(name) if c == "/" and end}
+        owners = (found.group(1) for name in model.graph.values if (found := _PARAMETER.match(name)) is not None)
+        memo.parts = {part for module in owners for part in module.split(".")}
+    parent, _, last = way.rpartition("/")
+    return f"{parent}/{first}" in memo.ways and last.rpartition(".")[2] not in memo.parts
 
 
 def _owner(node: Node) -> tuple[str, ...]:

@@ -171,3 +171,26 @@ def test_metadata_that_is_not_utf8(view: View, make: Callable[..., Node]) -> Non
     except Exception:
         pytest.skip("this protobuf refuses invalid UTF-8")
     location_of(view(broken).graph.nodes[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "scope"),
+    [
+        (["/mlp/mlp.0/Conv", "/mlp/mlp.0_1/Conv"], ["mlp.0.weight", "mlp.0.weight"], ("mlp", "0")),
+        (["/gate/Conv", "/gate_1/Conv"], ["gate.weight", "gate.weight"], ("gate",)),
+        (["/act/Conv", "/act_12/Conv"], ["w", "w"], ("act",)),
+        (["/conv/Conv", "/conv_1/Conv"], ["conv.weight", "conv_1.weight"], ("conv_1",)),  # two modules
+        (["/b/Conv", "/conv_1/Conv"], ["w", "w"], ("conv_1",)),  # nothing is called conv
+    ],
+)
+def test_a_module_that_is_called_twice(
+    view: Callable[..., Model], names: list[str], weights: list[str], scope: tuple[str, ...]
+) -> None:
+    """The older exporter numbers calls; a module with parameters of its own is another one."""
+    held = [helper.make_tensor(w, 1, [8, 8, 1, 1], [0.0] * 64) for w in dict.fromkeys(weights)]
+    nodes = [helper.make_node("Conv", [x, w], [y], n) for x, y, w, n in zip("xa", "ay", weights, names, strict=True)]
+    ends = [helper.make_tensor_value_info(n, 1, [1, 8, 4, 4]) for n in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], held), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    assert scope_of(view(model).graph.nodes[-1]) == scope

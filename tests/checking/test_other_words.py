@@ -1,0 +1,62 @@
+# ruff: noqa: E501
+"""What is said of a plain operator holds for its integer and fused forms; what is left out counts as ONNX's default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from npu_guard.checking import registry
+from npu_guard.pipeline.check import check_model
+from npu_guard.project.config import Config
+
+Q = "float s = {0.1}, uint8 z = {0}"
+ROWS = """
+aimotive-aiware | 20 | NPU201 y | | g (uint8[1,8,32,32] x) => (y) <Q, uint8[8,8,19,3] w> { y = QLinearConv(x, s, z, w, s, z, s, z) }
+aimotive-aiware | 20 | | NPU201 y, NPU401 y | g (uint8[1,8,32,32] x) => (y) <Q, uint8[8,8,17,3] w> { y = QLinearConv(x, s, z, w, s, z, s, z) }
+aimotive-aiware | 20 | NPU201 y | NPU402 y, NPU403 y | g (float[1,8,32,32] x) => (y) <float[8,8,19,3] w> { y = com.microsoft.FusedConv<activation = "Relu">(x, w) }
+aimotive-aiware | 20 | NPU401 y | | g (float[1,8,32,32] x) => (y) <float[12,8,1,1] w> { y = com.microsoft.FusedConv<activation = "Relu">(x, w) }
+aimotive-aiware | 20 | NPU201 y | NPU401 y | g (float[1,32,32,8] x) => (y) <float[8,3,19,8] w> { y = com.microsoft.NhwcConv(x, w) }
+aimotive-aiware | 20 | NPU105 y | | g (float[1,8,32] x) => (y) <float[8,8,3] w> { y = com.microsoft.FusedConv(x, w) }
+aimotive-aiware | 20 | NPU601 y | | g (float[1,8,8,8] x, float[8,8,3,3] w) => (y) { y = com.microsoft.FusedConv(x, w) }
+aimotive-aiware | 20 | NPU401 y | | g (uint8[1,64] x) => (y) <Q, uint8[64,12] w> { y = QLinearMatMul(x, s, z, w, s, z, s, z) }
+aimotive-aiware | 20 | NPU401 y | | g (float[1,64] x) => (y) <float[12,64] w> { y = com.microsoft.FusedGemm<transB = 1>(x, w) }
+aimotive-aiware | 20 | | NPU401 y | g (float[1,64] x) => (y) <float[16,64] w> { y = com.microsoft.FusedGemm<transB = 1>(x, w) }
+aimotive-aiware | 20 | NPU401 y | | g (float[1,64] x) => (y) <float[12,64] w> { y = Einsum<equation = "dc,bc->bd">(w, x) }
+aimotive-aiware | 20 | NPU401 y | | g (float[8,1] x) => (y) <float[8,12] w> { y = Gemm<transA = 1>(w, x) }
+aimotive-aiware | 20 | | NPU401 y | g (float[8,1] x) => (y) <float[8,16] w> { y = Gemm<transA = 1>(w, x) }
+aimotive-aiware | 21 | | NPU402 y, NPU403 y, NPU105 y | g (float[1,8,4,4] x) => (y) <float[8] s, float[16,8,1,1] w> { n = GroupNormalization<num_groups = 2>(x, s, s)  y = Conv(n, w) }
+qualcomm-htp | 17 | | NPU101 q, NPU101 d, NPU402 y, NPU403 d, NPU403 y | g (float[1,8,4,4] x) => (y) <float s = {0.1}, uint16 z = {0}, float[16,8,1,1] w> { q = com.microsoft.QuantizeLinear(x, s, z)  d = com.microsoft.DequantizeLinear(q, s, z)  y = Conv(d, w) }
+aimotive-aiware | 20 | | NPU403 a, NPU403 g, NPU403 y | g (uint8[1,8,4,4] x) => (y) <Q> { a = com.microsoft.QLinearAdd(x, s, z, x, s, z, s, z)  g = com.microsoft.QLinearGlobalAveragePool(a, s, z, s, z)  y = DequantizeLinear(g, s, z) }
+aimotive-aiware | 20 | | NPU403 a, NPU403 y | g (uint8[1,8,4,4] x) => (y) <Q> { a = com.microsoft.QLinearConcat<axis = 1>(s, z, x, s, z, x, s, z)  y = DequantizeLinear(a, s, z) }
+aimotive-aiware | 20 | | NPU403 y, NPU402 y | g (float[1,8,4,4] x) => (y) { q = com.microsoft.QuickGelu(x)  y = Relu(q) }
+ort-nnapi | 20 | NPU701 y | | g (float[1,8,4,4] x) => (y) <float m = {0}> { y = Clip(x, m) }
+ort-nnapi | 20 | | NPU701 y | g (float[1,8,4,4] x) => (y) <float m = {0}, float n = {6}> { y = Clip(x, m, n) }
+ort-nnapi | 10 | NPU701 y | | g (float[1,8,4,4] x) => (y) { y = Clip<max = 6.0>(x) }
+ort-nnapi | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Clip<max = 6.0, min = 0.0>(x) }
+kneron:KL730 | 20 | NPU701 y | | g (float[1,8,4,4] x) => (y) <float m = {6}> { y = Clip(x, , m) }
+qualcomm-htp | 10 | NPU701 y | | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1], value = 1.5>(x) }
+qualcomm-htp | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1]>(x) }
+drobotics-bpu:X3 | 11 | NPU702 y | | g (float[1,8,4,4] x) => (y) { y = Softmax<axis = 1>(x) }
+drobotics-bpu:X3 | 11 | | NPU702 y | g (float[1,8,1,1] x) => (y) { y = Softmax<axis = 1>(x) }
+drobotics-bpu:X3 | 13 | | NPU702 y | g (float[1,8,4,4] x) => (y) { y = Softmax<axis = 1>(x) }
+"""
+
+
+def pairs(words: str) -> set[tuple[str, ...]]:
+    """Rules and labels of a column."""
+    return {tuple(pair.split()) for pair in words.split(",") if pair.strip()}
+
+
+@pytest.mark.parametrize("row", ROWS.strip().splitlines())
+def test_findings(row: str, write: Callable[..., Path]) -> None:
+    device, opset, fires, silent, graph = (column.strip() for column in row.split("|", 4))
+    path = write(graph.replace("<Q", f"<{Q}"), opset=int(opset))
+    report = check_model(str(path), registry.profile(device), Config(profile=device))
+    assert not report.crashes
+    assert report.error is None
+    found = {(f.rule, f.location.node or f.location.output) for f in report.findings}
+    assert found >= pairs(fires), [f.message for f in report.findings]
+    assert not found & pairs(silent), [f.message for f in report.findings]
