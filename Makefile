@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided differential hostile ecosystem test-cluster clean
+	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -102,6 +102,9 @@ fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 
 ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, into docs/ecosystem.md.
 	$(BIN)/python bench/ecosystem.py $(CORPORA) --output docs/ecosystem.md
+
+mending: $(VENV)/dev  ## What fix removes, networks by devices, into docs/mending.md; MODELS are ONNX files or folders of more.
+	$(BIN)/python bench/mending.py $(MODELS)
 
 test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an S3-compatible server, PostgreSQL.
 	$(BIN)/python -m pytest tests/fleet

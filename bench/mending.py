@@ -1,0 +1,215 @@
+"""`make mending`: what `fix` removes, networks by devices, into docs/mending.md.
+
+Networks are the sample networks and whatever ONNX files or folders are named. A cell is one network on one device: errors
+before and after, whether it is deployable, cost, CPU time, and the reasons for what is left. Results are compared by ONNX
+Runtime here, not by the project's verifier. Cells are kept by the content of the model and the commit, so a run goes on where
+the last one ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+DEVICES = (
+    "aimotive-aiware", "rockchip-rk3588", "qualcomm-htp", "ethos-u85", "ti-tidl:AM68A", "nvidia-dla", "ort-nnapi", "kneron:KL720",
+    "axera:AX650", "drobotics-bpu:X5",
+)  # fmt: skip
+KEPT = Path(".bench/mending.jsonl")
+EQUAL = 5e-5
+"""Largest error relative to the largest number of an output."""
+SHARE = 95.0
+"""Percent of the MACs that have to be in the one piece for the NPU."""
+Cell = dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", type=Path, help="ONNX files, or folders of them, beside the sample networks")
+    parser.add_argument("--devices", default=",".join(DEVICES), help="profiles, with commas (default: ten)")
+    parser.add_argument("--no-samples", action="store_true", help="only the models that are named")
+    parser.add_argument("--seconds", type=int, default=900, help="CPU time for one cell (default: 900)")
+    parser.add_argument("--output", type=Path, default=Path("docs/mending.md"))
+    options = parser.parse_args()
+    described = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
+    known = {(c["model"], c["device"], c["commit"]): c for c in _kept()}
+    devices = options.devices.split(",")
+    cells: list[Cell] = []
+    with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
+        folder = Path(name)
+        files = list(_files(options.models))
+        files += [] if options.no_samples else list(_samples(folder))
+        for file in files:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            for device in devices:
+                cell = known.get((digest, device, commit)) if "dirty" not in commit else None
+                if cell is None:
+                    cell = {"model": digest, "device": device, "commit": commit, "name": file.stem}
+                    cell |= measured(file, device, folder / "fixed.onnx", options.seconds)
+                    KEPT.parent.mkdir(exist_ok=True)
+                    with KEPT.open("a", encoding="utf-8") as log:
+                        log.write(json.dumps(cell) + "\n")
+                    print(f"{cell['name']} on {device}: {outcome(cell)}", flush=True)
+                cells.append(cell)
+    options.output.write_text(page(cells, devices), encoding="utf-8")
+    return int(any(cell.get("wrong") or cell.get("worse") for cell in cells))
+
+
+def _kept() -> list[Cell]:
+    return [json.loads(line) for line in KEPT.read_text(encoding="utf-8").splitlines()] if KEPT.exists() else []
+
+
+def _files(named: Sequence[Path]) -> Iterator[Path]:
+    for path in named:
+        yield from sorted(path.glob("**/*.onnx")) if path.is_dir() else (path,)
+
+
+def _samples(folder: Path) -> Iterator[Path]:
+    from npu_guard.zoo.samples import entries, export_system
+
+    for entry in entries():
+        path = folder / f"{entry.name}.onnx"
+        export_system(entry.name, path, "tiny", "legacy")
+        yield path
+
+
+def _tool(*arguments: str, seconds: int) -> tuple[dict[str, Any] | None, str, float]:
+    """The JSON of a command, its last words, and the CPU seconds that it and its children took."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "npu_guard", *arguments, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, preexec_fn=limited)
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
+    try:
+        return json.loads(done.stdout), done.stderr.strip(), spent
+    except ValueError:
+        return None, done.stderr.strip() or f"ended with {done.returncode}", spent
+
+
+def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
+    """One network on one device."""
+    fixed.unlink(missing_ok=True)
+    told, words, spent = _tool("fix", str(file), "-o", str(fixed), "--profile", device, seconds=seconds)
+    if told is None:
+        return {"failed": words[-300:], "seconds": spent}
+    (model,) = told["models"]
+    if "before" not in model:
+        return {"failed": str(model.get("error"))[:300], "seconds": spent}
+    before, after = model["before"], model["summary"]
+    cell: Cell = {
+        "before": before["error"], "after": after["error"], "seconds": round(spent, 2), "blocks": len(model["applied"]),
+        "worse": (after["error"], after["warning"]) > (before["error"], before["warning"]),
+        "macs": [before["macs"], after["macs"]], "params": [before["params"], after["params"]],
+        "reasons": Counter(f"{r['rule']}: {r['reason']}" for r in model["remaining"]), "wrong": "",
+    }  # fmt: skip
+    if model["applied"] and fixed.exists():
+        cell["wrong"] = compared(file, fixed)
+    elif model["applied"]:
+        cell["failed"] = words[-300:]
+    if after["error"] and not cell["wrong"]:
+        cell["deployable"] = deployable(fixed if fixed.exists() else file, device, seconds)
+    return cell
+
+
+def deployable(file: Path, device: str, seconds: int) -> bool:
+    """Whether one piece for the NPU has nearly all MACs, with host work only around it."""
+    told, _, _ = _tool("partition", str(file), "--profile", device, seconds=seconds)
+    pieces = [] if told is None else told["pieces"]
+    own = [p for p in pieces if p["side"] == "npu"]
+    return len(own) == 1 and own[0]["macs"] >= SHARE / 100 * sum(p["macs"] for p in pieces)
+
+
+def compared(before: Path, after: Path) -> str:
+    """Where the results differ, empty where they do not: normal, image-like, zero and large inputs."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    sessions = [onnxruntime.InferenceSession(str(path), options) for path in (before, after)]
+    random = np.random.default_rng(7)
+    for kind, draw in _KINDS.items():
+        feed = {}
+        for i in sessions[1].get_inputs():
+            shape = [d if isinstance(d, int) else 1 for d in i.shape]
+            values = draw(random, shape)
+            feed[i.name] = values.astype(np.float32) if i.type == "tensor(float)" else (np.abs(values) % 2).astype(_TYPES[i.type])
+        for name, a, b in zip([o.name for o in sessions[0].get_outputs()], *(s.run(None, feed) for s in sessions), strict=True):
+            peak = float(np.max(np.abs(a.astype(np.float64)), initial=0.0))
+            if a.shape != b.shape or float(np.max(np.abs(a.astype(np.float64) - b), initial=0.0)) > EQUAL * max(peak, 1e-6):
+                return f"{name} on {kind} inputs"
+    return ""
+
+
+_KINDS: Mapping[str, Any] = {
+    "normal": lambda random, shape: random.standard_normal(shape),
+    "image-like": lambda random, shape: random.random(shape),
+    "zero": lambda random, shape: np.zeros(shape),
+    "large": lambda random, shape: 100 * random.standard_normal(shape),
+}
+_TYPES = {
+    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16, "tensor(double)": np.float64,
+}  # fmt: skip
+
+
+def outcome(cell: Cell) -> str:
+    """One cell in words: `24 -> 0`, with what is wrong with it."""
+    if cell.get("failed"):
+        return "failed"
+    text = f"{cell['before']} -> {cell['after']}" if cell["before"] else "fits"
+    marks = [m for m in ("worse",) if cell.get(m)] + (["WRONG"] if cell["wrong"] else [])
+    return " ".join([text, *marks, *(["(deployable)"] if cell.get("deployable") else [])])
+
+
+def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
+    """The page: a table of networks by devices, a row of sums for each device, and the reasons for what is left."""
+    by_name: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        by_name.setdefault(cell["name"], {})[cell["device"]] = cell
+    lines = ["# What `fix` mends", "", *(line.strip() for line in (__doc__ or "").splitlines()[2:]), ""]
+    lines += [f"| network | {' | '.join(devices)} |", f"|---|{'---|' * len(devices)}"]
+    lines += [f"| {n} | {' | '.join(outcome(row[d]) if d in row else '' for d in devices)} |" for n, row in by_name.items()]
+    head = "| device | networks with errors | clean | deployable | errors | after | wrong | worse | MACs | CPU s |"
+    lines += ["", "## Devices", "", head]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|", *(_sums(d, [c for c in cells if c["device"] == d]) for d in devices)]
+    reasons: Counter[str] = Counter()
+    for cell in cells:
+        reasons.update(cell.get("reasons", {}))
+    lines += ["", "## Why the rest is left", "", "| errors | reason |", "|---|---|"]
+    lines += [f"| {n} | {reason.replace('|', '/')} |" for reason, n in reasons.most_common(40)]
+    return "\n".join(lines) + "\n"
+
+
+def _sums(device: str, cells: Sequence[Cell]) -> str:
+    ran = [c for c in cells if not c.get("failed") and c["before"]]
+    clean = sum(c["after"] == 0 for c in ran)
+    good = clean + sum(bool(c.get("deployable")) for c in ran)
+    before, after = (sum(c["macs"][i] for c in ran) for i in (0, 1))
+    errors = [sum(c[key] for c in ran) for key in ("before", "after")]
+    wrong, worse = (sum(bool(c.get(key)) for c in ran) for key in ("wrong", "worse"))
+    times = f"{after / before:.2f}x" if before else ""
+    seconds = sum(c["seconds"] for c in cells)
+    row = (device, len(ran), clean, good, *errors, wrong, worse, times, f"{seconds:.0f}")
+    return f"| {' | '.join(map(str, row))} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

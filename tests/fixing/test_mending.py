@@ -1,0 +1,64 @@
+"""`make mending`: what counts as wrong, worse and deployable, and cells that are taken up again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Write
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "mending.py"
+
+
+@pytest.fixture(scope="module")
+def mending() -> Any:
+    spec = importlib.util.spec_from_file_location("mending", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_results_are_compared_without_the_verifier(write: Write, tmp_path: Path, mending: Any) -> None:
+    graph = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) {{ y = {0}(x) }}"
+    before = write(graph.format("Relu")).rename(tmp_path / "before.onnx")
+    assert mending.compared(before, before) == ""
+    assert mending.compared(before, write(graph.format("Identity"))) == "y on normal inputs"
+    assert mending.compared(before, write(graph.format("Softplus"))) == "y on normal inputs"
+
+
+def test_cells_are_kept_and_counted(write: Write, tmp_path: Path, mending: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("g (float[1,8,24,24] x) => (float[1,8,24,24] y) <float[8,8,19,3] w> { y = Conv<pads = [9,1,9,1]>(x, w) }")
+    monkeypatch.chdir(tmp_path)
+    made = []
+    real = mending.measured
+    monkeypatch.setattr(mending, "measured", lambda *given: made.append(given) or real(*given))
+    monkeypatch.setattr(mending.subprocess, "run", _clean(mending.subprocess.run))
+    options = ["--no-samples", "--devices", "aimotive-aiware", "--output", "mending.md", str(path)]
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["mending.py", *options])
+        assert mending.main() == 0
+    assert len(made) == 1, "the second run takes the cell up"
+    text = (tmp_path / "mending.md").read_text(encoding="utf-8")
+    assert "| net | 1 -> 0 |" in text
+    assert "| aimotive-aiware | 1 | 1 | 1 | 1 | 0 | 0 | 0 |" in text
+    (kept,) = (tmp_path / ".bench" / "mending.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(kept)["wrong"] == ""
+
+
+def _clean(run: Any) -> Any:
+    """As `run`, in a checkout where all is committed."""
+
+    def told(command: list[str], **options: Any) -> Any:
+        if command[:2] == ["git", "describe"]:
+            return type("Done", (), {"stdout": "abc\n"})
+        return run(command, **options)
+
+    return told
