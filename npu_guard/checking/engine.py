@@ -61,6 +61,7 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         if value.initializer is None:
             for rule in own:
                 run.ask(rule, None, value)
+    run.refuse_opset(selected)
     groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
     for node in analysis.nodes():
         op, output, before = node.op, node.output, len(run.findings)
@@ -151,6 +152,18 @@ class _Run:
             raise
         except Exception as error:  # as above
             self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
+
+    def refuse_opset(self, rules: Sequence[Rule]) -> None:
+        """Say, at the model's first input, that the compiler does not read its operator set."""
+        tool, graph = self.ctx.profile.toolchain, self.ctx.analysis.model.graph
+        opset, rule = graph.model.opsets.get("", 0), next((r for r in rules if r.code == UNSUPPORTED), None)
+        given = next((value for value in graph.inputs if value.initializer is None), None)
+        if tool is None or tool.opset_max is None or opset <= tool.opset_max or rule is None or given is None:
+            return
+        name = f"{tool.name} {tool.version}".rstrip()
+        text = f"the model is of operator set {opset}, and {name} reads sets up to {tool.opset_max}; export it with that one"
+        draft = Draft(text, "toolchain.opset_max", measured=opset, allowed=tool.opset_max, severity=Severity.ERROR)
+        self._add(rule, None, given, draft, Outcome.FAIL)
 
     def take(self, node: Node, pattern: Pattern, before: int) -> None:
         """A note in the place of what was found of a node since: the compiler takes it as a part of something else."""

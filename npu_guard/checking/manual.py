@@ -82,7 +82,9 @@ def profile_page(profile: Profile) -> str:
     """A profile as a page: every limit and every operator with its source."""
     lines = [f"# {profile.name}", "", f"{profile.title}. Source: {profile.source}.", ""]
     if profile.toolchain is not None:
-        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + ".", ""]
+        newest = profile.toolchain.opset_max
+        read = f"; it reads operator sets up to {newest}" if newest is not None else ""
+        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + f"{read}.", ""]
     lines += [f"{note}\n" for note in profile.notes]
     if profile.variants:
         lines += ["## Devices", "", "| profile | device |", "|---|---|"]

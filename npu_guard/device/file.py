@@ -84,6 +84,8 @@ class Toolchain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     version: str = ""
+    opset_max: int | None = None
+    """The newest operator set that it reads; a model of a newer one is refused as a whole."""
 
 
 class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

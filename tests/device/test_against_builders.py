@@ -79,7 +79,8 @@ BEYOND = [
 
 
 def ask(profile: str, graph: str, analysis: Callable[..., Analysis]) -> list[Finding]:
-    found = check(analysis(graph), registry.profile(profile), registry.rules(), Config()).findings
+    opset = 18 if profile == ROCKCHIP else 20  # what the toolkits read
+    found = check(analysis(graph, opset=opset), registry.profile(profile), registry.rules(), Config()).findings
     return [f for f in found if f.severity is not Severity.NOTE]
 
 
@@ -113,3 +114,16 @@ def test_what_has_no_upsample_refuses_it(name: str, analysis: Callable[..., Anal
     profile = registry.profile(name)
     found = check(analysis(unary("Upsample(x, s)", more=TWICE), opset=9), profile, registry.rules(), Config()).findings
     assert "NPU101" in {f.rule for f in found}
+
+
+def test_an_operator_set_that_the_compiler_does_not_read(analysis: Callable[..., Analysis]) -> None:
+    found = {
+        opset: check(analysis(unary("Relu(x)"), opset=opset), registry.profile(ROCKCHIP), registry.rules(), Config()).findings
+        for opset in (19, 20)
+    }
+    assert found[19] == ()
+    (finding,) = found[20]
+    assert (finding.rule, finding.severity, finding.location.op_type) == ("NPU101", Severity.ERROR, "graph input")
+    assert finding.message.startswith("the model is of operator set 20, and rknn-toolkit2 2.5.0 reads sets up to 19")
+    assert finding.evidence is not None
+    assert (finding.evidence.measured, finding.evidence.allowed) == (20, 19)
