@@ -2,7 +2,7 @@
 
 Both models are quantized alike by ONNX Runtime (static, QDQ, weights per channel), with the same calibration data, and each is
 compared with its own float model. What a rewrite may lose follows from the arithmetic: every tensor adds rounding of its
-own, so noise grows with the number of operators; and one bit of eight is granted beyond that.
+own, so noise grows with the number of operators; and one bit of eight is granted beyond that. But noise stays below the signal.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ OWN_DB = 40.0
 """What one int8 tensor keeps of normally distributed values: steps of 2 * 4 sigma / 255 have noise of step^2 / 12, or -41 dB.
 More than this on the one side is luck, such as values that fall on the steps, and nothing that the other side has to match."""
 BIT_DB = 6.02
+SIGNAL_DB = 10.0
+"""What a rewrite of many operators has to keep: noise of a tenth of the signal."""
 PER_CHANNEL_OPSET = 13
 """The first in which DequantizeLinear has an axis; weights have one scale before."""
 LOSES, KEPT, NOT_RUN = "loses", "kept", "not_run"
@@ -113,8 +115,7 @@ def compare_int8(before: Document, after: Document, wanted: Sequence[Spec], cali
                 how = "could not be quantized or run as int8" if int8 else "could not be run"
                 return Int8(NOT_RUN, what, f"the {label} model {how}: {error}")
     growth = len(after.proto.graph.node) / max(1, len(before.proto.graph.node))
-    allowed = BIT_DB + 10 * math.log10(max(1.0, growth))
-    outputs = tuple(_loss(n, results, allowed) for n in names if _is_float(results[0], n))
+    outputs = tuple(_loss(n, results, growth) for n in names if _is_float(results[0], n))
     if not outputs:
         return Int8(NOT_RUN, what, "no output has a finite floating-point value, so nothing was compared")
     return Int8(KEPT if all(o.ok for o in outputs) else LOSES, what, "", outputs)
@@ -124,11 +125,22 @@ def _is_float(results: Sequence[Mapping[str, Array]], name: str) -> bool:
     return any(r[name].dtype.kind == "f" and np.isfinite(r[name]).any() and r[name].any() for r in results)
 
 
-def _loss(name: str, results: Sequence[Sequence[Mapping[str, Array]]], allowed: float) -> OutputLoss:
+def least_ratio(before: float, growth: float) -> float:
+    """What a model has to reach in dB whose original reaches `before` with so many times fewer operators.
+
+    However many operators a rewrite has, noise stays a tenth of the signal where the original leaves room for a bit, stays within
+    a bit where it does not, and is never above the signal where the original's is not.
+    """
+    own = min(before, OWN_DB)
+    grown = own - BIT_DB - 10 * math.log10(max(1.0, growth))
+    return max(grown, min(own - BIT_DB, SIGNAL_DB), min(own, 0.0))
+
+
+def _loss(name: str, results: Sequence[Sequence[Mapping[str, Array]]], growth: float) -> OutputLoss:
     """From the results of the first model, of its int8 form, and of the second model and its int8 form."""
     before, before8, after, after8 = ([r[name] for r in result] for result in results)
     first = _ratio(before, before8)
-    return OutputLoss(name, first, _ratio(after, after8), _ratio(before8, after8), min(first, OWN_DB) - allowed)
+    return OutputLoss(name, first, _ratio(after, after8), _ratio(before8, after8), least_ratio(first, growth))
 
 
 def _ratio(reference: Sequence[Array], other: Sequence[Array]) -> float:

@@ -23,7 +23,7 @@ from npu_guard.pipeline.verify import verify_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks.verification import int8_json, int8_text
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Substitution
-from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed
+from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed, least_ratio
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -177,3 +177,12 @@ def test_other_inputs_are_not_compared(tmp_path: Path) -> None:
     one = saved(case_model(Case("g (float[1,8,4,4] x) => (y) { y = Relu(x) }")), tmp_path / "one.onnx")
     two = saved(case_model(Case("g (float[1,8,4,5] x) => (y) { y = Relu(x) }")), tmp_path / "two.onnx")
     assert compare(one, two).reason == "the models have different inputs"
+
+
+@pytest.mark.parametrize(
+    ("before", "growth", "least"),
+    [(40.0, 1.0, 33.98), (40.0, 10.0, 23.98), (40.0, 1e6, 10.0), (14.6, 54.0, 8.58), (60.0, 1.0, 33.98), (3.0, 100.0, 0.0),
+     (-4.0, 100.0, -4.0)],
+)  # fmt: skip
+def test_a_rewrite_of_many_operators_does_not_drown_the_signal(before: float, growth: float, least: float) -> None:
+    assert least_ratio(before, growth) == pytest.approx(least)
