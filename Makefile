@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo study fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster clean
+	bench-fleet test-long zoo verification study fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
+	clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -113,6 +114,10 @@ ROUNDS := 20
 test-long: $(VENV)/dev  ## New examples for all property tests, ROUNDS times, and many random networks of the zoo's blocks.
 	for round in $$(seq $(ROUNDS)); do $(BIN)/python -m pytest -q -n 2 -m hypothesis --hypothesis-profile drawn || exit 1; done
 	NPU_GUARD_EXAMPLES=1000 $(BIN)/python -m pytest -q -p no:randomly tests/substitutions/test_networks_property.py
+
+COUNT := 2000
+verification: $(VENV)/dev  ## Subtle changes of random networks through verify, COUNT pairs, into docs/verification.md.
+	$(BIN)/python bench/verification.py --count $(COUNT) --output docs/verification.md
 
 zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.
 	$(BIN)/python docs/seed_table.py

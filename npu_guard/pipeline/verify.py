@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def verify_models(
 def compare_models(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None = None,
     seeds: Sequence[int] = (0, 1, 2), *, bisect: bool = False, limits: Limits = DEFAULT, pairs: Mapping[str, str] | None = None,
-    require: str | None = None, held: Held | None = None,
+    require: str | None = None, held: Held | None = None, borrowed: Runtime | None = None,
 ) -> tuple[Verification, Bisection | None]:  # fmt: skip
     """Whether two model files compute the same and, if asked for and they do not, where they part.
 
@@ -92,7 +93,7 @@ def compare_models(
             return differs(f"input {spec.name!r} has shape {shapes}", seeds), None
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     terms = accumulated_together(first, second, ports.outputs)
-    with Runtime(allowed) as runtime:
+    with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
         drawn = runnable_feeds(runtime, documents[0], wanted, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
         opened, too = open_axes(documents[0]), open_axes(documents[1])
         opened = {name: opened[name] & too[other] for name, other in ports.inputs.items()}
