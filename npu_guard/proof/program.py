@@ -109,7 +109,12 @@ def _input(info: onnx.ValueInfoProto) -> Input:
     shape = None
     if kind.HasField("shape"):
         shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-    letter = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).kind
+    try:
+        letter = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).kind
+    except KeyError:
+        raise Unsupported("an input of no known type") from None
+    if letter not in "iubfV":  # V is what numpy makes of types that it lacks, such as bfloat16
+        raise Unsupported("an input that is no number")
     return Input(text(info.name), {"i": "i", "u": "i", "b": "b"}.get(letter, "f"), shape)
 
 

@@ -250,3 +250,10 @@ def test_same_models_have_the_same_answer_and_others_another_point(proof: Prove)
     one, two = graph("a = Exp(x) z = Mul(a, a)", X), graph("a = Add(x, x) z = Exp(a)", X)
     assert proof(one, two) == proof(one, two)
     assert Fraction(0) < Fraction(proof(one, two).bound) < Fraction(1, 10**6)
+
+
+@pytest.mark.parametrize("kind", ["string", "complex64"])
+def test_input_that_is_no_number_ends_as_sampled(proof: Prove, kind: str) -> None:
+    text = f"g ({kind}[2] x) => (z) {{ z = Identity(x) }}"
+    found = proof(text, text)
+    assert (found.label, found.reason) == (SAMPLED, "an input that is no number")
