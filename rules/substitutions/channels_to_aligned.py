@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from npu_guard.analysis.channels.paddings import Layout
+from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -197,19 +198,30 @@ class _Widening:
 
     def _stretched(self, carry: Carry, index: int, value: Value) -> str:
         """A constant whose axes follow widened channels; the very one where none does."""
-        array: Array | None = None
+        build, fill = self._build, carry.stretch[index].fill
+        shape = [n for n in value.shape or () if isinstance(n, int)]
+        moves: list[tuple[int, int, Array]] = []
         for axis, (followed, groups) in carry.stretch[index].axes.items():
             layout = self._region.layouts.get(followed)
-            if layout is None:
-                continue
-            array = self._build.weight(value) if array is None else array
-            late = self._late and carry.width > 0 and followed in carry.wide.values()
-            shape = list(array.shape)
-            shape[axis] = layout.width() // groups
-            result = np.full(shape, carry.stretch[index].fill, array.dtype)
-            result[(slice(None),) * axis + (layout.index(groups, late=late),)] = array
-            array = result
-        return value.name if array is None else self._build.constant(array)
+            if layout is not None:
+                late = self._late and carry.width > 0 and followed in carry.wide.values()
+                moves.append((axis, layout.width() // groups, layout.index(groups, late=late)))
+                shape[axis] = moves[-1][1]
+        if not moves:
+            return value.name
+
+        def move(array: Array) -> Array:
+            for axis, width, at in moves:
+                dims = list(array.shape)
+                dims[axis] = width
+                result = np.full(dims, fill, array.dtype)
+                result[(slice(None),) * axis + (at,)] = array
+                array = result
+            return array
+
+        if fill == 0:
+            return relaid(build, value, shape, move)
+        return build.later(shape, lambda: move(build.weight(value)), onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
 
     def _extent(self, extent: Extent) -> int:
         if isinstance(extent, int):

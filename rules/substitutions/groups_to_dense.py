@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
+from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -101,14 +101,13 @@ def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
     assert value is not None
     rows, columns = shape[0] // groups, shape[1]
     dense = (shape[0], columns * groups, *shape[2:])
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.dtype)
 
-    def make() -> Array:
-        weight, whole = build.weight(value), np.zeros(dense, dtype)
+    def spread(weight: Array) -> Array:
+        whole = np.zeros(dense, weight.dtype)
         for i in range(groups):
             at = (i + shift) % groups * columns
             whole[i * rows : (i + 1) * rows, at : at + columns] = weight[i * rows : (i + 1) * rows]
         return whole
 
-    weight = build.later(dense, make, dtype)
+    weight = relaid(build, value, dense, spread)
     return {node.output: build.like(node, node.inputs[0], weight, *node.inputs[2:], group=1)[0]}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from npu_guard.analysis.cost import elements
+from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -65,6 +65,13 @@ class LargeKernelToPhases(Substitution):
             ops=("Conv", "Conv", "Add"),
             title="dilated already",
         ),
+        Example(
+            """g (float[1,4,45,9] x) => (y)
+            <int8[4,1,31,3] q, float[4] s = {0.5, 0.25, 1, 2}, int8[4] z = {0, 3, -5, 1}> {
+                w = DequantizeLinear<axis = 0>(q, s, z)  y = Conv<group = 4>(x, w) }""",
+            ops=("DequantizeLinear", "Conv", "DequantizeLinear", "Conv", "Add"),
+            title="quantized weights, whose integers and zero points move along",
+        ),
     )
     bad = (
         Example(
@@ -112,15 +119,14 @@ class LargeKernelToPhases(Substitution):
         assert x is not None
         assert weight_value is not None
         filters = [extent for extent in weight_value.shape or () if isinstance(extent, int)]
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(weight_value.dtype)
         axes = [_Axis.of(node, x, i) for i in range(len(filters) - 2)]
         total: str | None = None
         for phases in itertools.product(*(range(d) for d in match.facts)):
             parts = [axis.phase(p, d) for axis, p, d in zip(axes, phases, match.facts, strict=True)]
             shifted = [(p + first) % d for p, d in zip(phases, match.facts, strict=True)]
             kernel = [part.taps for part in parts]
-            make = functools.partial(_phase_taps, build, weight_value, shifted, match.facts, parts)
-            taps = build.later((*filters[:2], *kernel), make, dtype)
+            move = functools.partial(_phase_taps, starts=shifted, split=match.facts, parts=parts)
+            taps = relaid(build, weight_value, (*filters[:2], *kernel), move)
             bias = node.input(2) if total is None else None
             piece = build.op(
                 node.op_type, x, taps, *([bias] if bias is not None else []),
@@ -137,9 +143,8 @@ MAX_PHASES = 15
 """As many convolutions in the place of one; beyond that the model is the wrong one for the device."""
 
 
-def _phase_taps(build: Builder, value: Value, starts: Sequence[int], split: Sequence[int], parts: Sequence[_Phase]) -> Array:
-    """The taps of one phase, read now."""
-    taps = build.weight(value)
+def _phase_taps(taps: Array, starts: Sequence[int], split: Sequence[int], parts: Sequence[_Phase]) -> Array:
+    """The taps of one phase."""
     for axis, (start, step, part) in enumerate(zip(starts, split, parts, strict=True), 2):
         taps = _padded(np.take(taps, range(start, taps.shape[axis], step), axis), axis, part.front, part.taps)
     return taps

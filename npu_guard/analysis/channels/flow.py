@@ -149,7 +149,8 @@ class Flow:
                 if current.initializer is None or current.is_input:
                     return False
             elif node.op_type != "Constant":
-                if node.domain or node.op_type not in OPERATORS or node.op_type in ("Shape", "Size"):
+                known = node.op_type in OPERATORS or node.op_type == "DequantizeLinear"  # whose integers can be moved
+                if node.domain or not known or node.op_type in ("Shape", "Size"):
                     return False
                 stack.extend(v for v in node.inputs if v is not None)
         return True
