@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo verification study fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
+	bench-fleet test-long zoo verification study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
 	clean
 
 help:  ## Show this list.
@@ -76,6 +76,9 @@ bench-fleet: $(VENV)/cluster  ## What a million models in an object store cost, 
 # Long runs. SECONDS bounds each part of fuzz and fuzz-guided; CORPORA names folders of models:
 # make ecosystem CORPORA="timm=/data/timm --resume FILE", where FILE keeps what is done through an interruption.
 SECONDS := 300
+twins: $(VENV)/dev  ## Graphs rewritten into others that mean the same must have the same findings on every device.
+	$(BIN)/python fuzz/twins.py
+
 fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level full
