@@ -59,6 +59,7 @@ def compare_models(
     """
     documents: list[Document] = []
     analyses: list[Analysis] = []
+    loose: list[Document] = []  # with the axes open that the user gives sizes for
     for path in (before, after):  # one after the other, as what a large model takes for a while is free again then
         skeleton = load.load(path, limits)
         if held is not None:
@@ -74,6 +75,7 @@ def compare_models(
                 return not_run(ports.unmatched, seeds), None
             there = {ports.inputs.get(name, name): shape for name, shape in input_shapes.items()}
         given_shapes = input_shapes if len(documents) == 1 else there
+        loose.append(documents[-1].copy() if given_shapes else documents[-1])
         analyses.append(analyze(skeleton, given_shapes))
         if given_shapes:  # also over what the file fixes
             state_shapes(documents[-1].proto, given_shapes, analyses[-1])
@@ -95,14 +97,16 @@ def compare_models(
     terms = accumulated_together(first, second, ports.outputs)
     with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
         drawn = runnable_feeds(runtime, documents[0], wanted, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
-        opened, too = open_axes(documents[0]), open_axes(documents[1])
+        opened, too = open_axes(loose[0]), open_axes(loose[1])
         opened = {name: opened[name] & too[other] for name, other in ports.inputs.items()}
-        larger, words = other_sizes(runtime, documents[0], wanted, opened, input_shapes, seeds, sizes=True)
+        larger, words = other_sizes(runtime, loose[0], wanted, opened, input_shapes, seeds, sizes=True)
         for feed, word in zip(larger, words, strict=True):
             try:
-                run_document(runtime, documents[1], [{ports.inputs[name]: array for name, array in feed.items()}])
+                run_document(runtime, loose[1], [{ports.inputs[name]: array for name, array in feed.items()}])
             except CannotRun as error:
                 return differs(f"only the first model runs with {word} ({error})", seeds), None
+        if larger:
+            documents = loose
         used = [*given, *drawn, *larger]
         labels = [*feed_labels(len(given), seeds, 0), *words]
         kinds = ", ".join([feeds_in_words(seeds, len(given)), *words])
