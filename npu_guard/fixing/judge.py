@@ -42,6 +42,7 @@ class Known:
     outlooks: dict[Hashable, Outlook | None] = field(default_factory=dict)
     sketches: int = 0
     """How many have been made."""
+    most: int = SKETCHES
     crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
 
 
@@ -86,8 +87,8 @@ class Judge:
         kind = price_key(self.search.analysis, match), self._depth
         known = self.known
         if kind not in known.outlooks:
-            if known.sketches >= SKETCHES:
-                raise Refused(f"one run judges {SKETCHES:,} blocks at most that differ from each other; fix the result again")
+            if known.sketches >= known.most:
+                raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
             known.sketches += 1
             try:
                 known.outlooks[kind] = self._judged(match)

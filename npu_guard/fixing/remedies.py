@@ -11,24 +11,29 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing.choice import Candidate, fewer
-from npu_guard.fixing.judge import CheckModel, Judge
+from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import fails
 from npu_guard.results.findings import Finding, Remedy
 from npu_guard.rewriting.substitution import EXACT, Substitution
 
+SKETCHES = 100
+"""Sketches that a check makes: it answers fast, and names no remedy for blocks beyond those."""
+
 
 def with_remedies(
-    findings: Sequence[Finding], analysis: Analysis, profile: Profile, check: CheckModel, substitutions: Sequence[Substitution]
-) -> tuple[Finding, ...]:
+    findings: Sequence[Finding], analysis: Analysis, profile: Profile, check: CheckModel, substitutions: Sequence[Substitution],
+    known: Known | None = None,
+) -> tuple[Finding, ...]:  # fmt: skip
     """The findings, each with the substitution that would remove it, an exact one where there is one.
 
-    `substitutions` are in order of preference.
+    `substitutions` are in order of preference; `known` is what a run of `fix` with the same ones has judged already.
     """
     rank = {s.name: i for i, s in enumerate(substitutions)}
     search = Search(analysis, findings, profile)
     skeleton = analysis.model.skeleton
-    judge = Judge(Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits), search, check, substitutions)
+    document = Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits)
+    judge = Judge(document, search, check, substitutions, known or Known(most=SKETCHES))
     candidates = [c for c in judge.candidates(search.all(substitutions)) if c.mends(warnings=True)]
     best: dict[tuple[str, str], Candidate] = {}
 

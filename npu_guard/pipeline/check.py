@@ -27,6 +27,7 @@ from npu_guard.results.findings import Dependencies, ModelReport, Report, Totals
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
     from npu_guard.file.skeleton import Skeleton
+    from npu_guard.fixing.judge import Known
 
 
 class Cache(Protocol):
@@ -165,16 +166,18 @@ def check_skeleton(
     return report, Dependencies(skeleton.key, checked.files, analysis.beside)
 
 
-def remedied(checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked]) -> Checked:
+def remedied(
+    checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked], known: Known | None = None
+) -> Checked:
     """The findings with the substitution that would remove each, where there is one. Reads no weights.
 
-    `again` asks the same rules about what would be written.
+    `again` asks the same rules about what would be written; `known` is what was judged before.
     """
     if not any(map(fails, checked.findings)):
         return checked
     from npu_guard.fixing import remedies  # what has nothing to mend starts faster without
 
-    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions())
+    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known)
     return replace(checked, findings=findings)
 
 

@@ -16,7 +16,9 @@ from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import rollback
+from npu_guard.fixing.catalog import substitutions as all_forms
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
+from npu_guard.fixing.judge import Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
@@ -70,11 +72,18 @@ def fix_model(
     analysis.write_branches(document.proto)
     before = checker(analysis)
 
+    outlooks, exact_forms = (
+        Known(),
+        [{s.name for s in several if s.exactness == EXACT} for several in (substitutions, all_forms())],
+    )
+    told_before = outlooks if exact_forms[0] == exact_forms[1] else None  # else other forms might have followed
+
     def report(done: Fixed, whole: Verification) -> FixReport:
-        after = report_of(path, profile, config, done.analysis, remedied(done.checked, done.analysis, profile, checker), "")
+        checked = remedied(done.checked, done.analysis, profile, checker, told_before)
+        after = report_of(path, profile, config, done.analysis, checked, "")
         told = replace(after, crashes=(*after.crashes, *done.crashes))
         return FixReport(
-            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile, checker), digest),
+            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile, checker, told_before), digest),
             after=told,
             applied=tuple(done.applied),
             refused=concerning(done.refused, told),
@@ -105,7 +114,7 @@ def fix_model(
         settings = Settings(
             substitutions, [*given[: BLOCK_FEEDS], *drawn[: BLOCK_FEEDS], *batches], given or samples, seeds,
             kinds, config.input_shapes, check_numbers,
-            asked, progress, prefer, root,
+            asked, progress, prefer, root, known=outlooks,
         )  # fmt: skip
         guilty: dict[rollback.Key, RefusedMatch] = {}
         for attempt in range(rollback.ATTEMPTS + 1):
