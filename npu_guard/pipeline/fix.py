@@ -15,8 +15,7 @@ from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.file.document import Document
-from npu_guard.fixing import rollback
-from npu_guard.fixing.catalog import substitutions as all_forms
+from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
 from npu_guard.fixing.judge import Known
 from npu_guard.fixing.outcome import concerning
@@ -74,7 +73,7 @@ def fix_model(
 
     outlooks, exact_forms = (
         Known(),
-        [{s.name for s in several if s.exactness == EXACT} for several in (substitutions, all_forms())],
+        [{s.name for s in several if s.exactness == EXACT} for several in (substitutions, catalog.substitutions())],
     )
     told_before = outlooks if exact_forms[0] == exact_forms[1] else None  # else other forms might have followed
 
