@@ -75,6 +75,8 @@ def run(a: Arithmetic, program: Program, feeds: Mapping[str, Operand]) -> list[O
     reads = Counter(name for call in program.calls for name in call.inputs)
     reads.update(program.outputs)
     for call in program.calls:
+        if unknown := [name for name in call.inputs if name not in values]:  # what a block asks of a tensor around it: its shape
+            raise Unsupported(f"{call.op_type} reads {unknown[0]!r}, of which nothing is known here")
         with np.errstate(all="ignore"):
             outputs = _perform(a, call, [values[name] for name in call.inputs])
         values.update(zip(call.outputs, outputs, strict=False))
