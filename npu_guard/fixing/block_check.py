@@ -209,6 +209,12 @@ def boundary(analysis: Analysis, builder: Builder) -> list[Value]:
     return list(found)
 
 
+def _shape_of_activation(analysis: Analysis, value: Value) -> Array | None:
+    """What Shape or Size says, which is known although what it reads is not in the block."""
+    node = value.producer
+    return analysis.constants.get(value) if node is not None and node.op_type in ("Shape", "Size") and not node.domain else None
+
+
 def block_model(
     document: Document, analysis: Analysis, edits: Sequence[Edit], varying: Collection[Value] = (), *, old: bool = False,
     fed: Sequence[Value] | None = None,
@@ -242,6 +248,8 @@ def block_model(
         seen.add(value)
         if value.initializer is not None:
             graph.initializer.append(value.initializer)
+        elif (told := _shape_of_activation(analysis, value)) is not None:
+            graph.initializer.append(onnx.numpy_helper.from_array(told, value.name))
         elif value.producer is not None:
             beside[value.producer] = None
             stack.extend(v for v in value.producer.inputs if v is not None)

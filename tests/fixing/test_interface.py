@@ -165,3 +165,19 @@ def test_no_output_takes_the_place_of_weights(cli: Cli, tmp_path: Path, command:
     assert done.err.count("\n") == 1
     assert "name another file" in done.err
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_block_reads_the_shape_of_what_it_does_not_read(write: Write, tmp_path: Path) -> None:
+    """Attention whose Reshapes ask the model's input for its extents, which the block itself never reads."""
+    path = write("""g (float["N",8,4,4] x) => (float["N",8,4,4] y) <float[8,8,1,1] w, int64[1] last = {-1}, int64[1] zero = {0},
+        int64[1] two = {2}> {
+        c = Conv(x, w)  d = Shape(x)  f = Slice(d, zero, two)  flat = Concat<axis = 0>(f, last)  t = Reshape(c, flat)
+        q = Transpose<perm = [0,2,1]>(t)  s = MatMul(q, t)  p = Softmax(s)  m = MatMul(p, q)  n = Transpose<perm = [0,2,1]>(m)
+        y = Reshape(n, d) }""")
+    done = fix(path)
+    assert done.applied
+    fixed = tmp_path / "fixed.onnx"
+    save_document(done.document, fixed)
+    x = np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)
+    after, before = (session(p).run(None, {"x": x})[0] for p in (fixed, path))
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
