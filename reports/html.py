@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
-from npu_guard.reports.blocks import charts, page_data, picture, tree
+from npu_guard.reports.blocks import charts, html_data, picture, tree
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import Counts, by_rule, count, message, outcome, plural, ranked_groups, si, word
 
@@ -46,7 +46,7 @@ def render(report: Report, *, color: bool = False) -> str:
         style_hash=_digest(style),
         script_hash=_digest(script),
         models=[view for view, _ in models],
-        data=_raw(page_data.script_json({"models": [data for _, data in models]})),
+        data=_raw(html_data.script_json({"models": [data for _, data in models]})),
         rules=_manual(),
         many=many,
     )
@@ -98,7 +98,7 @@ def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any
     counts = count(model.findings)
     view = {
         "link": link,
-        "path": page_data.shown_path(model.path),
+        "path": html_data.shown_path(model.path),
         "profile": model.profile,
         "verdict": model.verdict.value,
         "headline": _HEADLINES[model.verdict].format(device=device),
@@ -121,11 +121,11 @@ def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any
         "sha256": model.sha256,
         "folded": sum(row.verdict == "folded" for row in model.layers),
     }
-    return view, page_data.model_data(model, root, names)
+    return view, html_data.model_data(model, root, names)
 
 
 def _error(model: ModelReport) -> str:
-    return "" if model.error is None else printable(model.error[1].replace(model.path, page_data.shown_path(model.path)), 2000)
+    return "" if model.error is None else printable(model.error[1].replace(model.path, html_data.shown_path(model.path)), 2000)
 
 
 def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
@@ -166,7 +166,7 @@ def _pieces(model: ModelReport) -> dict[str, Any] | None:
         "headline": cut.headline,
         "rows": [(p, 100 * p.macs / total if total else 0.0, si(p.bytes)) for p in cut.pieces],
         "crossings": [
-            (c, page_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
+            (c, html_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
         ],
         "more": max(0, len(cut.crossings) - _CROSSINGS),
         "advice": cut.advice,
@@ -184,7 +184,7 @@ def _still(model: ModelReport) -> dict[str, Any]:
             "nodes": [printable(f"{f.location.op_type} {f.location.node}", 80) for f in g.findings[:_STILL_NODES]],
             "more": max(0, len(g.findings) - _STILL_NODES),
             "module": printable(".".join(g.first.location.scope)),
-            "source": page_data.source_line(model, g.first),
+            "source": html_data.source_line(model, g.first),
         }
         for g in groups[:_STILL_FINDINGS]
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from npu_guard.base.text import printable
-from npu_guard.reports.blocks.page_data import shape
+from npu_guard.reports.blocks.html_data import shape
 from npu_guard.reports.blocks.tree import Group, frontier, rows_of
 from npu_guard.results.findings import LayerRow
 

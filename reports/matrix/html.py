@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from npu_guard.fleet.matrix import Matrix
-from npu_guard.reports.blocks.table import LEGEND, table_of
+from npu_guard.reports.blocks.matrix_table import LEGEND, table_of
 
 _STYLE = (
     "body{font:15px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}th,td{border:1px solid #999;padding:.3em .7em;"

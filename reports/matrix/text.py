@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npu_guard.fleet.matrix import Matrix
-from npu_guard.reports.blocks.table import LEGEND, table_of
+from npu_guard.reports.blocks.matrix_table import LEGEND, table_of
 
 
 def render(matrix: Matrix, *, color: bool = False) -> str:

@@ -70,12 +70,6 @@ class FlattenedHeadToConv(Substitution):
             title="a map of 3 x 5 positions",
         ),
         Example(
-            """g (float[1,16,3,5] x) => (y)
-            <int64[2] space = {2,3}> { p = GlobalAveragePool(x)  v = Flatten(p)  m = Unsqueeze(v, space)  y = Mul(x, m) }""",
-            ops=("GlobalAveragePool", "Identity", "Mul"),
-            title="down and up again",
-        ),
-        Example(
             """g (float[2,4,3,5] x) => (y)
             <float[8,60] w, float[1,8] b, int64[2] flat = {2,-1}> { t = Transpose<perm = [0,2,3,1]>(x)  v = Reshape(t, flat)
               y = Gemm<transB = 1>(v, w, b) }""",
