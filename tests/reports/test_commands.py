@@ -34,7 +34,7 @@ from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Applied, RefusedMatch, SourceLine, Work
-from npu_guard.results.verification import OutputComparison, Verification
+from npu_guard.results.verification import OutputComparison, Verification, Worst
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import KEPT, Int8, OutputLoss
 from npu_guard.verification.report import VerifyResult
@@ -47,9 +47,12 @@ NETWORK = """g (float[1,4,8,8] x) => (float[1,4,8,8] y, float[1,4,8,8] z)
 Make = Callable[[ModuleType, Path], Any]
 
 
+WORST = Worst("normal of seed 1", "channel 3", 1.5e-07, 1e-05, 0.25, 0.25000015)
+
+
 def verification(verdict: str = "equal") -> Verification:
     outputs = (
-        OutputComparison("y", 1.5e-07, 2.5e-06, 0.999999, 131.25, 1e-05, 0.0, True),
+        OutputComparison("y", 1.5e-07, 2.5e-06, 0.999999, 131.25, 1e-05, 0.0, True, worst=WORST),
         OutputComparison(BAD, INFINITE, INFINITE, 0.0, 0.0, 1e-05, 0.0, False),
     )
     return Verification(verdict, "onnxruntime", (0, 1), "2 random", "", outputs)
