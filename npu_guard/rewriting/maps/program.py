@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -166,6 +167,39 @@ class Program:
             return None
         return self.op("Conv", shape_of(x), *line.inputs, bias, **line.attributes)
 
+    def _needed(self, ends: Sequence[Operand], source: Callable[[Operand], Operand]) -> list[Line]:
+        """Lines that the ends need, with what their inputs stand for, each behind those that it reads. Raises Refused.
+
+        What a value stands for may be made by a later line than one that reads the value, so the order of lines is kept only
+        as far as that allows.
+        """
+        makers: dict[object, int] = {output: i for i, line in enumerate(self.lines) for output in line.outputs}
+        reads: dict[int, Line] = {}
+        waiting = [makers[e] for e in ends if e in makers]
+        while waiting:
+            i = waiting.pop()
+            if i not in reads:
+                reads[i] = replace(self.lines[i], inputs=tuple(map(source, self.lines[i].inputs)))
+                if foreign := [x for x in reads[i].inputs if isinstance(x, Tensor) and x not in makers]:
+                    raise Refused(f"a tensor of shape {foreign[0].shape} is laid out in another region")
+                waiting += [makers[x] for x in reads[i].inputs if x in makers]
+        missing = {i: {makers[x] for x in line.inputs if x in makers} for i, line in reads.items()}
+        readers: dict[int, list[int]] = {i: [] for i in reads}
+        for i, before in missing.items():
+            for j in before:
+                readers[j].append(i)
+        ready = [i for i, before in missing.items() if not before]
+        heapq.heapify(ready)
+        ordered: list[Line] = []
+        while ready:
+            i = heapq.heappop(ready)
+            ordered.append(reads[i])
+            for j in readers[i]:
+                missing[j].discard(i)
+                if not missing[j]:
+                    heapq.heappush(ready, j)
+        return ordered
+
     def write(
         self,
         build: Builder,
@@ -181,14 +215,9 @@ class Program:
             return x
 
         ends = [source(w) for w in wanted]
-        needed: set[object] = set(ends)
-        kept: list[Line] = []
-        for line in reversed(self.lines):
-            if not needed.isdisjoint(line.outputs):
-                kept.append(change(replace(line, inputs=tuple(map(source, line.inputs)))))
-                needed.update(kept[-1].inputs)
+        kept = [change(line) for line in self._needed(ends, source)]
         names: dict[object, str] = {}
-        for line in reversed(kept):
+        for line in kept:
             build.origin = line.origin or build.match.root
             given: list[str | Value | None] = []
             for operand in line.inputs:
