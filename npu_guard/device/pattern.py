@@ -89,14 +89,15 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 _MOST_LINES = 32
-_LINE = re.compile(r"(\w+)\s*=\s*([\w.:]+)\s*\(\s*(\w+(?:\s*,\s*\w+)*)\s*\)")
+_LINE = r"(\w+)\s*=\s*([\w.:]+)\s*\(\s*(\w+(?:\s*,\s*\w+)*)\s*\)"
+"""Compiled for the first device that has patterns; most have none."""
 
 
 def pattern(entry: PatternEntry, source: str, where: str) -> Pattern:
     """A pattern from what a file says. Raises UsageError."""
     lines: dict[str, Line] = {}
     for text in filter(None, map(str.strip, entry.graph.splitlines())):
-        match = _LINE.fullmatch(text)
+        match = re.fullmatch(_LINE, text)
         if match is None:
             raise UsageError(f"{where}: {text!r} is no line of a graph; one is written as 'e = Erf(d)'")
         if match[1] in lines:
