@@ -22,6 +22,7 @@ from npu_guard.file.document import Document
 from npu_guard.file.load import load
 from npu_guard.fixing import block_check, catalog, driver
 from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.judge import Judge
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting import edit
@@ -194,18 +195,16 @@ def contested(save: Callable[..., Path], count: int) -> Path:
     return save(nodes, (1, 8, 3, 3), (1, 8, 3, 3), sc=np.array([1, 1, 3, 3], np.float32))
 
 
-@pytest.mark.parametrize(("prices", "asked"), [(100, 2), (1, 1), (0, 0)])
-def test_equal_blocks_have_one_price(
-    save: Callable[..., Path], counted: Counted, monkeypatch: pytest.MonkeyPatch, prices: int, asked: int
-) -> None:
-    monkeypatch.setattr(Budget, "__init__", lambda self: budget(self, prices=prices))
-    calls = counted(driver, "price_edit")
-    done = fix(contested(save, 4), "resize-to-fixed-conv-transpose", "expand-to-broadcast")
-    assert len(done.applied) == 4
-    assert len(calls) == asked
+@pytest.mark.parametrize("count", [2, 4, 12])
+def test_equal_blocks_are_judged_once(save: Callable[..., Path], counted: Counted, count: int) -> None:
+    judged = counted(Judge, "_judged")
+    done = fix(contested(save, count), "resize-to-fixed-conv-transpose", "expand-to-broadcast")
+    assert len(done.applied) == count
+    assert len(judged) == JUDGED
 
 
-budget = Budget.__init__
+JUDGED = 4
+"""The ways in which the two forms may be written, however many blocks there are."""
 
 
 def activations(save: Callable[..., Path], count: int, name: str = "") -> Path:
