@@ -18,7 +18,7 @@ from npu_guard.checking.context import Context
 from npu_guard.checking.examples import profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
-from npu_guard.fixing import block_check, catalog, rollback
+from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Node, Value
 from npu_guard.pipeline.fix import fix_model
@@ -370,15 +370,13 @@ def test_remedies_prefer_what_is_exact_and_leave_out_what_is_suppressed(cli: Cli
     assert told["summary"]["fixable"] == 2
 
 
-def test_a_gate_that_hangs_on_the_last_bits_is_no_error(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_hangs_on_the_last_bits_is_no_error(write: Write) -> None:
     """Sums in another order, in front of a Sigmoid: where they nearly cancel, the block itself is as uncertain as that."""
     path = write(PAIR.replace("Relu", "Sigmoid").replace("OUTPUT", "").replace("REST", ""))
     (applied,) = (a for a in fix(path, Pair()).applied if a.at == "a")
     (output,) = applied.verification.outputs
     assert len(applied.nodes_before) == 2
     assert 0 < output.max_abs <= output.atol < 2e-3, "far from excusing a wrong gate"
-    monkeypatch.setattr(block_check, "measure_uncertainty", lambda *_: {})
-    assert [(r.node, r.reason[:11]) for r in fix(path, Pair()).refused] == [("a", "rolled back")]
 
 
 def test_check_imports_the_substitutions_that_it_needs(write: Write, tmp_path: Path) -> None:

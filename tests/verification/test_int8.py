@@ -12,17 +12,17 @@ import onnx
 import pytest
 
 from npu_guard.checking import registry
-from npu_guard.checking.context import Context
 from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
 from npu_guard.commands import fix
 from npu_guard.fixing import catalog
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Value
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.pipeline.verify import verify_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks.verification import int8_json, int8_text
-from npu_guard.rewriting.substitution import EXACT, Builder, Match, Substitution
+from npu_guard.rewriting.substitution import EXACT, Builder, Match
+from npu_guard.rules.substitutions.large_kernel_to_phases import LargeKernelToPhases
 from npu_guard.verification.int8 import Int8, compare_int8_files, compare_int8_fixed, least_ratio
 
 if TYPE_CHECKING:
@@ -83,21 +83,13 @@ def test_verify_ends_with_5_where_precision_is_lost(tmp_path: Path, cli: Cli) ->
     assert "As int8: precision is kept" in run.out
 
 
-class RangeRuiner(Substitution):
-    """The same convolution, by way of a tensor that also holds numbers a thousand times as large."""
-
-    name = "range-ruiner"
-    rules = ("NPU201",)
-    roots = ("Conv",)
-
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        own = node.name.endswith("_conv")
-        return Match(self, node, (node,), (node.output,)) if not own else None
+class RangeRuiner(LargeKernelToPhases):
+    """The same function as by the real form, by way of a tensor that also holds numbers a thousand times as large."""
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
-        (made,) = build.like(match.root, *match.root.inputs)
+        ((value, made),) = super().rewrite(match, build).items()
         large = build.op("Mul", made, build.constant(np.float32(1000.0)))
-        return {match.root.output: build.slice(build.op("Concat", made, large, axis=1), 1, 0, 8)}
+        return {value: build.slice(build.op("Concat", made, large, axis=1), 1, 0, 8)}
 
 
 @pytest.mark.parametrize("ruined", [False, True])
