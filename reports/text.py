@@ -189,12 +189,14 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding]) -> Non
 
 def _wrapped(text: str) -> list[str]:
     """The words in lines of a terminal's width, those behind the first one indented."""
-    lines = [" "]
-    for part in text.split():
-        if len(lines[-1]) + len(part) >= _WIDTH:
-            lines.append(" " * 8)
-        lines[-1] += f" {part}"
-    return lines
+    lines, rest, indent = [], " ".join(text.split()), "  "
+    while len(rest) > (room := _WIDTH - len(indent)):
+        end = rest.rfind(" ", 0, room + 1)
+        if end < 0:
+            end = rest.find(" ", room) % (len(rest) + 1)  # a word that is wider than the terminal stays whole
+        lines.append(indent + rest[:end])
+        rest, indent = rest[end + 1 :], " " * 9
+    return [*lines, indent + rest] if rest or not lines else lines
 
 
 def _verdict(page: _Page, verdict: Verdict) -> str:

@@ -13,20 +13,23 @@ from npu_guard.file.source import ModelSource, is_url
 
 SUFFIX = ".onnx"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
-_MAGIC = re.compile(r"[*?[]")
 
 
 def names(given: Iterable[str]) -> list[str]:
     """Model names, each once: what is neither a folder nor a pattern stays as it is. Raises ModelError where one has none."""
     found: dict[str, None] = {}
     for name in given:
-        if is_url(name) and (_MAGIC.search(name) or not name.lower().endswith(SUFFIX)):
+        if is_url(name) and (_is_pattern(name) or not name.lower().endswith(SUFFIX)):
             found.update(dict.fromkeys(s.name for s in _remote(name)))
-        elif not is_url(name) and (os.path.isdir(name) or (_MAGIC.search(name) and not os.path.lexists(name))):
+        elif not is_url(name) and (os.path.isdir(name) or (_is_pattern(name) and not os.path.lexists(name))):
             found.update(dict.fromkeys(_some(name, _local(name))))
         else:
             found[name] = None
     return list(found)
+
+
+def _is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name or "[" in name
 
 
 def sources(given: Iterable[str]) -> Iterator[ModelSource]:
@@ -47,7 +50,7 @@ def _local(name: str) -> list[str]:
             folders.sort()
             found += [os.path.join(folder, file) for file in sorted(files) if file.lower().endswith(SUFFIX)]
         return found
-    if _MAGIC.search(name) and not os.path.lexists(name):
+    if _is_pattern(name) and not os.path.lexists(name):
         return sorted(f for f in glob.glob(name, recursive=True) if os.path.isfile(f))
     return [name]
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from npu_guard.base.text import text
 from npu_guard.file.skeleton import Skeleton
-from npu_guard.graph.ops import Kind, Operator, Role, find_kind, find_operator
+from npu_guard.graph.ops import Operator, find_kind, find_operator
 from npu_guard.results.findings import Dim
+
+if TYPE_CHECKING:
+    from npu_guard.graph.op_words import Kind, Role
 
 _A = onnx.AttributeProto
 BODIES = frozenset({_A.GRAPH, _A.GRAPHS})

@@ -7,9 +7,12 @@ has needs nothing here; tests hold that a table has every operator of the kinds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from npu_guard.graph.ops import Kind, find_kind, names
+from npu_guard.graph.ops import find_kind, names
+
+if TYPE_CHECKING:
+    from npu_guard.graph.op_words import Kind
 
 T = TypeVar("T")
 NOTHING: Mapping[str, str] = {}

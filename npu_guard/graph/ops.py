@@ -7,36 +7,17 @@ rows are in `op_table.py` and `op_table_microsoft.py`; each is read when somebod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from npu_guard.graph.op_table import ONNX
 
-Kind = Literal[
-    "unary", "broadcasting", "gate", "reduction", "view", "identity", "data mover", "selection", "convolution", "pooling",
-    "global pooling", "product", "attention", "recurrent", "normalization", "softmax", "quantization", "resampling",
-    "cumulative", "transform", "embedding", "mixture", "query", "generator", "random", "control", "sequence", "text", "loss",
-    "classical", "unknown",
-]  # fmt: skip
-"""What an operator does to its data input:
-
-- unary: a function of each element by itself; broadcasting: of operands that are broadcast; gate: of two of one shape;
-- view: the same elements in the same order under another shape; identity: nothing, at inference; data mover: elsewhere;
-- reduction: over axes; convolution, pooling: over windows; global pooling: over all of space; product: sums of products;
-- selection: elements or indices that depend on values; query: of the shape alone; generator: nothing is read but sizes.
-"""
-Role = Literal[
-    "data", "weight", "bias", "scale", "zero_point", "output_scale", "output_zero_point", "mean", "variance", "axes", "extents",
-    "position", "step", "padding", "fill", "bound", "mask", "condition", "state", "lengths", "type", "parameter",
-]  # fmt: skip
-"""What an input is for. In a product and a convolution the second operand is the weight, whether it is constant or not; scale and
-zero point are those of quantization, while the learned scale of a normalization is its weight."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
-ROLES: tuple[Role, ...] = get_args(Role)
+if TYPE_CHECKING:
+    from npu_guard.graph.op_words import Kind, Role
 
 
-class Input(NamedTuple):
+class Input(Struct, frozen=True):
     """One formal input of an operator."""
 
     name: str
@@ -51,7 +32,7 @@ class Input(NamedTuple):
     """Names of that attribute."""
 
 
-class Axes(NamedTuple):
+class Axes(Struct, frozen=True):
     """Where the axes of an operator are stated."""
 
     name: str
@@ -149,7 +130,7 @@ def find_kind(op_type: str, domain: str = "") -> Kind:
 def operators(*kinds: Kind, domain: str | None = None) -> tuple[Operator, ...]:
     """All records, of some kinds or of a domain where these are given, in the order of the tables."""
     homes = ("", "com.microsoft")
-    keys = [(own or home, name) for home in homes for own, name in _keys(_tables(home), kinds or KINDS)]
+    keys = [(own or home, name) for home in homes for own, name in _keys(_tables(home), kinds or tuple(_tables(home)))]
     return tuple(find_operator(name, home) for home, name in keys if domain in (None, home))
 
 
@@ -158,7 +139,7 @@ def names(*kinds: Kind) -> tuple[str, ...]:
     return tuple(name for domain, name in _keys(ONNX, kinds) if not domain)
 
 
-def _keys(table: Mapping[str, str], kinds: Iterable[Kind]) -> Iterator[tuple[str, str]]:
+def _keys(table: Mapping[str, str], kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Domain, where one is written, and name of each row."""
     for kind in kinds:
         for row in table.get(kind, "").replace("\n    ", " ").strip().splitlines():

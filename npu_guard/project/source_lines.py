@@ -18,14 +18,14 @@ def line_text(source: SourceLine) -> str | None:
 
     A model from a stranger may name any file, so only regular files of Python inside the project are read.
     """
-    lines = _lines(source.file, Path.cwd())
+    lines = _lines(source.file, os.getcwd())
     return lines[source.line - 1].strip() or None if 0 < source.line <= len(lines) else None
 
 
 @functools.lru_cache(maxsize=256)
-def _lines(file: str, here: Path) -> tuple[str, ...]:
+def _lines(file: str, here: str) -> tuple[str, ...]:
     try:
-        project = os.path.realpath(project_root(here))
+        project = os.path.realpath(project_root(Path(here)))
         path = os.path.realpath(os.path.join(project, file))
         if path.endswith(".py") and os.path.commonpath((project, path)) == project:
             return tuple(read_small(path, _MOST_BYTES).decode("utf-8", "replace").splitlines())

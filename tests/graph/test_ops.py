@@ -16,7 +16,8 @@ from npu_guard.device.device import load_profile
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph import ops
 from npu_guard.graph.build import build
-from npu_guard.graph.ops import Input, Operator, Role
+from npu_guard.graph.op_words import KINDS, ROLES, Role
+from npu_guard.graph.ops import Input, Operator
 
 ROOT = Path(__file__).parents[2]
 OPTION = onnx.defs.OpSchema.FormalParameterOption
@@ -92,8 +93,8 @@ def test_axes_are_stated_where_the_record_says(record: Operator) -> None:
 
 def test_roles_and_kinds_are_of_the_vocabulary() -> None:
     for record in ops.operators():
-        assert record.kind in ops.KINDS
-        assert all(i.role in ops.ROLES for i in record.inputs)
+        assert record.kind in KINDS
+        assert all(i.role in ROLES for i in record.inputs)
         assert record.kind in ("generator", "random", "sequence") or record.inputs
         if record.kind in ("convolution", "product", "recurrent") and record.name != "Einsum":
             assert record.indices("weight"), record.name
