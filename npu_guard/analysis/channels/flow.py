@@ -82,6 +82,8 @@ class Flow:
         self.forms: dict[Value, Form] = {}
         self.carries: dict[Node, Carry] = {}
         self.reasons: dict[Node, str] = {}
+        self._known: set[Value] = set()
+        """Values that are known to be readable: a model may share what is behind its weights."""
         for node in ctx.analysis.nodes():
             operator = operators.get(node.op_type) if not node.domain else None
             if operator is None:
@@ -142,7 +144,7 @@ class Flow:
 
     def _readable(self, value: Value) -> bool:
         """Whether the value follows from initializers by operators that can be evaluated, without any shape of an activation."""
-        stack = [value]
+        stack, seen = [value], {value}
         while stack:
             node = (current := stack.pop()).producer
             if node is None:
@@ -152,7 +154,10 @@ class Flow:
                 known = node.op_type in OPERATORS or node.op_type == "DequantizeLinear"  # whose integers can be moved
                 if node.domain or not known or node.op_type in ("Shape", "Size"):
                     return False
-                stack.extend(v for v in node.inputs if v is not None)
+                behind = [v for v in node.inputs if v is not None and v not in seen and v not in self._known]
+                seen.update(behind)  # an operand that is read twice is looked at once
+                stack += behind
+        self._known |= seen
         return True
 
 
