@@ -69,7 +69,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 
 def fix(path: Path, *names: str) -> FixReport:
-    return fix_model(str(path), PROFILE, Config(), [KNOWN[n] for n in names], seeds=(0,))
+    return fix_model(str(path), PROFILE, Config(), [KNOWN[n] for n in names], seeds=(0,), warnings=True)
 
 
 def behind(steps: Sequence[onnx.NodeProto], last: str) -> list[onnx.NodeProto]:
@@ -273,8 +273,7 @@ def test_memory_that_a_pass_leaves_behind_is_not_held_against_the_next(
     nodes = [N("GlobalAveragePool", ["x"], ["p"]), N("Flatten", ["p"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
     path = save(nodes, (1, 16, 4, 4), (1, 10), w=np.ones((16, 10), np.float32))
     done = fix(path, "flattened-head-to-conv", "channels-to-aligned")
-    assert [a.substitution for a in done.applied][:2] == ["flattened-head-to-conv", "channels-to-aligned"]
-    assert done.applied[1].number > 1
+    assert {a.number for a in done.applied} >= {1, 2}, "in two passes"
     assert not [r for r in done.refused if "all new weights" in r.reason]
     assert done.verification.verdict == "equal"
 
