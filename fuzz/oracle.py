@@ -19,7 +19,7 @@ from npu_guard.analysis import shapes
 from npu_guard.base.errors import ModelError
 from npu_guard.base.sandbox import Outcome
 from npu_guard.checking import registry
-from npu_guard.file import inline, load
+from npu_guard.file import load
 from npu_guard.graph.graph import Model
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
@@ -123,7 +123,7 @@ def static_only() -> Iterator[None]:
         mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.analysis.shapes.sandbox.run", lambda call: Outcome("ok", call())),
-        mock.patch.object(inline, "inline", refuse),
+        mock.patch.object(load, "inline_functions", refuse),
         mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):
         yield

@@ -42,23 +42,23 @@ agreement.after_inference = slow
 """
 READS = """
 from npu_guard.file import load
-was = load.content
+was = load.read_content
 def slow(path, *arguments, **options):
     with open(path, "rb") as file:
         while file.read(1 << 24):
             pass
     return was(path, *arguments, **options)
-load.content = slow
+load.read_content = slow
 """
 TOUCHES = """
 import mmap
 from npu_guard.file import load
-was = load.content
+was = load.read_content
 def slow(path, *arguments, **options):
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
         assert not any(data[at] > 255 for at in range(0, len(data), 4096))
     return was(path, *arguments, **options)
-load.content = slow
+load.read_content = slow
 """
 
 
