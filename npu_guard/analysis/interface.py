@@ -7,25 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from msgspec import Struct, field
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import short, text
+from npu_guard.file.held import Held
 from npu_guard.file.skeleton import Skeleton
-
-
-class Held(Struct, frozen=True):
-    """Inputs that count as constants: weights that are inputs as well, and those whose value somebody gives."""
-
-    freeze_weights: bool = False
-    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-    def apply(self, skeleton: Skeleton) -> None:
-        """Write it into a model that was just loaded. Raises UsageError where a value does not go with its inputs."""
-        if self.freeze_weights or self.values:
-            hold_inputs(skeleton.proto, self.freeze_weights, self.values, skeleton.path)
 
 
 def state_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], analysis: Analysis) -> None:
@@ -49,27 +37,28 @@ def state_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], an
                 dim.dim_value = extent
 
 
-def hold_inputs(proto: onnx.ModelProto, freeze: bool, values: Mapping[str, Sequence[float]], path: str) -> None:
-    """Make constants of inputs: of weights that are inputs as well, where `freeze`, and of those whose value is given.
+def hold_inputs(skeleton: Skeleton, held: Held) -> None:
+    """Make constants of inputs of a model that was just loaded: of weights that are inputs as well, where they are frozen, and
+    of those whose value is given.
 
     From IR version 4 on, an initializer that is listed as an input is a default that a caller may override; before, every
     initializer had to be listed. Raises UsageError where a value does not go with the model's inputs.
     """
-    graph = proto.graph
+    if not held.freeze_weights and not held.values:
+        return
+    graph, values, path = skeleton.proto.graph, held.values, skeleton.path
     if values:
         inputs = {text(entry.name): entry for entry in graph.input}
         for name, numbers in values.items():
             if name not in inputs:
                 known = ", ".join(map(short, inputs))
                 raise UsageError(f"{path}: --input-value names {name!r}, which is no input; the inputs are {known}")
-            held = _tensor(inputs[name], numbers, f"{path}: --input-value {name}")
-            kept = [t for t in graph.initializer if t.name != held.name]
+            tensor = _tensor(inputs[name], numbers, f"{path}: --input-value {name}")
+            kept = [t for t in graph.initializer if t.name != tensor.name]
             del graph.initializer[:]
-            graph.initializer.extend([*kept, held])
-    if not freeze and not values:
-        return
+            graph.initializer.extend([*kept, tensor])
     weights = {t.name for t in (*graph.initializer, *(s.values for s in graph.sparse_initializer))}
-    gone = weights if freeze else weights & set(values)
+    gone = weights if held.freeze_weights else weights & set(values)
     left = [entry for entry in graph.input if entry.name not in gone]
     del graph.input[:]
     graph.input.extend(left)

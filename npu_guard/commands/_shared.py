@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 from msgspec.structs import replace
 
-from npu_guard.analysis.interface import Held
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
+from npu_guard.file.held import Held
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
 from npu_guard.results.proof import LABELS
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 import npu_guard
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import state_shapes
+from npu_guard.analysis.interface import hold_inputs, state_shapes
 from npu_guard.base.errors import ModelError
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
@@ -105,7 +105,7 @@ def _fresh(
 def analysis_of(path: str, config: Config) -> Analysis:
     """What is known of a model, for whoever works on findings once they are known. Raises ModelError."""
     skeleton = load.load(path, config.limits)
-    config.held.apply(skeleton)
+    hold_inputs(skeleton, config.held)
     return analyze(skeleton, config.input_shapes)
 
 
@@ -114,7 +114,7 @@ def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analy
     from npu_guard.file.document import Document
 
     skeleton = load.load(path, config.limits)
-    config.held.apply(skeleton)
+    hold_inputs(skeleton, config.held)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:
@@ -150,7 +150,7 @@ def check_skeleton(
 
     Raises ModelError where it is none that could run.
     """
-    config.held.apply(skeleton)
+    hold_inputs(skeleton, config.held)
     analysis = analyze(skeleton, config.input_shapes)
     root = project_root(Path.cwd())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import state_shapes
+from npu_guard.analysis.interface import hold_inputs, state_shapes
 from npu_guard.base.errors import NotVerified
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
@@ -63,7 +63,7 @@ def fix_model(
     digest = load.sha256(path)
     if plan is not None:
         expect_plan_for(plan, path, digest, profile.name)
-    config.held.apply(skeleton)
+    hold_inputs(skeleton, config.held)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:

@@ -10,12 +10,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import Held, state_shapes
+from npu_guard.analysis.interface import hold_inputs, state_shapes
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
 from npu_guard.file import load
 from npu_guard.file.document import Document
+from npu_guard.file.held import Held
 from npu_guard.fixing.proving import LONG, WHOLE, with_proof
 from npu_guard.results.verification import Verification
 from npu_guard.verification.accumulation import accumulated_together
@@ -65,7 +66,7 @@ def compare_models(
         if held is not None:
             inputs = {entry.name for entry in skeleton.proto.graph.input}
             values = {n: v for n, v in held.values.items() if n in inputs or not documents}  # the second may have lost one
-            Held(held.freeze_weights, values).apply(skeleton)
+            hold_inputs(skeleton, Held(held.freeze_weights, values))
         documents.append(Document.of(skeleton))
         if len(documents) == 2:
             if why := hopeless_run(limits, *documents):

@@ -12,13 +12,13 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
-from npu_guard.analysis.interface import Held
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.compilers.settings import CompilerSettings, validate_settings
 from npu_guard.device.keys import convert, suggest
 from npu_guard.device.partition import Given
+from npu_guard.file.held import Held
 from npu_guard.results.findings import Location, Severity
 
 DEFAULT_PROFILE = "aimotive-aiware"
