@@ -6,9 +6,9 @@ This package is the engine. Rules, sample models and reports are packs that live
 Python programs call `npu_guard.check`, `fix`, `verify`, `partition` and `export` (docs/api.md).
 """
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from npu_guard.base.installation import ROOTS, VERSION
 
 if TYPE_CHECKING:
     from npu_guard.api.calls import check as check
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from npu_guard.api.calls import partition as partition
     from npu_guard.api.calls import verify as verify
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
-# In a checkout (also an editable install) the packs lie beside this package, in a wheel inside it.
-_checkout = Path(__file__).parent.parent
-if os.path.isfile(_checkout / "pyproject.toml") and os.path.isdir(_checkout / "rules"):
-    __path__.append(str(_checkout))
+# Also an editable install imports from a checkout.
+__path__ += [str(root) for root in ROOTS[1:]]
 
 _CALLS = ("check", "export", "fix", "partition", "verify")
 

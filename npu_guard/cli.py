@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-import npu_guard
 from npu_guard.base.errors import NpuGuardError
+from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain
 
 
@@ -88,7 +88,7 @@ class _Commands(click.Group):
 @click.command(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(npu_guard.__version__, package_name="npu-guard", message="%(prog)s %(version)s")
+@click.version_option(VERSION, package_name="npu-guard", message="%(prog)s %(version)s")
 def cli() -> None:
     """Tell whether ONNX models compile for an NPU, at the exact node and with the exact number.
 

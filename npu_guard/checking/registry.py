@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import npu_guard
 from npu_guard.base.errors import UsageError
+from npu_guard.base.installation import ROOTS
 from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import suggest
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def pack(name: str) -> Path:
     """Folder of a pack: inside the package in a wheel, beside it in a checkout."""
-    for root in npu_guard.__path__:
-        folder = Path(root) / name
+    for root in ROOTS:
+        folder = root / name
         if os.path.isdir(folder):
             return folder
     raise RuntimeError(f"the pack {name!r} is missing from this installation of npu-guard")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 from msgspec.structs import replace
 
-import npu_guard
 from npu_guard.base.errors import UsageError
+from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
@@ -158,7 +158,7 @@ def _checked(
         known = store.known(names) if store is not None else {}
         if len(known) == len(names):
             models = tuple(known[name] for name in names)
-            return Report(npu_guard.__version__, models, config.fail_on, config.allow_undecided), []
+            return Report(VERSION, models, config.fail_on, config.allow_undecided), []
         from npu_guard.pipeline.check import check_models
 
         report, lines = check_models(names, config, **asked, jobs=jobs, cache=store, known=known), []

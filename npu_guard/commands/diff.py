@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-import npu_guard
 from npu_guard.base.errors import UsageError
+from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
@@ -53,7 +53,7 @@ def command(
     sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
-    settings_of_run = Report(npu_guard.__version__, (), config.fail_on, config.allow_undecided)
+    settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided)
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
     colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-import npu_guard
 from npu_guard.base.errors import UsageError
+from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
@@ -123,7 +123,7 @@ def command(
     if lacking:
         complain(f"{model}: {lacking}; nothing was written")
         return 5
-    return exit_code(Report(npu_guard.__version__, (report.after,), config.fail_on, config.allow_undecided))
+    return exit_code(Report(VERSION, (report.after,), config.fail_on, config.allow_undecided))
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-import npu_guard
 from npu_guard.base.errors import ModelError, UsageError
+from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.pipeline.check import analysis_of, report_of
@@ -70,7 +70,7 @@ def compare_devices(paths: Sequence[str], names: Sequence[str], config: Config) 
             continue
         rows.append(Row(path, tuple(map(_cell, found))))
         reports += found
-    whole = Report(npu_guard.__version__, tuple(reports), config.fail_on, config.allow_undecided)
+    whole = Report(VERSION, tuple(reports), config.fail_on, config.allow_undecided)
     return Matrix(tuple(p.name for p in profiles), tuple(rows), whole)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
+from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.fleet.scan import Progress, Tally
 from npu_guard.fleet.store import Run, Store
@@ -185,7 +185,7 @@ def write_parquet(fleet: Fleet, path: Path) -> None:
     for i, field in enumerate(("errors", "warnings", "undecided")):
         columns[field] = [row.counts[i] for _, _, row in fleet.rows]
     columns["rules"] = [sorted(row.rules) for _, _, row in fleet.rows]
-    table = pa.table(columns, metadata={"npu_guard": npu_guard.__version__, "run": str(fleet.run.id), "stamp": fleet.run.stamp})
+    table = pa.table(columns, metadata={"npu_guard": VERSION, "run": str(fleet.run.id), "stamp": fleet.run.stamp})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_atomic(path, [sink.getvalue().to_pybytes()])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-import npu_guard
 from npu_guard.base.files import read_small
+from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.project.config import Config
 
@@ -36,7 +36,7 @@ def stamp(config: Config, *asked: bool) -> str:
 @functools.cache
 def program() -> str:
     """Hash of the code itself, because a version says little of a checkout, and of the packages that it computes with."""
-    digest = hashlib.sha256(f"{npu_guard.__version__} {sys.version_info[:2]} {_packages()}".encode())
+    digest = hashlib.sha256(f"{VERSION} {sys.version_info[:2]} {_packages()}".encode())
     for root in dict.fromkeys((Path(__file__).parents[1], registry.pack("rules"))):
         for folder, folders, files in os.walk(root):
             folders.sort()

@@ -15,11 +15,11 @@ import msgspec
 import onnx
 from numpy.typing import NDArray
 
-import npu_guard
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.analysis.interface import state_shapes
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
+from npu_guard.base.installation import VERSION
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
 from npu_guard.file import load
@@ -229,7 +229,7 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest | 
         )  # fmt: skip
     graph = partition.analysis.model.graph
     return Manifest(
-        1, KIND, Tool("npu-guard", npu_guard.__version__),
+        1, KIND, Tool("npu-guard", VERSION),
         File(text(os.fsencode(document.source.name)), load.sha256(document.source)), partition.profile,
         partition.npu_macs_percent, partition.npu_bytes_percent,
         tuple(_tensor(v) for v in graph.inputs if v.initializer is None),

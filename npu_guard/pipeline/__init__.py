@@ -1,1 +1,1 @@
-"""pipeline."""
+"""The order of the steps: of `check`, of `fix`, of `verify`."""

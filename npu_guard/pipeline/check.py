@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-import npu_guard
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import hold_inputs, state_shapes
 from npu_guard.base.errors import ModelError
+from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.checking.rows import device, layer_rows
@@ -80,7 +80,7 @@ def check_models(
         report = checked[file]
         error = report.error and (report.error[0], report.error[1].replace(file, path))
         reports.append(report if file == path else replace(report, path=path, error=error))
-    return Report(npu_guard.__version__, tuple(reports), config.fail_on, config.allow_undecided)
+    return Report(VERSION, tuple(reports), config.fail_on, config.allow_undecided)
 
 
 def _in_parallel(work: Callable[[str], Fresh], paths: Iterable[str], profile: Profile, jobs: int) -> Iterator[Fresh]:

@@ -1,1 +1,1 @@
-"""project."""
+"""The user's project: settings, paths, the export of his modules, what `init` writes."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import npu_guard
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
+from npu_guard.base.installation import VERSION
 from npu_guard.project.config import find_config
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -55,7 +55,7 @@ def write_files(folder: Path, profile: str, pattern: str, *, force: bool = False
     values = {
         "@PROFILE@": json.dumps(profile, ensure_ascii=False),
         "@MODELS@": "'" + pattern.replace("'", "''") + "'",
-        "@VERSION@": npu_guard.__version__,
+        "@VERSION@": VERSION,
         "@LFS@": "true" if _uses_lfs(folder) else "false",
     }
     return list(_write(folder, lambda template: _fill(template, values), force))
@@ -63,7 +63,7 @@ def write_files(folder: Path, profile: str, pattern: str, *, force: bool = False
 
 def snippet() -> str:
     """The entry for a `.pre-commit-config.yaml` that exists, to be put below its `repos:`."""
-    return _fill("pre-commit-config.yaml", {"@VERSION@": npu_guard.__version__}).partition("\n")[2]
+    return _fill("pre-commit-config.yaml", {"@VERSION@": VERSION}).partition("\n")[2]
 
 
 def _write(folder: Path, text: Callable[[str], str], force: bool) -> Iterator[Item]:

@@ -1,1 +1,1 @@
-"""zoo."""
+"""Sample networks through everything."""

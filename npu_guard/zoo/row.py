@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-import npu_guard
 from npu_guard.base.errors import NpuGuardError
+from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.device import Profile
 from npu_guard.file.save import save_document
@@ -146,7 +146,7 @@ def _report(path: Path, original: Path, result: Path, profile: Profile, settings
     for file in dict.fromkeys((original, result)):
         checked = check_model(str(file), profile, settings.config, hashes=True, layers=True)
         models.append(msgspec.structs.replace(checked, path=file.name))
-    report = Report(npu_guard.__version__, tuple(models), settings.config.fail_on, settings.config.allow_undecided)
+    report = Report(VERSION, tuple(models), settings.config.fail_on, settings.config.allow_undecided)
     from npu_guard.base.files import write_atomic
 
     write_atomic(path, [registry.renderer("html")(report, color=False).encode("utf-8", "backslashreplace")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import npu_guard
+from npu_guard.base.installation import VERSION
 from npu_guard.base.json import json_text
 from npu_guard.compilers.compare import Comparison, Row
 
@@ -14,7 +14,7 @@ def render(comparison: Comparison, *, color: bool = False) -> str:
     answer = comparison.answer
     document: dict[str, Any] = {
         "schema_version": 1,
-        "tool": {"name": "npu-guard", "version": npu_guard.__version__},
+        "tool": {"name": "npu-guard", "version": VERSION},
         "model": comparison.model,
         "profile": comparison.profile,
         "compiler": {"name": answer.compiler, "status": answer.status, "message": answer.message},

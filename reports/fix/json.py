@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-import npu_guard
+from npu_guard.base.installation import VERSION
 from npu_guard.base.json import json_text
 from npu_guard.checking import registry
 from npu_guard.fixing.outcome import by_module, by_rule, jumps, remaining
@@ -21,8 +21,8 @@ def render(result: FixResult, *, color: bool = False) -> str:
     """The whole document."""
     report, integers = result.report, result.int8
     render = registry.renderer("json")
-    document = json.loads(render(Report(npu_guard.__version__, (report.after,)), color=False))
-    before = json.loads(render(Report(npu_guard.__version__, (report.before,)), color=False))["models"][0]
+    document = json.loads(render(Report(VERSION, (report.after,)), color=False))
+    before = json.loads(render(Report(VERSION, (report.before,)), color=False))["models"][0]
     document["models"][0] |= {
         "sha256": before["sha256"],
         "before": before["summary"],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import npu_guard
 from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.base.installation import VERSION
 from npu_guard.base.json import json_text
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import location_of
@@ -18,7 +18,7 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
     p = report.partition
     document = {
         "schema_version": 1,
-        "tool": {"name": "npu-guard", "version": npu_guard.__version__},
+        "tool": {"name": "npu-guard", "version": VERSION},
         "path": report.path,
         "sha256": report.sha256,
         "profile": p.profile,

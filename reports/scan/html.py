@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-import npu_guard
+from npu_guard.base.installation import VERSION
 from npu_guard.base.text import printable
 from npu_guard.fleet.report import Fleet
 from npu_guard.fleet.work import VERDICTS
@@ -28,7 +28,7 @@ def render(fleet: Fleet, *, color: bool = False) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     worst = sorted(fleet.rows, key=lambda r: (VERDICTS.index(r[2].verdict) in (0, 2), -r[2].counts[0], -r[2].counts[2], r[0]))
     return environment.get_template("scan.html.j2").render(
-        version=npu_guard.__version__, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(),
+        version=VERSION, fleet=fleet, verdicts=fleet.verdicts, affected=fleet.affected(),
         names=[n for n in VERDICTS if any(p.verdicts[n] for p in fleet.trend)], changes=fleet.changes[:_LISTED],
         kinds=Counter(change.kind for change in fleet.changes),
         worst=[r for r in worst if r[2].verdict != "pass"][:_LISTED], most=max([p.total for p in fleet.trend], default=1) or 1,
