@@ -11,15 +11,16 @@ import onnx.shape_inference
 from onnx.onnx_cpp2py_export import shape_inference as native  # what onnx.shape_inference wraps, bytes to bytes
 
 from npu_guard.analysis.inputs import forget_shapes
+from npu_guard.base.regex import regex
 from npu_guard.base.text import short, text
 from npu_guard.graph.graph import bodies
 
-_TAGS = re.compile(r"\[\w*Error\] |Inference error\(s\): ")
+_TAGS = regex(r"\[\w*Error\] |Inference error\(s\): ")
 _EXTERNAL = "Cannot parse data from external tensors."
 _UPSTREAM = "expected to have type but instead is null"
 """Said of what reads from a node whose own inference failed; an input of the graph without a type is refused before."""
-_SPARSE = re.compile(r"type:? sparse_tensor\(")
-_OPERATOR = re.compile(r"\(op_type:(\w+)(?:, node name: (\d+))?\): ")
+_SPARSE = regex(r"type:? sparse_tensor\(")
+_OPERATOR = regex(r"\(op_type:(\w+)(?:, node name: (\d+))?\): ")
 
 
 def strict(content: bytes) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Mapping
 
@@ -20,12 +19,13 @@ from npu_guard.analysis.inputs import dense, without_defaults
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
+from npu_guard.base.regex import regex
 from npu_guard.base.text import short, text
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.graph import Graph, Model, Node, Value, bodies
 from npu_guard.results.findings import Dim
 
-_INVENTED = re.compile(r"unk__\d+")
+_INVENTED = regex(r"unk__\d+")
 """Symbols that ONNX's inference makes up for extents of which nothing is known."""
 Type = tuple[int, tuple[Dim, ...] | None]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
 
-_MARKUP = re.compile(r"[&<`*\\|~]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_MARKUP = regex(r"[&<`*\\|~]|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What Markdown would read as markup inside a line; an entity never is."""
-_REFERENCE = re.compile(r"[@$]|[#!~&%^]\w|://|www\.|GH-\d|:[\w+-]+:|\[\[|[0-9a-f]{7}", re.IGNORECASE)
+_REFERENCE = regex(r"[@$]|[#!~&%^]\w|://|www\.|GH-\d|:[\w+-]+:|\[\[|[0-9a-f]{7}", re.IGNORECASE)
 """What becomes a mention, a reference, a link, a formula or a picture even without markup, save in code."""
 
 

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 
 from npu_guard.base import sandbox
+from npu_guard.base.regex import regex
 from npu_guard.compilers.answers import Answer, NodeAnswer
 from npu_guard.compilers.process import Ended
 from npu_guard.compilers.settings import CompilerSettings, LogPattern
 
 LINE_CHARACTERS = 4000
 MATCHES = 100_000
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR = regex(r"\x1b\[[0-9;]*m")
 _SEVERITY = {
     **dict.fromkeys(("error", "err", "e", "fatal", "critical", "refused", "unsupported"), "refused"),
     **dict.fromkeys(("cpu", "host", "fallback"), "host"),

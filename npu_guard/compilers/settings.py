@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 
 PLACEHOLDERS = ("model", "profile", "out", "python")
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PLACEHOLDER = regex(r"\{(\w*)\}")
 GROUPS = ("node", "message", "op_type", "severity")
 
 

@@ -7,14 +7,14 @@ reader a way to any file of the machine (CVE-2022-25882, CVE-2024-27318, CVE-202
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
 from npu_guard.base.errors import ModelError
+from npu_guard.base.regex import regex
 from npu_guard.base.text import short
 
-_OUTSIDE = re.compile(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f\\]|/$|_ORT_MEM_ADDR_")
+_OUTSIDE = regex(r"^[/\\]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z][A-Za-z0-9+.-]*:|[\x00-\x1f\\]|/$|_ORT_MEM_ADDR_")
 """Locations that no reader may follow: absolute, upwards, a URL or drive, ONNX Runtime's pointers into memory."""
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import mmap
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnx
 
 from npu_guard.base.errors import ModelError
 from npu_guard.base.files import write_atomic
+from npu_guard.base.regex import regex
 from npu_guard.base.text import text
 from npu_guard.file import load
 from npu_guard.file.document import RUNTIME_IR, Document
@@ -24,7 +24,7 @@ INLINE_LIMIT = (1 << 31) - (1 << 26)
 """Protobuf messages end at 2 GiB; larger models keep their weights in a file beside them."""
 _CHUNK = 1 << 20
 _KEPT_INLINE = 1024
-_SUFFIX = re.compile(r"\.[0-9a-f]{8}\.data")
+_SUFFIX = regex(r"\.[0-9a-f]{8}\.data")
 _T = onnx.TensorProto
 
 Piece = bytes | tuple[Path, int, int]

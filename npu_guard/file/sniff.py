@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import struct
 
+from npu_guard.base.regex import regex
 from npu_guard.file.wire import Buffer
 
 _PICKLE = "a pickle, as torch.save writes; export the module to ONNX"
@@ -41,7 +41,7 @@ _NAMED = {
     b"ORTM": "ONNX Runtime's own .ort format; name the .onnx file",
     b"TFL3": "TensorFlow Lite; export the model to ONNX",
 }
-_TEXT_PROTOCOL = re.compile(rb"\s*(#[^\n]*\n\s*)*(ir_version\s*:|graph\s*\{|producer_name\s*:)")
+_TEXT_PROTOCOL = regex(rb"\s*(#[^\n]*\n\s*)*(ir_version\s*:|graph\s*\{|producer_name\s*:)")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -63,7 +63,7 @@ def other_format(data: Buffer, head: bytes) -> str | None:
     for magic, what in _TEXTS:
         if start.startswith(magic) and (start[:1] != b"{" or _is_text(head)):
             return what
-    if _TEXT_PROTOCOL.match(head):
+    if start[:1] in (b"#", b"i", b"g", b"p") and _TEXT_PROTOCOL.match(head):
         return "protobuf's text format; write it as a binary .onnx file"
     return None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from msgspec import Struct
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
+from npu_guard.base.regex import regex
+
+_URL = regex(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 
 
 class ModelSource(Struct, frozen=True):
@@ -19,4 +19,4 @@ class ModelSource(Struct, frozen=True):
 
 def is_url(name: str) -> bool:
     """Whether a name is for fsspec: `s3://bucket/net.onnx`. A drive letter is none."""
-    return _URL.match(name) is not None
+    return "://" in name and _URL.match(name) is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from npu_guard.base.errors import ModelError
 from npu_guard.file.source import ModelSource, is_url
 
 SUFFIX = ".onnx"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
 
 
 def names(given: Iterable[str]) -> list[str]:

@@ -20,13 +20,14 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
 from npu_guard.fleet.work import VERDICTS, Done, Row
 
 _NAME_BYTES = 1500
 _WAIT = 60
 """Seconds for another process that writes to the same SQLite file."""
-_PLAIN_POSTGRESQL = re.compile(r"^postgres(ql)?://")
+_PLAIN_POSTGRESQL = regex(r"^postgres(ql)?://")
 _LOCK = 0x6E70755F67756172
 _META = sql.MetaData()
 _RESULTS = sql.Table(

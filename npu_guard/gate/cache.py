@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import msgspec
 from npu_guard.base.errors import ModelError
 from npu_guard.base.files import read_small
 from npu_guard.base.limits import Limits
+from npu_guard.base.regex import regex
 from npu_guard.file import external, load
 from npu_guard.file.source import is_url
 from npu_guard.gate.stamp import stamp
@@ -35,8 +35,8 @@ ENTRIES = 2000
 BYTES = 256 << 20
 """What a folder may hold; beyond, what was not used for longest goes first."""
 _DIGEST = 32
-_NAME = re.compile(r"[0-9a-f]{64}\.report")
-_REST = re.compile(r"\.[0-9a-f]{64}\.\w+")
+_NAME = regex(r"[0-9a-f]{64}\.report")
+_REST = regex(r"\.[0-9a-f]{64}\.\w+")
 """What a process that was killed leaves behind."""
 
 

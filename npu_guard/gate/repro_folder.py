@@ -11,13 +11,14 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
 from npu_guard.base.markdown import code_span, plain_text
+from npu_guard.base.regex import regex
 from npu_guard.gate.repro import ExtractError, extract
 from npu_guard.project.paths import in_project
 from npu_guard.results.findings import Finding, ModelReport
 
 INDEX = "README.md"
 _FIRST = "# Findings of npu-guard as models of their own"
-_FILE = re.compile(r"\d{1,9}-NPU\d{3}-[\w.-]{1,80}\.onnx")
+_FILE = regex(r"\d{1,9}-NPU\d{3}-[\w.-]{1,80}\.onnx")
 MAX_TOTAL = 1 << 30
 """Bytes of one folder; findings beyond it are in the index without a file."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -16,10 +15,11 @@ import msgspec
 
 from npu_guard.base.files import read_small
 from npu_guard.base.installation import VERSION
+from npu_guard.base.regex import regex
 from npu_guard.checking import registry
 from npu_guard.project.config import Config
 
-_PACKAGES = re.compile(r"(onnx|numpy|protobuf)-[^-]+\.(dist|egg)-info")
+_PACKAGES = regex(r"(onnx|numpy|protobuf)-[^-]+\.(dist|egg)-info")
 
 
 def stamp(config: Config, *asked: bool) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from npu_guard.base.regex import regex
 from npu_guard.base.text import text
 from npu_guard.graph.ops import other_family
 from npu_guard.results.findings import Location, SourceLine
@@ -20,22 +21,22 @@ if TYPE_CHECKING:  # what only asks `relative` does without onnx
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
 _STACK = "pkg.torch.onnx.stack_trace"
-_FRAME = re.compile(r'File "([^"\n]{1,1000})", line (\d{1,9}), in ([^\n]{1,200})')
-_VERBOSE_FRAME = re.compile(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200}+)$", re.MULTILINE)
+_FRAME = regex(r'File "([^"\n]{1,1000})", line (\d{1,9}), in ([^\n]{1,200})')
+_VERBOSE_FRAME = regex(r"^([^\n]{1,1000})\((\d{1,9})\): ([^\n]{1,200}+)$", re.MULTILINE)
 """A line of the older exporter's doc_string, where it was asked to be verbose. The last `+` is against backtracking: in a line
 of many such numbers each would be tried with all ends.
 """
-_INSTALLED = re.compile(r"(^|/)(site-packages|dist-packages)/|(^|/)lib/python3\.\d+/|^<", re.IGNORECASE)
-_TORCH = re.compile(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|utils|ao|functional\.py)(/|\.py|$)")
+_INSTALLED = regex(r"(^|/)(site-packages|dist-packages)/|(^|/)lib/python3\.\d+/|^<", re.IGNORECASE)
+_TORCH = regex(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|utils|ao|functional\.py)(/|\.py|$)")
 """A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
 _CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
 """Functions of torch between any two modules, for frames that have lost their folders."""
-_DRIVE = re.compile(r"^[A-Za-z]:/")
+_DRIVE = regex(r"^[A-Za-z]:/")
 _LONG, _DEEP = 400, 40
 """Characters and slashes of names beyond which nobody has called a module twice."""
-_CALL = re.compile(r"(.+?)_[1-9]\d{0,5}")
+_CALL = regex(r"(.+?)_[1-9]\d{0,5}")
 """A module that is called again."""
-_PARAMETER = re.compile(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
+_PARAMETER = regex(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
 _MAX_TEXT = 65536
 _MAX_NAMES = 64
 _MAX_NAMES_TEXT = 4096

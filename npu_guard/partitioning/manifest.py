@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections import Counter
 from pathlib import Path
@@ -17,10 +16,11 @@ import msgspec
 
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.files import read_small
+from npu_guard.base.regex import regex
 
 NAME = "manifest.json"
 KIND: Literal["npu-guard partition"] = "npu-guard partition"
-_FILE = re.compile(r"\d{1,6}-(npu|host)\.onnx(\.[0-9a-f]{8}\.data)?")
+_FILE = regex(r"\d{1,6}-(npu|host)\.onnx(\.[0-9a-f]{8}\.data)?")
 
 
 class TensorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

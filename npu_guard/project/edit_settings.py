@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml, write_atomic
+from npu_guard.base.regex import regex
 
-_TABLE = re.compile(r"\s*\[")
-_SUPPRESS = re.compile(r"""\s*\[\[\s*(?:tool\s*\.\s*(?:npu-guard|"npu-guard")\s*\.\s*)?suppress\s*\]\]\s*(?:#.*)?$""")
+_TABLE = regex(r"\s*\[")
+_SUPPRESS = regex(r"""\s*\[\[\s*(?:tool\s*\.\s*(?:npu-guard|"npu-guard")\s*\.\s*)?suppress\s*\]\]\s*(?:#.*)?$""")
 
 
 def remove_suppressions(path: Path, numbers: Collection[int]) -> None:

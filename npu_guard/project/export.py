@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 
 if TYPE_CHECKING:
     import onnx
@@ -35,10 +36,10 @@ STACK_TRACE = "pkg.torch.onnx.stack_trace"
 BULKY = frozenset({"namespace", "pkg.torch.onnx.fx_node", "pkg.torch.export.ExportedProgram.graph_signature"})
 """Metadata that repeats what the graph, the scopes and the class hierarchy say."""
 
-_FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in ([^\n]+)(?:\n {4}([^\n]*))?')
+_FRAME = regex(r'File "([^"\n]+)", line (\d+), in ([^\n]+)(?:\n {4}([^\n]*))?')
 _PART = r"""[^\s"'`<>|:;,()\[\]{}]"""
-_ABSOLUTE = re.compile(rf"(?<![\w.~/\\-])(?:file://)?(?:/(?!/)|[A-Za-z]:[/\\]){_PART}*[/\\]{_PART}+")
-_ADDED_IN = re.compile(r"added in version (\d+)")
+_ABSOLUTE = regex(rf"(?<![\w.~/\\-])(?:file://)?(?:/(?!/)|[A-Za-z]:[/\\]){_PART}*[/\\]{_PART}+")
+_ADDED_IN = regex(r"added in version (\d+)")
 
 
 def export(

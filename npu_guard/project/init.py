@@ -13,13 +13,14 @@ from pathlib import Path
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
 from npu_guard.base.installation import VERSION
+from npu_guard.base.regex import regex
 from npu_guard.project.config import find_config
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOOK = "npu-guard-check"
 EVERY_MODEL = "**/*.onnx"
-_NOT_IN_A_PATTERN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff$\\]")
-_LFS = re.compile(r"^[^#\n]*\bfilter=lfs\b", re.MULTILINE)
+_NOT_IN_A_PATTERN = regex(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff$\\]")
+_LFS = regex(r"^[^#\n]*\bfilter=lfs\b", re.MULTILINE)
 
 
 class State(enum.Enum):

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 from npu_guard.device import suggest
 from npu_guard.project import revision
 from npu_guard.project.config import project_root
@@ -27,9 +28,9 @@ from npu_guard.project.config import project_root
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
-_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
-_MODEL_FILE = re.compile(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
+_TARGET = regex(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_FILE = regex(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_MODEL_FILE = regex(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
 _DTYPES = ("float32", "float16", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
 MAX_ELEMENTS = 1 << 30
 

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import math
 import os
-import re
 import select
 import struct
 import subprocess
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 from npu_guard.verification.run_limits import GENEROUS, MEMORY, TIME, RunLimits
 
 Array = NDArray[Any]
@@ -38,7 +38,7 @@ _THREAD = 16 << 20
 """Bytes for the stack of a thread and what it keeps for itself."""
 _LOADED = 1e7
 """Bytes of a model that are loaded in a second by a slow core."""
-_MEMORY = re.compile("bad_alloc|MemoryError|[Uu]nable to allocate|[Ff]ailed to allocate|bad allocation|length_error")
+_MEMORY = regex("bad_alloc|MemoryError|[Uu]nable to allocate|[Ff]ailed to allocate|bad allocation|length_error")
 
 
 class CannotRun(Exception):
