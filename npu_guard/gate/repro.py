@@ -26,6 +26,8 @@ MAX_BYTES = 64 << 20
 """Weights of one repro; beyond that there is a line in the index instead of a file."""
 _STEERING = 8
 """Numbers of a float constant that may steer an operator, such as the scales of a Resize; longer ones are weights."""
+_STEPS_BACK = 4
+"""How far back a repro follows what the inputs of its node are computed from."""
 _T = onnx.TensorProto
 
 
@@ -35,19 +37,40 @@ class ExtractError(Exception):
 
 def extract(analysis: Analysis, finding: Finding) -> Iterator[onnx.ModelProto]:
     """Models that may show the finding, the smallest first: its node alone, or the whole run of rearranging operators; then
-    with what reads the result, for rules that ask what comes of it. Raises ExtractError.
+    with what reads the result, for rules that ask what comes of it, and with what its inputs are computed from, for rules that
+    ask which part an axis was. Raises ExtractError.
     """
     found = _find(analysis, finding)
     cut = _Cut(analysis, found.graph)
+    nodes: set[Node] = set()
     if isinstance(found, Value):
         yield cut.model((), (found,))
-        return
-    nodes = _run(analysis, found)
-    yield cut.model(nodes, ())
-    readers = [n for v in nodes[-1].outputs if v is not None for n in analysis.readers(v) if n.graph is found.graph]
-    if readers:
-        order = {node: index for index, node in enumerate(found.graph.nodes)}
-        yield cut.model(sorted({*nodes, *readers}, key=order.__getitem__), ())
+        nodes |= _readers(analysis, found)
+    else:
+        nodes |= set(_run(analysis, found))
+    if nodes:
+        yield cut.model(_in_order(found.graph, nodes), ())
+    if after := {r for n in nodes for v in n.outputs if v is not None for r in _readers(analysis, v)} - nodes:
+        yield cut.model(_in_order(found.graph, nodes | after), ())
+    for _ in range(_STEPS_BACK):
+        if not (before := _sources(analysis, found.graph, nodes) - nodes):
+            return
+        nodes |= before
+        yield cut.model(_in_order(found.graph, nodes), ())
+
+
+def _readers(analysis: Analysis, value: Value) -> set[Node]:
+    return {node for node in analysis.readers(value) if node.graph is value.graph}
+
+
+def _in_order(graph: Graph, nodes: set[Node]) -> list[Node]:
+    return [node for node in graph.nodes if node in nodes]
+
+
+def _sources(analysis: Analysis, graph: Graph, nodes: Iterable[Node]) -> set[Node]:
+    """Nodes of the graph from which the others take what is no constant."""
+    taken = (v for n in nodes for v in n.inputs if v is not None and not analysis.is_constant(v))
+    return {v.producer for v in taken if v.producer is not None and v.producer.graph is graph}
 
 
 def _find(analysis: Analysis, finding: Finding) -> Node | Value:

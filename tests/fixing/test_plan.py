@@ -79,7 +79,7 @@ def test_dry_run_tells_all_of_it(cli: Cli, write: Write, tmp_path: Path) -> None
             node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
     onnx.save(model, tmp_path / "net.onnx")
     done = cli("fix", "net.onnx", "--dry-run")
-    assert "  pass 1\n    eca-to-se: equal, error " in done.out
+    assert "  pass 1\n    eca-to-se: equal: largest error " in done.out
     assert "      exact; silences NPU102, NPU401\n      at Conv 'c', " in done.out
     assert "net.py:29 in forward" in done.out
     # 16 channels from 5 taps each; 1x1 convolution: 16 x 16. Bytes: 4 x 16 of float32 and 2 x 16.

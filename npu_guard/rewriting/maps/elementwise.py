@@ -39,21 +39,21 @@ def binary(step: Step) -> list[Laid]:
     if op_type == "Pow" and step.scalar(node.input(1)) == 2.0:
         x = step.tensor()
         return [replace(x, name=step.maps.program.two("Mul", x.name, x.name))]
-    values = [v for v in node.inputs if v is not None]
-    if len(values) != 2 and node.op_type not in FOLDED:
-        raise Refused(f"{node.op} of {len(values)} operands")
+    operands = [(value, index) for index, value in enumerate(node.inputs) if value is not None]
+    if len(operands) != 2 and node.op_type not in FOLDED:
+        raise Refused(f"{node.op} of {len(operands)} operands")
     if node.op_type in FOLDED:  # any order will do: constants come last
-        values.sort(key=step.ctx.is_constant)
+        operands.sort(key=lambda operand: step.ctx.is_constant(operand[0]))
     dtype = node.output.dtype
-    first, *others = values
+    (first, index), *others = operands
     if step.ctx.is_constant(first):
         return [_with_constant(step, op_type, step.tensor(1), first, left=True)]
-    x = step.tensor(node.inputs.index(first))
-    for value in others:
+    x = step.tensor(index)
+    for value, index in others:
         if step.ctx.is_constant(value):
             x = _with_constant(step, op_type, x, value, left=False)
         else:
-            x = both(step.maps, op_type, x, step.tensor(node.inputs.index(value)), dtype)
+            x = both(step.maps, op_type, x, step.tensor(index), dtype)
     return [x]
 
 

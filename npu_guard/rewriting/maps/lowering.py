@@ -160,6 +160,7 @@ class _Lowering:
         self.maps = maps
         self.tensors = Tensors(ctx, maps.program)
         self.home: dict[Value, Region] = {}
+        self.homes: dict[Region, list[Value]] = {}
         self.regions: dict[Region, None] = {}
         self.refused: dict[Node, str] = {}
         self.order = {n: i for i, n in enumerate(ctx.analysis.model.graph.nodes)}
@@ -211,15 +212,10 @@ class _Lowering:
         return node.op_type in STARTS or (node.op_type in OPERATORS and any(len(v.shape or ()) != 4 for v in known))
 
     def _add(self, node: Node, joined: list[Region], made: list[tuple[Value, Laid]]) -> None:
-        region = joined[0] if joined else Region(self.maps.program)
-        for other in joined[1:]:
-            region.nodes += other.nodes
-            region.maps |= other.maps
-            region.refused = region.refused or other.refused
-            for value, home in self.home.items():
-                if home is other:
-                    self.home[value] = region
-            self.regions.pop(other, None)
+        region = max(joined, key=lambda r: len(r.nodes)) if joined else Region(self.maps.program)
+        for other in joined:
+            if other is not region:
+                self._join(region, other)
         region.nodes.append(node)
         self.regions[region] = None
         for value, laid in made:
@@ -228,6 +224,17 @@ class _Lowering:
             else:
                 self.tensors.inner[value] = laid
                 self.home[value] = region
+                self.homes.setdefault(region, []).append(value)
+
+    def _join(self, region: Region, other: Region) -> None:
+        """Make the other a part of the region; of two, the larger one stays, so that a value changes its home seldom."""
+        region.nodes += other.nodes
+        region.maps |= other.maps
+        region.refused = region.refused or other.refused
+        values = self.homes.pop(other, [])
+        self.home.update(dict.fromkeys(values, region))
+        self.homes.setdefault(region, []).extend(values)
+        self.regions.pop(other, None)
 
     def _close(self, region: Region) -> None:
         """What the rest of the model needs, brought into the form that it has there."""
