@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from npu_guard.analysis.cost import elements
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class AveragePoolToCounted(Substitution):
             "g (float[1,4,5,1] x) => (y) { y = AveragePool<kernel_shape = [5,1], pads = [2,0,2,0]>(x) }",
             ops=("AveragePool", "Mul"),
             require=_COUNTED,
-            title="along one axis",
+            title="along one axis, where a window of 5 has 3 inside: 5/3 is no float",
+            label=ROUNDING,
         ),
         Example(
             """g (float[1,2,8,8] x) => (y)

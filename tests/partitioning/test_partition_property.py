@@ -32,9 +32,10 @@ from npu_guard.partitioning.partition import Partition, Settings, partition_mode
 from npu_guard.project.config import Config
 
 SHAPE = (1, 4, 2, 2)
-ONE = ("Relu", "Erf", "Identity", "Conv", "Sigmoid", "Reshape", "Tail", "If")
+ONE = ("Relu", "Erf", "Identity", "Conv", "Sigmoid", "Reshape", "Tail", "If", "Taken")
 TWO = ("Add", "Mul", "Or")
-"""Erf is the host's. `Reshape` asks for the shape of another tensor, `Tail` makes two outputs, `If` captures a second one."""
+"""Erf is the host's. `Reshape` asks for the shape of another tensor, `Tail` makes two outputs, `If` captures a second one,
+`Taken` has a known condition, so that its branch stands in its place."""
 
 Steps = Sequence[tuple[str, int, int]]
 steps = st.lists(st.tuples(st.sampled_from(ONE + TWO[:2]), st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=14)
@@ -55,9 +56,9 @@ def test_every_partition_is_one_and_computes_the_same(drawn: Steps, settings: Se
     assert len(found.pieces) <= settings.max_pieces
     expect_whole(found)
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
-    expected = ReferenceEvaluator(model).run(None, {"x": x, "x2": -x})
+    expected = ReferenceEvaluator(model).run(None, {"x": x, "x2": -x, "c": np.asarray(True)})
     names = [o.name for o in model.graph.output]
-    actual = composed(document, found, {"x": x, "x2": -x})
+    actual = composed(document, found, {"x": x, "x2": -x, "c": np.asarray(True)})
     for name, value in zip(names, expected, strict=True):
         assert np.array_equal(actual[name], value), name
 
@@ -84,7 +85,7 @@ def test_pieces_in_another_order_do_not_run(drawn: Steps, data: st.DataObject) -
     pieces[a], pieces[b] = pieces[b], pieces[a]
     x = np.ones(SHAPE, np.float32)
     try:
-        composed(document, replace(found, pieces=tuple(pieces)), {"x": x, "x2": x})
+        composed(document, replace(found, pieces=tuple(pieces)), {"x": x, "x2": x, "c": np.asarray(True)})
     except KeyError:
         return
     raise AssertionError("a piece ran before what it reads")
@@ -97,7 +98,7 @@ def network(drawn: Steps, extra: int) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     for i, (op, first, second) in enumerate(drawn):
         a, b, out = values[first % len(values)], values[second % len(values)], f"v{i}"
-        read |= {a, b} if op in (*TWO, "If") else {a}
+        read |= {a, b} if op in (*TWO, "If", "Taken") else {a}
         if op == "Conv":
             nodes.append(helper.make_node("Conv", [a, "w"], [out]))
         elif op == "Reshape":
@@ -107,19 +108,21 @@ def network(drawn: Steps, extra: int) -> onnx.ModelProto:
         elif op == "Tail":
             nodes.append(helper.make_node("Split", [a], [f"{out}p", f"{out}q"], axis=1, num_outputs=2))
             nodes.append(helper.make_node("Concat", [f"{out}q", f"{out}p"], [out], axis=1))
-        elif op == "If":
-            nodes.append(helper.make_node("If", ["yes"], [out], then_branch=body("Add", a, b), else_branch=body("Mul", a, b)))
+        elif op in ("If", "Taken"):
+            condition = "yes" if op == "Taken" else "c"
+            nodes.append(helper.make_node("If", [condition], [out], then_branch=body("Add", a, b), else_branch=body("Mul", a, b)))
         else:
             nodes.append(helper.make_node(op, [a, b] if op in TWO else [a], [out]))
         values.append(out)
     outputs = [v for v in values[2:] if v not in read] + values[2 : 2 + extra]
     info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, SHAPE) for n in ("x", "x2", *dict.fromkeys(outputs))]
+    info.insert(2, helper.make_tensor_value_info("c", TensorProto.BOOL, []))
     weights = [
         numpy_helper.from_array(np.random.default_rng(1).standard_normal((4, 4, 1, 1)).astype(np.float32), "w"),
         numpy_helper.from_array(np.ones(4, np.int64), "one"),
         numpy_helper.from_array(np.asarray(True), "yes"),
     ]
-    graph = helper.make_graph(nodes, "g", info[:2], info[2:], weights)
+    graph = helper.make_graph(nodes, "g", info[:3], info[3:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -139,6 +142,7 @@ def cut(model: onnx.ModelProto, wanted: Settings) -> tuple[Document, Partition]:
     document = Document.of(skeleton)
     profile = profile_for(Case("", operators={"Erf": "refused"}))
     analysis = analyze(skeleton)
+    analysis.write_branches(document.proto)
     return document, partition_model(analysis, check(analysis, profile, registry.rules(), Config()), profile, wanted)
 
 
