@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import onnx
@@ -49,6 +49,7 @@ from npu_guard.results.verification import Verification
 from npu_guard.verification.compare import accumulated_terms, judge_outputs, not_run, run_document
 from npu_guard.verification.feeds import Feed, Spec, calibration_feeds, feed_count, feeds_in_words, input_specs, seeded_feeds
 from npu_guard.verification.run_limits import RunLimits, run_limits
+from npu_guard.verification.runnable import runnable_feeds
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 Array = NDArray[Any]
@@ -146,21 +147,29 @@ def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[Fee
     return [{name: values[name] for name in results} for values in known]
 
 
+class _Wanted(NamedTuple):
+    """The user's own inputs, which others are drawn, and all in words."""
+
+    given: list[Feed]
+    drawn: list[Spec]
+    words: str
+
+
 def _compare(
     runtime: Runtime, document: Document, analysis: Analysis, manifest: Manifest, folder: Path,
-    inputs: tuple[list[Feed], str], seeds: Sequence[int],
+    inputs: _Wanted, seeds: Sequence[int],
 ) -> Verification:  # fmt: skip
-    drawn, kinds = inputs
     names = list(dict.fromkeys(o.name for o in document.proto.graph.output))
     if names != [t.name for t in manifest.outputs]:
         return not_run("the manifest names other outputs than the model", seeds)
     try:
-        whole = run_document(runtime, document, drawn)
-        pieces = run(runtime, manifest, folder, drawn)
+        used = [*inputs.given, *runnable_feeds(runtime, document, analysis, inputs.drawn, seeds)]
+        whole = run_document(runtime, document, used)
+        pieces = run(runtime, manifest, folder, used)
     except CannotRun as error:
         return not_run(str(error), seeds)
     terms = 2 * accumulated_terms(analysis)
-    return judge_outputs(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=kinds)
+    return judge_outputs(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=inputs.words)
 
 
 def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: Limits) -> Verification:
@@ -193,14 +202,13 @@ ALONE = "no model was named; the pieces are the files that were written, and the
 """Why pieces without their model are not said to be equal."""
 
 
-def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: RunLimits) -> tuple[list[Feed], str]:
-    """Inputs to compare on, and what they are in words. Raises NotVerified where they cannot be drawn or take too much memory."""
+def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int], allowed: RunLimits) -> _Wanted:
+    """What to compare on. Raises NotVerified where inputs cannot be drawn or take too much memory."""
     wanted = input_specs(analysis.model.graph.inputs)
     if why := allowed.refusal(feed_count(seeds)):
         raise NotVerified(why)
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
-    drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
-    return [*given, *drawn], feeds_in_words(seeds, len(given))
+    return _Wanted(given, wanted, feeds_in_words(seeds, len(given)))
 
 
 def _fixed(manifest: Manifest) -> Mapping[str, Sequence[int]]:

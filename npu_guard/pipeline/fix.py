@@ -31,9 +31,10 @@ from npu_guard.results.verification import Verification
 from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.accumulation import accumulated_together
 from npu_guard.verification.bisect import Side
-from npu_guard.verification.compare import compare_documents, not_run, runnable_feeds
-from npu_guard.verification.feeds import calibration_feeds, feed_labels, feeds_in_words, fitting_feeds, input_specs, seeded_feeds
+from npu_guard.verification.compare import compare_documents, not_run
+from npu_guard.verification.feeds import calibration_feeds, feed_labels, feeds_in_words, fitting_feeds, input_specs
 from npu_guard.verification.run_limits import run_limits
+from npu_guard.verification.runnable import runnable_feeds
 from npu_guard.verification.runtime import Runtime
 
 NOISE = "on your data it may be far worse; give --calibration"
@@ -104,7 +105,7 @@ def fix_model(
         raise NotVerified(f"{path}: not verified ({error}); nothing was written") from None
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     with Runtime(allowed) as runtime:
-        drawn = runnable_feeds(runtime, document, wanted, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
+        drawn = runnable_feeds(runtime, document, analysis, wanted, seeds)
         samples = fitting_feeds(wanted, seeds)
         batches, words = other_sizes(
             runtime, document, wanted, open_axes(document), config.input_shapes, seeds if check_numbers else ()

@@ -21,7 +21,7 @@ from npu_guard.fixing.proving import LONG, WHOLE, with_proof
 from npu_guard.results.verification import Verification
 from npu_guard.verification.accumulation import accumulated_together
 from npu_guard.verification.bisect import Bisection, Side, first_divergence
-from npu_guard.verification.compare import compare_documents, differs, not_run, run_document, runnable_feeds
+from npu_guard.verification.compare import compare_documents, differs, not_run, run_document
 from npu_guard.verification.feeds import (
     Feed,
     Spec,
@@ -34,6 +34,7 @@ from npu_guard.verification.feeds import (
 )
 from npu_guard.verification.interface import match_interfaces, random_nodes
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
+from npu_guard.verification.runnable import runnable_feeds
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 BATCH = 2
@@ -97,7 +98,7 @@ def compare_models(
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     terms = accumulated_together(first, second, ports.outputs)
     with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
-        drawn = runnable_feeds(runtime, documents[0], wanted, [feed for seed in seeds for feed in seeded_feeds(wanted, seed)])
+        drawn = runnable_feeds(runtime, documents[0], first, wanted, seeds)
         opened, too = open_axes(loose[0]), open_axes(loose[1])
         opened = {name: opened[name] & too[other] for name, other in ports.inputs.items()}
         larger, words = other_sizes(runtime, loose[0], wanted, opened, input_shapes, seeds, sizes=True)

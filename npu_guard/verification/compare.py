@@ -27,7 +27,7 @@ from npu_guard.verification.uncertainty import Noise, measure_noise
 
 __all__ = [
     "accumulated_terms", "compare_documents", "compare_output", "differs", "judge_outputs", "left_out", "measure_noise",
-    "measure_uncertainty", "not_run", "run_document", "runnable_feeds",
+    "measure_uncertainty", "not_run", "run_document",
 ]  # fmt: skip
 BACKEND = "onnxruntime, optimisations off"
 Terms = float | Mapping[str, float]
@@ -126,17 +126,6 @@ def compare_documents(
     if not exact or result.verdict != "differs":
         return result
     return _in_doubt(runtime, before, feeds, first, second, names, terms, analysis, labels, seeds=seeds, kinds=kinds)
-
-
-def runnable_feeds(runtime: Runtime, model: Document, wanted: Sequence[Spec], drawn: list[Feed]) -> list[Feed]:
-    """The inputs as they were drawn or, where the model does not run with integers of their whole type, with small ones."""
-    if not any(spec.free and spec.dtype.kind in "iu" and spec.dtype.itemsize > 1 for spec in wanted):
-        return drawn
-    try:
-        run_document(runtime, model, drawn)
-    except CannotRun:
-        return [{s.name: tamed(s, feed[s.name], large=False) for s in wanted} for feed in drawn]
-    return drawn
 
 
 def _finite(
