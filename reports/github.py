@@ -9,8 +9,9 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import Group, count, level, message, plural, ranked_groups
+from npu_guard.results.summary import Group, count, level, mending, message, next_steps, plural, ranked_groups
 
+REMEDIES = True
 MOST = 10
 _LONGEST = 1000
 
@@ -39,7 +40,8 @@ def _annotation(kind: str, group: Group) -> str:
     file, line = where(group.model, f)
     times = f" and {plural(len(group.findings) - 1, 'more node')}" if len(group.findings) > 1 else ""
     node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
-    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))})"
+    mended = f"; {told}" if (told := mending(group.findings)) else ""
+    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))}){mended}"
     return _command(kind, text, file=file, line=line, title=f"{f.rule} {f.name}")
 
 
@@ -48,7 +50,9 @@ def _summary(report: Report, left_out: int) -> str:
     verdicts = [m.verdict.value for m in report.models]
     words = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
     more = f". Not shown above: {plural(left_out, 'annotation')}; other formats have all" if left_out else ""
-    return _command("notice", f"{plural(len(report.models), 'model')} ({words}): {counts.words()}{more}", title="npu-guard")
+    notice = f"{plural(len(report.models), 'model')} ({words}): {counts.words()}{more}"
+    steps = [f"{told}: {command}" for m in report.models[:MOST] for told, command in next_steps(m, in_project(m.path))]
+    return _command("notice", "; ".join([notice, *steps]), title="npu-guard")
 
 
 def _command(kind: str, text: str, **properties: str | int) -> str:

@@ -12,7 +12,20 @@ from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.reports.blocks import charts, html_data, picture, tree
 from npu_guard.results.findings import ModelReport, Report, Verdict
-from npu_guard.results.summary import Counts, by_rule, count, message, outcome, plural, ranked_groups, si, word
+from npu_guard.results.summary import (
+    Counts,
+    by_rule,
+    count,
+    mended_exactly,
+    mending,
+    message,
+    next_steps,
+    outcome,
+    plural,
+    ranked_groups,
+    si,
+    word,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -20,6 +33,7 @@ if TYPE_CHECKING:
 
 HASHES = True
 LAYERS = True
+REMEDIES = True
 SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
 _STILL_FINDINGS = 500  # lines of the table for browsers without scripts
 _STILL_NODES = 20
@@ -103,6 +117,7 @@ def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any
         "verdict": model.verdict.value,
         "headline": _HEADLINES[model.verdict].format(device=device),
         "outcome": "" if model.error else outcome(model),
+        "steps": next_steps(model, html_data.shown_path(model.path)),
         "error": _error(model),
         "facts": _facts(model),
         "counts": counts,
@@ -149,6 +164,7 @@ def _fired(model: ModelReport) -> list[dict[str, Any]]:
             "name": g.first.name,
             "word": word(g.first),
             "count": len(g.findings),
+            "mended": sum(map(mended_exactly, g.findings)),
             "share": 100 * g.share,
             "advice": _raw(_markdown().renderInline(g.first.remedy.advice)) if g.first.remedy is not None else "",
         }
@@ -180,7 +196,7 @@ def _still(model: ModelReport) -> dict[str, Any]:
         {
             "word": word(g.first),
             "rule": g.first.rule,
-            "message": printable(message(g.first)),
+            "message": printable("; ".join(filter(None, (message(g.first), mending(g.findings))))),
             "nodes": [printable(f"{f.location.op_type} {f.location.node}", 80) for f in g.findings[:_STILL_NODES]],
             "more": max(0, len(g.findings) - _STILL_NODES),
             "module": printable(".".join(g.first.location.scope)),

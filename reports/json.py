@@ -38,11 +38,13 @@ class Summary(msgspec.Struct):
     undecided: int
     suppressed: int
     fixable: int
+    """Findings that some substitution removes, `fixable_errors` those errors that an exact one does."""
     params: int
     macs: int
     npu_macs_percent: float
     documented_macs_percent: float
     """The share of these MACs on operators of which the device's documents say that they run."""
+    fixable_errors: int = 0
 
 
 class Tensor(msgspec.Struct):
@@ -108,6 +110,8 @@ class Model(msgspec.Struct):
     error: Error | None
     summary: Summary
     findings: list[FindingV1]
+    ends: str = ""
+    """`head`, `tail` or `head and tail`, where the errors that no exact substitution removes are only there: for the host."""
 
 
 class ReportV1(msgspec.Struct):
@@ -151,8 +155,10 @@ def _model(report: ModelReport) -> Model:
             macs=totals.macs,
             npu_macs_percent=totals.npu_macs_percent,
             documented_macs_percent=documented_percent(report),
+            fixable_errors=counts.mended,
         ),
         findings=[_finding(f) for f in report.findings],
+        ends=report.ends,
     )
 
 

@@ -13,8 +13,9 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
-from npu_guard.results.summary import Group, count, message, outcome, percent, plural, ranked_groups, word
+from npu_guard.results.summary import Group, count, mending, message, next_steps, outcome, percent, plural, ranked_groups, word
 
+REMEDIES = True
 MARKER = "<!-- npu-guard -->"
 """First line, by which a job finds its own comment to update it."""
 MOST = 60_000
@@ -80,6 +81,7 @@ def _model(page: _Page, model: ModelReport) -> int:
     groups = ranked_groups([model])
     said = model.error[1] if model.error is not None else outcome(model)
     lines = [f"\n**{model.verdict.value.upper()}** {code_span(in_project(model.path))}: {plain_text(said)}\n"]
+    lines += [f"\n{plain_text(told)}: {code_span(command)}\n" for told, command in next_steps(model, in_project(model.path))]
     lines += [f"\nNote: {plain_text(note)}\n" for note in model.notes]
     for c in model.crashes:
         lines.append(
@@ -119,7 +121,9 @@ def _row(group: Group) -> str:
     source = code_span(f"{file}:{line}") if f.source is not None else ""
     share = f"{100 * group.share:.1f} %" if group.model.totals.macs else ""
     node = f"{plain_text(f.location.op_type, 80)} {code_span(f.location.node)}{more}"
-    return f"| {word(f)} | {plain_text(f.rule)} {plain_text(f.name)} | {plain_text(message(f))} | {node} | {source} | {share} |\n"
+    mended = mending(group.findings)
+    told = plain_text(f"{message(f)}; {mended}" if mended else message(f))
+    return f"| {word(f)} | {plain_text(f.rule)} {plain_text(f.name)} | {told} | {node} | {source} | {share} |\n"
 
 
 def _rules(report: Report) -> str:

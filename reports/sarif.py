@@ -18,9 +18,10 @@ from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import Location, ModelReport, Report
-from npu_guard.results.summary import Group, count, level, message, plural, ranked_findings
+from npu_guard.results.summary import Group, count, level, mended_exactly, mending, message, next_steps, plural, ranked_findings
 
 HASHES = True
+REMEDIES = True
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MOST_RESULTS = 5000
 _LONGEST = 20_000
@@ -90,6 +91,7 @@ def _result(group: Group, codes: list[str]) -> Json:
     file, line = where(model, f)
     shape = "" if f.tensor is None or f.tensor.shape is None else f" {_shape(f.tensor.shape)}"
     node = f"{printable(f.location.op_type)} {printable(f.location.node)}{shape} in {in_project(model.path)}"
+    mended = mending(group.findings)
     fingerprints = {"npuGuard/v1": f.fingerprint}
     if f.source is None:  # GitHub would take all findings of a rule on line 1 of a model file for the same one
         fingerprints["primaryLocationLineHash"] = f"{f.fingerprint}:1"
@@ -97,7 +99,7 @@ def _result(group: Group, codes: list[str]) -> Json:
         "ruleId": f.rule,
         "ruleIndex": codes.index(f.rule),
         "level": level(f),
-        "message": _message(f"{printable(message(f), 2000)} ({node})"),
+        "message": _message(f"{printable(message(f), 2000)} ({node}){mended and f'; {mended}'}"),
         "analysisTarget": {"uri": uri(in_project(model.path))},
         "locations": [_location(file, line, f.location)],
         "partialFingerprints": fingerprints,
@@ -116,6 +118,8 @@ def _result(group: Group, codes: list[str]) -> Json:
             "measured": None if f.evidence is None else f.evidence.measured,
             "allowed": None if f.evidence is None else f.evidence.allowed,
             "macsPercent": round(100 * group.share, 2),
+            "remedy": None if f.remedy is None else f.remedy.substitution,
+            "remedyIsExact": mended_exactly(f) if f.remedy is not None and f.remedy.substitution else None,
         },
     }
 
@@ -186,6 +190,7 @@ def _facts(model: ModelReport) -> Json:
         "notApplicable": list(model.not_applicable),
         "macs": model.totals.macs,
         "npuMacsPercent": model.totals.npu_macs_percent,
+        "nextSteps": [f"{told}: {command}" for told, command in next_steps(model, in_project(model.path))],
     }
 
 

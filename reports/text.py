@@ -8,7 +8,20 @@ from collections.abc import Iterable, Sequence
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
 from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
-from npu_guard.results.summary import Group, alike, by_rule, counted, message, outcome, plural, ranked, si, word
+from npu_guard.results.summary import (
+    Group,
+    alike,
+    by_rule,
+    counted,
+    mending,
+    message,
+    next_steps,
+    outcome,
+    plural,
+    ranked,
+    si,
+    word,
+)
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
 _VERDICT = {
@@ -17,6 +30,7 @@ _VERDICT = {
     Verdict.UNDECIDED: ("UNDECIDED", "bold magenta"),
     Verdict.UNREADABLE: ("UNREADABLE", "bold red"),
 }
+REMEDIES = True
 _SCREEN = 12
 """Lines of Python, or modules, that are shown where nobody asked for all: what a screen holds."""
 _ALL = 1000
@@ -82,6 +96,8 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
         text = f"internal error in {crash.rule} at {printable(crash.node)}: {printable(crash.error)}; please report it"
         page.print(page.style(text, "bold red"))
     page.print(_verdict(page, model.verdict), f"  {outcome(model)}")
+    for told, command in next_steps(model, model.path):
+        page.print(f"      {told}: {command}")
 
 
 def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
@@ -135,13 +151,15 @@ def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
     page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}")
     if verbose:
         for finding in group.findings[:_SHOWN_NODES]:
-            page.print(page.style(f"{'':<{_INDENT}}{_node(finding)}{_module([finding], origin)}", "dim"))
+            where = "; ".join(filter(None, (_node(finding) + _module([finding], origin), mending([finding]))))
+            page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
         if len(group.findings) > _SHOWN_NODES:
             page.print(page.style(f"{'':<{_INDENT}}and {len(group.findings) - _SHOWN_NODES} more", "dim"))
         return
     times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
     node = _node(first) if not times else printable(first.location.op_type)
-    page.print(page.style(f"{'':<{_INDENT}}{node}{_module(group.findings, origin)}{times}", "dim"))
+    where = "; ".join(filter(None, (f"{node}{_module(group.findings, origin)}{times}", mending(group.findings))))
+    page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
 
 
 def _node(finding: Finding) -> str:

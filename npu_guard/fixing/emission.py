@@ -9,7 +9,7 @@ from npu_guard.base import sandbox
 from npu_guard.checking.context import Context
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.block_check import block_model
+from npu_guard.fixing.blocks import block_model
 from npu_guard.fixing.choice import Link
 from npu_guard.fixing.judge import expect_all
 from npu_guard.rewriting.edit import Edit, replace_matches

@@ -16,7 +16,7 @@ from npu_guard.base.errors import ModelError, NpuGuardError, Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
-from npu_guard.fixing.block_check import block_model, price_key, priced
+from npu_guard.fixing.blocks import block_model, price_key, priced
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
 from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.fixing.tally import tally

@@ -10,7 +10,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base import sandbox
 from npu_guard.base.text import short
 from npu_guard.file.document import Document
-from npu_guard.fixing.block_check import block_model, boundary
+from npu_guard.fixing.blocks import block_model, boundary
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied
 from npu_guard.results.proof import LABELS, REFUTED, SAMPLED, Proof

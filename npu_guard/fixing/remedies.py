@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.choice import Candidate, fewer
+from npu_guard.fixing.choice import Candidate, choose
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import fails
@@ -40,10 +41,12 @@ def with_remedies(
     def first(c: Candidate) -> tuple[bool, float, int]:
         return c.match.substitution.exactness != EXACT, c.price, rank[c.match.substitution.name]
 
-    for candidate in sorted(candidates, key=first):
-        gone = set(fewer(candidate.before, candidate.left))
-        for finding in candidate.before:
-            if finding.rule in gone:
+    together = choose([c for c in candidates if c.match.substitution.exactness == EXACT], substitutions)
+    for candidate in (*together, *sorted(candidates, key=first)):
+        gone = Counter(f.rule for f in candidate.before) - Counter(f.rule for f in candidate.left)
+        for finding in filter(fails, candidate.before):
+            if gone[finding.rule] > 0:
+                gone[finding.rule] -= 1
                 best.setdefault((finding.rule, finding.location.output), candidate)
 
     def told(finding: Finding) -> Finding:

@@ -161,6 +161,8 @@ def check_skeleton(
     if remedies:
         checked = remedied(checked, analysis, profile, asked)
     report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
+    if remedies:
+        report = replace(report, ends=_ends(analysis, checked))
     if not skeleton.key:
         return report, None
     return report, Dependencies(skeleton.key, checked.files, analysis.beside)
@@ -179,6 +181,16 @@ def remedied(
 
     findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known)
     return replace(checked, findings=findings)
+
+
+def _ends(analysis: Analysis, checked: Checked) -> str:
+    """Where the errors are that no exact form removes, if the host can have these ends of the network."""
+    rest = {f.location.output for f in checked.findings if summary.is_error(f) and not summary.mended_exactly(f)}
+    if not rest:
+        return ""
+    from npu_guard.partitioning.ends import refused_ends
+
+    return refused_ends(analysis, rest)
 
 
 def report_of(

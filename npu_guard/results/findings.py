@@ -273,6 +273,8 @@ class ModelReport(Struct, frozen=True):
     """None as well where everything is one piece on the NPU."""
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
+    ends: str = ""
+    """`head`, `tail` or `head and tail`, where the errors that no exact form removes are only there; asked for with remedies."""
 
 
 class Report(Struct, frozen=True):

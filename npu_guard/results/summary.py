@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
+from npu_guard.base.text import printable
 from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, Severity, Verdict
 
 UNDECIDED = "cannot tell"
@@ -20,6 +23,8 @@ class Counts(Struct, frozen=True):
     undecided: int = 0
     suppressed: int = 0
     fixable: int = 0
+    mended: int = 0
+    """Errors that an exact form removes."""
 
     def words(self) -> str:
         """`3 errors, 1 warning, 2 undecided`: errors always, the rest where there is some."""
@@ -41,7 +46,18 @@ def count(findings: Iterable[Finding]) -> Counts:
         undecided=len(counted) - len(failed),
         suppressed=len(found) - len(counted),
         fixable=sum(f.remedy is not None and f.remedy.substitution is not None for f in counted),
+        mended=sum(is_error(f) and mended_exactly(f) for f in counted),
     )
+
+
+def is_error(finding: Finding) -> bool:
+    """Whether the model does not fit because of it: an error that a rule is sure of and nobody has suppressed."""
+    return finding.severity is Severity.ERROR and finding.outcome is Outcome.FAIL and finding.suppressed is None
+
+
+def mended_exactly(finding: Finding) -> bool:
+    """Whether `fix` has a form that removes it and computes the same."""
+    return finding.remedy is not None and finding.remedy.exactness == "exact"
 
 
 def word(finding: Finding) -> str:
@@ -158,6 +174,39 @@ def outcome(model: ModelReport) -> str:
     share, documented = model.totals.npu_macs_percent, documented_percent(model)
     told = f", {percent(documented)} by the device's documents" if documented < share else ""
     return f"{count(model.findings).words()}; {percent(share)} of the MACs run as they are{told}"
+
+
+def mending(findings: Sequence[Finding]) -> str:
+    """`fix mends it`, of several `fix mends 3 of them`; empty where it has no exact form."""
+    number = sum(map(mended_exactly, findings))
+    which = "it" if len(findings) == 1 else "all" if number == len(findings) else f"{number:,} of them"
+    return f"fix mends {which}" if number else ""
+
+
+def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
+    """What mends errors and what leaves those at an end of the network to the host, each with its command.
+
+    `shown` is the path of the model as the reader is told of it.
+    """
+    counts = count(model.findings)
+    rest = counts.error - counts.mended
+    given, device = _quoted(shown), f"--profile {_quoted(model.profile)}"
+    path = Path(Path(shown).name if "://" in shown else shown)
+    fixed = _quoted(str(path.with_name(f"{path.stem}.fixed.onnx")))
+    steps: list[tuple[str, str]] = []
+    if counts.mended:
+        part = f"{counts.mended:,}" if rest else "all"
+        told = f"{plural(counts.error, 'error')}, {part} mended exactly by"
+        steps.append((told, f"npu-guard fix {given} -o {fixed} {device}"))
+    if rest and model.ends:
+        others = "the other one" if rest == 1 else f"the other {rest:,}"
+        told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
+        steps.append((told, f"npu-guard partition {fixed if counts.mended else given} {device}"))
+    return steps
+
+
+def _quoted(word: str) -> str:
+    return shlex.quote(printable(word))
 
 
 def documented_percent(model: ModelReport) -> float:

@@ -38,7 +38,3 @@ def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values:
         {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}
         for feed, result in zip(feeds, results, strict=True)
     ]
-
-
-def _value_info(value: Value) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(value.name, value.dtype, None if value.shape is None else list(value.shape))

@@ -11,7 +11,7 @@ from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
 from npu_guard.results.findings import Dim, Finding, LayerRow, ModelReport, Number
-from npu_guard.results.summary import message, word
+from npu_guard.results.summary import mending, message, word
 
 _NAME = 160
 _OPEN_BOXES = 32
@@ -119,7 +119,7 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         row,
         texts(f"{f.location.op_type} {f.location.node}"),
         texts(".".join(f.location.scope) or "/".join(f.location.graph)),
-        texts(message(f), 400),
+        texts("; ".join(filter(None, (message(f), mending([f])))), 400),
         texts(number(evidence.measured) if evidence else ""),
         texts(number(evidence.allowed) if evidence else ""),
         texts(evidence.limit if evidence else ""),

@@ -18,7 +18,7 @@ from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config
 from npu_guard.results import summary
-from npu_guard.results.findings import Outcome, Severity
+from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
 
 
 def run(*arguments: str) -> object:
@@ -29,7 +29,7 @@ def run(*arguments: str) -> object:
 
 def test_counts(sample: ModuleType) -> None:
     counts = summary.count(sample.FINDINGS)
-    assert counts == summary.Counts(error=4, warning=1, note=1, undecided=1, suppressed=1, fixable=3)
+    assert counts == summary.Counts(error=4, warning=1, note=1, undecided=1, suppressed=1, fixable=3, mended=3)
     assert counts.words() == "4 errors, 1 warning, 1 note, 1 undecided, 1 suppressed"
     assert summary.Counts().words() == "0 errors"
 
@@ -127,3 +127,37 @@ def test_files_are_hashed_only_for_formats_that_say_so(tmp_path: Path, monkeypat
 def test_rendering_is_the_same_each_time(form: str, sample: ModuleType) -> None:
     render: Callable[..., str] = registry.renderer(form)
     assert render(sample.REPORT, color=False) == render(sample.REPORT, color=True)
+
+
+def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> None:
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
+    exact = replace(error, remedy=Remedy("one", "exact", ""))
+    close = replace(error, remedy=Remedy("two", "approximate", ""))
+    accepted, warning = replace(exact, suppressed="accepted"), replace(exact, severity=Severity.WARNING)
+
+    def steps(*findings: Finding, ends: str = "", path: str = "a b/net.onnx") -> list[str]:
+        model = replace(sample.REPORT.models[0], path=path, profile="p", findings=findings, ends=ends)
+        return [": ".join(step) for step in summary.next_steps(model, path)]
+
+    fix = "npu-guard fix 'a b/net.onnx' -o 'a b/net.fixed.onnx' --profile p"
+    assert steps(exact, exact, accepted, warning) == [f"2 errors, all mended exactly by: {fix}"]
+    assert steps(exact, close, error) == [f"3 errors, 1 mended exactly by: {fix}"]
+    assert steps(exact, error, ends="tail") == [
+        f"2 errors, 1 mended exactly by: {fix}",
+        "the other one at the tail, for the host: npu-guard partition 'a b/net.fixed.onnx' --profile p",
+    ]
+    assert steps(error, error, ends="head and tail", path="n.onnx") == [
+        "2 errors at the head and tail, for the host: npu-guard partition n.onnx --profile p"
+    ]
+    assert steps(accepted, warning, ends="tail") == steps(close) == steps(error) == []
+    (remote,) = steps(exact, path="https://host/n.onnx")
+    assert remote.endswith("npu-guard fix https://host/n.onnx -o n.fixed.onnx --profile p")
+
+
+def test_of_several_findings_as_many_are_marked_as_a_form_removes(sample: ModuleType) -> None:
+    bare = replace(sample.FINDINGS[0], remedy=None)
+    mended = replace(bare, remedy=Remedy("one", "exact", ""))
+    assert summary.mending([bare]) == summary.mending([replace(bare, remedy=Remedy("one", "approximate", ""))]) == ""
+    assert summary.mending([mended]) == "fix mends it"
+    assert summary.mending([mended, mended]) == "fix mends all"
+    assert summary.mending([mended, bare, mended]) == "fix mends 2 of them"
