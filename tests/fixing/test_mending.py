@@ -34,6 +34,17 @@ def test_results_are_compared_without_the_verifier(write: Write, tmp_path: Path,
     assert mending.compared(before, write(graph.format("Softplus"))) == "y on normal inputs"
 
 
+def test_what_one_bit_of_the_input_moves_as_far_is_not_wrong(write: Write, tmp_path: Path, mending: Any) -> None:
+    """A sine of large numbers depends on the last bit of its input; a cosine is another function all the same."""
+    graph = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) <float a = {{1e6}}, float b = {{1e3}}> {{ {0} }}"
+    before = write(graph.format("s = Mul(x, a) y = Sin(s)")).rename(tmp_path / "before.onnx")
+    assert mending.compared(before, write(graph.format("t = Mul(x, b) s = Mul(t, b) y = Sin(s)"))) == ""
+    assert mending.compared(before, write(graph.format("t = Mul(x, b) s = Mul(t, b) y = Cos(s)"))) == "y on normal inputs"
+    kept = write("g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Sin(x) }").rename(tmp_path / "kept.onnx")
+    close = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) <float a = {1.0002}> { s = Mul(x, a) y = Sin(s) }"
+    assert mending.compared(kept, write(close)) == "y on normal inputs"
+
+
 def test_cells_are_kept_and_counted(write: Write, tmp_path: Path, mending: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("g (float[1,8,24,24] x) => (float[1,8,24,24] y) <float[8,8,19,3] w> { y = Conv<pads = [9,1,9,1]>(x, w) }")
     monkeypatch.chdir(tmp_path)
