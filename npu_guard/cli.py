@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -75,8 +74,8 @@ class _Commands(click.Group):
     """Commands by file name, imported when they are called: one's dependencies do not slow down another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        folder = Path(__file__).parent / "commands"
-        return sorted(f.stem.replace("_", "-") for f in folder.glob("*.py") if not f.stem.startswith("_"))
+        files = os.listdir(os.path.join(os.path.dirname(__file__), "commands"))
+        return sorted(f[:-3].replace("_", "-") for f in files if f.endswith(".py") and not f.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from npu_guard.analysis import einsum
 from npu_guard.analysis.static import BROADCASTING
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.graph.ops import names
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -42,7 +43,7 @@ class SpatialReshape(Rule):
 
     code = "NPU102"
     name = "spatial-reshape"
-    ops = (*_VIEWS, *sorted(BROADCASTING))
+    ops = (*_VIEWS, *sorted(names("broadcasting")))
     limits = ("layout.rearrange",)
     good = (
         Case(

@@ -5,6 +5,7 @@ One MAC is one multiplication with its addition; element-wise work and pooling c
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,6 +13,7 @@ from npu_guard.analysis.static import is_constant
 from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import Handlers
+from npu_guard.graph.ops import find_operator
 from npu_guard.results.findings import Dim, NodeCost
 
 
@@ -35,12 +37,13 @@ def size_bytes(value: Value) -> int:
 
 def macs(node: Node) -> int | None:
     """Multiply-accumulates of one node, None where shapes are not known."""
-    if node.domain or node.op_type not in MACS:
+    handler = MACS.get(node.op_type)
+    if handler is None or node.domain:
         return 0
     shapes = [None if v is None else v.shape for v in node.inputs]
     out = elements(node.output.shape)
     try:
-        return MACS[node.op_type](node, shapes, out)
+        return handler(node, shapes, out)
     except (TypeError, IndexError, KeyError, ValueError, ZeroDivisionError):  # an extent or a whole shape is not known
         return None
 
@@ -55,8 +58,13 @@ def _ints(shape: tuple[Dim, ...] | None) -> list[int]:
 
 
 def _conv(node: Node, shapes: Shapes, out: int | None) -> int | None:
-    weight = node.operator.indices("weight")[0]
-    return None if out is None else out * math.prod(_ints(shapes[weight])[1:])
+    return None if out is None else out * math.prod(_ints(shapes[_weight(node.op_type)])[1:])
+
+
+@functools.cache
+def _weight(op_type: str) -> int:
+    """Index of the weight of a convolution."""
+    return find_operator(op_type).indices("weight")[0]
 
 
 def _conv_transpose(node: Node, shapes: Shapes, out: int | None) -> int | None:
@@ -160,7 +168,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
                     unread += size(made)
         output += unread
         live += output
-        costs[node] = NodeCost((macs(node) or 0) if node.op_type in MACS else 0, params, output, live)
+        costs[node] = NodeCost((macs(node) or 0) if MACS.get(node.op_type) else 0, params, output, live)
         live -= unread + released.get(index, 0)
     return costs
 

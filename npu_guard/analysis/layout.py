@@ -58,7 +58,7 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]
-        elif node.op_type in BROADCASTING:
+        elif BROADCASTING.get(node.op_type):
             if (what := _laid(roles, node)) is not None:
                 found[node] = what
         elif _runs(analysis, node) and not _goes_on(analysis, node):
@@ -91,7 +91,10 @@ def _can_run(analysis: Analysis, node: Node) -> bool:
 
 
 def _runs(analysis: Analysis, node: Node) -> bool:
-    return node.op_type in RUNNING or regroups(node, analysis.constants) or einsum.order(node) is not None
+    op = node.op_type
+    if op == "Gather":
+        return regroups(node, analysis.constants)
+    return bool(RUNNING.get(op)) or (op == "Einsum" and einsum.order(node) is not None)
 
 
 def _next(analysis: Analysis, node: Node) -> Node | None:

@@ -97,13 +97,15 @@ class Roles:
         out = node.output
         if out.shape is None:
             return
-        there = self.view(out)
+        rank = len(out.shape)
         for value in node.inputs:
-            if value is None or value.shape is None or value.dtype in _INDICES or self.analysis.is_constant(value):
+            if value is None or value.shape is None:
                 continue
-            if len(value.shape) == len(out.shape) and value not in self.carried and out not in self.carried:
+            if len(value.shape) == rank and (rank >= MAP_RANK or (value not in self.carried and out not in self.carried)):
                 continue
-            here, front = self.view(value), len(out.shape) - len(value.shape)
+            if value.dtype in _INDICES or self.analysis.is_constant(value):
+                continue
+            here, there, front = self.view(value), self.view(out), rank - len(value.shape)
             for axis, extent in enumerate(value.shape):
                 if extent != 1 and role(here.axes[axis]) != role(there.axes[axis + front]):
                     yield value, axis, there.axes[axis + front]

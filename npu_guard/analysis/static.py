@@ -40,7 +40,7 @@ def static_values(nodes: Iterable[Node]) -> set[Value]:
     for node in nodes:
         if node.op_type in ("Constant", "Shape", "Size") and not node.domain:
             constant = True
-        elif not node.inputs or node.subgraphs or node.op_type in _RANDOM:
+        elif not node.inputs or node.subgraphs or _RANDOM.get(node.op_type):
             constant = False
         else:
             constant = True

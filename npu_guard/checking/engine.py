@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -49,14 +50,11 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     wanted = _requirements(profile, {r.code: r for r in selected})
     spoken = {rule.code for found in wanted.values() for rule, _ in found}
     own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
-    by_op: dict[str, list[Rule]] = collections.defaultdict(list)
-    for rule in (r for r in own if r.needed(ctx)):
-        for op in rule.ops:
-            by_op[op].append(rule)
-    everywhere = by_op[EVERY]
-    lookup = {op: sorted(found + everywhere, key=lambda r: r.code) for op, found in by_op.items() if op != EVERY}
+    needed = sorted((r for r in own if r.needed(ctx)), key=attrgetter("code"))
+    asked_of: dict[str, list[Rule]] = {}
+    """Rules that are asked about an operator, by its name; made for those that the model has."""
 
-    run, spelled = _Run(ctx, config, root), set[str]()
+    run = _Run(ctx, config, root)
     for value in analysis.model.graph.inputs:
         if value.initializer is None:
             for rule in own:
@@ -65,11 +63,12 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
     for node in analysis.nodes():
         op, output, before = node.op, node.output, len(run.findings)
-        if op in PLAIN and op not in spelled:  # what is said of the plain operator holds for one that is it in other words
-            spelled.add(op)
-            lookup[op] = sorted({*lookup.get(op, everywhere), *lookup.get(PLAIN[op], ())}, key=lambda r: r.code)
-            wanted[op] = [*wanted.get(op, ()), *_of_plain(wanted, op)]
-        for rule in lookup.get(op, everywhere):
+        if op not in asked_of:
+            names = {EVERY, op, PLAIN.get(op, op)}  # what is said of the plain operator holds for one that is it in other words
+            asked_of[op] = [rule for rule in needed if not names.isdisjoint(rule.ops)]
+            if op in PLAIN:
+                wanted[op] = [*wanted.get(op, ()), *_of_plain(wanted, op)]
+        for rule in asked_of[op]:
             run.ask(rule, node, output)
         if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
             for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):

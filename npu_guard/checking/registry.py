@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,21 +30,25 @@ def pack(name: str) -> Path:
 
 def members(name: str) -> Iterator[str]:
     """Module names of a pack's members, sorted."""
-    for file in sorted(pack(name).glob("*.py")):
-        if not file.stem.startswith("_"):
-            yield file.stem
+    for file in sorted(os.listdir(pack(name))):
+        if file.endswith(".py") and not file.startswith("_"):
+            yield file[:-3]
 
 
 @functools.cache
 def rules() -> tuple[Rule, ...]:
     """One instance of every rule, sorted by code."""
-    found = []
-    for name in members("rules"):
-        module = importlib.import_module(f"npu_guard.rules.{name}")
-        for member in vars(module).values():
-            if isinstance(member, type) and issubclass(member, Rule) and member.__module__ == module.__name__:
-                found.append(member())
-    return tuple(sorted(found, key=lambda rule: rule.code))
+    modules = {f"npu_guard.rules.{name}" for name in members("rules")}
+    for name in sorted(modules):
+        importlib.import_module(name)
+    shipped = (subclass() for subclass in _subclasses(Rule) if subclass.__module__ in modules)
+    return tuple(sorted(shipped, key=attrgetter("code")))
+
+
+def _subclasses(base: type[Rule]) -> Iterator[type[Rule]]:
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def rule(code: str) -> Rule:
@@ -56,7 +61,8 @@ def rule(code: str) -> Rule:
 
 def profile_files() -> dict[str, Path]:
     """Files of the shipped profiles by name."""
-    return {file.stem: file for file in sorted((pack("rules") / "profiles").glob("*.toml"))}
+    folder = pack("rules") / "profiles"
+    return {name.removesuffix(".toml"): folder / name for name in sorted(os.listdir(folder)) if name.endswith(".toml")}
 
 
 def profile(name: str) -> Profile:

@@ -121,7 +121,11 @@ class Node:
     def role(self, *roles: Role) -> Value | None:
         """The first input that is there for one of these roles, such as `weight`; None where there is none."""
         operator = self.operator
-        return next((v for i, v in enumerate(self.inputs) if v is not None and operator.role(i) in roles), None)
+        for value, formal in zip(self.inputs, operator.inputs, strict=False):
+            if value is not None and formal.role in roles:
+                return value
+        rest = range(len(operator.inputs), len(self.inputs)) if operator.variadic else ()
+        return next((v for i in rest if (v := self.inputs[i]) is not None and operator.role(i) in roles), None)
 
     def metadata(self, key: str) -> str | None:
         """An entry of the node's metadata_props."""

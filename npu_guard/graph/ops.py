@@ -6,6 +6,7 @@ rows are in `op_table.py` and `op_table_microsoft.py`; each is read when somebod
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -165,14 +166,22 @@ def _tables(domain: str) -> Mapping[str, str]:
     return MICROSOFT
 
 
+@functools.cache
+def _joined(domain: str) -> str:
+    """All rows of a domain as one text to search, those of a kind under its name in brackets."""
+    return "".join(f"\n[{kind}]{rows}" for kind, rows in _tables(domain).items())
+
+
 def _find_row(op_type: str, domain: str) -> tuple[Kind, str]:
     """Kind and row of an operator. A hostile model may call one what it likes; only an identifier can stand in a table."""
     if op_type.isidentifier():
         name = f"\n{domain}::{op_type} |" if domain == "ai.onnx.ml" else f"\n{op_type} |"
-        for kind, rows in _tables(domain).items():
-            start = rows.find(name)
-            if start >= 0:
-                return kind, rows[start + 1 :].replace("\n    ", " ").partition("\n")[0]  # type: ignore[return-value]  # a test holds it
+        rows = _joined(domain)
+        start = rows.find(name)
+        if start >= 0:
+            kind = rows.rfind("\n[", 0, start) + 2
+            row = rows[start + 1 :].replace("\n    ", " ").partition("\n")[0]
+            return rows[kind : rows.index("]", kind)], row  # type: ignore[return-value]  # a test holds it
     return "unknown", "||"
 
 
