@@ -44,6 +44,6 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
 FIXED = {
     "aimotive-aiware": Fixed(
         findings=(Expect("NPU401", "warning", measured=1, allowed=8, scope="encoder.attention", count=4),),
-        substitutions=("channels-to-aligned", "flattened-head-to-conv", "wide-reduce-max-to-groups"),
+        substitutions=("flattened-head-to-conv", "wide-reduce-max-to-groups"),
     )
 }

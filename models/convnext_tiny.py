@@ -50,6 +50,6 @@ SIMPLIFIED: dict[str, tuple[Expect, ...]] = {
 FIXED = {
     "aimotive-aiware": Fixed(
         findings=(Expect("NPU101", "warning", scope="stages", count=18),),
-        substitutions=("flattened-head-to-conv", "tokens-to-maps"),
+        substitutions=("flattened-head-to-conv", "tensors-to-maps"),
     )
 }

@@ -38,4 +38,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {"aimotive-aiware": Fixed(substitutions=("self-attention-to-position-maps",))}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("tensors-to-maps",))}

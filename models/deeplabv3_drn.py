@@ -41,4 +41,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {"aimotive-aiware": Fixed(substitutions=("channels-to-aligned", "expand-to-broadcast", "flattened-head-to-conv"))}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("expand-to-broadcast", "flattened-head-to-conv"))}

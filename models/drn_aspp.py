@@ -39,4 +39,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {"aimotive-aiware": Fixed(substitutions=("channels-to-aligned", "flattened-head-to-conv"))}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("flattened-head-to-conv",))}

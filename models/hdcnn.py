@@ -38,12 +38,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {
-    "aimotive-aiware": Fixed(
-        findings=(
-            Expect("NPU102", "error", count=4),
-            Expect("NPU104", "warning", scope="fine", count=8),
-        ),
-        substitutions=("channels-to-aligned", "flattened-head-to-conv"),
-    )
-}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("tensors-to-maps",))}

@@ -37,12 +37,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {
-    "aimotive-aiware": Fixed(
-        findings=(
-            Expect("NPU102", "error", count=5),
-            Expect("NPU103", "error", count=2),
-        ),
-        substitutions=("elu-to-tanh",),
-    )
-}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("elu-to-tanh", "tensors-to-maps"))}

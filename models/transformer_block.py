@@ -39,8 +39,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     )
 }
 
-FIXED = {
-    "aimotive-aiware": Fixed(
-        findings=(Expect("NPU101", "warning", scope="mlp"),), substitutions=("self-attention-to-position-maps",)
-    )
-}
+FIXED = {"aimotive-aiware": Fixed(findings=(Expect("NPU101", "warning", scope="mlp"),), substitutions=("tensors-to-maps",))}
