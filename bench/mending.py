@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
         "before": before["error"], "after": after["error"], "seconds": round(spent, 2), "blocks": len(model["applied"]),
         "worse": (after["error"], after["warning"]) > (before["error"], before["warning"]),
         "macs": [before["macs"], after["macs"]], "params": [before["params"], after["params"]],
-        "reasons": Counter(f"{r['rule']}: {r['reason']}" for r in model["remaining"]), "wrong": "",
+        "reasons": Counter(f"{r['rule']} {r['op_type']}: {kind_of(r['reason'])}" for r in model["remaining"]), "wrong": "",
     }  # fmt: skip
     if model["applied"] and fixed.exists():
         cell["wrong"] = compared(file, fixed)
@@ -131,6 +132,12 @@ def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
     if after["error"] and not cell["wrong"]:
         cell["deployable"] = deployable(fixed if fixed.exists() else file, device, seconds)
     return cell
+
+
+def kind_of(reason: str) -> str:
+    """A reason without names and numbers of one place, so that equal ones are counted together."""
+    reason = re.sub(r"(would refuse what is new: NPU\d+ at \w+) .*", r"\1", reason)
+    return re.sub(r"\d+", "N", re.sub(r"'[^']*'", "'...'", reason)) if "refuse what is new" not in reason else reason
 
 
 def deployable(file: Path, device: str, seconds: int) -> bool:
@@ -221,10 +228,13 @@ def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
     lines += ["", "## Devices", "", head]
     lines += ["|---|---|---|---|---|---|---|---|---|---|", *(_sums(d, [c for c in cells if c["device"] == d]) for d in devices)]
     reasons: Counter[str] = Counter()
+    where: dict[str, set[str]] = {}
     for cell in cells:
         reasons.update(cell.get("reasons", {}))
-    lines += ["", "## Why the rest is left", "", "| errors | reason |", "|---|---|"]
-    lines += [f"| {n} | {reason.replace('|', '/')} |" for reason, n in reasons.most_common(40)]
+        for reason in cell.get("reasons", {}):
+            where.setdefault(reason, set()).add(cell["device"])
+    lines += ["", "## Why the rest is left", "", "| errors | devices | reason |", "|---|---|---|"]
+    lines += [f"| {n} | {len(where[reason])} | {reason.replace('|', '/')} |" for reason, n in reasons.most_common(60)]
     return "\n".join(lines) + "\n"
 
 

@@ -29,9 +29,15 @@ def render(result: FixResult, *, color: bool = False) -> str:
         "applied": [_applied(a) for a in report.applied],
         "refused": [{"substitution": r.substitution, "node": r.node, "reason": r.reason} for r in report.refused],
         "remaining": [
-            {"rule": r.finding.rule, "node": r.finding.location.node, "tensor": r.finding.location.output, "reason": r.reason}
+            {
+                "rule": r.finding.rule,
+                "node": r.finding.location.node,
+                "op_type": r.finding.location.op_type,
+                "tensor": r.finding.location.output,
+                "reason": r.reason,
+            }
             for r in remaining(report.after, report.refused)
-        ],
+        ],  # fmt: skip
         "rules": _pairs(by_rule(report.before, report.after)),
         "modules": _pairs(by_module(report.before, report.after)),
         "jumps": [
