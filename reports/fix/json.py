@@ -37,7 +37,7 @@ def render(result: FixResult, *, color: bool = False) -> str:
                 "reason": r.reason,
             }
             for r in remaining(report.after, report.refused)
-        ],  # fmt: skip
+        ],
         "rules": _pairs(by_rule(report.before, report.after)),
         "modules": _pairs(by_module(report.before, report.after)),
         "jumps": [
