@@ -92,6 +92,8 @@ class DataType(Rule):
         return any(DTYPE_NAMES.get(dtype) not in known for dtype, _ in ctx.kinds)
 
     def check_input(self, value: Value, ctx: Context) -> Iterable[Draft]:
+        if value in ctx.quantized.encodings:
+            return  # integers that stand for numbers: NPU805 says which of them the device holds
         dtype, known = ctx.dtype(value), ctx.limit("tensor.dtypes")
         if value.dtype == 0:
             raise Undecidable(f"the element type of {value.name!r} is not known")

@@ -14,6 +14,7 @@ from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import find_operator
+from npu_guard.graph.plain import INTEGERS, plain
 from npu_guard.results.findings import Dim, NodeCost
 
 
@@ -37,15 +38,26 @@ def size_bytes(value: Value) -> int:
 
 def macs(node: Node) -> int | None:
     """Multiply-accumulates of one node, None where shapes are not known."""
-    handler = MACS.get(node.op_type)
-    if handler is None or node.domain:
-        return 0
+    handler = MACS.get(node.op_type) if not node.domain else None
+    if handler is None:
+        return _integer_macs(node) if node.domain and node.op in INTEGERS else 0
     shapes = [None if v is None else v.shape for v in node.inputs]
     out = elements(node.output.shape)
     try:
         return handler(node, shapes, out)
     except (TypeError, IndexError, KeyError, ValueError, ZeroDivisionError):  # an extent or a whole shape is not known
         return None
+
+
+def _integer_macs(node: Node) -> int | None:
+    """Those of the plain operator on the same data and weight."""
+    operator = plain(node)
+    shapes = [None if v is None else v.shape for v in (node.role("data"), node.role("weight"))]
+    if operator not in MACS or any(shape is None for shape in shapes):
+        return None if operator in MACS else 0
+    if operator == "Conv":
+        return None if (out := elements(node.output.shape)) is None else out * math.prod(_ints(shapes[1])[1:])
+    return MACS[operator](node, shapes, elements(node.output.shape))
 
 
 Shapes = Sequence[tuple[Dim, ...] | None]
@@ -168,7 +180,8 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
                     unread += size(made)
         output += unread
         live += output
-        costs[node] = NodeCost((macs(node) or 0) if MACS.get(node.op_type) else 0, params, output, live)
+        counts = MACS.get(node.op_type) if not node.domain else node.op in INTEGERS
+        costs[node] = NodeCost((macs(node) or 0) if counts else 0, params, output, live)
         live -= unread + released.get(index, 0)
     return costs
 

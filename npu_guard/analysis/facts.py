@@ -11,6 +11,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.quantized.reading import Quantized
 from npu_guard.analysis.roles import MAP_RANK, Roles
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
@@ -53,6 +54,11 @@ class Facts:
         constant = self.analysis.is_constant
         values = (v for graph in self.analysis.model.graph.graphs() for v in graph.values.values())
         return frozenset((v.dtype, v.shape) for v in values if not constant(v))
+
+    @functools.cached_property
+    def quantized(self) -> Quantized:
+        """The units of a quantized network, and how its tensors are held; empty for one in floating point."""
+        return Quantized(self.analysis)
 
     def dims(self, value: Value) -> tuple[Dim, ...]:
         """The shape with symbols and None for extents that are not known; undecidable where even the rank is not.

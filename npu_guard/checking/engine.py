@@ -61,8 +61,12 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
                 run.ask(rule, None, value)
     run.refuse_opset(selected)
     groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
+    members = ctx.quantized.members
     for node in analysis.nodes():
         op, output, before = node.op, node.output, len(run.findings)
+        if node in members:
+            run.ask_member(node, wanted.get(op, ()))
+            continue
         if op not in asked_of:
             names = {EVERY, op, PLAIN.get(op, op)}  # what is said of the plain operator holds for one that is it in other words
             asked_of[op] = [rule for rule in needed if not names.isdisjoint(rule.ops)]
@@ -151,6 +155,12 @@ class _Run:
             raise
         except Exception as error:  # as above
             self.crashes.append(RuleCrash(rule.code, short(node.label), f"{type(error).__name__}: {error}"))
+
+    def ask_member(self, node: Node, wanted: Iterable[tuple[Rule, Requirement]]) -> None:
+        """A node that only says how a unit's tensors are held is no operator: what counts is what a device says of it by name."""
+        if not self.ctx.refuses(node):
+            for rule, requirement in wanted:
+                self.require(rule, requirement, node)
 
     def refuse_opset(self, rules: Sequence[Rule]) -> None:
         """Say, at the model's first input, that the compiler does not read its operator set."""

@@ -25,7 +25,7 @@ from npu_guard.device.partition import Given
 from npu_guard.device.pattern import Pattern, pattern
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
-from npu_guard.graph.plain import PLAIN, SAME
+from npu_guard.graph.plain import INTEGERS, PLAIN, SAME
 from npu_guard.results.findings import Severity
 
 
@@ -94,7 +94,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     def operator(self, op: str) -> Operator | None:
         """What the documents say of an operator, under an old name of it too; None where they do not mention it."""
-        return self.operators.get(op) or self.operators.get(NOW.get(op) or (PLAIN[op] if op in SAME else ""))
+        return self.operators.get(op) or self.operators.get(NOW.get(op) or (PLAIN[op] if op in SAME or op in INTEGERS else ""))
 
 
 def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None) -> Profile:

@@ -36,6 +36,22 @@ LIMITS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "layout.vectors": (bool, "whether the device runs [B, C] vectors (Flatten and Gemm at the tail)"),
     "matmul.spatial": (bool, "whether the device multiplies activations, or tokens by weights"),
     "attention.node_budget": (int, "operators that may take the place of one attention where it is written out exactly"),
+    "quantization.forms": (list, "spellings of quantized operators that the compiler reads: qdq, qoperator, dynamic, weights"),
+    "quantization.whole": (
+        bool,
+        "whether operators beside quantized ones must be quantized too, as those in float leave the NPU",
+    ),
+    "quantization.weight_types": (list, "types of quantized weights"),
+    "quantization.weights_symmetric": (bool, "whether zero points of weights must be 0 (of unsigned ones, the middle)"),
+    "quantization.weight_scales": (list, "what of a weight may have a scale of its own: tensor, channel, block"),
+    "quantization.channel_operators": (list, "operators whose weights may have a scale for each channel"),
+    "quantization.activation_types": (list, "types of quantized activations"),
+    "quantization.activations_symmetric": (bool, "whether zero points of activations must be 0 (of unsigned ones, the middle)"),
+    "quantization.same_scale": (list, "operators whose data and result must share type, scale and zero point"),
+    "quantization.power_of_two": (bool, "whether scales must be powers of two"),
+    "quantization.bias_types": (list, "types of quantized biases"),
+    "quantization.bias_scale": (bool, "whether the scale of a bias must be that of the data times that of the weight"),
+    "quantization.fused": (list, "activations that are computed with the operator before them, if nothing is quantized between"),
     "resize": (list, "forms of Resize: mode, scales (a list, or 'integer'), coordinate transformations"),
 }
 """Key: (type of the value, what it limits). A limit that a profile does not set is no limit."""

@@ -14,7 +14,7 @@ from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
 from npu_guard.graph.ops import Operator, find_operator
-from npu_guard.graph.plain import PLAIN, plain
+from npu_guard.graph.plain import INTEGERS, PLAIN, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,8 +117,13 @@ def leaves(node: Node, ctx: Facts) -> Measured:
 
 
 def inputs(node: Node, ctx: Facts) -> Measured:
-    """Number of inputs that are not left out."""
+    """Number of inputs that are not left out; of an operator in integer arithmetic, as the plain one counts them."""
+    if node.op in INTEGERS:  # scales and zero points say how its operands are held
+        return Measured((sum(v is not None and node.operator.role(i) in _OPERANDS for i, v in enumerate(node.inputs)),))
     return Measured((sum(v is not None for v in node.inputs),))
+
+
+_OPERANDS = ("data", "weight", "bias", "condition")
 
 
 def outputs(node: Node, ctx: Facts) -> Measured:

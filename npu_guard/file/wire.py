@@ -20,6 +20,10 @@ KEEP_BYTES = 4096
 KEEP_INDICES = 8 * KEEP_BYTES
 """The same for int64, which no weight is: as many as `fold.py` looks at."""
 
+KEEP_VECTORS = 4 * KEEP_BYTES
+"""The same for tensors of at most one axis in a model that names quantizing operators: a scale for each of 4,096 channels."""
+_QUANTIZING = (b"QuantizeLinear", b"DequantizeLinear", b"QLinear", b"ConvInteger", b"MatMulInteger", b"MatMulNBits")
+
 MAX_DEPTH = 32
 """Nesting of graphs in nodes; ONNX Runtime has the same limit."""
 
@@ -83,7 +87,7 @@ _ONCE = {"AttributeProto": frozenset({5, 6, 22}), "SparseTensorProto": frozenset
 """Fields that occur once and hold tensors. Protobuf would merge several, but pieces of two tensors make none."""
 _INTS, _LISTED = 8, 1 << 24
 """Bytes of large lists of integers in attributes; in memory they take eight times that. A forest of a million nodes has 13."""
-_DATA_TYPE, _INT64 = 2, 7
+_DIMS, _DATA_TYPE, _INT64 = 1, 2, 7
 _FIXED = {1: 8, 5: 4}
 
 
@@ -97,6 +101,10 @@ def strip(
     cut: dict[int, Payload] = {}
     chunks, _ = _message(_Reader(data, name, keep, cut, max(keep, indices), limits), 0, len(data), "ModelProto", 0)
     rest = b"".join(chunks)
+    if cut and indices and any(name in rest for name in _QUANTIZING):  # scales are structure: read once more, with longer vectors
+        cut.clear()
+        reader = _Reader(data, name, keep, cut, max(keep, indices), limits, vectors=KEEP_VECTORS)
+        rest = b"".join(_message(reader, 0, len(data), "ModelProto", 0)[0])
     if cut and rest.count(INLINE.encode()) != len(cut):
         raise ModelError("invalid", f"{name}: it names {INLINE!r}, a place that only npu-guard uses")
     bound(rest, name, limits)
@@ -110,6 +118,8 @@ class _Reader(Struct):
     cut: dict[int, Payload]
     indices: int = 0
     limits: Limits = DEFAULT
+    vectors: int = 0
+    """Bytes up to which tensors of one axis are kept, where that is more."""
     listed: int = 0
     steps: int = 0
     """Fields that were looked at, in the whole file."""
@@ -214,7 +224,7 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
     """A TensorProto at [start, end): as it is, or without payload and marked as external to the skeleton."""
     rest: list[bytes] = []
     held: dict[int, int] = {}
-    pieces = payload = 0
+    pieces = payload = axes = 0
     at = Payload(start, end - start, 0)
     beside = False
     keep = r.keep
@@ -230,8 +240,11 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
         if wire == 2:
             length, body = r.varint(pos, end)
             pos = body + length
+            if field == _DIMS:  # packed; the last byte of each extent has no mark
+                axes += 2 if length > 16 else sum(byte < 0x80 for byte in r.data[body:pos])
         elif wire == 0:
             value, pos = r.varint(pos, end)
+            axes += field == _DIMS
             if field == _DATA_TYPE:
                 keep = r.indices if value == _INT64 else r.keep
             beside |= field == _LOCATION and value == 1
@@ -251,7 +264,7 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
         else:
             beside |= field == _EXTERNAL_DATA
             rest.append(r.data[field_start:pos])
-    if payload <= keep:
+    if payload <= (max(keep, r.vectors) if axes <= 1 else keep):
         return [], end - start
     if len(held) > 1 or beside or (_RAW in held and pieces > 1):
         places = [_NAMES[field] for field in sorted(held)] + ["external_data"] * beside

@@ -55,6 +55,15 @@ SAME = frozenset({"com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLin
 _CHANNELS_LAST = frozenset({"com.microsoft::NhwcConv", "com.microsoft::NhwcFusedConv", "com.microsoft::NhwcMaxPool"})
 
 
+INTEGERS = frozenset(
+    op for op in PLAIN
+    if op in _INTEGER or "QLinear" in op or op.endswith(("::QGemm", "::MatMulIntegerToFloat", "::MatMulInteger16",
+                                                         "::DynamicQuantizeMatMul"))
+)  # fmt: skip
+"""Those that are the plain operator in integer arithmetic. A device that has the plain one has them; in which of the spellings
+its compiler reads a quantized network is a matter of its own (NPU810)."""
+
+
 def plain(node: Node) -> str:
     """The operator of ONNX that the node is in other words, else its own name with its domain."""
     op = node.op

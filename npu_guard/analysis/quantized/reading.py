@@ -1,0 +1,231 @@
+"""The one reading of all spellings of a quantized network: units of (dequantize inputs, operator, quantize output).
+
+QDQ pairs, QLinearConv and its like, ConvInteger with the operators that scale its sums, and ONNX Runtime's com.microsoft forms
+come out as the same units. QuantizeLinear and DequantizeLinear that belong to a unit are how a tensor is held, and no operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from npu_guard.analysis.quantized.encoding import (
+    Encoding,
+    Operand,
+    computes_integers,
+    dequantizes,
+    operands,
+    quantizes,
+    result,
+    stated,
+)
+from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.analyze import Analysis
+
+_MOVING = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu Clip Resize Upsample Max Min")
+"""Operators that hand integers on as they are, so that their scale holds behind them too."""
+CLAMPS = frozenset({"Relu", "Clip"})
+"""Activations that end in the bounds of the integers, so that a compiler takes them as a part of the operator before them."""
+
+
+class Unit(Struct, frozen=True, eq=False):
+    """An operator of a quantized network with what it reads and gives."""
+
+    node: Node
+    operands: tuple[Operand, ...]
+    output: Encoding | None
+    """How the result is held; None where it is read, or leaves the model, in floating point."""
+    form: str
+    """`qdq`, `qoperator` (QLinearConv and its like), `dynamic` (scales computed at run time), `weights` (activations stay in
+    floating point), or `float`."""
+
+    @property
+    def data(self) -> Iterator[Operand]:
+        """Operands that are activations."""
+        return (operand for operand in self.operands if operand.role == "data")
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it reads or gives integers, but for weights."""
+        return self.output is not None or any(operand.encoding is not None for operand in self.data)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all activations that it reads, and its result, are integers."""
+        return self.output is not None and all(operand.encoding is not None for operand in self.data)
+
+
+class Quantized:
+    """What a model says of its integers."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.encodings: dict[Value, Encoding] = {}
+        """How integers are held, by the tensor that has them."""
+        self.members: set[Node] = set()
+        """Nodes that belong to units and are no operators of their own."""
+        self.units: Mapping[Node, Unit] = {}
+        """Units by the operator inside, in order; of a model without any quantization, none."""
+        self._sums: set[Value] = set()
+        self._scales: set[Value] = set()
+        nodes = list(analysis.model.graph.walk())
+        if any(quantizes(n) or dequantizes(n) or computes_integers(n) for n in nodes):
+            for node in nodes:
+                self._read(node)
+            for node in nodes:
+                if quantizes(node) and self._is_taken_up(node):
+                    self.members.add(node)
+            self.units = {
+                n: self._unit(n) for n in nodes if n not in analysis.elided and n not in self.members and not n.subgraphs
+            }
+
+    def __bool__(self) -> bool:
+        return bool(self.units)
+
+    def _read(self, node: Node) -> None:
+        """Note what one node says of the integers around it. All before it are read."""
+        if quantizes(node):
+            self._quantize(node)
+        elif dequantizes(node):
+            self._dequantize(node)
+        elif computes_integers(node):
+            for value, _, encoding in operands(node):
+                if encoding is not None:
+                    self.encodings.setdefault(value, encoding)
+            if (held := result(node)) is not None:
+                self.encodings[node.output] = held
+                if held.scale is None:
+                    self._sums.add(node.output)
+        elif node.inputs and node.inputs[0] is not None:
+            self._hand_on(node, node.inputs[0])
+
+    def _quantize(self, node: Node) -> None:
+        y = node.output
+        if y in self.analysis.static or node.op_type == "QuantizeLinear":
+            self.encodings[y] = stated(node, y, node.input(1), node.input(2))
+        else:
+            scale, zero = (node.outputs[i] if i < len(node.outputs) else None for i in (1, 2))
+            self.encodings[y] = Encoding(y.dtype, scale, zero, None, 0, node, dynamic=True)
+            if scale is not None:
+                self._scales.add(scale)
+
+    def _dequantize(self, node: Node) -> None:
+        x = node.input(0)
+        if x is None:
+            return
+        made = x in self.encodings or (x.producer is None and x.is_input)
+        self.encodings.setdefault(x, stated(node, x, node.input(1), node.input(2)))
+        if made and node.output not in self.analysis.static:
+            self.members.add(node)
+
+    def _hand_on(self, node: Node, x: Value) -> None:
+        """What a node between quantized tensors hands on: integers as they are, or sums and scales of integer arithmetic."""
+        if x in self.encodings and node.op_type in _MOVING and not node.domain:
+            held = self.encodings[x]
+            for made in node.outputs:
+                if made is not None and made.dtype == x.dtype and (held.axis is None or made.shape == x.shape):
+                    self.encodings[made] = held
+                    if x in self._sums:
+                        self._sums.add(made)
+        given = [v for v in node.inputs if v is not None]
+        if node.domain or len(node.outputs) != 1:
+            return
+        if node.op_type == "Cast" and x in self._sums:
+            self.members.add(node)
+            self._sums.add(node.output)
+        elif node.op_type == "Mul" and any(v in self._sums for v in given):
+            if all(v in self._sums or v in self._scales or self.analysis.is_constant(v) for v in given):
+                self.members.add(node)
+        elif node.op_type == "Mul" and any(v in self._scales for v in given) and self._is_scale(given):
+            self.members.add(node)
+            self._scales.add(node.output)
+
+    def _is_scale(self, given: Iterable[Value]) -> bool:
+        return all(v in self._scales or self.analysis.is_constant(v) for v in given)
+
+    def _is_taken_up(self, node: Node) -> bool:
+        """Whether the integers that a node makes go to operators that know their scale, or out of the model."""
+        if node.output in self.analysis.static:
+            return False
+        readers = self.analysis.readers(node.output)
+        known = all(
+            dequantizes(r) or computes_integers(r) or any(v in self.encodings for v in r.outputs if v is not None)
+            for r in readers
+        )
+        return known and (bool(readers) or node.output.is_output)
+
+    def held(self, value: Value) -> Encoding | None:
+        """How what a node reads is held: behind a DequantizeLinear, as what that reads; None where it is in floating point."""
+        value = self.analysis.origin(value)
+        found = self.encodings.get(value)
+        if found is not None and value not in self._sums:
+            return found
+        producer = value.producer
+        if producer is not None and dequantizes(producer) and producer.inputs[0] is not None:
+            return self.encodings.get(self.analysis.origin(producer.inputs[0]))
+        return None
+
+    def given(self, value: Value) -> Encoding | None:
+        """How a result is held: as itself, or as the QuantizeLinear makes it that is behind it, or behind a clamp behind it.
+
+        None where somebody reads it in floating point.
+        """
+        found = self.encodings.get(value)
+        if found is not None and value not in self._sums:
+            return found
+        for _ in range(2):
+            readers = self.analysis.readers(value)
+            made = [r for r in readers if quantizes(r)]
+            if made and len(made) == len(readers) and not value.is_output:
+                return self.encodings.get(made[0].output)
+            clamp = self.analysis.only_reader(value)
+            if clamp is None or clamp.op_type not in CLAMPS or clamp.domain:
+                return None
+            value = clamp.output
+        return None
+
+    def scaled_output(self, node: Node) -> Value:
+        """The result of a unit in real numbers: of a ConvInteger, what comes of its sums when they are scaled."""
+        value = node.output
+        while value in self._sums and (reader := self.analysis.only_reader(value)) is not None and reader in self.members:
+            value = reader.output
+        return value
+
+    def _role(self, value: Value, role: str) -> str:
+        """A weight that is computed is an activation like any other, and a constant operand is a parameter."""
+        constant = self.analysis.is_constant(value)
+        return "data" if role == "weight" and not constant else "parameter" if role == "data" and constant else role
+
+    def _unit(self, node: Node) -> Unit:
+        if computes_integers(node):
+            found = tuple(Operand(value, self._role(value, role), encoding) for value, role, encoding in operands(node))
+            dynamic = any(o.encoding is not None and (e := self.encodings.get(o.value)) is not None and e.dynamic for o in found)
+            output = self.given(self.scaled_output(node))
+            holds = any(o.encoding is not None for o in found if o.role == "data")
+            form = "dynamic" if dynamic or _scales_itself(node) else "qoperator" if holds else "weights"
+            return Unit(node, found, output, form)
+        operator, read = node.operator, []
+        for index, value in enumerate(node.inputs):
+            formal = operator.role(index)
+            if value is None or formal not in ("data", "weight", "bias"):
+                continue
+            role = self._role(value, formal)
+            if role == "parameter" and node.kind == "product":
+                role = "weight"
+            read.append(Operand(value, role, self.held(value)))
+        found = tuple(read)
+        output = self.given(node.output) if node.outputs and node.outputs[0] is not None else None
+        quantized = output is not None or any(o.encoding is not None for o in found if o.role == "data")
+        dynamic = any(o.encoding is not None and o.encoding.dynamic for o in found)
+        weights = any(o.encoding is not None for o in found if o.role == "weight")
+        return Unit(node, found, output, "dynamic" if dynamic else "qdq" if quantized else "weights" if weights else "float")
+
+
+def _scales_itself(node: Node) -> bool:
+    """Whether the operator computes a scale for what it reads in floating point."""
+    return node.op_type.startswith("DynamicQuantize")

@@ -1,0 +1,229 @@
+"""All spellings of a quantized network are the same units, and rules judge the operator inside as that of the float twin."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from npu_guard import check
+from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.quantized.encoding import Encoding
+from npu_guard.analysis.quantized.reading import Quantized
+from npu_guard.file import load
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
+SCALES = "float s = {0.05}, float t = {0.1}, float r = {0.2}, uint8 z = {128}, int8 n = {0}, int8[4,2,1,1] w, int32[4] b"
+
+
+def _model(text: str) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(HEADER + text)
+    known = {name for node in model.graph.node for name in node.output} | {t.name for t in model.graph.initializer}
+    for entry in model.graph.value_info:
+        if entry.name not in known:
+            tensor = entry.type.tensor_type
+            values = np.ones([d.dim_value for d in tensor.shape.dim], onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, entry.name))
+    return model
+
+
+def _read(model: onnx.ModelProto, tmp_path: Path) -> Quantized:
+    onnx.save(model, tmp_path / "m.onnx")
+    return Quantized(analyze(load.load(str(tmp_path / "m.onnx"))))
+
+
+def _shown(held: Encoding | None) -> tuple[str, str, str | None] | None:
+    if held is None:
+        return None
+    return onnx.TensorProto.DataType.Name(held.dtype), held.granularity, None if held.scale is None else held.scale.name
+
+
+SPELLINGS = {
+    "qdq": f"""g (uint8[1,2,4,4] x) => (uint8[1,4,4,4] y) <{SCALES}>
+    {{ a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  d = Conv(a, c)  y = QuantizeLinear(d, r, z) }}""",
+    "qdq behind an activation": f"""g (uint8[1,2,4,4] x) => (uint8[1,4,4,4] y) <{SCALES}>
+    {{ a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  d = Conv(a, c)  e = Relu(d)
+       y = QuantizeLinear(e, r, z) }}""",
+    "qdq in com.microsoft": f"""g (uint8[1,2,4,4] x) => (uint8[1,4,4,4] y) <{SCALES}>
+    {{ a = com.microsoft.DequantizeLinear(x, s, z)  c = com.microsoft.DequantizeLinear(w, t, n)  d = Conv(a, c)
+       y = com.microsoft.QuantizeLinear(d, r, z) }}""",
+    "weights quantized in the graph": """g (uint8[1,2,4,4] x) => (uint8[1,4,4,4] y)
+    <float s = {0.05}, float t = {0.1}, float r = {0.2}, uint8 z = {128}, int8 n = {0}, float[4,2,1,1] w>
+    { a = DequantizeLinear(x, s, z)  q = QuantizeLinear(w, t, n)  c = DequantizeLinear(q, t, n)  d = Conv(a, c)
+      y = QuantizeLinear(d, r, z) }""",
+    "QLinearConv": f"""g (uint8[1,2,4,4] x) => (uint8[1,4,4,4] y) <{SCALES}> {{ y = QLinearConv(x, s, z, w, t, n, r, z) }}""",
+    "in front of a Reshape": f"""g (uint8[1,2,4,4] x) => (uint8[1,4,16] y) <{SCALES}, int64[3] f = {{1, 4, 16}}>
+    {{ a = QLinearConv(x, s, z, w, t, n, r, z)  y = Reshape(a, f) }}""",
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_spellings_of_a_convolution_are_one_unit(name: str, tmp_path: Path) -> None:
+    quantized = _read(_model(SPELLINGS[name]), tmp_path)
+    unit = next(u for n, u in quantized.units.items() if n.kind == "convolution")
+    assert [_shown(o.encoding) for o in unit.operands] == [("UINT8", "tensor", "s"), ("INT8", "tensor", "t")]
+    assert _shown(unit.output) == ("UINT8", "tensor", "r")
+    assert unit.is_whole
+    assert {n.op_type for n in quantized.members} <= {"QuantizeLinear", "DequantizeLinear"}
+
+
+def test_sums_that_are_scaled_at_run_time_belong_to_the_convolution(tmp_path: Path) -> None:
+    quantized = _read(
+        _model(f"""g (float[1,2,4,4] x) => (float[1,4,4,4] y) <{SCALES}>
+        {{ q, a, o = DynamicQuantizeLinear(x)  i = ConvInteger(q, w, o, n)  f = Cast<to = 1>(i)  u = Mul(a, t)
+           y = Mul(f, u) }}"""),
+        tmp_path,
+    )
+    (unit,) = quantized.units.values()
+    assert unit.form == "dynamic"
+    assert quantized.scaled_output(unit.node).name == "y"
+    assert sorted(n.op_type for n in quantized.members) == ["Cast", "DynamicQuantizeLinear", "Mul", "Mul"]
+
+
+def test_weights_of_few_bits_are_held_in_blocks(tmp_path: Path) -> None:
+    model = _model("""g (float[1,16,32] x) => (float[1,16,8] y) <uint8[8,2,8] w, float[16] c>
+    { y = com.microsoft.MatMulNBits<K = 32, N = 8, bits = 4, block_size = 16>(x, w, c) }""")
+    (unit,) = _read(model, tmp_path).units.values()
+    data, weight = unit.operands
+    assert data.encoding is None
+    assert _shown(weight.encoding) == ("UINT4", "block", "c")
+    assert unit.form == "weights"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("{ i = Cast<to = 2>(x)  y = DequantizeLinear(i, s, z) }", "DequantizeLinear"),
+        ("{ i = QuantizeLinear(x, s, z)  y = Cast<to = 1>(i) }", "QuantizeLinear"),
+    ],
+)
+def test_what_belongs_to_no_unit_is_an_operator(text: str, left: str, tmp_path: Path) -> None:
+    quantized = _read(_model(f"g (float[1,2,4,4] x) => (float[1,2,4,4] y) <{SCALES}> {text}"), tmp_path)
+    assert left in {n.op_type for n in quantized.units}
+
+
+def test_a_model_in_floating_point_has_no_units(tmp_path: Path) -> None:
+    quantized = _read(_model("g (float[1,2,4,4] x) => (float[1,2,4,4] y) { y = Relu(x) }"), tmp_path)
+    assert not quantized
+    assert not quantized.members
+
+
+def _wide(channels: int, tmp_path: Path) -> str:
+    scale = np.full(channels, 0.1, np.float32)
+    scale[-1] = 0.0
+    model = _model(f"""g (uint8[1,1,4,4] x) => (uint8[1,{channels},4,4] y)
+    <float s = {{0.05}}, uint8 z = {{128}}, int8[{channels},1,1,1] w, int8[{channels}] n>
+    {{ a = DequantizeLinear(x, s, z)  c = DequantizeLinear<axis = 0>(w, t, n)  d = Conv(a, c)  y = QuantizeLinear(d, s, z) }}""")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(scale, "t"))
+    onnx.save(model, tmp_path / "wide.onnx")
+    return str(tmp_path / "wide.onnx")
+
+
+@pytest.mark.parametrize(("channels", "outcome"), [(8, "fail"), (1100, "fail"), (4096, "fail"), (5000, "undecided")])
+def test_scales_are_read_up_to_a_bound(channels: int, outcome: str, tmp_path: Path) -> None:
+    findings = [f for f in check(_wide(channels, tmp_path), profile="axera:AX650").findings if f.rule == "NPU811"]
+    assert [(f.outcome.value, f.location.op_type) for f in findings] == [(outcome, "Conv")]
+
+
+def test_scales_are_a_part_of_the_key(tmp_path: Path) -> None:
+    path = _wide(1100, tmp_path)
+    before = load.read_content(path).key
+    model = onnx.load(path)
+    scale = next(t for t in model.graph.initializer if t.name == "t")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.full(1100, 0.1, np.float32), "t"))
+    onnx.save(model, path)
+    assert load.read_content(path).key != before
+
+
+# What is judged is the operator inside.
+
+NETS = {
+    "convolutions": """g (float[1,3,20,20] x) => (float[1,6,10,10] y)
+    <float[8,3,19,1] a, float[8] b, float[12,8,3,3] c, float[6,12,1,1] d>
+    { p = Conv<pads = [9,0,9,0]>(x, a, b)  q = Relu(p)  r = Conv<pads = [1,1,1,1], strides = [2,2]>(q, c)  s = Sigmoid(r)
+      t = Mul(r, s)  y = Conv(t, d) }""",
+    "residual": """g (float[1,8,8,8] x) => (float[1,5] y)
+    <float[8,8,3,3] a, float[8,8,3,3] b, float[8,5] c, float[5] d, int64[2] f = {1, 8}>
+    { p = Conv<pads = [1,1,1,1]>(x, a)  q = Relu(p)  r = Conv<pads = [1,1,1,1]>(q, b)  s = Add(r, x)  t = Relu(s)
+      u = GlobalAveragePool(t)  v = Reshape(u, f)  y = Gemm(v, c, d) }""",
+    "attention": """g (float[1,8,4,4] x) => (float[1,8,4,4] y)
+    <float[8,8,1,1] a, int64[3] f = {1, 8, 16}, int64[4] m = {1, 8, 4, 4}>
+    { p = Conv(x, a)  q = Reshape(p, f)  k = Transpose<perm = [0,2,1]>(q)  s = MatMul(k, q)  u = Softmax<axis = -1>(s)
+      v = MatMul(q, u)  w = Reshape(v, m)  y = Add(w, x) }""",
+    "pyramid": """g (float[1,8,8,8] x) => (float[1,16,8,8] y) <float[] n, float[4] u = {1, 1, 2, 2}, float[8,8,3,3] a>
+    { p = MaxPool<kernel_shape = [2,2], strides = [2,2]>(x)  q = Conv<pads = [1,1,1,1]>(p, a)
+      r = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(q, , u)
+      y = Concat<axis = 1>(x, r) }""",
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "QDQ": {"quant_format": "QDQ"},
+    "QDQ per channel": {"quant_format": "QDQ", "per_channel": True, "activation_type": "QInt8", "weight_type": "QInt8"},
+    "QDQ in 16 bits": {"quant_format": "QDQ", "activation_type": "QUInt16", "extra_options": {"UseQDQContribOps": True}},
+    "QOperator": {"quant_format": "QOperator"},
+    "QOperator per channel": {"quant_format": "QOperator", "per_channel": True, "weight_type": "QInt8"},
+}
+DEVICES = (
+    "aimotive-aiware",
+    "qualcomm-htp",
+    "ort-nnapi",
+    "ethos-u85",
+    "rockchip-rk3588",
+    "ti-tidl:AM68A",
+    "nvidia-dla",
+    "kneron:KL730",
+)
+
+
+def _quantized(model: onnx.ModelProto, way: dict[str, Any], tmp_path: Path) -> str:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            random = np.random.default_rng(0)
+            shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+            self.feeds = iter([{"x": random.standard_normal(shape).astype(np.float32)} for _ in range(2)])
+
+        def get_next(self) -> Any:
+            return next(self.feeds, None)
+
+    options = dict(way)
+    options["quant_format"] = getattr(quantization.QuantFormat, options["quant_format"])
+    for name in ("activation_type", "weight_type"):
+        if name in options:
+            options[name] = getattr(quantization.QuantType, options[name])
+    onnx.save(model, tmp_path / "float.onnx")
+    quantization.quantize_static(str(tmp_path / "float.onnx"), str(tmp_path / "int.onnx"), Reader(), **options)
+    return str(tmp_path / "int.onnx")
+
+
+def _findings(path: str, device: str) -> collections.Counter[tuple[str, ...]]:
+    found: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for f in check(path, profile=device).findings:
+        operator = f.location.op_type.removeprefix("com.microsoft::").removeprefix("QLinear").replace("QGemm", "Gemm")
+        measured = str(f.evidence.measured) if f.evidence else ""
+        if not f.rule.startswith("NPU8"):
+            found[f.rule, f.severity.value, f.outcome.value, operator, measured] += 1
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("net", NETS)
+def test_a_quantized_network_has_the_findings_of_its_float_twin(net: str, way: str, tmp_path: Path) -> None:
+    model = _model(NETS[net])
+    random = np.random.default_rng(1)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            values = random.standard_normal(tensor.dims).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    if "16" in way:
+        model.opset_import[0].version = 21  # the first with such types
+    path = _quantized(model, WAYS[way], tmp_path)
+    for device in DEVICES:
+        before, after = _findings(str(tmp_path / "float.onnx"), device), _findings(path, device)
+        assert (device, after) == (device, before)
