@@ -52,12 +52,14 @@ def macs(node: Node) -> int | None:
 def _integer_macs(node: Node) -> int | None:
     """Those of the plain operator on the same data and weight."""
     operator = plain(node)
+    if operator not in MACS:
+        return 0
     shapes = [None if v is None else v.shape for v in (node.role("data"), node.role("weight"))]
-    if operator not in MACS or any(shape is None for shape in shapes):
-        return None if operator in MACS else 0
-    if operator == "Conv":
-        return None if (out := elements(node.output.shape)) is None else out * math.prod(_ints(shapes[1])[1:])
-    return MACS[operator](node, shapes, elements(node.output.shape))
+    out = elements(node.output.shape)
+    try:
+        return MACS[operator](node, shapes, out)
+    except (TypeError, IndexError, KeyError, ValueError, ZeroDivisionError):
+        return None
 
 
 Shapes = Sequence[tuple[Dim, ...] | None]

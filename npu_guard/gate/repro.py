@@ -19,6 +19,7 @@ from npu_guard.analysis.layout import RUNNING
 from npu_guard.analysis.roles import looks_like_tokens
 from npu_guard.base.text import text
 from npu_guard.file.document import RUNTIME_IR
+from npu_guard.gate.repro_quantized import is_about_encodings, rings
 from npu_guard.graph.graph import Graph, Node, Value
 from npu_guard.results.findings import Dim, Finding
 
@@ -50,6 +51,10 @@ def extract(analysis: Analysis, finding: Finding) -> Iterator[onnx.ModelProto]:
         nodes |= set(_run(analysis, found))
     if nodes:
         yield cut.model(_in_order(found.graph, nodes), ())
+    if isinstance(found, Node) and is_about_encodings(finding):
+        for ring in rings(analysis, nodes):
+            yield cut.model(_in_order(found.graph, ring), ())
+        return
     if after := {r for n in nodes for v in n.outputs if v is not None for r in _readers(analysis, v)} - nodes:
         yield cut.model(_in_order(found.graph, nodes | after), ())
     for _ in range(_STEPS_BACK):
@@ -137,7 +142,7 @@ class _Cut:
             for name, value in self._reads(node, copy):
                 if name not in known and name not in made:
                     known.add(name)
-                    size += self._provide(proto.graph, name, value)
+                    size += self._provide(proto.graph, name, value, _is_structure(node, value))
                     if size > MAX_BYTES:
                         raise ExtractError(f"its weights are larger than {MAX_BYTES >> 20} MiB")
             made |= {v.name: v for v in node.outputs if v is not None and v.name}
@@ -181,8 +186,8 @@ class _Cut:
             graph = graph.parent
         return False
 
-    def _provide(self, graph: onnx.GraphProto, name: str, value: Value) -> int:
-        """Make the value a graph input, or a constant where it is one; returns its bytes."""
+    def _provide(self, graph: onnx.GraphProto, name: str, value: Value, whole: bool) -> int:
+        """Make the value a graph input, or a constant where it is one, with its own numbers if `whole`; returns its bytes."""
         initializer = value.initializer
         is_input = value.is_input or not self.analysis.is_constant(value)
         if is_input:
@@ -190,7 +195,7 @@ class _Cut:
         if is_input and initializer is None:
             return 0
         constant = self.analysis.constants.get(value)
-        if constant is not None and (constant.dtype.kind not in "fc" or constant.size <= _STEERING):
+        if constant is not None and (constant.dtype.kind not in "fc" or whole or constant.size <= _STEERING):
             graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(constant), name))
             return int(constant.nbytes)
         shape = list(initializer.dims) if initializer is not None and initializer.data_type else _whole(value.shape)
@@ -215,6 +220,13 @@ class _Cut:
                 elif extent:
                     dim.dim_param = extent
         return info
+
+
+def _is_structure(node: Node, value: Value) -> bool:
+    """Whether a node reads a value as a scale or zero point."""
+    operator = node.operator
+    roles = ("scale", "zero_point", "output_scale", "output_zero_point")
+    return any(v is value and operator.role(index) in roles for index, v in enumerate(node.inputs))
 
 
 def _whole(shape: tuple[Dim, ...] | None) -> list[int] | None:

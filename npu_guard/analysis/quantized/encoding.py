@@ -75,17 +75,18 @@ def _computes_integers(op_type: str, domain: str) -> bool:
     return operator.kind != "quantization" and bool(roles & {"scale", "zero_point", "output_scale"})
 
 
-def stated(node: Node, tensor: Value, scale: Value | None, zero: Value | None) -> Encoding:
+def stated(node: Node, tensor: Value, *, dynamic: bool) -> Encoding:
     """What a QuantizeLinear or DequantizeLinear says of the integers at its side.
 
     From opset 13 on there may be an axis and from 21 on blocks; a scale of one element is that of the whole tensor.
     """
+    scale, zero = node.input(1), node.input(2)
     whole = scale is None or scale.shape is None or all(extent == 1 for extent in scale.shape)
     rank = len(tensor.shape) if tensor.shape is not None else 0
     axis = None if whole else node.attr("axis", 1)
     if axis is not None and axis < 0 and rank:
         axis += rank
-    return Encoding(tensor.dtype, scale, zero, axis, 0 if whole else int(node.attr("block_size", 0) or 0), node)
+    return Encoding(tensor.dtype, scale, zero, axis, 0 if whole else int(node.attr("block_size", 0) or 0), node, dynamic)
 
 
 def operands(node: Node) -> list[tuple[Value, str, Encoding | None]]:

@@ -106,20 +106,24 @@ class Quantized:
 
     def _quantize(self, node: Node) -> None:
         y = node.output
-        if y in self.analysis.static or node.op_type == "QuantizeLinear":
-            self.encodings[y] = stated(node, y, node.input(1), node.input(2))
+        if node.op_type == "QuantizeLinear":
+            self.encodings[y] = stated(node, y, dynamic=self._is_computed(node.input(1)))
         else:
             scale, zero = (node.outputs[i] if i < len(node.outputs) else None for i in (1, 2))
             self.encodings[y] = Encoding(y.dtype, scale, zero, None, 0, node, dynamic=True)
             if scale is not None:
                 self._scales.add(scale)
 
+    def _is_computed(self, scale: Value | None) -> bool:
+        """Whether a scale comes in, or is worked out, at run time; one that a caller may override has a value of its own."""
+        return scale is not None and scale.initializer is None and not self.analysis.is_constant(scale)
+
     def _dequantize(self, node: Node) -> None:
         x = node.input(0)
         if x is None:
             return
         made = x in self.encodings or (x.producer is None and x.is_input)
-        self.encodings.setdefault(x, stated(node, x, node.input(1), node.input(2)))
+        self.encodings.setdefault(x, stated(node, x, dynamic=self._is_computed(node.input(1))))
         if made and node.output not in self.analysis.static:
             self.members.add(node)
 
