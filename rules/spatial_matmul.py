@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from npu_guard.analysis import einsum
 from npu_guard.checking.rule import Case, Draft, Rule
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class SpatialMatmul(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        if ctx.limit("matmul.spatial"):
+        if ctx.limit("matmul.spatial") or einsum.order(node) is not None:  # a Transpose, of which NPU102 speaks
             return
         operands, active = ctx.operands(node), ctx.activations(node)
         if len(active) > 1:

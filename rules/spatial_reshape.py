@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis import einsum
-from npu_guard.analysis.static import BROADCASTING
+from npu_guard.analysis.layout import LAYING
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.graph.ops import names
 
@@ -43,7 +43,7 @@ class SpatialReshape(Rule):
 
     code = "NPU102"
     name = "spatial-reshape"
-    ops = (*_VIEWS, *sorted(names("broadcasting")))
+    ops = (*_VIEWS, *sorted((*names("broadcasting"), "Expand")))
     limits = ("layout.rearrange",)
     good = (
         Case(
@@ -91,6 +91,12 @@ class SpatialReshape(Rule):
             title="broadcasting lays the channels along the width",
         ),
         Case(
+            "g (float[1,8] x) => (float[1,8,8,8] y) <int64[4] shape = {1, 8, 8, 8}> { y = Expand(x, shape) }",
+            _OFF,
+            expect=(("y", None),),
+            title="an Expand broadcasts as well",
+        ),
+        Case(
             "g (float[1,8,4,4] x) => (float[1,8,16] y) <int64[3] shape = {0, 0, -1}> { y = Reshape(x, shape) }",
             _OFF,
             expect=(("y", None),),
@@ -129,7 +135,7 @@ class SpatialReshape(Rule):
         if ctx.limit("layout.rearrange"):
             return
         what = ctx.rearrangements.get(node)
-        if node.op_type in BROADCASTING:
+        if LAYING.get(node.op_type):
             if what is not None:
                 shapes = ", ".join(ctx.show(v) for v in node.inputs if v is not None)
                 yield Draft(f"{shapes} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")

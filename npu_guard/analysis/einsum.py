@@ -6,22 +6,44 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from npu_guard.graph.graph import Node
+from npu_guard.graph.graph import Node, Value
 
 
 def terms(node: Node) -> tuple[list[str], str] | None:
-    """Labels of each operand and of the result; None for an ellipsis, whose labels the equation does not tell.
+    """Labels of each operand and of the result; None where an ellipsis stands for axes of an operand whose rank is not known.
 
-    Without an arrow, the result has the labels that appear once, in alphabetical order (operator Einsum of ONNX).
+    The axes of an ellipsis have digits as labels, the last axis 0. Without an arrow, the result has the ellipsis and then the
+    labels that appear once, in alphabetical order (operator Einsum of ONNX).
     """
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
-    if not equation or "." in equation:
+    if not equation:
         return None
     left, arrow, right = equation.partition("->")
     if not arrow:
-        letters = left.replace(",", "")
-        right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    return left.split(","), right
+        letters = left.replace(",", "").replace(".", "")
+        right = "..." * ("..." in left) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    operands = left.split(",")
+    if "." not in equation:
+        return operands, right
+    axes = [_axes_of_ellipsis(term, value) for term, value in zip(operands, node.inputs, strict=False)]
+    if None in axes or len(axes) != len(operands):
+        return None
+    spelled = [term.replace("...", _LABELS[len(_LABELS) - (count or 0) :]) for term, count in zip(operands, axes, strict=True)]
+    return spelled, right.replace("...", _LABELS[len(_LABELS) - max(count or 0 for count in axes) :])
+
+
+_LABELS = "76543210"
+"""Labels of the axes that an ellipsis stands for."""
+
+
+def _axes_of_ellipsis(term: str, value: Value | None) -> int | None:
+    """How many axes of an operand the ellipsis in its term stands for; None where that is not known, or more than have labels."""
+    if "..." not in term:
+        return 0
+    if value is None or value.shape is None:
+        return None
+    count = len(value.shape) - len(term) + len("...")
+    return count if 0 <= count <= len(_LABELS) else None
 
 
 def single_operand(node: Node) -> tuple[str, str] | None:

@@ -107,8 +107,24 @@ class Facts:
         return value
 
     def data(self, node: Node) -> Value:
-        """The first input that is data."""
+        """The first input that is data; of what broadcasts, the first of those that are most like the output, constants last."""
+        if node.kind == "broadcasting" and len(node.inputs) > 1:
+            return self._most_like_output(node)
         return self.input(node, _FIRST.get(node.op, 0))
+
+    def _most_like_output(self, node: Node) -> Value:
+        operator = node.operator
+        operands = [v for i, v in enumerate(node.inputs) if v is not None and operator.role(i) == "data"]
+        if not operands:
+            return self.input(node, 0)
+        out = node.output.shape or ()
+
+        def alike(value: Value) -> tuple[bool, int, int]:
+            dims = value.shape or ()
+            matching = sum(a == b for a, b in zip(reversed(dims), reversed(out), strict=False))
+            return not self.is_constant(value), len(dims), matching
+
+        return max(operands, key=alike)
 
     def weight(self, node: Node) -> Value:
         """The weight of a convolution; of a matrix product the second operand, or the first where that alone is constant."""
@@ -265,5 +281,5 @@ def _operands(op_type: str, domain: str) -> tuple[int, ...] | None:
     return (0, 1, 2) if op_type == "Attention" and not domain else None
 
 
-_FIRST = {"com.microsoft::QLinearConcat": 2, "com.microsoft::QLinearWhere": 1}
+_FIRST = {"com.microsoft::QLinearConcat": 2}
 """Index of the first data input where that is not 0."""

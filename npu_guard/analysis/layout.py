@@ -15,13 +15,15 @@ from npu_guard.analysis import einsum
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import elements
 from npu_guard.analysis.roles import Roles, role
-from npu_guard.analysis.static import BROADCASTING, regroups
+from npu_guard.analysis.static import regroups
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 
 RUNNING = OfKind("view", also="Transpose")
 MOVING = OfKind("view", "data mover")
 """Operators that move data and compute nothing."""
+LAYING = OfKind("broadcasting", also="Expand")
+"""Operators that lay an operand of fewer axes along those of the output."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
 _QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _PAIRS = 4
@@ -58,7 +60,7 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]
-        elif BROADCASTING.get(node.op_type):
+        elif LAYING.get(node.op_type):
             if (what := _laid(roles, node)) is not None:
                 found[node] = what
         elif _runs(analysis, node) and not _goes_on(analysis, node):

@@ -19,6 +19,8 @@ from npu_guard.results.findings import Dim
 
 _SHAPED_AS_INPUT = frozenset({"unary", "normalization", "softmax", "quantization", "gate", "identity"})
 _T = onnx.TensorProto
+_AXES_ARE_INPUTS = 18
+"""Opset from which on the axes of ReduceMean are an input."""
 Shape = tuple[Dim, ...]
 
 
@@ -32,6 +34,8 @@ def output_of(node: Node) -> tuple[int, Shape | None] | None:
         return None if first is None else (first.dtype, broadcast(shapes))
     if node.op in ("com.microsoft::MatMulNBits", "com.microsoft::MatMulBnb4"):
         return _with_columns(node)
+    if node.domain == "com.microsoft" and node.op_type in _ATTENTION:
+        return _attention(node)
     if node.kind not in _SHAPED_AS_INPUT or (not node.domain and node.graph.model.schema(node) is None):
         return None
     x = node.input(0)
@@ -56,6 +60,44 @@ def _with_columns(node: Node) -> tuple[int, Shape | None] | None:
     if x is None or not x.shape or not isinstance(node.attributes.get("N"), int):
         return None
     return x.dtype, (*x.shape[:-1], node.attributes["N"])
+
+
+_ATTENTION = frozenset({"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention"})
+
+
+def _attention(node: Node) -> tuple[int, Shape | None] | None:
+    """[B, S, hidden size of the values]. Source: docs/ContribOperators.md of onnxruntime."""
+    query = node.input(0)
+    if query is None or query.shape is None or len(query.shape) not in (3, 5):
+        return None
+    hidden = _values_hidden(node, query.shape)
+    dtype = query.dtype
+    if node.op_type == "QAttention":
+        scale = node.input(3)
+        dtype = 0 if scale is None else scale.dtype
+    return dtype, (*query.shape[:2], hidden)
+
+
+def _values_hidden(node: Node, query: Shape) -> Dim:
+    """Numbers of all heads of the values together; None where that is not known."""
+    heads, given = node.attributes.get("num_heads", 0), node.input(2)
+    if node.op_type in ("Attention", "QAttention"):
+        sizes, weights = node.attributes.get("qkv_hidden_sizes"), node.input(1)
+        columns = None if weights is None or weights.shape is None else weights.shape[-1]
+        return sizes[2] if sizes and len(sizes) == 3 else columns // 3 if isinstance(columns, int) else None
+    if len(query) == 5:  # queries, keys and values together, [B, S, heads, 3, size]
+        return query[2] * query[4] if isinstance(query[2], int) and isinstance(query[4], int) else None
+    if node.op_type == "GroupQueryAttention":
+        if node.input(1) is not None:
+            return query[-1]
+        parts = heads + 2 * node.attributes.get("kv_num_heads", 0)  # queries, keys and values beside each other
+        return query[-1] // parts * heads if isinstance(query[-1], int) and parts else None
+    if given is None or given.shape is None:
+        return query[-1] if given is None and node.input(1) is None else None
+    if len(given.shape) == 3:
+        return given.shape[-1]
+    found = (given.shape[1], given.shape[-1]) if len(given.shape) == 4 else (None, None)
+    return found[0] * found[1] if isinstance(found[0], int) and isinstance(found[1], int) else None
 
 
 def _with_roles(node: Node) -> list[tuple[Value | None, str | None]]:
@@ -88,8 +130,21 @@ def _as_plain(node: Node) -> tuple[int, Shape | None] | None:
     return int(_T.FLOAT) if floats else int(_T.INT32) if integers else data.dtype, shape
 
 
+def _plain_dims(node: Node, index: int, dims: Shape, channels_last: bool) -> Shape:
+    """The shape of an input as the plain operator has it: [B, C, ...], and without the transposition that a product states."""
+    if channels_last and (index == 0 or weight_is_channels_last(node)) and len(dims) > 2:
+        return dims[0], dims[-1], *dims[1:-1]
+    if plain(node) != "MatMul" or index > 1 or len(dims) < 2:
+        return dims
+    if node.attributes.get(f"transBatch{'AB'[index]}", 0) and len(dims) > 2:  # the batch lies behind the rows
+        dims = (*dims[1:-1], dims[0], dims[-1])
+    return (*dims[:-2], dims[-1], dims[-2]) if node.attributes.get(f"trans{'AB'[index]}", 0) else dims
+
+
 def _inferred(node: Node, operator: str, given: Sequence[Value | None]) -> Shape | None:
     version = node.graph.model.opsets.get("") or onnx.defs.onnx_opset_version()
+    if node.kind == "reduction":
+        version = min(version, _AXES_ARE_INPUTS - 1)  # these state axes as an attribute, whatever the model's operator set
     try:
         schema = onnx.defs.get_schema(operator, version)
     except onnx.defs.SchemaError:
@@ -101,9 +156,8 @@ def _inferred(node: Node, operator: str, given: Sequence[Value | None]) -> Shape
     types = {}
     for index, value in enumerate(given):
         if value is not None and value.shape is not None:
-            turned = last and (index == 0 or weight_is_channels_last(node)) and len(value.shape) > 2
-            dims = (value.shape[0], value.shape[-1], *value.shape[1:-1]) if turned else value.shape
-            types[f"i{index}"] = onnx.helper.make_tensor_type_proto(_T.FLOAT, dims)
+            dtype = _T.BOOL if find_operator(operator).role(index) == "condition" else _T.FLOAT
+            types[f"i{index}"] = onnx.helper.make_tensor_type_proto(dtype, _plain_dims(node, index, value.shape, last))
     imports = [onnx.OperatorSetIdProto(domain="", version=version)]
     try:
         outputs = onnx.shape_inference.infer_node_outputs(schema, proto, types, {}, opset_imports=imports)

@@ -96,6 +96,8 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         return trains(node, constants) is False
     if node.op_type in _NEUTRAL:
         return _NEUTRAL[node.op_type](node)
+    if node.op_type == "Clip":
+        return _bounds_nothing(node, constants)
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
     if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
@@ -119,6 +121,21 @@ def does_nothing(node: Node, constants: Constants) -> bool:
     return True  # Reshape, Expand, Squeeze and the like to the shape that is there
 
 
+def _bounds_nothing(node: Node, constants: Constants) -> bool:
+    """A Clip without bounds, or with those of the type, which is what its first versions have where they are left out."""
+    for index, name, side in ((1, "min", -1), (2, "max", 1)):
+        operand = node.input(index)
+        bound = node.attributes.get(name) if operand is None else constants.get(operand)
+        if operand is None and bound is None:
+            continue
+        if bound is None or np.size(bound) != 1 or not float(np.ravel(bound)[0]) * side >= _LARGEST:
+            return False
+    return True
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def _takes_one_pixel(node: Node) -> bool:
     """A pooling whose window is one pixel and moves by one; indices that somebody reads are more than the pixel."""
     windows = (node.attributes.get(name) or (1,) for name in ("kernel_shape", "strides"))
@@ -138,13 +155,12 @@ _NEUTRAL: Mapping[str, Callable[[Node], bool]] = {
     "DepthToSpace": _has_block_of_one, "SpaceToDepth": _has_block_of_one, "Concat": _has_one_input, "Sum": _has_one_input,
     "Max": _has_one_input, "Min": _has_one_input, "Mean": _has_one_input, "MaxPool": _takes_one_pixel,
     "AveragePool": _takes_one_pixel, "Split": lambda node: len(node.outputs) == 1,
-    "Clip": lambda node: not any(node.inputs[1:]) and not node.attributes,
     "Einsum": lambda node: (order := einsum.order(node)) is not None and order == tuple(sorted(order)),
 }  # fmt: skip
 """Operators that do nothing for what they are given beside the data, whatever the shape."""
 _PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
-     "Upsample", "Squeeze", "Unsqueeze", *_NEUTRAL}
+     "Upsample", "Squeeze", "Unsqueeze", "Clip", *_NEUTRAL}
 )  # fmt: skip
 _REGROUPING = OfKind("view")
 

@@ -97,9 +97,12 @@ class Clause(msgspec.Struct, frozen=True):
         return unsure or Judged(True, measured)
 
     def holds(self, node: Node, ctx: Facts) -> Judged:
-        """Whether a condition is met; one on something that the node does not have is not."""
-        judged = self.judge(node, ctx)
-        return judged if not judged.fits or judged.measured.exists else Judged(False, judged.measured)
+        """Whether the condition of a limit is met, by what the node states; one on something that it does not have is not."""
+        return _of_something(self._compare(node, ctx))
+
+    def suffices(self, node: Node, ctx: Facts) -> Judged:
+        """Whether a node has one of the forms that a limit allows; what has no effect there may be anything."""
+        return _of_something(self.judge(node, ctx))
 
     def words(self) -> str:
         """The clause as a reader of the profile sees it: `kernel at most 31`."""
@@ -119,6 +122,10 @@ class Judged(msgspec.Struct, frozen=True):
     bound: str = ""
     allowed: Any = None
     why: str = ""
+
+
+def _of_something(judged: Judged) -> Judged:
+    return judged if not judged.fits or judged.measured.exists else Judged(False, judged.measured)
 
 
 def _wrong(measured: Measured, answers: list[bool | None], name: str, allowed: tuple[Any, ...]) -> Judged:

@@ -112,7 +112,7 @@ class Requirement(Struct, frozen=True):
 
     def _alternatives(self, node: Node, ctx: Facts, unsure: str) -> Breach | None:
         for alternative in self.alternatives:
-            found = [c.holds(node, ctx) for c in alternative]
+            found = [c.suffices(node, ctx) for c in alternative]
             if all(j.fits for j in found):
                 return None
             if not any(j.fits is False for j in found):

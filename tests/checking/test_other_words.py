@@ -39,6 +39,19 @@ ort-nnapi | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Clip<max = 6.0, 
 kneron:KL730 | 20 | NPU701 y | | g (float[1,8,4,4] x) => (y) <float m = {6}> { y = Clip(x, , m) }
 qualcomm-htp | 10 | NPU701 y | | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1], value = 1.5>(x) }
 qualcomm-htp | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1]>(x) }
+aimotive-aiware | 20 | NPU401 y | NPU402 y, NPU403 y | g (float[1,8] x) => (y) <float[12,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
+aimotive-aiware | 20 | | NPU401 y, NPU402 y | g (float[1,8] x) => (y) <float[16,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
+aimotive-aiware | 20 | NPU401 y | | g (float[1,64] x) => (y) <float[64,12] w> { y = Einsum<equation = "...c,cd->...d">(x, w) }
+aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,6] x) => (y) { y = Einsum<equation = "...ij->...ji">(x) }
+aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) { m = com.microsoft.MultiHeadAttention<num_heads = 2>(x, x, x)  y = Relu(m) }
+aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) <float[8,24] w, float[24] b> { m = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Relu(m) }
+aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (uint8[1,8,4,4] x, bool[1,8,4,4] c) => (y) <Q> { m = com.microsoft.QLinearWhere(c, x, s, z, x, s, z, s, z)  y = DequantizeLinear(m, s, z) }
+aimotive-aiware | 20 | | NPU402 y, NPU401 y | g (uint8[1,8,4,4] x) => (y) <Q, uint8[16,8,1,1] w> { m = com.microsoft.QLinearReduceMean<axes = [2,3]>(x, s, z, s, z)  y = QLinearConv(m, s, z, w, s, z, s, z) }
+kneron:KL730 | 20 | | NPU405 y | g (float[1,8,4,4] x) => (y) <float[8,1,1] b> { y = Add(b, x) }
+kneron:KL730 | 20 | NPU405 y | | g (float[2,8,4,4] x) => (y) <float[8,1,1] b> { y = Add(b, x) }
+kneron:KL730 | 20 | | NPU701 y | g (float[1,8,4,4] x) => (y) <float m = {-3.4028234663852886e38}, float n = {3.4028234663852886e38}> { c = Clip(x, m, n)  y = Relu(c) }
+qualcomm-htp | 20 | | NPU202 y | g (float[1,8,16,16] x) => (y) <float[8,8,3,3] w> { y = Conv<dilations = [2,2]>(x, w) }
+qualcomm-htp | 20 | NPU202 y | | g (float[1,8,16,16] x) => (y) <float[8,8,3,3] w> { y = Conv<dilations = [2,2], auto_pad = "SAME_UPPER">(x, w) }
 drobotics-bpu:X3 | 11 | NPU702 y | | g (float[1,8,4,4] x) => (y) { y = Softmax<axis = 1>(x) }
 drobotics-bpu:X3 | 11 | | NPU702 y | g (float[1,8,1,1] x) => (y) { y = Softmax<axis = 1>(x) }
 drobotics-bpu:X3 | 13 | | NPU702 y | g (float[1,8,4,4] x) => (y) { y = Softmax<axis = 1>(x) }

@@ -107,6 +107,12 @@ def test_a_guard_that_is_set_without_effect_does_not_hold(pad: str, found: list[
     assert [f.rule for f in ask(graph, [guarded], analysis)] == found
 
 
+def test_a_guard_on_another_word_does_not_hold_where_the_attribute_has_no_effect(analysis: Callable[..., Analysis]) -> None:
+    graph = unary("Conv<dilations = [2,2]>(x, w)", more="<float[8,8,2,2] w>")
+    guarded = {"ops": ["Conv"], "when": {"attr.auto_pad": ["SAME_UPPER", "SAME_LOWER"]}, "metric": "dilation", "is": 1}
+    assert ask(graph, [guarded], analysis) == []
+
+
 def test_a_default_guards_as_before(analysis: Callable[..., Analysis]) -> None:
     graph = unary("MaxPool<kernel_shape = [3,3], strides = [2,2]>(x)")
     guarded = {"ops": ["MaxPool"], "when": {"attr.ceil_mode": 0}, "metric": "kernel", "max": 2}
