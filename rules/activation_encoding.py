@@ -48,7 +48,7 @@ class ActivationEncoding(QuantizationRule):
             """g (uint8[1,8,4,4] x) => (uint8[1,8,4,4] y)
             <float s = {0.05}, uint8 z = {128}>
             { a = DequantizeLinear(x, s, z)  b = Relu(a)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.activations_symmetric": True},
+            limits={"quantization.activations_symmetric": ["uint8"]},
             title="the middle of an unsigned type",
         ),
     )
@@ -65,7 +65,7 @@ class ActivationEncoding(QuantizationRule):
             """g (uint8[1,8,4,4] x) => (uint8[1,8,4,4] y)
             <float s = {0.05}, uint8 z = {3}>
             { a = DequantizeLinear(x, s, z)  b = Relu(a)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.activations_symmetric": True},
+            limits={"quantization.activations_symmetric": ["uint8"]},
             expect=(("b", 3),),
             allowed=128,
             title="asymmetric",
@@ -95,7 +95,7 @@ class ActivationEncoding(QuantizationRule):
                 return
         for value, held in activations(unit) if symmetric else ():
             middle = MIDDLES.get(held.dtype, 0)
-            if (zero := int(zero_points(held, ctx)[0])) != middle:
+            if type_name(held) in symmetric and (zero := int(zero_points(held, ctx)[0])) != middle:
                 text = f"the zero point of {named(value)} is {zero}, not {middle}"
                 yield Draft(text, "quantization.activations_symmetric", zero, middle, value=value)
                 return

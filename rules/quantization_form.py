@@ -73,7 +73,7 @@ class QuantizationForm(QuantizationRule):
         forms = ctx.limit("quantization.forms")
         if forms is not None and unit.form not in (*forms, "float"):
             text = f"{unit.node.op} is quantized in the form {unit.form!r}: {_FORMS[unit.form]}"
-            yield Draft(text, "quantization.forms", unit.form, ", ".join(forms))
+            yield Draft(text, "quantization.forms", unit.form, ", ".join(forms) or "none")
 
 
 _FORMS = {

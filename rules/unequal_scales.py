@@ -33,8 +33,18 @@ class UnequalScales(QuantizationRule):
 
     code = "NPU807"
     name = "unequal-scales"
-    limits = ("quantization.same_scale",)
+    limits = (
+        "quantization.same_scale",
+        "quantization.same_operands",
+    )
     good = (
+        Case(
+            """g (uint8[1,2,4,4] p, uint8[1,2,4,4] q) => (uint8[1,2,4,4] y)
+            <float s = {0.05}, float t = {0.1}, uint8 z = {128}>
+            { a = DequantizeLinear(p, s, z)  b = DequantizeLinear(q, s, z)  c = Add(a, b)  y = QuantizeLinear(c, t, z) }""",
+            limits={"quantization.same_operands": ["Add"]},
+            title="the sum has a scale of its own",
+        ),
         Case(
             """g (uint8[1,2,4,4] p, uint8[1,2,4,4] q) => (uint8[1,4,4,4] y)
             <float s = {0.05}, float t = {0.1}, uint8 z = {128}>
@@ -71,13 +81,27 @@ class UnequalScales(QuantizationRule):
             allowed="0.05 (zero point 128)",
             title="before and after",
         ),
+        Case(
+            """g (uint8[1,2,4,4] p, uint8[1,2,4,4] q) => (uint8[1,2,4,4] y)
+            <float s = {0.05}, float t = {0.1}, uint8 z = {128}>
+            { a = DequantizeLinear(p, s, z)  b = DequantizeLinear(q, t, z)  c = Add(a, b)  y = QuantizeLinear(c, t, z) }""",
+            limits={"quantization.same_operands": ["Add"]},
+            expect=(("c", "0.1 (zero point 128)"),),
+            allowed="0.05 (zero point 128)",
+            title="operands of a sum",
+        ),
     )
 
     def check_unit(self, unit: Unit, ctx: Context) -> Iterable[Draft]:
-        held = activations(unit) if operator(unit) in (ctx.limit("quantization.same_scale") or ()) else []
-        for value, encoding in held[1:]:
-            if not alike(held[0][1], encoding, ctx):
-                first, other = show_scale(held[0][1], ctx), show_scale(encoding, ctx)
-                text = f"{named(held[0][0])} has the scale {first} and {named(value)} {other}"
-                yield Draft(text, "quantization.same_scale", other, first, value=value)
-                return
+        for limit in self.limits:
+            if operator(unit) not in (ctx.limit(limit) or ()):
+                continue
+            held = activations(unit)
+            if limit == "quantization.same_operands":
+                held = [(value, encoding) for value, encoding in held if encoding is not unit.output]
+            for value, encoding in held[1:]:
+                if not alike(held[0][1], encoding, ctx):
+                    first, other = show_scale(held[0][1], ctx), show_scale(encoding, ctx)
+                    text = f"{named(held[0][0])} has the scale {first} and {named(value)} {other}"
+                    yield Draft(text, limit, other, first, value=value)
+                    return

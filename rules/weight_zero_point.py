@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.checking.quantization import MIDDLES, QuantizationRule, named, weights, zero_points
+from npu_guard.checking.quantization import MIDDLES, QuantizationRule, named, type_name, weights, zero_points
 from npu_guard.checking.rule import Case, Draft
 
 if TYPE_CHECKING:
@@ -38,21 +38,21 @@ class WeightZeroPoint(QuantizationRule):
             """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
             <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {0}>
             { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  b = Conv(a, c)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.weights_symmetric": True},
+            limits={"quantization.weights_symmetric": ["int8", "uint8"]},
         ),
         Case(
             """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
             <float s = {0.05}, uint8 z = {128}, uint8[2,2,1,1] w, float t = {0.1}, uint8 n = {128}>
             { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  b = Conv(a, c)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.weights_symmetric": True},
+            limits={"quantization.weights_symmetric": ["int8", "uint8"]},
             title="the middle of an unsigned type",
         ),
         Case(
             """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
             <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {3}>
             { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  b = Conv(a, c)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.weights_symmetric": False},
-            title="on a device that can",
+            limits={"quantization.weights_symmetric": ["uint8"]},
+            title="where unsigned ones alone have to be",
         ),
     )
     bad = (
@@ -60,7 +60,7 @@ class WeightZeroPoint(QuantizationRule):
             """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
             <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {3}>
             { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  b = Conv(a, c)  y = QuantizeLinear(b, s, z) }""",
-            limits={"quantization.weights_symmetric": True},
+            limits={"quantization.weights_symmetric": ["int8", "uint8"]},
             expect=(("b", 3),),
             allowed=0,
         ),
@@ -68,7 +68,7 @@ class WeightZeroPoint(QuantizationRule):
             """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
             <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {-5}>
             { y = QLinearConv(x, s, z, w, t, n, s, z) }""",
-            limits={"quantization.weights_symmetric": True},
+            limits={"quantization.weights_symmetric": ["int8", "uint8"]},
             expect=(("y", -5),),
             allowed=0,
             title="as QLinearConv",
@@ -76,11 +76,10 @@ class WeightZeroPoint(QuantizationRule):
     )
 
     def check_unit(self, unit: Unit, ctx: Context) -> Iterable[Draft]:
-        if not ctx.limit("quantization.weights_symmetric"):
-            return
+        types = ctx.limit("quantization.weights_symmetric") or ()
         for weight, held in weights(unit):
             middle = MIDDLES.get(held.dtype, 0)
-            for zero in zero_points(held, ctx):
+            for zero in zero_points(held, ctx) if type_name(held) in types else ():
                 if zero != middle:
                     text = f"the zero point of the weights {named(weight.value)} is {zero}, not {middle}"
                     yield Draft(
