@@ -78,7 +78,9 @@ def block_model(
 
     Inputs that are `varying` are declared without a shape. `fed` are the inputs, where not all that is read from outside is one.
     """
-    graph = onnx.GraphProto(name="block")
+    proto = onnx.ModelProto(ir_version=min(document.proto.ir_version, RUNTIME_IR))
+    graph = proto.graph
+    graph.name = "block"
     inputs = dict.fromkeys(fed if fed is not None else (v for _, builder, _ in edits for v in boundary(analysis, builder)))
     graph.input.extend(
         onnx.helper.make_tensor_value_info(v.name, v.dtype, None) if v in varying else _declared(v) for v in inputs
@@ -111,8 +113,6 @@ def block_model(
     order = {n: i for i, n in enumerate(analysis.model.graph.nodes)} if beside else {}
     graph.node.extend(n.proto for n in sorted(beside, key=order.__getitem__))
     graph.node.extend(() if old else nodes)
-    proto = onnx.ModelProto(ir_version=min(document.proto.ir_version, RUNTIME_IR))
-    proto.graph.CopyFrom(graph)
     proto.opset_import.extend(document.proto.opset_import)
     return Document(proto, document.source, document.payloads)
 

@@ -138,7 +138,7 @@ class _Driver:
     ) -> None:
         self.state = state
         self._profile = profile
-        self._most = 0
+        self._left = 0  # bytes that may be added for the weights of a match
         self._search = search
         self.refused: list[RefusedMatch] = []
         self.beyond: list[RefusedMatch] = []
@@ -153,7 +153,6 @@ class _Driver:
         self._weights = Weights(state.document, settings.budget)
         self._room = runtime.limits.memory // 4
         self._made = 0  # bytes of new weights in the model
-        self._memory = 0
 
     def one_pass(self, picker: Picker) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
@@ -162,16 +161,16 @@ class _Driver:
         judge = Judge(state.document, search, self._check, settings.substitutions, settings.known)
         self._taken, self._numbers = names_in(state.document.proto.graph), {}
         self._weights = Weights(state.document, settings.budget)
-        self._memory = sandbox.used_memory()  # anew: a pass before may have left it with the process, if not in use
         number = state.applied[-1].number + 1 if state.applied else 1
         failed = len(self._banned)
         chosen = self._afford(picker.pick(judge, number, self._banned))
         self.crashes.update(((c.rule, c.node), c) for c in (*search.crashes, *judge.known.crashes.values()))
-        edits, wanted = [], {}
+        edits, wanted, fresh = [], {}, 0
         for i, candidate in enumerate(chosen):
             settings.progress("Rewriting blocks", i, len(chosen))
-            if (made := self._emit(candidate)) is not None:
+            if (made := self._emit(candidate, fresh)) is not None:
                 edits.append(made)
+                fresh += sum(t.ByteSize() for t in made.builder.initializers)
                 wanted[made.match] = candidate
         verified = self._prove(edits) if settings.verify else {e.match: not_run("not asked for") for e in edits}
         merged = merge(state.document, state.analysis, state.checked, [e for e in edits if e.match in verified], self._looked_at)
@@ -210,15 +209,18 @@ class _Driver:
         self._banned.add(key(match))
         self.refused.append(refused_match(match, reason))
 
-    def _emit(self, candidate: Candidate) -> Edit | None:
-        """The new nodes of a match. Where its rewrite refuses or raises, the match is out."""
+    def _emit(self, candidate: Candidate, fresh: int) -> Edit | None:
+        """The new nodes of a match. Where its rewrite refuses or raises, the match is out.
+
+        `fresh` are the bytes of new weights that this pass has made and that are in no model yet.
+        """
         match = candidate.match
         chain = candidate.outlook.chain if candidate.outlook is not None else ()
         state = self.state.document, self.state.analysis
         try:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if match.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
-            self._most = self._memory + self._room - self._made + samples
+            self._left = max(0, self._room - self._made - fresh) + samples
             return emission.emitted(match, chain, *state, self._profile, self._builder)
         except (Refused, CannotRun) as refusal:
             self._refuse(match, str(refusal))
@@ -239,7 +241,8 @@ class _Driver:
             match, document, self._taken, lambda values: capture.capture(self._runtime, document, samples, values), weights,
             self._numbers,
         )  # fmt: skip
-        builder.most = self._most
+        # Counted from what is used now, which is more than the weights: to search, to judge and to chain takes memory as well.
+        builder.most = sandbox.used_memory() + self._left
         return builder
 
     def _prove(self, edits: Sequence[Edit]) -> dict[Match, Verification]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ import numpy as np
 import onnx
 import pytest
 
+from npu_guard.base import sandbox
 from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.checking.examples import profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
-from npu_guard.fixing import catalog, rollback
+from npu_guard.fixing import catalog, emission, rollback
 from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.picker import Automatic
 from npu_guard.graph.graph import Node, Value
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
@@ -154,6 +157,28 @@ def test_forms_follow_each_other(write: Write) -> None:
     assert [n.op_type for n in done.document.proto.graph.node] == ["Conv", "Conv", "Add", "Squeeze"]
     assert done.verification.verdict == "equal"
     assert not [f for f in done.after.findings if f.severity is Severity.ERROR]
+
+
+def test_what_searching_takes_of_memory_is_not_taken_from_the_weights(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that has grown by a gigabyte before it writes, and by another one between a form and the one that follows it."""
+    used, pick, follow = sandbox.used_memory, Automatic.pick, emission._follow
+    grown = [0]
+
+    def growing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def grow(*given: Any) -> Any:
+            grown[0] += 1 << 30
+            return real(*given)
+
+        return grow
+
+    monkeypatch.setattr(sandbox, "used_memory", lambda: used() + grown[0])
+    monkeypatch.setattr(Automatic, "pick", growing(pick))
+    monkeypatch.setattr(emission, "_follow", growing(follow))
+    monkeypatch.setattr(sandbox, "bounded", lambda _: contextlib.nullcontext())
+    path = write("""g (float[1,8,19,2] x) => (float[1,8] y) <float[304,8] w> { v = Flatten(x)  y = Gemm(v, w) }""")
+    done = fix(path, *(KNOWN[name] for name in ("flattened-head-to-conv", "large-kernel-to-phases")))
+    assert [a.chain for a in done.applied] == [("large-kernel-to-phases",)]
+    assert grown[0] > 2 << 30
 
 
 @pytest.mark.parametrize(("grouped", "dense", "convolutions"), [(31, 13, 2), (31, 5, 5), (7, 31, 0)])
