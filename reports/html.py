@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
-from npu_guard.reports.blocks import charts, html_data, picture, tree
+from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import (
     Counts,
-    by_rule,
     count,
-    mended_exactly,
     mending,
     message,
     next_steps,
@@ -52,7 +50,7 @@ def render(report: Report, *, color: bool = False) -> str:
     style = _asset("style.css")
     script = f"/*\n{_asset('dagre.LICENSE').strip()}\n*/\n" + "".join(f"{_asset(name).strip()}\n" for name in SCRIPTS)
     many = len(report.models) > 1
-    models = [_model(model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
+    models = [_model(report, model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
     return _template().render(
         version=report.version,
         style=_raw(style),
@@ -106,7 +104,7 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
     root, names = tree.build(model.layers)
     device = model.device.title if model.device is not None else model.profile
     counts = count(model.findings)
@@ -122,13 +120,17 @@ def _model(model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any
         "facts": _facts(model),
         "counts": counts,
         "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
-        "rules": _fired(model),
+        "operators": overview.operator_table(model),
+        "to_do": overview.to_do(model, lambda text: _raw(_markdown().renderInline(text))),
+        "record": overview.record(report, model),
         "groups": _still(model),
         "coverage": charts.coverage(model.layers),
         "bars": charts.module_bars(model, root),
         "memory": charts.memory(model.layers),
         "pieces": _pieces(model),
-        "picture": picture.draw(root) if model.layers else None,
+        "picture": picture.draw(root, [] if model.pieces is None else [p.side for p in model.pieces.pieces])
+        if model.layers
+        else None,
         "device": model.device,
         "limits": _open_points(model, counts),
         "silent": [_named(code) for code in model.asked if code not in {f.rule for f in model.findings}],
@@ -156,22 +158,6 @@ def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
     ]
 
 
-def _fired(model: ModelReport) -> list[dict[str, Any]]:
-    groups = by_rule(model, [f for f in model.findings if f.suppressed is None])
-    return [
-        {
-            "code": g.first.rule,
-            "name": g.first.name,
-            "word": word(g.first),
-            "count": len(g.findings),
-            "mended": sum(map(mended_exactly, g.findings)),
-            "share": 100 * g.share,
-            "advice": _raw(_markdown().renderInline(g.first.remedy.advice)) if g.first.remedy is not None else "",
-        }
-        for g in groups
-    ]
-
-
 def _pieces(model: ModelReport) -> dict[str, Any] | None:
     """Tables of what runs where and of what goes from one piece to another."""
     cut = model.pieces
@@ -185,7 +171,7 @@ def _pieces(model: ModelReport) -> dict[str, Any] | None:
             (c, html_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
         ],
         "more": max(0, len(cut.crossings) - _CROSSINGS),
-        "advice": cut.advice,
+        "breakers": [overview.breaker(model, b) for b in cut.breakers],
     }
 
 

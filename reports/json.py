@@ -98,6 +98,8 @@ class FindingV1(msgspec.Struct):
     remedy: Remedy | None
     fingerprint: str
     suppressed: bool
+    consequence: str = ""
+    """`compile-error`, `host`, `decomposed` or `slow`, where the device's documents say what becomes of the node."""
 
 
 class Model(msgspec.Struct):
@@ -182,6 +184,7 @@ def _finding(f: Finding) -> FindingV1:
         else Remedy(f.remedy.substitution, f.remedy.exactness or "", list(f.remedy.chain)),
         fingerprint=f.fingerprint,
         suppressed=f.suppressed is not None,
+        consequence=f.consequence,
     )
 
 

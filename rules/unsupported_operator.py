@@ -115,14 +115,17 @@ class UnsupportedOperator(Rule):
         op = PLAIN[node.op] if node.op in INTEGERS else node.op  # whether the compiler reads that spelling is NPU810
         entry, unlisted = ctx.profile.operator(op), ctx.profile.unlisted
         if entry is None and unlisted is not None:
-            yield Draft(f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1])
+            yield Draft(
+                f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1], consequence=unlisted.consequence
+            )
         elif entry is None and node.graph.model.is_made_up(node):
             yield Draft(f"{node.op} is no operator of ONNX")
         elif entry is None:
             yield Draft(f"{node.op} is not documented for this device", severity=Severity.WARNING)
         elif entry.status == "refused":
             text = f"{node.op}: {entry.reason}{'' if entry.certain else ' (uncertain)'}"
-            yield Draft(text, severity=CONSEQUENCES[entry.consequence][1] if entry.certain else Severity.WARNING)
+            severity = CONSEQUENCES[entry.consequence][1] if entry.certain else Severity.WARNING
+            yield Draft(text, severity=severity, consequence=entry.consequence)
         elif entry.only == "channels" and (others := _beside_channels(node, ctx)):
             axes = " and ".join(map(str, others))
             text = f"{node.op} over axis {axes} is not documented for this device (only over channels)"

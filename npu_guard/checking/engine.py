@@ -144,12 +144,13 @@ class _Run:
             breach = requirement.check(node, self.ctx)
             if breach is not None:
                 draft = Draft(
-                    breach.message, breach.limit, measured=breach.measured, allowed=breach.allowed, severity=breach.severity
-                )
+                    breach.message, breach.limit, breach.measured, breach.allowed, breach.severity,
+                    consequence=breach.consequence,
+                )  # fmt: skip
                 self._add(rule, node, node.output, draft, Outcome.FAIL)
         except Undecidable as undecidable:
             text = f"cannot tell: {undecidable.reason}"
-            draft = Draft(text, requirement.key, severity=requirement.severity)
+            draft = Draft(text, requirement.key, severity=requirement.severity, consequence=requirement.consequence)
             self._doubt(rule, node, node.output, draft, undecidable.reason)
         except ModelError:
             raise
@@ -171,7 +172,7 @@ class _Run:
             return
         name = f"{tool.name} {tool.version}".rstrip()
         text = f"the model is of operator set {opset}, and {name} reads sets up to {tool.opset_max}; export it with that one"
-        draft = Draft(text, "toolchain.opset_max", measured=opset, allowed=tool.opset_max, severity=Severity.ERROR)
+        draft = Draft(text, "toolchain.opset_max", opset, tool.opset_max, Severity.ERROR, consequence="compile-error")
         self._add(rule, None, given, draft, Outcome.FAIL)
 
     def take(self, node: Node, pattern: Pattern, before: int) -> None:
@@ -179,7 +180,9 @@ class _Run:
         first = self.findings[before]
         text = f"{node.op} is taken as part of {pattern.name}"
         self.findings[before:] = [
-            msgspec.structs.replace(first, severity=Severity.NOTE, outcome=Outcome.FAIL, message=text, evidence=None)
+            msgspec.structs.replace(
+                first, severity=Severity.NOTE, outcome=Outcome.FAIL, message=text, evidence=None, consequence=""
+            )
         ]
         self.blocked.discard(node)
 
@@ -198,7 +201,9 @@ class _Run:
             if node in self.blocked or not (after or (gone and value.consumers)):
                 continue
             beside = producer if after and producer is not None else value.consumers[0]
-            draft = Draft(f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR)
+            draft = Draft(
+                f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR, consequence="host"
+            )
             self._add(rule, node, value, draft, Outcome.FAIL)
             if node in self.blocked:  # and with it, perhaps, those beside it
                 waiting += [n for n in (producer, *value.consumers) if n in own and n not in self.blocked]
@@ -271,6 +276,7 @@ class _Run:
                 remedy=self._remedy(rule),
                 suppressed=suppressed,
                 macs=cost.macs if node is not None and (cost := self.ctx.analysis.costs.get(node)) is not None else 0,
+                consequence=draft.consequence or (limit.consequence if limit is not None else ""),
             )
         )
 

@@ -28,6 +28,8 @@ class Draft(Struct, frozen=True):
     """Where it is not the rule's."""
     value: Value | None = None
     """The tensor that shows the problem; the node's first output where it is None."""
+    consequence: str = ""
+    """What becomes of the node, as device files call it, where the device's documents say so."""
 
 
 class Case(Struct, frozen=True):

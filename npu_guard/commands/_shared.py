@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from msgspec.structs import replace
 
+from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.file.held import Held
@@ -63,6 +64,20 @@ def with_held(command: Decorated) -> Decorated:
         help="Take weights that are inputs as well as constants.",
     )  # fmt: skip
     return freeze(values(command))
+
+
+def with_dated(command: Decorated) -> Decorated:
+    """The option `--dated`; `date_of_run` tells what follows from it."""
+    return click.option(
+        "--dated", is_flag=True, expose_value=False, callback=_keep,
+        help="Write today's date onto the page, which SOURCE_DATE_EPOCH does as well with its own.",
+    )(command)  # fmt: skip
+
+
+def date_of_run() -> str:
+    """ISO date that reports are to show, empty where nobody asked for one. Raises UsageError."""
+    context = click.get_current_context(silent=True)
+    return report_date(dated=bool(context is not None and context.meta.get(f"{_HELD}.dated")))
 
 
 def held_inputs() -> Held:

@@ -19,6 +19,7 @@ from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
     config_of,
+    date_of_run,
     with_config,
     with_fail_on,
     with_format,
@@ -110,6 +111,7 @@ def command(
         from npu_guard.checking.suppressions import with_settings_findings
 
         report = with_settings_findings(report, config)
+    report = replace(report, date=date_of_run())
     for name, path in extra:
         write_result(path, registry.renderer(name)(report, color=False))
     render = _renderer(form, verbose, statistics)

@@ -40,6 +40,7 @@ class Breach(Struct, frozen=True):
     measured: Any
     allowed: Any
     severity: Severity
+    consequence: str
 
 
 class Requirement(Struct, frozen=True):
@@ -122,7 +123,7 @@ class Requirement(Struct, frozen=True):
             raise Undecidable(unsure)
         shown, allowed = self.clause.metric.show(measured.values), self.allowed
         text = f"{self.clause.metric.noun} {shown} fits none of: {allowed}"
-        return Breach(f"{text}{self._after()}", self.key, measured=shown, allowed=allowed, severity=self.severity)
+        return Breach(f"{text}{self._after()}", self.key, shown, allowed, self.severity, self.consequence)
 
     def _draft(self, judged: Judged) -> Breach:
         metric, bound, allowed = self.clause.metric, judged.bound, judged.allowed
@@ -138,9 +139,7 @@ class Requirement(Struct, frozen=True):
         measured: Any = shown
         if all(isinstance(v, int) and not isinstance(v, bool) for v in wrong) and (bound in _WORST or len(wrong) == 1):
             measured = _WORST.get(bound, max)(wrong)
-        return Breach(
-            f"{text}{self._after()}", f"{metric.text}.{bound}", measured=measured, allowed=limit, severity=self.severity
-        )
+        return Breach(f"{text}{self._after()}", f"{metric.text}.{bound}", measured, limit, self.severity, self.consequence)
 
     def _after(self) -> str:
         where = f" (where {' and '.join(c.words() for c in self.when)})" if self.when else ""

@@ -35,10 +35,10 @@ def headline(p: Partition) -> str:
 
 def advice(p: Partition) -> list[str]:
     """A sentence for each place that breaks the graph, what changes most first."""
-    return [f"{_who(b)}: {_effect(b, p)}" for b in p.breakers]
+    return [f"making {operators(b)}: {effect(b, p)}" for b in p.breakers]
 
 
-def _effect(b: Breaker, p: Partition) -> str:
+def effect(b: Breaker, p: Partition) -> str:
     """`joins 3 pieces into 1 and moves 31.0 % of the MACs to the NPU`, all by working it out once more."""
     moved = b.npu_macs_percent - p.npu_macs_percent
     parts = []
@@ -50,10 +50,10 @@ def _effect(b: Breaker, p: Partition) -> str:
     return " and ".join(parts) or "changes little"
 
 
-def _who(b: Breaker) -> str:
-    """The operators in words."""
+def operators(b: Breaker) -> str:
+    """`Conv conv1 compatible`, of several `3 operators from Conv conv1 on compatible (Conv, Relu)`."""
     first = f"{printable(b.nodes[0].op, 40)} {printable(b.nodes[0].label, 60)}"
     if len(b.nodes) == 1:
-        return f"making {first} compatible"
+        return f"{first} compatible"
     kinds = list(dict.fromkeys(printable(n.op, 40) for n in b.nodes))
-    return f"making {len(b.nodes)} operators from {first} on compatible ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"
+    return f"{len(b.nodes)} operators from {first} on compatible ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"

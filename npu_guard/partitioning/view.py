@@ -11,11 +11,12 @@ from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.device.partition import partition_settings
+from npu_guard.graph.origin import scope_of
 from npu_guard.partitioning.partition import partition_model
-from npu_guard.partitioning.report import advice, headline
+from npu_guard.partitioning.report import effect, headline, operators
 from npu_guard.project.config import Config
 from npu_guard.results.findings import LayerRow
-from npu_guard.results.pieces import CrossingRow, PieceRow, Pieces
+from npu_guard.results.pieces import BreakerRow, CrossingRow, PieceRow, Pieces
 
 
 def with_pieces(
@@ -38,6 +39,9 @@ def with_pieces(
         crossings=tuple(
             CrossingRow(c.tensor, c.shape, DTYPE_NAMES.get(c.dtype), c.bytes, c.source, c.targets) for c in found.crossings
         ),
-        advice=tuple(advice(found)),
+        breakers=tuple(
+            BreakerRow(operators(b), effect(b, found), scope_of(b.nodes[0]), b.nodes[0].output.name, b.nodes[0].graph.path)
+            for b in found.breakers
+        ),
     )
     return pieces, tuple(replace(row, piece=homes.get((row.location.graph, row.location.output))) for row in layers)

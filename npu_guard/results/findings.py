@@ -111,6 +111,8 @@ class Finding(Struct, frozen=True):
     """The reason from the configuration, where the finding was suppressed."""
     macs: int = 0
     """MACs of the node: what the finding holds back."""
+    consequence: str = ""
+    """`compile-error`, `host`, `decomposed` or `slow`, where the device's documents say what becomes of the node."""
 
 
 class RuleCrash(Struct, frozen=True):
@@ -245,6 +247,8 @@ class Device(Struct, frozen=True):
     unset: tuple[tuple[str, str], ...]
     """(key, meaning) of the limits that the profile does not set."""
     operators: tuple[DeviceOperators, ...]
+    toolchain: str = ""
+    """The compiler whose limits these are, with its version."""
 
 
 class ModelReport(Struct, frozen=True):
@@ -284,6 +288,8 @@ class Report(Struct, frozen=True):
     models: tuple[ModelReport, ...]
     fail_on: str = "error"
     allow_undecided: bool = False
+    date: str = ""
+    """ISO date of the run, where somebody asked for it: without, the same input gives the same bytes."""
 
 
 class Dependencies(Struct, frozen=True):

@@ -29,11 +29,22 @@ class CrossingRow(Struct, frozen=True):
     targets: tuple[int, ...]
 
 
+class BreakerRow(Struct, frozen=True):
+    """Operators that break the graph: what making them compatible would change, and where they are."""
+
+    operators: str
+    effect: str
+    scope: tuple[str, ...]
+    output: str
+    """First output of the first of them."""
+    graph: tuple[str, ...] = ()
+
+
 class Pieces(Struct, frozen=True):
     """A model cut into pieces for NPU and host, in order of execution, in words and in numbers."""
 
     headline: str
     pieces: tuple[PieceRow, ...]
     crossings: tuple[CrossingRow, ...]
-    advice: tuple[str, ...]
+    breakers: tuple[BreakerRow, ...]
     """What would join pieces or move work to the NPU, most of it first."""

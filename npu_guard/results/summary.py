@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from npu_guard.base.text import printable
-from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, Severity, Verdict
+from npu_guard.results.findings import Evidence, Finding, ModelReport, Outcome, Report, Severity, Verdict
 
 UNDECIDED = "cannot tell"
 
@@ -207,6 +207,20 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
 
 def _quoted(word: str) -> str:
     return shlex.quote(printable(word))
+
+
+_BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below"}
+
+
+def allowed_words(evidence: Evidence) -> str:
+    """What the device allows, so that it reads on its own: `multiple of 8`, `at most 17`, `1 or 2`."""
+    value = evidence.allowed
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}" if isinstance(value, int) else str(value)
+    bound = evidence.limit.rpartition(".")[2]
+    words = _BOUNDS.get(bound) or _BOUNDS.get(bound.rpartition("_")[2]) or _BOUNDS.get(bound.partition("_")[0])
+    return f"{words} {text}" if words and isinstance(value, int | float) else text
 
 
 def documented_percent(model: ModelReport) -> float:

@@ -38,7 +38,7 @@ class About {
     this.element.replaceChildren(this.crumbs(group < 0 ? [] : this.modules.path.get(group)), el("h3", {}, mark(m.kind(i), 15), " " + m.text("op", i)), el("div", { class: "path" }, m.name(i)),
       ...(m.kind(i) === "folded" ? [el("p", { class: "muted" }, "Folded: nothing of it is left to run on the device, so it is not drawn.")] : []),
       ...(found.length ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...found.map((f) => el("li", {}, mark(f.kind), " ", m.ruleLink(f.rule), " " + f.message,
-        f.measured ? el("div", { class: "where" }, "measured " + f.measured + ", allowed " + f.allowed) : "", f.source ? el("div", { class: "where source" }, f.source) : "")))] : []),
+        f.measured ? el("div", { class: "where" }, "measured " + f.measured + ", allowed: " + f.allowed) : "", f.source ? el("div", { class: "where source" }, f.source) : "")))] : []),
       el("h4", {}, "Numbers"),
       this.facts([["Output", m.text("shape", i)], ["Type", m.text("dtype", i)], ["MACs", this.share(rows.macs[i])], ["Parameters", rows.params[i] ? rows.params[i].toLocaleString("en") : ""],
         ["Output size", si(rows.bytes[i], "B")], ["Live memory", si(rows.live[i], "B")], ["Alignment padding", rows.waste[i] === null ? "" : percent(rows.waste[i])],

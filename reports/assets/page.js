@@ -3,6 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const TABS = ["overview", "findings", "graph", "layers", "device", "rules"];
+const PRINTED_LAYERS = 400;
 const RANK = { error: 3, undecided: 2, warning: 1, note: 0, suppressed: -1 };
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -45,7 +46,7 @@ class Model {
   ruleLink(code) { return el("a", { href: "#" + this.link + "rule=" + encodeURIComponent(code) }, code); }
 
   open(tab) {
-    if (tab === "findings" && !this.findingTable && $("[data-table=findings]", this.article)) this.findingTable = this.makeFindings();
+    if (tab === "findings" && !this.findingTable && $("[data-table=findings]", this.article)) { this.groupedTable = this.makeGrouped(); this.findingTable = this.makeFindings(); }
     if (tab === "layers" && !this.layerTable && this.data.rows.node.length) this.layerTable = this.makeLayers();
     if (tab === "graph" && !this.graph && this.data.rows.node.length) this.graph = new GraphView($("[data-graph]", this.article), this);
   }
@@ -69,15 +70,56 @@ class Model {
           el("div", { class: "where" }, all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node), all[i].row < 0 ? "" : " " + this.text("shape", all[i].row)),
           all[i].reason ? el("div", { class: "where" }, "Suppressed: " + all[i].reason) : ""].filter(Boolean) },
         some("measured") && { key: "measured", label: "Measured", number: true, value: (i) => (all[i].measured === "" ? null : Number(all[i].measured.replace(/,/g, "")) || 0), cell: (i) => all[i].measured },
-        some("allowed") && { key: "allowed", label: "Allowed", number: true, cell: (i) => all[i].allowed },
+        some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => all[i].allowed },
         some("module") && { key: "module", label: "Module", class: "module", value: (i) => all[i].module, cell: (i) => all[i].module },
         some("source") && { key: "source", label: "Source line", class: "source", value: (i) => all[i].source || null, cell: (i) => (all[i].source ? this.sourceButton(all[i]) : "") },
         some("share") && { key: "share", label: "MACs", number: true, value: (i) => all[i].share, cell: (i) => percent(all[i].share) }],
     });
   }
 
+  /* Findings that say the same of several nodes at one line of Python: what has to be changed once. */
+  makeGrouped() {
+    const all = this.findings, groups = new Map();
+    all.forEach((f, i) => {
+      if (f.kind === "suppressed") return;
+      const key = JSON.stringify([f.rule, f.kind, f.message, f.source]);
+      groups.set(key, [...(groups.get(key) || []), i]);
+    });
+    const causes = [...groups.values()].map((members) => ({ first: all[members[0]], members, share: members.reduce((sum, i) => sum + all[i].share, 0) }));
+    causes.sort((a, b) => RANK[b.first.kind] - RANK[a.first.kind] || b.share - a.share);
+    const some = (key) => causes.some((c) => c.first[key]), rows = [...causes.keys()];
+    const modules = (c) => [...new Set(c.members.map((i) => all[i].module).filter(Boolean))];
+    const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node)]);
+    this.everyNode = false;
+    // Where no two findings are alike, the list of each says it all; on paper it is the other way round.
+    $("[data-table=grouped]", this.article).parentElement.classList.toggle("once", causes.length === all.length);
+    return new DataTable($("[data-table=grouped]", this.article), {
+      name: "grouped", what: "causes", caption: "Causes", none: "No findings.", rows, placeholder: "node, message, file …", filters: [], bare: true,
+      text: (i) => causes[i].members.map((m) => Object.values(all[m]).join(" ")).join(" "),
+      columns: [
+        { key: "kind", label: "Severity", class: "kind", value: (i) => i, cell: (i) => [mark(causes[i].first.kind), " " + causes[i].first.kind] },
+        { key: "rule", label: "Rule", class: "kind", value: (i) => causes[i].first.rule, cell: (i) => this.ruleLink(causes[i].first.rule) },
+        { key: "message", label: "Finding", class: "message", value: (i) => causes[i].first.message, cell: (i) => {
+          const c = causes[i], most = this.everyNode ? Infinity : 3, rest = c.members.length - most;
+          return [c.first.message, el("div", { class: "where" }, ...nodes(c, most), rest > 0 ? " and " + rest.toLocaleString("en") + " more" : "")];
+        } },
+        { key: "count", label: "Nodes", number: true, value: (i) => causes[i].members.length, cell: (i) => causes[i].members.length.toLocaleString("en") },
+        some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => causes[i].first.allowed },
+        some("module") && { key: "module", label: "Module", class: "module", cell: (i) => { const m = modules(causes[i]); return (m[0] || "") + (m.length > 1 ? " and " + (m.length - 1).toLocaleString("en") + " more" : ""); } },
+        some("source") && { key: "source", label: "Source line", class: "source", value: (i) => causes[i].first.source || null, cell: (i) => (causes[i].first.source ? this.sourceButton(causes[i].first) : "") },
+        some("share") && { key: "share", label: "MACs", number: true, value: (i) => causes[i].share, cell: (i) => percent(causes[i].share) }],
+    });
+  }
+
+  /* Everything onto paper: all causes with all their nodes, and the layers as far as somebody would leaf through them. */
+  print(printing) {
+    this.open("findings");
+    if (this.groupedTable) { this.everyNode = printing; this.groupedTable.draw(printing); }
+    if (this.data.rows.node.length <= PRINTED_LAYERS) { this.open("layers"); this.layerTable?.draw(printing); }
+  }
+
   sourceButton(f) {
-    const show = () => { this.findingTable.set("search", f.source); announce(this.findingTable.caption.textContent); };
+    const show = () => { this.findingTable.set("search", f.source); announce(this.findingTable.caption.textContent); this.findingTable.body.scrollIntoView({ block: "nearest" }); };
     return el("button", { type: "button", class: "plainlink", title: "Show the findings of this line" + (f.fn ? ", in " + f.fn : ""), on: { click: show } }, f.source);
   }
 
@@ -183,8 +225,8 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
   tell();
   window.addEventListener("hashchange", () => go(location.hash));
-  window.addEventListener("beforeprint", () => models.forEach((m) => { m.open("findings"); m.findingTable?.draw(true); }));
-  window.addEventListener("afterprint", () => models.forEach((m) => m.findingTable?.draw()));
+  window.addEventListener("beforeprint", () => models.forEach((m) => m.print(true)));
+  window.addEventListener("afterprint", () => models.forEach((m) => m.print(false)));
   go(location.hash, true);
   performance.mark("ready");
 }

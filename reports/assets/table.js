@@ -62,7 +62,8 @@ class DataTable {
     this.heads = new Map(spec.columns.map((column, i) => [column.key, heads[i]]));
     const table = el("table", { class: "table-" + spec.name }, this.caption, el("thead", {}, el("tr", {}, ...heads)), this.body);
     this.pager = el("div", { class: "pager" });
-    slot.append(this.controls(), el("div", { class: "scroll" }, table), this.pager);
+    const controls = this.controls(); // of a bare table nobody sees them
+    slot.append(spec.bare ? "" : controls, el("div", { class: "scroll" }, table), this.pager);
     this.select();
   }
 

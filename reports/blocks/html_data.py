@@ -11,7 +11,7 @@ from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
 from npu_guard.results.findings import Dim, Finding, LayerRow, ModelReport, Number
-from npu_guard.results.summary import mending, message, word
+from npu_guard.results.summary import allowed_words, mending, message, word
 
 _NAME = 160
 _OPEN_BOXES = 32
@@ -121,7 +121,7 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         texts(".".join(f.location.scope) or "/".join(f.location.graph)),
         texts("; ".join(filter(None, (message(f), mending([f])))), 400),
         texts(number(evidence.measured) if evidence else ""),
-        texts(number(evidence.allowed) if evidence else ""),
+        texts(allowed_words(evidence) if evidence else ""),
         texts(evidence.limit if evidence else ""),
         texts(source_line(model, f)),
         texts(f.source.function if f.source else ""),

@@ -28,6 +28,8 @@ class Box:
     title: str = ""
     detail: str = ""
     many: bool = False
+    side: str = ""
+    """`npu`, `host` or `both`, where the model was cut into pieces."""
     rank: int = 0
     x: float = 0.0
     y: float = 0.0
@@ -52,10 +54,10 @@ class Picture:
     box_height: int = _HEIGHT
 
 
-def draw(root: Group) -> Picture:
-    """A picture of the model with its modules collapsed."""
+def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
+    """A picture of the model with its modules collapsed; `sides` are those of its pieces, by number."""
     items = frontier(root, _BOXES)[0]
-    boxes = [_box(item) for item in items]
+    boxes = [_box(item, sides) for item in items]
     home = {row.index: i for i, item in enumerate(items) for row in rows_of(item)}
     edges = {
         (home[source], target)
@@ -79,14 +81,16 @@ def draw(root: Group) -> Picture:
     return Picture(round(width), height, boxes, [_line(chain) for chain in chains])
 
 
-def _box(item: Group | LayerRow) -> Box:
+def _box(item: Group | LayerRow, sides: Sequence[str]) -> Box:
     rows = rows_of(item)
+    on = {sides[row.piece] for row in rows if row.piece is not None} if sides else set()
+    side = "both" if len(on) > 1 else next(iter(on), "")
     if isinstance(item, Group):
         bad = sum(row.verdict in ("error", "undecided", "warning") for row in rows)
         detail = f"{len(rows)} layers" + (f", {bad} with findings" if bad else "")
-        return Box(item.worst, _short(item.path), detail, many=True)
+        return Box(item.worst, _short(item.path), detail, many=True, side=side)
     name = ".".join(item.scope) or item.location.node
-    return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 24)}  {shape(item.shape)[:20]}")
+    return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 24)}  {shape(item.shape)[:20]}", side=side)
 
 
 def _short(path: str) -> str:

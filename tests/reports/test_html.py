@@ -278,3 +278,20 @@ def test_the_command_writes_a_page_and_replaces_only_its_own(tmp_path: Path, cap
 def test_an_unreadable_model_makes_a_page_and_exit_code_3(tmp_path: Path) -> None:
     assert run("report", str(tmp_path / "none.onnx"), "-o", str(tmp_path / "r.html")) == 3
     assert "This model could not be checked" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_was_checked_with_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    model, target = str(network(tmp_path)), tmp_path / "r.html"
+    run("report", model, "-o", str(target))
+    plain = Page(target.read_text(encoding="utf-8")).text
+    for words in ("For the record", "Reviewed by", "SHA-256", "user requirement"):
+        assert words in plain
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    run("report", model, "-o", str(target))
+    assert "1970-01-02" in Page(target.read_text(encoding="utf-8")).text
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    assert run("report", model, "-o", str(target)) == 2
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    run("report", model, "-o", str(target), "--dated")
+    assert datetime.datetime.now(tz=datetime.UTC).date().isoformat()[:8] in Page(target.read_text(encoding="utf-8")).text

@@ -1,0 +1,139 @@
+"""Parts of the HTML report's first view: operators by type, what makes the model fit, and what the page is about."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npu_guard.base.text import printable
+from npu_guard.fixing import catalog
+from npu_guard.project.paths import where
+from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
+from npu_guard.results.operators import FATES, by_operator
+from npu_guard.results.pieces import BreakerRow
+from npu_guard.results.summary import by_rule, mended_exactly, plural, si, word
+
+_PLACES = 40
+"""Places of one rule that are named; the rest is counted."""
+_HEADS = {"fits": "Fits", "split": "Split", "slow": "Slow", "warning": "Warning", "undecided": "Undecided", "host": "Host",
+          "refused": "Refused"}  # fmt: skip
+MARKS = {"fits": "ok", "split": "note", "slow": "warning", "warning": "warning", "undecided": "undecided", "host": "error",
+         "refused": "error"}  # fmt: skip
+
+
+def node_keys(layers: Sequence[LayerRow]) -> Callable[[LayerRow], str]:
+    """The part of the page's address that means a node: its name where no other has it, else its number."""
+    names = collections.Counter(layer.location.node for layer in layers)
+
+    def key(layer: LayerRow) -> str:
+        name = layer.location.node
+        return printable(name) if name and not name.startswith("@") and names[name] == 1 else f"@{layer.index}"
+
+    return key
+
+
+def operator_table(model: ModelReport) -> dict[str, Any]:
+    """Operator types with how many nodes fit, are slow, are split, go to the host or are refused, and why."""
+    rows = by_operator(model)
+    shown = [fate for fate in FATES if fate == "fits" or any(fate in row.fates for row in rows)]
+    key = node_keys(model.layers)
+    return {
+        "heads": [_HEADS[fate] for fate in shown],
+        "rows": [
+            {
+                "op": printable(row.op_type, 60),
+                "mark": MARKS[row.worst],
+                "count": f"{row.count:,}",
+                "macs": "unknown" if row.macs is None else si(row.macs) if row.macs else "–",
+                "fates": [(MARKS[fate], row.fates.get(fate, 0)) for fate in shown],
+                "reason": printable(row.reason, 400),
+                "others": row.others,
+                "key": key(row.example),
+                "example": printable(row.example.location.node or row.example.location.output, 60),
+            }
+            for row in rows
+        ],
+    }
+
+
+def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """For each rule what its manual advises, and for each line of Python, or module, what `fix` would put there."""
+    shown = []
+    for group in by_rule(model, [f for f in model.findings if f.suppressed is None]):
+        places: dict[tuple[object, ...], list[Finding]] = {}
+        for f in group.findings:
+            at: tuple[object, ...] = (f.source.file, f.source.line) if f.source is not None else f.location.scope
+            remedy = _forms(f)
+            places.setdefault((at, f.location.op_type, remedy), []).append(f)
+        rows = [_place(model, found) for found in places.values()]
+        shown.append(
+            {
+                "code": group.first.rule,
+                "name": group.first.name,
+                "mark": word(group.first),
+                "count": len(group.findings),
+                "mended": sum(map(mended_exactly, group.findings)),
+                "share": 100 * group.share,
+                "advice": advice(group.first.remedy.advice) if group.first.remedy is not None else "",
+                "places": rows[:_PLACES],
+                "more": max(0, len(rows) - _PLACES),
+            }
+        )
+    return shown
+
+
+def _place(model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
+    first = findings[0]
+    return {
+        "count": len(findings),
+        "op": printable(first.location.op_type, 60),
+        "module": printable(folded([f.location.scope for f in findings]), 120),
+        "line": printable(":".join(map(str, where(model, first)))) if first.source is not None else "",
+        "fix": [(name, catalog_summary(name)) for name in _forms(first)],
+        "exact": mended_exactly(first),
+    }
+
+
+def breaker(model: ModelReport, row: BreakerRow) -> dict[str, Any]:
+    """Operators that break the graph, with their module and line of Python, and what making them compatible changes."""
+    at = (row.graph, row.output)
+    first = next((f for f in model.findings if (f.location.graph, f.location.output) == at and f.source is not None), None)
+    layer = next((layer for layer in model.layers if (layer.location.graph, layer.location.output) == at), None)
+    return {
+        "operators": printable(row.operators.replace(" compatible", "", 1), 200),
+        "effect": printable(row.effect),
+        "module": printable(".".join(row.scope) or "(top level)", 120),
+        "line": printable(":".join(map(str, where(model, first)))) if first is not None else "",
+        "key": node_keys(model.layers)(layer) if layer is not None else "",
+    }
+
+
+def _forms(finding: Finding) -> tuple[str, ...]:
+    remedy = finding.remedy
+    return () if remedy is None or remedy.substitution is None else (remedy.substitution, *remedy.chain)
+
+
+def catalog_summary(name: str) -> str:
+    """The first line of a substitution's documentation."""
+    found = next((s for s in catalog.substitutions() if s.name == name), None)
+    return (found.__doc__ or "").strip().partition("\n")[0] if found is not None else ""
+
+
+def folded(scopes: Sequence[tuple[str, ...]]) -> str:
+    """Several module paths in one: `encoder.stages.*.eca`."""
+    different = list(dict.fromkeys(scopes))
+    if len({len(scope) for scope in different}) > 1:
+        return f"{'.'.join(different[0]) or '(top level)'} and {plural(len(different) - 1, 'other module')}"
+    return ".".join(p[0] if len(set(p)) == 1 else "*" for p in zip(*different, strict=True)) or "(top level)"
+
+
+def record(report: Report, model: ModelReport) -> list[tuple[str, str]]:
+    """What was checked with what, for whoever the page is forwarded to."""
+    device = model.device
+    rows = [("Tool", f"npu-guard {report.version}"), ("Profile", model.profile)]
+    if device is not None:
+        rows += [("Device", device.title), ("Compiler", device.toolchain), ("Sources", device.source)]
+    rows += [("Operator set", str(model.opset) if model.opset else ""), ("Model, SHA-256", model.sha256)]
+    rows += [("Fails on", "never" if report.fail_on == "never" else f"{report.fail_on}s"), ("Date", report.date)]
+    return [(name, printable(value)) for name, value in rows if value]
