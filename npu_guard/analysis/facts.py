@@ -128,10 +128,10 @@ class Facts:
 
     def weight(self, node: Node) -> Value:
         """The weight of a convolution; of a matrix product the second operand, or the first where that alone is constant."""
-        if node.kind == "product":
+        index = _weight(node.op_type, node.domain)
+        if index is None:
             return self.operands(node)[0 if self.weight_is_first(node) else 1]
-        found = node.role("weight")
-        return self.input(node, 1) if found is None else found
+        return node.input(index) or node.role("weight") or self.input(node, 1)
 
     def weight_is_first(self, node: Node) -> bool:
         """Whether of a matrix product the first operand alone is constant."""
@@ -279,6 +279,13 @@ def _operands(op_type: str, domain: str) -> tuple[int, ...] | None:
     if operator.kind == "product" and not operator.variadic:
         return (*operator.indices("data"), *operator.indices("weight"))
     return (0, 1, 2) if op_type == "Attention" and not domain else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _weight(op_type: str, domain: str) -> int | None:
+    """Index of the first weight of an operator, 1 where it has none; None of a product, where either operand may be it."""
+    operator = find_operator(op_type, domain)
+    return None if operator.kind == "product" else next(iter(operator.indices("weight")), 1)
 
 
 _FIRST = {"com.microsoft::QLinearConcat": 2}

@@ -25,6 +25,8 @@ MOVING = OfKind("view", "data mover")
 LAYING = OfKind("broadcasting", also="Expand")
 """Operators that lay an operand of fewer axes along those of the output."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
+_REARRANGING = OfKind("view", "broadcasting", also=" ".join(("Transpose", "Gather", "Einsum", *_BLOCKS)))
+"""Operators that may rearrange axes; any other cannot."""
 _QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _PAIRS = 4
 """Quantizing operators in a row through which a run goes on."""
@@ -56,7 +58,7 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
     found: dict[Node, str] = {}
     passing: set[Node] = set()
     for node in analysis.nodes():
-        if node.domain:
+        if not _REARRANGING.get(node.op_type) or node.domain:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]

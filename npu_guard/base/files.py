@@ -40,7 +40,8 @@ def toml(text: str) -> dict[str, Any]:
     """Settings as a table. Raises ValueError, with a line where there is one, for whatever is none or is meant to take long."""
     import tomllib
 
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines() if text.count(".") > MOST_DOTS else ()
+    for number, line in enumerate(lines, 1):
         if line.count(".") > MOST_DOTS:  # the parser takes the square of the parts of a key
             raise ValueError(f"more than {MOST_DOTS} dots (at line {number})")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from npu_guard.analysis.facts import DTYPE_NAMES
-from npu_guard.analysis.validation.attributes import WORDS
+from npu_guard.analysis.validation import attributes
 from npu_guard.device.keys import NOW, suggest
 from npu_guard.device.metric import Metric, Term
 from npu_guard.device.predicate import Clause
@@ -152,7 +152,7 @@ def _words(term: Term, ops: tuple[str, ...]) -> tuple[str, ...]:
 
 def words_of(op: str, attribute: str) -> tuple[str, ...]:
     """Words that may stand in an attribute that chooses among a few; none where any may."""
-    return tuple(sorted(word.decode() for word in WORDS.get((NOW.get(op, op), attribute), ())))
+    return attributes.words_of(NOW.get(op, op), attribute)
 
 
 @functools.cache

@@ -73,33 +73,38 @@ def counts() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def start(counts: ModuleType) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = counts.start()
-    return found
+def runs(counts: ModuleType) -> Mapping[str, Mapping[str, Any]]:
+    return {model: counts.start(model) for model in (counts.CLEAN, counts.SAMPLE)}
 
 
-def test_start_up_has_not_grown(counts: ModuleType, start: Mapping[str, Any]) -> None:
-    recorded = counts.recorded()
+@pytest.mark.parametrize("model", ["CLEAN", "SAMPLE"])
+def test_check_costs_what_was_recorded(counts: ModuleType, runs: Mapping[str, Mapping[str, Any]], model: str) -> None:
+    recorded, name = counts.recorded(), getattr(counts, model)
     if recorded is None:
         pytest.skip("nothing is recorded for this version of Python; python bench/counts.py --record")
-    grown = counts.grown(start, recorded)
+    grown = counts.grown(runs[name], recorded[name])
     assert not grown, "\n".join(grown)
 
 
-def test_start_up_beside_that_of_onnx(counts: ModuleType, start: Mapping[str, Any]) -> None:
+def test_start_up_beside_that_of_onnx(counts: ModuleType, runs: Mapping[str, Mapping[str, Any]]) -> None:
     """Where nothing is recorded, this holds still."""
-    assert start["totals"][counts.OWN] + start["totals"][counts.OTHERS] <= counts.TO_ONNX * start["reference"]
+    for model, run in runs.items():
+        assert counts.to_onnx(run) <= counts.TO_ONNX[model], model
 
 
-def test_a_new_import_and_more_work_are_noticed_and_named(counts: ModuleType, start: Mapping[str, Any]) -> None:
-    grown = "\n".join(counts.grown(counts.start(also=IMPORTS), start))
+def test_a_new_import_is_noticed_and_named(counts: ModuleType, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    grown = "\n".join(counts.grown(counts.start(counts.CLEAN, also=IMPORTS), runs[counts.CLEAN]))
     assert "modules imported" in grown
     assert "new: jinja2" in grown
     assert "--record" in grown
-    grown = "\n".join(counts.grown(counts.start(also=AGAIN), start))
+
+
+def test_more_work_is_noticed_and_named(counts: ModuleType, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    sample = runs[counts.SAMPLE]
+    grown = "\n".join(counts.grown(counts.start(counts.SAMPLE, also=AGAIN), sample))
     assert "bytecodes in npu-guard" in grown
     assert "npu_guard/results/fingerprint.py: +" in grown
-    assert not counts.grown(start, start)
+    assert not counts.grown(sample, sample)
 
 
 @pytest.mark.parametrize("shape", ["chain", "findings", "fan", "passed_on", "rearranged", "nested"])

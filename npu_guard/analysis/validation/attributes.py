@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import onnx
+from msgspec import Struct
 
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short, text
@@ -54,6 +57,21 @@ def missing(node: Node, operator: Known, seen: Collection[str], source: tensors.
         raise ModelError("invalid", f"{source.path}: {what}, which it needs")
 
 
+class _Place(Struct):
+    """An attribute of a node, for messages."""
+
+    node: Node
+    name: str
+    operator: Known
+    source: tensors.TensorSource
+
+    def __call__(self) -> str:
+        return f"attribute {short(text(self.name))!r} of node {short(self.node.label)!r} ({self.node.op})"
+
+    def refuse(self, what: str) -> NoReturn:
+        raise ModelError("invalid", f"{self.source.path}: {self()} {what}")
+
+
 def check(
     model: Model,
     node: Node,
@@ -62,88 +80,103 @@ def check(
     source: tensors.TensorSource,
 ) -> None:
     """Raise ModelError (`invalid`) where an attribute is not what its operator asks for."""
-    path = source.path
     seen: set[str] = set()
     for attribute in attributes:
         name, kind = attribute.name, attribute.type
-
-        def where(name: str = name) -> str:
-            return f"attribute {short(text(name))!r} of node {short(node.label)!r} ({node.op})"
-
+        place = _Place(node, name, operator, source)
         if name in seen:
-            raise ModelError("invalid", f"{path}: {where()} is given twice")
+            place.refuse("is given twice")
         seen.add(name)
         wanted = operator.attributes.get(name)
-        if wanted is None:
-            if operator.complete:
-                raise ModelError("invalid", f"{path}: {where()} does not exist in opset {model.opsets.get(node.domain)}")
-        elif kind != wanted:
-            word = onnx.AttributeProto.AttributeType.Name(wanted)
-            raise ModelError("invalid", f"{path}: {where()} has the wrong type; ONNX wants {word}")
-        if kind not in _FIELDS:
-            raise ModelError("invalid", f"{path}: {where()} has no type")
-        value = getattr(attribute, _FIELDS[kind])
+        if kind != wanted:
+            _refuse_type(place, wanted, model)
+        field = _FIELDS.get(kind)
+        if field is None:
+            place.refuse("has no type")
+        value = getattr(attribute, field)
         # Nothing where the type says, or numbers and words that any file may leave out: then it may stand elsewhere.
         if not value or kind in _MESSAGES:
-            _stands(path, where, attribute)
-        if kind == _A.INT:
-            if name in _POSITIVE and not 0 < value <= tensors.MAX_DIM and not (value == 0 and name.endswith("num_heads")):
-                raise ModelError("invalid", f"{path}: {where()} is {value}; it must be at least 1")
-            if name == "axis" and abs(value) > tensors.MAX_RANK:
-                raise ModelError("invalid", f"{path}: {where()} is {value}, beyond any tensor's rank")
-            least, most = _RANGES.get((node.op_type, name), _ANY) if operator.complete else _ANY
-            if not least <= value <= most:
-                raise ModelError(
-                    "invalid", f"{path}: {where()} is {value}; it must be {least} {'or' if most == 1 else 'to'} {most}"
-                )
-        elif kind == _A.INTS:
-            if name in ("strides", "dilations", "kernel_shape") and any(not 0 < i <= tensors.MAX_DIM for i in value):
-                raise ModelError("invalid", f"{path}: {where()} is {_listed(value)}; every entry must be at least 1")
-        elif kind == _A.STRING:
-            words = WORDS.get((node.op_type, name)) if operator.complete and not node.domain else None
-            if words is not None and value not in words:
-                known = ", ".join(sorted(word.decode() for word in words))
-                raise ModelError("invalid", f"{path}: {where()} is {short(_word(value))!r}; ONNX knows {known}")
-        elif kind == _A.TENSOR:
-            tensors.tensor(source, where, value)
-        elif kind == _A.TENSORS:
-            for tensor in value:
-                tensors.tensor(source, where, tensor)
-        elif kind == _A.SPARSE_TENSOR:
-            tensors.sparse(source, where, value)
-        elif kind == _A.SPARSE_TENSORS:
-            for sparse in value:
-                tensors.sparse(source, where, sparse)
-        elif kind == _A.TYPE_PROTO:
-            tensors.kind(source, where, value)
-        elif kind == _A.TYPE_PROTOS:
-            for entry in value:
-                tensors.kind(source, where, entry)
+            _stands(place, attribute)
+        judge = _JUDGES.get(kind)
+        if judge is not None:
+            judge(place, value)
     if not operator.required <= seen:
         missing(node, operator, seen, source)
 
 
-def _stands(path: str, where: Callable[[], str], attribute: onnx.AttributeProto) -> None:
+def _refuse_type(place: _Place, wanted: int | None, model: Model) -> None:
+    """Raise ModelError for an attribute of another type than the operator has; not where nothing is known of the operator's."""
+    if wanted is not None:
+        place.refuse(f"has the wrong type; ONNX wants {onnx.AttributeProto.AttributeType.Name(wanted)}")
+    if place.operator.complete:
+        place.refuse(f"does not exist in opset {model.opsets.get(place.node.domain)}")
+
+
+def _stands(place: _Place, attribute: onnx.AttributeProto) -> None:
     """Raise ModelError where the value is not in the field that the attribute's type names, or in others besides."""
     wanted = _FIELDS[attribute.type]
-    found = [field.name for field, _ in attribute.ListFields() if field.name not in ("name", "type", "doc_string")]
-    if "ref_attr_name" in found:
-        raise ModelError("invalid", f"{path}: {where()} refers to an attribute of a function, and its node is in none")
-    if others := [name for name in found if name != wanted]:
+    fields = [field.name for field, _ in attribute.ListFields() if field.name not in ("name", "type", "doc_string")]
+    if "ref_attr_name" in fields:
+        place.refuse("refers to an attribute of a function, and its node is in none")
+    if others := [name for name in fields if name != wanted]:
         word = onnx.AttributeProto.AttributeType.Name(attribute.type)
-        raise ModelError("invalid", f"{path}: {where()} has the type {word} and a value in {others[0]!r}")
-    if attribute.type in _MESSAGES and not found:
-        raise ModelError("invalid", f"{path}: {where()} has no value")
+        place.refuse(f"has the type {word} and a value in {others[0]!r}")
+    if attribute.type in _MESSAGES and not fields:
+        place.refuse("has no value")
 
 
-def _listed(values: Sequence[int]) -> str:
-    return str(values[:]) if len(values) <= 8 else f"{str(values[:8])[:-1]}, ...]"
+def _integer(place: _Place, value: int) -> None:
+    name = place.name
+    if name in _POSITIVE and not 0 < value <= tensors.MAX_DIM and not (value == 0 and name.endswith("num_heads")):
+        place.refuse(f"is {value}; it must be at least 1")
+    if name == "axis" and abs(value) > tensors.MAX_RANK:
+        place.refuse(f"is {value}, beyond any tensor's rank")
+    least, most = _RANGES.get((place.node.op_type, name), _ANY) if place.operator.complete else _ANY
+    if not least <= value <= most:
+        place.refuse(f"is {value}; it must be {least} {'or' if most == 1 else 'to'} {most}")
 
 
-def _word(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
+def _integers(place: _Place, values: Sequence[int]) -> None:
+    if place.name in _WINDOWS and any(not 0 < i <= tensors.MAX_DIM for i in values):
+        shown = str(values[:]) if len(values) <= 8 else f"{str(values[:8])[:-1]}, ...]"
+        place.refuse(f"is {shown}; every entry must be at least 1")
 
 
+def _word(place: _Place, value: bytes) -> None:
+    node = place.node
+    words = words_of(node.op_type, place.name) if place.operator.complete and not node.domain else ()
+    word = value.decode("utf-8", "backslashreplace")
+    if words and word not in words:
+        place.refuse(f"is {short(word)!r}; ONNX knows {', '.join(words)}")
+
+
+def _tensors(place: _Place, values: Iterable[onnx.TensorProto]) -> None:
+    for value in values:
+        tensors.tensor(place.source, place, value)
+
+
+def _sparse_tensors(place: _Place, values: Iterable[onnx.SparseTensorProto]) -> None:
+    for value in values:
+        tensors.sparse(place.source, place, value)
+
+
+def _types(place: _Place, values: Iterable[onnx.TypeProto]) -> None:
+    for value in values:
+        tensors.kind(place.source, place, value)
+
+
+_JUDGES: Mapping[int, Callable[[_Place, Any], None]] = {
+    _A.INT: _integer,
+    _A.INTS: _integers,
+    _A.STRING: _word,
+    _A.TENSOR: lambda place, value: tensors.tensor(place.source, place, value),
+    _A.TENSORS: _tensors,
+    _A.SPARSE_TENSOR: lambda place, value: tensors.sparse(place.source, place, value),
+    _A.SPARSE_TENSORS: _sparse_tensors,
+    _A.TYPE_PROTO: lambda place, value: tensors.kind(place.source, place, value),
+    _A.TYPE_PROTOS: _types,
+}
+"""What raises ModelError for a value of a type. Any float may stand; graphs are looked at node by node."""
 _FIELDS = {
     _A.INT: "i", _A.FLOAT: "f", _A.STRING: "s", _A.TENSOR: "t", _A.GRAPH: "g", _A.SPARSE_TENSOR: "sparse_tensor",
     _A.TYPE_PROTO: "tp", _A.INTS: "ints", _A.FLOATS: "floats", _A.STRINGS: "strings", _A.TENSORS: "tensors", _A.GRAPHS: "graphs",
@@ -153,8 +186,7 @@ _MESSAGES = frozenset({_A.TENSOR, _A.GRAPH, _A.SPARSE_TENSOR, _A.TYPE_PROTO})
 _POSITIVE = frozenset(
     {"group", "blocksize", "num_heads", "num_groups", "hidden_size", "q_num_heads", "kv_num_heads", "num_outputs", "offset_group"}
 )
-
-
+_WINDOWS = frozenset({"strides", "dilations", "kernel_shape"})
 _RANGES = {
     **dict.fromkeys((
         ("Mod", "fmod"), ("NonMaxSuppression", "center_point_box"), ("MaxPool", "storage_order"), ("LSTM", "input_forget"),
@@ -167,35 +199,32 @@ _RANGES = {
 """Integers that stand for words, no and yes among them, or for a count, and that runtimes refuse where they are anything else."""
 
 
-def _words(operators: str, name: str, words: str) -> dict[tuple[str, str], frozenset[bytes]]:
-    return {(op, name): frozenset(word.encode() for word in words.split()) for op in operators.split()}
+_WORDS = (
+    ("Conv ConvTranspose ConvInteger QLinearConv MaxPool AveragePool LpPool DeformConv", "auto_pad",
+     "NOTSET SAME_UPPER SAME_LOWER VALID"),
+    ("DepthToSpace", "mode", "DCR CRD"),
+    ("Pad", "mode", "constant reflect edge wrap"),
+    ("Resize", "mode", "nearest linear cubic"),
+    ("Upsample", "mode", "nearest linear bilinear"),
+    ("Resize", "keep_aspect_ratio_policy", "stretch not_larger not_smaller"),
+    ("Resize", "nearest_mode", "round_prefer_floor round_prefer_ceil floor ceil simple"),
+    ("Resize", "coordinate_transformation_mode",
+     "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric tf_crop_and_resize tf_half_pixel_for_nn"),
+    ("GridSample", "mode", "bilinear linear nearest bicubic cubic"),
+    ("GridSample", "padding_mode", "zeros border reflection"),
+    ("RoiAlign", "mode", "avg max"),
+    ("RoiAlign", "coordinate_transformation_mode", "half_pixel output_half_pixel"),
+    ("LSTM GRU RNN", "direction", "forward reverse bidirectional"),
+    ("ScatterElements ScatterND", "reduction", "none add mul max min"),
+    ("BitShift", "direction", "LEFT RIGHT"),
+    ("Gelu", "approximate", "none tanh"),
+    ("NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", "reduction", "none sum mean"),
+    ("StringNormalizer", "case_change_action", "LOWER UPPER NONE"),
+)  # fmt: skip
 
 
-WORDS: Mapping[tuple[str, str], frozenset[bytes]] = {
-    **_words(
-        "Conv ConvTranspose ConvInteger QLinearConv MaxPool AveragePool LpPool DeformConv", "auto_pad",
-        "NOTSET SAME_UPPER SAME_LOWER VALID",
-    ),
-    **_words("DepthToSpace", "mode", "DCR CRD"),
-    **_words("Pad", "mode", "constant reflect edge wrap"),
-    **_words("Resize", "mode", "nearest linear cubic"),
-    **_words("Upsample", "mode", "nearest linear bilinear"),
-    **_words("Resize", "keep_aspect_ratio_policy", "stretch not_larger not_smaller"),
-    **_words("Resize", "nearest_mode", "round_prefer_floor round_prefer_ceil floor ceil simple"),
-    **_words(
-        "Resize", "coordinate_transformation_mode",
-        "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric tf_crop_and_resize"
-        " tf_half_pixel_for_nn",
-    ),
-    **_words("GridSample", "mode", "bilinear linear nearest bicubic cubic"),
-    **_words("GridSample", "padding_mode", "zeros border reflection"),
-    **_words("RoiAlign", "mode", "avg max"),
-    **_words("RoiAlign", "coordinate_transformation_mode", "half_pixel output_half_pixel"),
-    **_words("LSTM GRU RNN", "direction", "forward reverse bidirectional"),
-    **_words("ScatterElements ScatterND", "reduction", "none add mul max min"),
-    **_words("BitShift", "direction", "LEFT RIGHT"),
-    **_words("Gelu", "approximate", "none tanh"),
-    **_words("NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss", "reduction", "none sum mean"),
-    **_words("StringNormalizer", "case_change_action", "LOWER UPPER NONE"),
-}  # fmt: skip
-"""What may stand in an attribute that chooses among a few words."""
+@functools.lru_cache(maxsize=1024)
+def words_of(op_type: str, attribute: str) -> tuple[str, ...]:
+    """Words that may stand in an attribute of an operator of ONNX, sorted; none where any may."""
+    known = (words for operators, name, words in _WORDS if name == attribute and op_type in operators.split())
+    return tuple(sorted(next(known, "").split()))
