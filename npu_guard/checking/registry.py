@@ -38,17 +38,10 @@ def members(name: str) -> Iterator[str]:
 @functools.cache
 def rules() -> tuple[Rule, ...]:
     """One instance of every rule, sorted by code."""
-    modules = {f"npu_guard.rules.{name}" for name in members("rules")}
-    for name in sorted(modules):
-        importlib.import_module(name)
-    shipped = (subclass() for subclass in _subclasses(Rule) if subclass.__module__ in modules)
+    for name in members("rules"):
+        importlib.import_module(f"npu_guard.rules.{name}")
+    shipped = [rule() for rule in Rule.__subclasses__() if rule.__module__.startswith("npu_guard.rules.")]
     return tuple(sorted(shipped, key=attrgetter("code")))
-
-
-def _subclasses(base: type[Rule]) -> Iterator[type[Rule]]:
-    for subclass in base.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 def rule(code: str) -> Rule:
