@@ -6,6 +6,7 @@ follow each other directly are judged as a run, in its shortest spelling.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence, Set
 
@@ -25,8 +26,6 @@ MOVING = OfKind("view", "data mover")
 LAYING = OfKind("broadcasting", also="Expand")
 """Operators that lay an operand of fewer axes along those of the output."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
-_REARRANGING = OfKind("view", "broadcasting", also=" ".join(("Transpose", "Gather", "Einsum", *_BLOCKS)))
-"""Operators that may rearrange axes; any other cannot."""
 _QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _PAIRS = 4
 """Quantizing operators in a row through which a run goes on."""
@@ -58,7 +57,7 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
     found: dict[Node, str] = {}
     passing: set[Node] = set()
     for node in analysis.nodes():
-        if not _REARRANGING.get(node.op_type) or node.domain:
+        if not _may_rearrange(node.op_type) or node.domain:
             continue
         if node.op_type in _BLOCKS:
             found[node] = _BLOCKS[node.op_type]
@@ -71,6 +70,12 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
             if len(run) > 1 and (end := run[-1].output.shape) is not None and len(end) > 2:
                 passing.update(run[:-1])
     return Runs(found, passing)
+
+
+@functools.lru_cache(maxsize=1024)
+def _may_rearrange(op_type: str) -> bool:
+    """Whether an operator is one that `runs` looks at."""
+    return op_type in RUNNING or op_type in LAYING or op_type in _BLOCKS or op_type in ("Gather", "Einsum")
 
 
 def _laid(roles: Roles, node: Node) -> str | None:

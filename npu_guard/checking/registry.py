@@ -40,7 +40,10 @@ def rules() -> tuple[Rule, ...]:
     """One instance of every rule, sorted by code."""
     for name in members("rules"):
         importlib.import_module(f"npu_guard.rules.{name}")
-    shipped = [rule() for rule in Rule.__subclasses__() if rule.__module__.startswith("npu_guard.rules.")]
+    classes: list[type[Rule]] = [Rule]
+    for known in classes:  # grows by the subclasses of each
+        classes += known.__subclasses__()
+    shipped = [rule() for rule in classes if rule.__module__.startswith("npu_guard.rules.")]
     return tuple(sorted(shipped, key=attrgetter("code")))
 
 

@@ -69,6 +69,7 @@ class _Place(Struct):
         return f"attribute {short(text(self.name))!r} of node {short(self.node.label)!r} ({self.node.op})"
 
     def refuse(self, what: str) -> NoReturn:
+        """Raise ModelError (`invalid`)."""
         raise ModelError("invalid", f"{self.source.path}: {self()} {what}")
 
 
