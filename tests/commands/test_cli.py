@@ -71,7 +71,7 @@ def complaint(result: Result, code: int) -> str:
         (("check", "m", "--nonsense"), "--nonsense"),
         (("check", "m", "--format", "nonsense"), "nonsense"),
         (("check", "m", "--fail-on", "maybe"), "maybe"),
-        (("check", "m", "--select", "NPU8"), "no rule 'NPU8'"),
+        (("check", "m", "--select", "NPU0"), "no rule 'NPU0'"),
         (("check", "m", "--ignore", "kernel-sise"), "did you mean 'kernel-size'?"),
         (("check", "m", "--profile", "aimotive"), "no profile 'aimotive'"),
         (("check", "m", "--profile", "absent.toml"), "no such file"),
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_written(run: Run, save: Save, tmp_path: Path) -> 
 def test_a_run_that_ends_badly_leaves_the_old_file(run: Run, tmp_path: Path) -> None:
     old = tmp_path / "out.txt"
     old.write_text("old")
-    assert run("check", "m", "--select", "NPU8", "--output", "out.txt").returncode == 2
+    assert run("check", "m", "--select", "NPU0", "--output", "out.txt").returncode == 2
     assert old.read_text() == "old"
 
 

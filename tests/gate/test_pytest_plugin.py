@@ -97,7 +97,7 @@ def test_costs_a_test_run_nothing() -> None:
     assert "npu_guard" in loaded
     assert not loaded & {"onnx", "torch", "numpy", "click", "rich", "msgspec", "google"}
     ours = {name for name in done.stdout.split() if name.startswith("npu_guard")}
-    assert ours == {"npu_guard", "npu_guard.testing", "npu_guard.pytest_plugin"}
+    assert ours == {"npu_guard", "npu_guard.base", "npu_guard.base.installation", "npu_guard.testing", "npu_guard.pytest_plugin"}
 
 
 def test_modules_in_a_project(tmp_path: Path) -> None:
