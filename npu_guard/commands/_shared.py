@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,3 +154,27 @@ def _input_shape(entry: str) -> tuple[str, tuple[int, ...]]:
     if not name or not shape or min(shape) < 0:
         raise UsageError(f"--input-shape {entry!r}: write it as NAME:1,3,384,640")
     return name, shape
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on standard error while somebody looks at it, gone when the work is done; nothing into files and pipes."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Starting", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            # One step alone says nothing of how far it is: a bar that moves to and fro.
+            bar.update(task, description=what, completed=done, total=total if total > 1 else None)
+
+        yield update

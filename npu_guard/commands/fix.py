@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +12,7 @@ from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
+    progress_bar,
     with_calibration,
     with_config,
     with_format_of,
@@ -26,7 +24,6 @@ from npu_guard.commands._shared import (
 from npu_guard.device import suggest
 from npu_guard.file.apart import expect_apart, is_same_file
 from npu_guard.fixing import catalog
-from npu_guard.fixing.driver import Progress, no_progress
 from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
@@ -83,7 +80,7 @@ def command(
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
     steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = fix_model(
             model,
             device,
@@ -124,27 +121,6 @@ def command(
         complain(f"{model}: {lacking}; nothing was written")
         return 5
     return exit_code(Report(VERSION, (report.after,), config.fail_on, config.allow_undecided))
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on standard error while somebody looks at it, gone when the work is done; nothing into files and pipes."""
-    if not sys.stderr.isatty():
-        yield no_progress
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Starting", total=None)
-
-        def update(what: str, done: int, total: int) -> None:
-            # One step alone says nothing of how far it is: a bar that moves to and fro.
-            bar.update(task, description=what, completed=done, total=total if total > 1 else None)
-
-        yield update
 
 
 def _substitutions(approximate: bool, prefer: tuple[str, ...]) -> list[Substitution]:

@@ -7,42 +7,16 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 
 from npu_guard.base import sandbox
 from npu_guard.verification.runtime import _THREAD, Array, Arrays, _read, _write
-
-PER_CHANNEL_OPSET = 13
-
-
-def quantized(content: bytes, folder: str, feeds: Sequence[Mapping[str, Array]]) -> bytes:
-    """The int8 form of a model. Runs in the process of `runtime.py`, as ONNX Runtime's calibration runs the model."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the package has no types
-        def __init__(self) -> None:
-            self._rest: Iterator[Mapping[str, Array]] = iter(feeds)
-
-        def get_next(self) -> dict[str, Array] | None:
-            feed = next(self._rest, None)
-            return None if feed is None else dict(feed)
-
-    model = onnx.load_model_from_string(content)
-    onnx.external_data_helper.load_external_data_for_model(model, folder)
-    model = onnx.shape_inference.infer_shapes(model)
-    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
-    with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
-        path = Path(scratch) / "int8.onnx"
-        quantize_static(
-            model, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=opset >= PER_CHANNEL_OPSET,
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-        )  # fmt: skip
-        return path.read_bytes()
+from npu_guard.verification.scheme import Scheme
 
 
 def _serve() -> None:  # runs in the child
@@ -88,9 +62,14 @@ def _run(onnxruntime: Any, request: Mapping[str, Any], feeds: Sequence[Arrays]) 
     options.log_severity_level = 4
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", request["folder"])
     content = Path(request["model"]).read_bytes()
-    if request["int8"]:
-        content = quantized(content, request["folder"], feeds)
+    if request["scheme"] is not None:
+        from npu_guard.verification.quantizer import quantize
+
+        scheme = msgspec.convert(request["scheme"], Scheme)
+        content = quantize(content, request["folder"], feeds, scheme, request["alone"])
     start = time.perf_counter()
+    if request["only"]:
+        return time.perf_counter() - start, [{"model": np.frombuffer(content, np.uint8)}]
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = request["outputs"] or [o.name for o in session.get_outputs()]
     results = []

@@ -25,6 +25,7 @@ from npu_guard.verification.feeds import Spec, calibration_feeds, input_specs, n
 from npu_guard.verification.ratio import LIMIT_DB, signal_to_noise
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
+from npu_guard.verification.scheme import Scheme
 
 Array = NDArray[Any]
 DRAWN = 8
@@ -35,8 +36,6 @@ More than this on the one side is luck, such as values that fall on the steps, a
 BIT_DB = 6.02
 SIGNAL_DB = 10.0
 """What a rewrite of many operators has to keep: noise of a tenth of the signal."""
-PER_CHANNEL_OPSET = 13
-"""The first in which DequantizeLinear has an axis; weights have one scale before."""
 LOSES, KEPT, NOT_RUN = "loses", "kept", "not_run"
 
 
@@ -110,7 +109,7 @@ def compare_int8(before: Document, after: Document, wanted: Sequence[Spec], cali
         for int8 in (False, True):
             try:
                 content, folder = document.runnable()
-                results.append(runtime.run(content, folder.resolve(), given, names, int8=int8))
+                results.append(runtime.run(content, folder.resolve(), given, names, scheme=Scheme() if int8 else None))
             except (CannotRun, ModelError) as error:
                 how = "could not be quantized or run as int8" if int8 else "could not be run"
                 return Int8(NOT_RUN, what, f"the {label} model {how}: {error}")
@@ -139,11 +138,11 @@ def least_ratio(before: float, growth: float) -> float:
 def _loss(name: str, results: Sequence[Sequence[Mapping[str, Array]]], growth: float) -> OutputLoss:
     """From the results of the first model, of its int8 form, and of the second model and its int8 form."""
     before, before8, after, after8 = ([r[name] for r in result] for result in results)
-    first = _ratio(before, before8)
-    return OutputLoss(name, first, _ratio(after, after8), _ratio(before8, after8), least_ratio(first, growth))
+    first = ratio_over(before, before8)
+    return OutputLoss(name, first, ratio_over(after, after8), ratio_over(before8, after8), least_ratio(first, growth))
 
 
-def _ratio(reference: Sequence[Array], other: Sequence[Array]) -> float:
+def ratio_over(reference: Sequence[Array], other: Sequence[Array]) -> float:
     """Over all inputs together; values that are not finite on either side count as lost."""
     power = noise = 0.0
     for a, b in zip(reference, other, strict=True):

@@ -21,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.regex import regex
 from npu_guard.verification.run_limits import GENEROUS, MEMORY, TIME, RunLimits
+from npu_guard.verification.scheme import Scheme
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -76,11 +78,12 @@ class Runtime:
             self._process = None
 
     def run(
-        self, model: bytes, folder: Path, feeds: Sequence[Arrays], outputs: Sequence[str] | None = None, *, int8: bool = False
-    ) -> list[dict[str, Array]]:
+        self, model: bytes, folder: Path, feeds: Sequence[Arrays], outputs: Sequence[str] | None = None, *,
+        scheme: Scheme | None = None, alone: Sequence[str] = (), only: bool = False,
+    ) -> list[dict[str, Array]]:  # fmt: skip
         """Outputs of a model for each of the feeds; external data lies in `folder`. Raises CannotRun.
 
-        With `int8`, the model is quantized first, and calibrated with these feeds.
+        With a scheme, the model is quantized first, and calibrated with these feeds; of the nodes `alone`, where any are named.
         """
         if self._over:
             raise CannotRun(self._over)
@@ -95,7 +98,8 @@ class Runtime:
             with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
                 path = Path(scratch) / "model"
                 path.write_bytes(model)
-                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "int8": int8, "memory": memory}
+                how = {"scheme": None if scheme is None else msgspec.to_builtins(scheme), "alone": list(alone), "only": only}
+                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "memory": memory, **how}
                 _write(self._process.stdin, request, [a for feed in feeds for a in (feed,)])
                 head, answers = _read(_Timed(self._process, seconds, memory // 2))
         except (OSError, EOFError) as error:
@@ -113,6 +117,11 @@ class Runtime:
             raise CannotRun(f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {MEMORY}" if lacks else head["error"])
         self.runs += head["seconds"]
         return answers
+
+    def quantize(self, model: bytes, folder: Path, feeds: Sequence[Arrays], scheme: Scheme) -> bytes:
+        """The quantized form of a model, calibrated with these feeds. Raises CannotRun."""
+        (answer,) = self.run(model, folder, feeds, scheme=scheme, only=True)
+        return answer["model"].tobytes()
 
     def _start(self) -> subprocess.Popen[bytes]:
         if importlib.util.find_spec("onnxruntime") is None:

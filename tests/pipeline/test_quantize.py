@@ -1,0 +1,159 @@
+"""`quantize`: what comes out keeps to the device's scheme, and loses what it is said to lose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from npu_guard import cli
+from npu_guard.checking import registry
+from npu_guard.verification.scheme import scheme_of
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+NET = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,16,8,8] x) => (float[1,16] y)
+<float[16,16,3,3] a, float[16] b, float[16,16,3,3] c, float[16,16] d, float[16] e, float[1,16,1,1] g>
+{
+  [first] p = Conv<pads = [1,1,1,1]>(x, a, b)
+  [relu] q = Relu(p)
+  [second] r = Conv<pads = [1,1,1,1]>(q, c)
+  [scale] m = Mul(r, g)
+  [add] s = Add(m, x)
+  [pool] t = MaxPool<kernel_shape = [2,2], strides = [2,2]>(s)
+  [mean] u = ReduceMean<axes = [2,3], keepdims = 0>(t)
+  [last] y = Gemm(u, d, e)
+}"""
+
+
+def _net(tmp_path: Path, *, loud: bool = False) -> str:
+    """The net with drawn weights. With `loud`, one channel that `second` makes is a thousand times as large, until `scale`."""
+    model = onnx.parser.parse_model(NET)
+    random = np.random.default_rng(5)
+    have = {t.name for t in model.graph.initializer}
+    for entry in model.graph.value_info:
+        if entry.name not in have and entry.name in "abcdeg":
+            values = random.standard_normal([d.dim_value for d in entry.type.tensor_type.shape.dim]).astype(np.float32) / 8
+            if loud and entry.name == "c":
+                values[0] *= 1000
+            if entry.name == "g":
+                values = np.where((np.arange(16) == 0) & loud, 1e-3, 1.0).astype(np.float32).reshape(1, 16, 1, 1)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, entry.name))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=random.standard_normal((16, 16, 8, 8)).astype(np.float32))
+    return str(tmp_path / "net.onnx")
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["quantize", *arguments])
+    return int(end.value.code or 0)
+
+
+def _quantize(tmp_path: Path, device: str, *more: str, loud: bool = False) -> tuple[int, Path]:
+    out = tmp_path / "out.onnx"
+    model = _net(tmp_path, loud=loud)
+    return _run(model, "--calibration", str(tmp_path / "data.npz"), "--profile", device, "-o", str(out), *more), out
+
+
+def _outputs(path: Path, tmp_path: Path) -> Any:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    data = np.load(tmp_path / "data.npz")["x"]
+    return np.concatenate([session.run(None, {"x": sample[None]})[0] for sample in data])
+
+
+DEVICES = ("qualcomm-htp", "amd-dpu:DPUCZDX8G", "ethos-u85", "ort-nnapi", "nvidia-dla", "aimotive-aiware")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_result_keeps_to_the_scheme_of_the_device(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = _quantize(tmp_path, device, "--format", "json")
+    document = json.loads(capsys.readouterr().out)["models"][0]
+    assert [f for f in document["findings"] if f["rule"].startswith("NPU8")] == []
+    assert code == (1 if any(f["severity"] == "error" for f in document["findings"]) else 0)
+    # What is said of the loss is what somebody else measures on the file.
+    wanted, given = _outputs(tmp_path / "net.onnx", tmp_path), _outputs(out, tmp_path)
+    ratio = 10 * np.log10(np.square(wanted).sum() / np.square(wanted - given).sum())
+    assert document["quantization"]["outputs"][0]["snr_db"] == pytest.approx(ratio, abs=0.5)  # its own optimizer is on here
+    assert ratio > 15
+
+
+def test_scales_are_powers_of_two_where_the_device_shifts(tmp_path: Path) -> None:
+    _, out = _quantize(tmp_path, "amd-dpu:DPUCZDX8G")
+    made = onnx.load(out)
+    read = {
+        node.input[1] for node in made.graph.node if node.op_type.endswith("QuantizeLinear") or node.op_type == "DequantizeLinear"
+    }
+    scales = [onnx.numpy_helper.to_array(t) for t in made.graph.initializer if t.name in read]
+    assert len(scales) > 8
+    assert all((np.frexp(scale)[0] == 0.5).all() for scale in scales)
+
+
+def test_a_loss_beyond_the_minimum_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = _quantize(tmp_path, "ethos-u85", "--minimum-snr", "90")
+    assert code == 5
+    assert not out.exists()
+    assert "--minimum-snr wants 90" in capsys.readouterr().err
+
+
+def test_sensitivity_names_what_loses_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _quantize(tmp_path, "qualcomm-htp", "--sensitivity", "--minimum-snr", "-50", "--format", "json", loud=True)
+    rows = json.loads(capsys.readouterr().out)["models"][0]["quantization"]["sensitivity"]
+    assert {row["node"] for row in rows[:2]} == {"second", "scale"}
+    assert {"first", "second", "scale", "add", "last"} <= {row["node"] for row in rows}
+    assert rows[0]["snr_db"] < next(row["snr_db"] for row in rows if row["node"] == "first") - 10
+    assert [row["snr_db"] for row in rows] == sorted(row["snr_db"] for row in rows)
+
+
+def test_operators_that_are_kept_lose_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for name, more in {
+        "all": (),
+        "float": ("--keep", "second", "--keep", "scale"),
+        "wide": ("--keep", "second", "--keep", "scale", "--keep-as", "int16"),
+    }.items():
+        _quantize(tmp_path, "qualcomm-htp", "--minimum-snr", "-50", "--format", "json", *more, loud=True)
+        document = json.loads(capsys.readouterr().out)["models"][0]
+        found[name] = document["quantization"]
+        islands = {f["node"] for f in document["findings"] if f["rule"] in ("NPU801", "NPU802")}
+        assert bool(islands) == (name == "float"), islands
+    assert found["wide"]["outputs"][0]["snr_db"] > found["all"]["outputs"][0]["snr_db"] + 10
+    assert found["float"]["integer_macs"] < found["all"]["integer_macs"]
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "what"),
+    [
+        ("qualcomm-htp", ("--keep", "secnd"), "no operator 'secnd'; did you mean 'second'?"),
+        ("ort-nnapi", ("--keep", "second", "--keep-as", "int16"), "has no activations of 16 bits"),
+        ("ort-coreml:MLProgram", (), "reads no quantized network"),
+    ],
+)
+def test_what_the_device_cannot_do_is_one_sentence(
+    device: str, more: tuple[str, ...], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = _quantize(tmp_path, device, *more)
+    assert (code, out.exists()) == (2, False)
+    assert what in capsys.readouterr().err
+
+
+def test_a_quantized_network_is_not_quantized_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = _quantize(tmp_path, "ethos-u85")
+    assert _run(str(out), "--calibration", str(tmp_path / "data.npz"), "-o", str(tmp_path / "twice.onnx")) == 2
+    assert "is quantized already" in capsys.readouterr().err
+
+
+def test_schemes_of_devices_differ() -> None:
+    schemes = {device: scheme_of(registry.profile(device)) for device in DEVICES}
+    assert schemes["amd-dpu:DPUCZDX8G"].power_of_two
+    assert not schemes["amd-dpu:DPUCZDX8G"].per_channel
+    assert (schemes["ort-nnapi"].activation, schemes["ort-nnapi"].weight) == ("uint8", "int8")
+    assert schemes["nvidia-dla"].activation_symmetric
+    assert schemes["qualcomm-htp"].channel_operators == ("Conv", "ConvTranspose", "Gemm")
