@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.cost import elements
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.keys import EVERY
+from npu_guard.graph.graph import is_known
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -104,7 +104,7 @@ class DynamicShape(Rule):
     )
 
     def needed(self, ctx: Context) -> bool:
-        return any(elements(shape) is None for _, shape in ctx.kinds)
+        return not all(is_known(shape) for _, shape in ctx.kinds)
 
     def check_input(self, value: Value, ctx: Context) -> Iterable[Draft]:
         if not ctx.limit("tensor.static_shape"):
@@ -132,7 +132,7 @@ class DynamicShape(Rule):
 
 
 def _static(value: Value, from_axis: int = 0) -> bool:
-    return value.shape is not None and all(isinstance(d, int) for d in value.shape[from_axis:])
+    return value.shape is not None and is_known(value.shape[from_axis:])
 
 
 def _reads_numbers(node: Node, ctx: Context) -> bool:

@@ -85,7 +85,9 @@ class Analysis(Struct, frozen=True):
         return self.single[value]
 
     def _reading(self, value: Value) -> Iterator[Node | None]:
-        """Nodes that read the value, and None for each output of the model that it is behind elided nodes."""
+        """Nodes that read the value, and None for each output of the model that it is, seen through elided nodes too."""
+        if value.is_output:
+            yield None
         stack = [(value, node) for node in reversed(value.consumers)]
         while stack:
             given, node = stack.pop()

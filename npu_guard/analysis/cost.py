@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from npu_guard.analysis.static import is_constant
 from npu_guard.file.tensors import BITS
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import INTEGERS, plain
@@ -66,9 +66,9 @@ Shapes = Sequence[tuple[Dim, ...] | None]
 
 
 def _ints(shape: tuple[Dim, ...] | None) -> list[int]:
-    if shape is None or not all(isinstance(d, int) for d in shape):
+    if not is_known(shape):
         raise TypeError("unknown extent")
-    return [d for d in shape if isinstance(d, int)]
+    return list(shape)
 
 
 def _conv(node: Node, shapes: Shapes, out: int | None) -> int | None:
@@ -142,7 +142,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
             if node.inputs and (source := node.inputs[0]) is not None and node.outputs[0] not in static:
                 owner[node.output] = owner.get(source, source)
             continue
-        for given in _reads(node) if node.subgraphs else node.inputs:
+        for given in node.reads() if node.subgraphs else node.inputs:
             if given is not None:
                 last_use[owner.get(given, given) if owner else given] = index
     for value in outputs:
@@ -200,18 +200,6 @@ class _Sizes:
         if found is None:
             found = self._known[kind] = size_bytes(value)
         return found
-
-
-def _reads(node: Node) -> Iterable[Value]:
-    """Inputs of a node and what its bodies capture."""
-    for value in node.inputs:
-        if value is not None:
-            yield value
-    for _, body in node.subgraphs:
-        for inner in body.walk():
-            for value in inner.inputs:
-                if value is not None and value.graph is node.graph:
-                    yield value
 
 
 def _parameters(value: Value) -> int:

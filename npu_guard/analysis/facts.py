@@ -10,13 +10,13 @@ from npu_guard.analysis import einsum, layout
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
-from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.cost import size_bytes
 from npu_guard.analysis.quantized.reading import Quantized
 from npu_guard.analysis.roles import MAP_RANK, Roles
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
 from npu_guard.results.findings import Dim, Tensor
@@ -76,9 +76,9 @@ class Facts:
     def shape(self, value: Value) -> tuple[int, ...]:
         """The shape, wholly known. Raises Undecidable."""
         dims = self.dims(value)
-        if elements(dims) is None:
+        if not is_known(dims):
             raise Undecidable(self.why(value))
-        return dims  # type: ignore[return-value]  # elements() has seen that all are numbers
+        return dims
 
     def extent(self, value: Value, axis: int) -> int:
         """One axis of the shape; the others need not be known. Raises Undecidable."""

@@ -14,10 +14,9 @@ from msgspec import Struct, field
 
 from npu_guard.analysis import einsum
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.cost import elements
 from npu_guard.analysis.roles import Roles, role
 from npu_guard.analysis.static import regroups
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import OfKind
 
 RUNNING = OfKind("view", also="Transpose")
@@ -110,7 +109,7 @@ def _next(analysis: Analysis, node: Node) -> Node | None:
     """The only reader of a node's output, where that belongs to the same run; seen through quantization of the whole tensor."""
     value = node.output
     for _ in range(_PAIRS + 1):
-        reader = None if value.is_output else analysis.only_reader(value)
+        reader = analysis.only_reader(value)
         first = None if reader is None else reader.inputs[0]
         if reader is None or first is None or analysis.origin(first) is not value:
             return None
@@ -180,9 +179,9 @@ def _described(node: Node, before: Sequence[int], after: Sequence[int], roles: R
 
 def _extents(value: Value | None, roles: Roles) -> tuple[int, ...] | None:
     """Extents of the map that a value with fewer axes stands for; None where one is not known."""
-    if value is None or value.shape is None or elements(value.shape) is None:
+    if value is None or not is_known(value.shape):
         return None
-    return roles.view(value).full(value.shape)  # type: ignore[return-value]  # elements() has seen that all are numbers
+    return roles.view(value).full(value.shape)  # type: ignore[return-value]  # extents of 1 beside those that are known
 
 
 def _perm(node: Node, roles: Roles) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.einsum import single_operand
 from npu_guard.base.errors import Undecidable
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.results.findings import Dim
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def looks_like_tokens(value: Value) -> bool:
     Vectors of N maps, such as a detector's regions, are a batch of N.
     """
     shape = value.shape
-    if shape is None or len(shape) != 2 or not all(isinstance(d, int) for d in shape) or shape[0] == 1:
+    if not is_known(shape) or len(shape) != 2 or shape[0] == 1:
         return False
     model = value.graph.model
     return shape[0] not in model.map_batches and model.input_batches == {1}

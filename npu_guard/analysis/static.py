@@ -13,7 +13,7 @@ import onnx
 
 from npu_guard.analysis import einsum
 from npu_guard.analysis.constants import Constants
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import OfKind
 from npu_guard.results.findings import Dim
 
@@ -100,7 +100,7 @@ def does_nothing(node: Node, constants: Constants) -> bool:
         return _bounds_nothing(node, constants)
     if node.op_type in ("Cast", "CastLike"):
         return x.dtype == y.dtype != onnx.TensorProto.UNDEFINED
-    if x.shape is None or x.shape != y.shape or not all(isinstance(d, int) for d in x.shape):
+    if x.shape != y.shape or not is_known(x.shape):
         return False
     if node.op_type == "Transpose":
         return _keeps_order(x.shape, node.attr("perm"))
@@ -174,7 +174,7 @@ def regroups(node: Node, constants: Constants) -> bool:
         return False
     view = node.inputs[0]
     before = view.producer
-    if before is None or before.op_type not in _REGROUPING or before.domain or len(view.consumers) > 1 or view.is_output:
+    if before is None or before.op_type not in _REGROUPING or before.domain or view.only_consumer is None:
         return False
     source = before.inputs[0]
     # Of a Reshape that does nothing itself, this would be the first half.

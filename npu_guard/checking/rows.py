@@ -10,7 +10,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value
-from npu_guard.graph.graph import Graph, Node, Value
+from npu_guard.graph.graph import Graph, Node, Value, is_known
 from npu_guard.graph.ops import other_family
 from npu_guard.graph.origin import bounded_scope, input_location, scope_of
 from npu_guard.results.findings import (
@@ -124,7 +124,7 @@ class _Rows:
             dtype=DTYPE_NAMES.get(value.dtype),
             macs=macs,
             params=spent.params,
-            output_bytes=0 if folded else None if cost.elements(value.shape) is None else spent.output_bytes,
+            output_bytes=0 if folded else spent.output_bytes if is_known(value.shape) else None,
             live_bytes=spent.live_bytes,
             alignment_waste=None if folded else _waste(value.shape, self.multiple),
             verdict=verdict,

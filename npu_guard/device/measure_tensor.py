@@ -13,6 +13,7 @@ from npu_guard.analysis.resize import map_scales, scales
 from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
+from npu_guard.graph.graph import is_known
 from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.graph.plain import INTEGERS, PLAIN, plain
 
@@ -152,7 +153,7 @@ def extent(node: Node, ctx: Facts, name: str = "") -> Measured:
     if name:
         return extents([d for v in values for d in ctx.dims(v)], values[0] if values else node.output, ctx)
     values.append(node.output)
-    unknown = next((v for v in values if not all(isinstance(d, int) for d in ctx.map_dims(v)[1:])), node.output)
+    unknown = next((v for v in values if not is_known(ctx.map_dims(v)[1:])), node.output)
     return extents([d for v in values for d in ctx.map_dims(v)[1:]], unknown, ctx)
 
 
@@ -211,7 +212,7 @@ def _before(value: Value) -> Value:
 
 
 def _behind(value: Value) -> Value:
-    only = value.consumers[0] if len(value.consumers) == 1 and not value.is_output else None
+    only = value.only_consumer
     return only.output if only is not None and only.op_type == "QuantizeLinear" else value
 
 

@@ -18,6 +18,7 @@ from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import short, text
 from npu_guard.file import external
+from npu_guard.file.bodies import walk_graphs
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.file.wire import INLINE, Payload, varint
 
@@ -87,9 +88,7 @@ class Document:
 
     def tensors(self) -> Iterator[onnx.TensorProto]:
         """Every tensor in the model, in its graphs and its nodes' attributes."""
-        stack = [self.proto.graph]
-        while stack:
-            graph = stack.pop()
+        for graph in walk_graphs(self.proto.graph):
             yield from graph.initializer
             for sparse in graph.sparse_initializer:
                 yield from (sparse.values, sparse.indices)
@@ -98,9 +97,6 @@ class Document:
                     if attribute.HasField("t"):
                         yield attribute.t
                     yield from attribute.tensors
-                    if attribute.HasField("g"):
-                        stack.append(attribute.g)
-                    stack.extend(attribute.graphs)
 
     def runnable(self) -> tuple[bytes, Path]:
         """Serialized model whose cut weights point into files of the folder in the second place, for ONNX Runtime."""

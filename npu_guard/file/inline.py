@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import Limits, exceeded
 from npu_guard.base.text import short, text
+from npu_guard.file.bodies import walk_nodes
 from npu_guard.file.parsed_size import bound
 
 if TYPE_CHECKING:
@@ -122,18 +124,9 @@ def _bound_expansion(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
         raise exceeded(name, what, size, "structure-bytes", limits.structure_bytes)
 
 
-def _calls(nodes: object) -> list[Id]:
+def _calls(nodes: Iterable[onnx.NodeProto]) -> list[Id]:
     """Operators called by these nodes and the graphs inside them."""
-    found = []
-    stack = [nodes]
-    while stack:
-        for node in stack.pop():  # type: ignore[attr-defined]
-            found.append((node.domain, node.op_type, node.overload))
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g.node)
-                stack.extend(g.node for g in attribute.graphs)
-    return found
+    return [(node.domain, node.op_type, node.overload) for node in walk_nodes(nodes)]
 
 
 def _shown(call: Id) -> str:

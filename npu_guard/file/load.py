@@ -19,6 +19,7 @@ from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import short, text
 from npu_guard.file import wire
+from npu_guard.file.bodies import bodies_of
 from npu_guard.file.inline import inline_functions
 from npu_guard.file.parsed_size import bound
 from npu_guard.file.skeleton import Content, Skeleton
@@ -228,6 +229,4 @@ def _bound_names(proto: onnx.ModelProto, name: str, limits: Limits) -> None:
             if longest > limits.name_bytes:
                 raise exceeded(name, "length of a name:", longest, "name-bytes", limits.name_bytes)
             for attribute in node.attribute:
-                if attribute.HasField("g"):  # else asking for it makes one
-                    stack.append(attribute.g.node)
-                stack.extend(g.node for g in attribute.graphs)
+                stack.extend(body.node for body in bodies_of(attribute))

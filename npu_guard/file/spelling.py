@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from npu_guard.file.bodies import walk_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +29,7 @@ def spell_plainly(proto: onnx.ModelProto, data: bytes) -> None:
 def _forget_own_name(proto: onnx.ModelProto) -> None:
     """`ai.onnx` and the empty name are the same domain."""
     for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
-        for node in _walk(nodes):
+        for node in walk_nodes(nodes):
             if node.domain == _OWN:
                 node.domain = ""
     for owner in (proto, *proto.functions):
@@ -36,18 +37,6 @@ def _forget_own_name(proto: onnx.ModelProto) -> None:
         del owner.opset_import[:]
         for domain, version in imports.items():
             owner.opset_import.add(domain=domain, version=version)
-
-
-def _walk(nodes: object) -> Iterator[onnx.NodeProto]:
-    """Nodes and those of the bodies in them."""
-    stack = [nodes]
-    while stack:
-        for node in stack.pop():  # type: ignore[attr-defined]
-            yield node
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g.node)
-                stack.extend(g.node for g in attribute.graphs)
 
 
 def _open_placeholders(graph: onnx.GraphProto) -> None:

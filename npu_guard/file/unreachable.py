@@ -5,6 +5,7 @@ Whoever saves or converts the model follows them, so they are held to the same a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import onnx
@@ -12,6 +13,7 @@ import onnx
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short, text
 from npu_guard.file import tensors
+from npu_guard.file.bodies import bodies_of, walk_nodes
 
 _Nodes = tuple[str, "onnx.GraphProto | onnx.FunctionProto"]
 
@@ -42,9 +44,7 @@ def check_unreachable(proto: onnx.ModelProto, source: tensors.TensorSource) -> N
                     *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else ()),
                 ):
                     tensors.sparse(source, called, sparse)
-                if attribute.HasField("g"):
-                    stack.append((where, attribute.g))
-                stack += [(where, graph) for graph in attribute.graphs]
+                stack += [(where, graph) for graph in bodies_of(attribute)]
 
 
 def _calls(proto: onnx.ModelProto, path: str) -> None:
@@ -59,16 +59,12 @@ def _calls(proto: onnx.ModelProto, path: str) -> None:
                     "unsupported-version" if entry.version > 0 else "invalid",
                     f"{path}: {where} is of opset {entry.version}; the installed onnx package knows 1 to {newest}",
                 )
-    stack = [proto.graph.node, *(f.node for f in proto.functions)] if taken else []
-    while stack:
-        for node in stack.pop():
-            most = taken.get((node.domain, node.op_type, node.overload))
-            if most is not None and (len(node.input) > most[0] or len(node.output) > most[1]):
-                have = f"{len(node.input)} inputs and {len(node.output)} outputs"
-                called = f"a call of function {short(text(node.op_type))!r} has {have}"
-                raise ModelError("invalid", f"{path}: {called}, and the function {most[0]} and {most[1]}")
-            for attribute in node.attribute:
-                stack += [attribute.g.node, *(graph.node for graph in attribute.graphs)]
+    for node in walk_nodes(itertools.chain(proto.graph.node, *(f.node for f in proto.functions)) if taken else ()):
+        most = taken.get((node.domain, node.op_type, node.overload))
+        if most is not None and (len(node.input) > most[0] or len(node.output) > most[1]):
+            have = f"{len(node.input)} inputs and {len(node.output)} outputs"
+            called = f"a call of function {short(text(node.op_type))!r} has {have}"
+            raise ModelError("invalid", f"{path}: {called}, and the function {most[0]} and {most[1]}")
 
 
 def _tensors(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:

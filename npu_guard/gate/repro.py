@@ -18,6 +18,7 @@ from npu_guard.analysis.constants import Array
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.analysis.roles import looks_like_tokens
 from npu_guard.base.text import text
+from npu_guard.file.bodies import bodies_of
 from npu_guard.file.document import RUNTIME_IR
 from npu_guard.gate.repro_quantized import is_about_encodings, rings
 from npu_guard.graph.graph import Graph, Node, Value
@@ -120,8 +121,8 @@ def _before(analysis: Analysis, node: Node) -> Node | None:
 
 
 def _only_reader(analysis: Analysis, node: Node) -> Node | None:
-    readers = analysis.readers(node.output)
-    return readers[0] if not node.output.is_output and len(readers) == 1 and _rearranges(analysis, readers[0]) else None
+    reader = analysis.only_reader(node.output)
+    return reader if _rearranges(analysis, reader) else None
 
 
 @dataclass(slots=True)
@@ -170,21 +171,8 @@ class _Cut:
 
     def _reads(self, node: Node, copy: onnx.NodeProto) -> list[tuple[str, Value]]:
         """Values that the node takes from outside, those that its bodies read included."""
-        found = [(name, value) for name, value in zip(copy.input, node.inputs, strict=False) if value is not None]
-        for _, body in node.subgraphs:
-            for inner in body.graphs():
-                for reader in inner.nodes:
-                    found += [(v.name, v) for v in reader.inputs if v is not None and self._is_outer(v)]
-                found += [(v.name, v) for v in inner.outputs if self._is_outer(v)]
-        return [(text(name), value) for name, value in found]
-
-    def _is_outer(self, value: Value) -> bool:
-        graph: Graph | None = self.graph
-        while graph is not None:
-            if value.graph is graph:
-                return True
-            graph = graph.parent
-        return False
+        own = [(text(name), value) for name, value in zip(copy.input, node.inputs, strict=False) if value is not None]
+        return own + [(value.name, value) for value in node.captures()]
 
     def _provide(self, graph: onnx.GraphProto, name: str, value: Value, whole: bool) -> int:
         """Make the value a graph input, or a constant where it is one, with its own numbers if `whole`; returns its bytes."""
@@ -257,7 +245,7 @@ def _strip(node: onnx.NodeProto) -> None:
         if isinstance(proto, onnx.NodeProto):
             for attribute in proto.attribute:
                 attribute.doc_string = ""
-                pending += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                pending += bodies_of(attribute)
         else:
             pending += proto.node
             for info in _infos(proto):

@@ -6,8 +6,9 @@ Subgraphs of If, Loop and Scan are graphs of their own whose names resolve outwa
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import onnx
 
@@ -29,6 +30,11 @@ def domain(value: str | bytes) -> str:
     return "" if not value or value == "ai.onnx" else text(value)
 
 
+def is_known(shape: tuple[Dim, ...] | None) -> TypeGuard[tuple[int, ...]]:
+    """Whether all extents are numbers; a symbol or None is none."""
+    return shape is not None and all(isinstance(extent, int) for extent in shape)
+
+
 class Value:
     """A tensor in the graph. `shape` and `dtype` (an onnx.TensorProto.DataType) are filled in by the analysis."""
 
@@ -44,6 +50,11 @@ class Value:
         self.is_output = False
         self.shape: tuple[Dim, ...] | None = None
         self.dtype = 0
+
+    @property
+    def only_consumer(self) -> Node | None:
+        """The one node that reads the value, once; None where others do, or the model's user."""
+        return self.consumers[0] if len(self.consumers) == 1 and not self.is_output else None
 
     def __repr__(self) -> str:
         return f"Value({self.name!r}, {self.shape})"
@@ -126,6 +137,20 @@ class Node:
                 return value
         rest = range(len(operator.inputs), len(self.inputs)) if operator.variadic else ()
         return next((v for i in rest if (v := self.inputs[i]) is not None and operator.role(i) in roles), None)
+
+    def captures(self) -> Iterator[Value]:
+        """Values of graphs around its bodies that these read or give back, some more than once; nothing of other nodes."""
+        inside = dict.fromkeys(graph for _, body in self.subgraphs for graph in body.graphs())
+        for graph in inside:
+            for value in itertools.chain((v for node in graph.nodes for v in node.inputs), graph.outputs):
+                if value is not None and value.graph not in inside:
+                    yield value
+
+    def reads(self) -> Iterator[Value]:
+        """What the node takes from the graphs around it: inputs that are there, and what its bodies capture."""
+        yield from (value for value in self.inputs if value is not None)
+        if self.subgraphs:
+            yield from self.captures()
 
     def metadata(self, key: str) -> str | None:
         """An entry of the node's metadata_props."""

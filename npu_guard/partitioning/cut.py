@@ -11,7 +11,7 @@ from npu_guard.base.text import text
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Graph, Node, Value
 from npu_guard.partitioning.partition import Partition, Piece
-from npu_guard.partitioning.units import is_default, is_known_shape, reads_of
+from npu_guard.partitioning.units import is_default, is_known_shape
 
 _HEADER = 1 << 16
 """Bytes of text about the whole model that every piece repeats; what is longer stays out of all of them."""
@@ -72,7 +72,7 @@ class Cutter:
     def _needed(self, piece: Piece) -> tuple[list[Node], list[Value]]:
         """Nodes of the piece with those that it copies, in the model's order, and what it reads of the model's own values."""
         found, constants = set(piece.nodes), dict[Value, None]()
-        stack: list[Value] = [v for node in piece.nodes for v in reads_of(node)] + list(piece.outputs)
+        stack: list[Value] = [v for node in piece.nodes for v in node.reads()] + list(piece.outputs)
         while stack:
             value = stack.pop()
             node = value.producer
@@ -81,7 +81,7 @@ class Cutter:
             elif node in self.partition.copied and node is not None and node not in found:
                 found.add(node)
                 if not is_known_shape(node):
-                    stack.extend(reads_of(node))
+                    stack.extend(node.reads())
         return sorted(found, key=self.index.__getitem__), sorted(constants, key=lambda v: v.name)
 
     def _node(self, node: Node) -> onnx.NodeProto:

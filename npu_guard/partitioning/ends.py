@@ -26,7 +26,7 @@ def refused_ends(analysis: Analysis, refused: Collection[str]) -> str:
         macs[node] = sum(analysis.costs[n].macs for n in inside if n in analysis.costs)
         if any(n.outputs and n.output.name in refused for n in inside):
             stuck.add(node)
-        for value in (v for n in inside for v in n.inputs if v is not None):
+        for value in node.reads():
             if value.producer in feeds and value.producer is not node:
                 feeds[node][value.producer] = None
     most = SHARE * sum(macs.values())

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.cost import elements, size_bytes
+from npu_guard.analysis.cost import size_bytes
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.device.partition import DEFAULT, Settings
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.partitioning.levels import assign, on_npu, used
-from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default, reads_of
+from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default
 from npu_guard.results.findings import Dim
 
 __all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition_model"]
@@ -69,7 +69,7 @@ class Crossing:
     @property
     def bytes(self) -> int | None:
         """Its size."""
-        return None if elements(self.value.shape) is None else size_bytes(self.value)
+        return None if not is_known(self.value.shape) else size_bytes(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _made(members: Sequence[Node], needed: set[Value], fixed: Sequence[Value]) -
 
 def _taken(members: Iterable[Node], index: int, home: dict[Node, int]) -> Iterable[Value]:
     for node in members:
-        for value in reads_of(node):
+        for value in node.reads():
             if value.producer is None:
                 if not is_default(value):
                     yield value

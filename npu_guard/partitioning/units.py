@@ -7,19 +7,18 @@ What the graph alone determines is no unit: it is copied into every piece that r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.cost import elements
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.tensors import BITS
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 
 NPU, HOST, EITHER = 0, 1, 2
 """Sides; EITHER is for what leaves no trace on a device, which follows its neighbours."""
@@ -57,7 +56,7 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     number: dict[Value, int] = {}
     reads: list[tuple[int, ...]] = []
     for i, group in enumerate(groups):
-        taken = (v for node in group for v in reads_of(node) if v.producer in home and home[v.producer] != i)
+        taken = (v for node in group for v in node.reads() if v.producer in home and home[v.producer] != i)
         reads.append(tuple(dict.fromkeys(number.setdefault(v, len(number)) for v in taken)))
     values = list(number)
     producer = [home[v.producer] for v in values if v.producer is not None]
@@ -83,16 +82,6 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     )
 
 
-def reads_of(node: Node) -> Iterator[Value]:
-    """What a node takes from its graph: its inputs, and what its bodies capture."""
-    yield from (v for v in node.inputs if v is not None)
-    for _, body in node.subgraphs:
-        for graph in body.graphs():
-            yield from (v for v in graph.outputs if v.graph is node.graph)
-        for inner in body.walk():
-            yield from (v for v in inner.inputs if v is not None and v.graph is node.graph)
-
-
 def copied_nodes(analysis: Analysis) -> frozenset[Node]:
     """Nodes whose outputs follow from constants and from shapes that are wholly known."""
     found: set[Node] = set()
@@ -106,7 +95,7 @@ def is_known_shape(node: Node) -> bool:
     """Whether the node asks for a shape that the analysis knows, so that its data need not be there."""
     given = node.inputs[0] if node.inputs else None
     asks = node.op_type in ("Shape", "Size") and not node.domain
-    return asks and given is not None and elements(given.shape) is not None
+    return asks and given is not None and is_known(given.shape)
 
 
 def is_default(value: Value) -> bool:
@@ -136,7 +125,7 @@ def _groups(nodes: Sequence[Node], glue: Sequence[Sequence[Value]]) -> list[tupl
     graph: Any = nx.DiGraph()
     graph.add_nodes_from(range(len(nodes)))
     for i, node in enumerate(nodes):
-        for value in reads_of(node):
+        for value in node.reads():
             before = index.get(value.producer) if value.producer is not None else None
             if before is not None:
                 graph.add_edge(before, i)

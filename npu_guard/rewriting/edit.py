@@ -13,6 +13,7 @@ import onnx
 
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import text
+from npu_guard.file.bodies import bodies_of, walk_graphs
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.substitution import Builder, Match
@@ -29,17 +30,11 @@ class Edit(NamedTuple):
 def names_in(proto: onnx.GraphProto) -> set[str]:
     """Every name of a value or node in the graph and its bodies: what new names must stay clear of."""
     found: set[str] = set()
-    stack = [proto]
-    while stack:
-        graph = stack.pop()
+    for graph in walk_graphs(proto):
         found.update(text(e.name) for e in (*graph.input, *graph.output, *graph.initializer, *graph.value_info))
         for node in graph.node:
             found.add(text(node.name))
             found.update(text(o) for o in node.output)
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
     return found
 
 
@@ -120,7 +115,7 @@ def _reads(node: onnx.NodeProto) -> Iterable[str]:
     """Inputs of a node and of the nodes in its bodies."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
-        for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+        for body in bodies_of(attribute):
             for inner in body.node:
                 yield from _reads(inner)
             yield from (o.name for o in body.output)

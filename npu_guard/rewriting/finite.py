@@ -5,34 +5,33 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
-from npu_guard.analysis.facts import Facts
+from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 
 _NORMALISED = frozenset(
     {"BatchNormalization", "LayerNormalization", "InstanceNormalization", "Resize", "Upsample", "DequantizeLinear"}
 )
 """Operators beside those of the table (`Operator.keeps_finite`): means of finite numbers, quotients that an epsilon guards."""
-_KNOWN: WeakKeyDictionary[Facts, set[Value]] = WeakKeyDictionary()
 
 
-def is_finite(value: Value, ctx: Facts) -> bool:
+def is_finite(value: Value, ctx: Context) -> bool:
     """Whether the value holds neither infinities nor NaN as long as inputs and weights hold none.
 
     Sums are taken not to overflow: a network whose sums do has no meaning in the first place. Division, roots, logarithms,
     powers and exponentials are no such operators.
     """
-    if ctx not in _KNOWN:
-        found: set[Value] = set(ctx.analysis.model.graph.inputs)
-        for node in ctx.analysis.model.graph.nodes:
-            if _keeps(node, ctx) and all(v is None or v in found or ctx.is_constant(v) for v in node.inputs):
-                found.update(v for v in node.outputs if v is not None)
-        _KNOWN[ctx] = found
-    return value in _KNOWN[ctx] or ctx.is_constant(value)
+    return value in ctx.analysis_of(_finite_values) or ctx.is_constant(value)
 
 
-def _keeps(node: Node, ctx: Facts) -> bool:
+def _finite_values(ctx: Context) -> set[Value]:
+    finite = set(ctx.analysis.model.graph.inputs)
+    for node in ctx.analysis.model.graph.nodes:
+        if _keeps(node, ctx) and all(v is None or v in finite or ctx.is_constant(v) for v in node.inputs):
+            finite.update(v for v in node.outputs if v is not None)
+    return finite
+
+
+def _keeps(node: Node, ctx: Context) -> bool:
     if node.domain:
         return False
     if node.op_type == "Div":

@@ -11,7 +11,7 @@ import onnx
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
-from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.ops import find_operator
 from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Array, Builder, Refused
@@ -174,7 +174,7 @@ def _evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None
 
 def static_shape(value: Value) -> tuple[int, ...]:
     """The shape, wholly known. Raises Refused."""
-    dims = tuple(d for d in value.shape or () if isinstance(d, int))
-    if value.shape is None or len(dims) < len(value.shape) or 0 in dims:
+    dims = value.shape
+    if not is_known(dims) or 0 in dims:
         raise Refused(f"the shape of {short(value.name)!r} is not known; fix it with --input-shape")
     return dims

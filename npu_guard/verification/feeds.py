@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from npu_guard.analysis.constants import Constants
 from npu_guard.base.errors import NotVerified, UsageError
 from npu_guard.base.text import short
-from npu_guard.graph.graph import Value
+from npu_guard.graph.graph import Value, is_known
 from npu_guard.verification.drawing import Spec, draw
 from npu_guard.verification.roles import role_of
 
@@ -43,7 +43,7 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         if value.initializer is not None:
             continue  # it has a default
         shape = value.shape
-        if shape is None or not all(isinstance(d, int) for d in shape):
+        if not is_known(shape):
             raise NotVerified(
                 f"input {short(value.name)!r} has dynamic dimensions; fix them with --input-shape {short(value.name)}:1,3,..."
             )
@@ -55,8 +55,7 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         role = role_of(value, constants)
         span = None if role.low is None or role.top is None else (role.low, role.top)
         free = not role.index and not role.size
-        fixed = tuple(d for d in shape if isinstance(d, int))
-        wanted.append(Spec(value.name, dtype, fixed, role.high, free, span, role.positive, role.index or role.size))
+        wanted.append(Spec(value.name, dtype, shape, role.high, free, span, role.positive, role.index or role.size))
     return wanted
 
 

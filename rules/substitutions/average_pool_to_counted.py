@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.analysis.cost import elements
+from npu_guard.graph.graph import is_known
 from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
@@ -87,7 +87,7 @@ class AveragePoolToCounted(Substitution):
             raise Refused("with ceil_mode, windows reach beyond the padding")
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
-        if elements(ctx.input(node, 0).shape) is None or elements(node.output.shape) is None:
+        if not (is_known(ctx.input(node, 0).shape) and is_known(node.output.shape)):
             raise Refused("its shapes are not known; fix them with --input-shape")
         shape, result = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
         kernel = [int(k) for k in node.attr("kernel_shape")]

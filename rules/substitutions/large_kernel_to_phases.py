@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.analysis.cost import elements
+from npu_guard.graph.graph import is_known
 from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
@@ -98,7 +98,7 @@ class LargeKernelToPhases(Substitution):
             return None
         if not ctx.is_constant(ctx.input(node, 1)):
             raise Refused("its weights are not constant")
-        if elements(ctx.input(node, 0).shape) is None or elements(node.output.shape) is None:
+        if not (is_known(ctx.input(node, 0).shape) and is_known(node.output.shape)):
             raise Refused("its shapes are not known; fix them with --input-shape")
         axes = [_Axis.of(node, ctx.input(node, 0), i) for i in range(len(kernel))]
         splits = dict.fromkeys(tuple(axis.split(n) for axis in axes) for n in limits)

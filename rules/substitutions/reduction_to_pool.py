@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.analysis.cost import elements
+from npu_guard.graph.graph import is_known
 from npu_guard.rewriting.lift import reduced
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -78,7 +78,7 @@ class ReductionToPool(Substitution):
             raise Refused("it drops its axes")
         if x.dtype not in _FLOATS:
             raise Refused("what it reduces is not of floating point")
-        if elements(x.shape) is None:
+        if not is_known(x.shape):
             raise Refused("its shape is not known; fix it with --input-shape")
         extents = [extent if axis in axes else 1 for axis, extent in enumerate(ctx.shape(x))][2:]
         found: dict[tuple[tuple[int, ...], ...], None] = {}

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -31,6 +30,12 @@ _MAPS = {
     **dict.fromkeys(("Reshape", "Transpose", "MatMul", "Gemm", "Einsum", "DepthToSpace", "SpaceToDepth"), "judged"),
     **dict.fromkeys(("Gather", "Expand", "Where", "InstanceNormalization", "ReduceSum", "ReduceL2"), "refused"),
 }
+
+
+def _lowered(ctx: Context) -> Mapping[str, Lowered]:
+    """The regions of a model by variant: what moves is convolved, or copied."""
+    ways = ("convolved", "copied") if ctx.bounds("Conv", "group", "conv.group_max") else ("convolved",)
+    return {way: lowered(ctx, abilities(ctx, convolved=way == "convolved")) for way in ways}
 
 
 class TensorsToMaps(Substitution):
@@ -149,16 +154,10 @@ class TensorsToMaps(Substitution):
         ),
     )
 
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Context, Mapping[str, Lowered]] = WeakKeyDictionary()
-
     def match(self, node: Node, ctx: Context) -> Match | Sequence[Match] | None:
-        if ctx not in self._known:
-            ways = ("convolved", "copied") if ctx.bounds("Conv", "group", "conv.group_max") else ("convolved",)
-            self._known[ctx] = {way: lowered(ctx, abilities(ctx, convolved=way == "convolved")) for way in ways}
         made: list[Match] = []
         refusals: list[str] = []
-        for variant, known in self._known[ctx].items():
+        for variant, known in ctx.analysis_of(_lowered).items():
             region = known.regions.get(node)
             if region is None:
                 refusals += [known.refused[node]] if node in known.refused else []

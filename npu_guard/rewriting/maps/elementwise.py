@@ -72,7 +72,7 @@ def _biased(step: Step, x: Laid, operand: Constant) -> Given | None:
     """A number for each channel, added to a convolution that nobody else reads."""
     source = next(v for v in step.node.inputs if v is not None and not step.ctx.is_constant(v))
     channels = size(x.stored[1])
-    if operand.shape != (1, channels, 1, 1) or len(source.consumers) != 1 or source.is_output:
+    if operand.shape != (1, channels, 1, 1) or source.only_consumer is None:
         return None
     vector = Constant((channels,), lambda build: operand.make(build).reshape(-1), operand.dtype)
     return step.maps.program.biased(x.name, vector)

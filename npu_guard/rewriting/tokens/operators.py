@@ -120,7 +120,7 @@ def _biased(step: Step, view: View, name: Name) -> Name | None:
     assert source is not None
     assert constant is not None
     dims = static_shape(constant)
-    if math.prod(dims) == 1 or len(source.consumers) != 1 or source.is_output:
+    if math.prod(dims) == 1 or source.only_consumer is None:
         return None
     array = view.lay(step.writer.weight(constant))
     if array.shape != (1, size(view.channels), 1, 1):
