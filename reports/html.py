@@ -58,7 +58,7 @@ def render(report: Report, *, color: bool = False) -> str:
         style_hash=_digest(style),
         script_hash=_digest(script),
         models=[view for view, _ in models],
-        data=_raw(html_data.script_json({"models": [data for _, data in models]})),
+        data=_raw(html_data.script_json({"models": [data for _, data in models], "advice": _advice(report)})),
         rules=_manual(),
         many=many,
     )
@@ -139,6 +139,12 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
         "folded": sum(row.verdict == "folded" for row in model.layers),
     }
     return view, html_data.model_data(model, root, names)
+
+
+def _advice(report: Report) -> dict[str, str]:
+    """What the manual advises, by rule, as plain text."""
+    remedies = ((f.rule, f.remedy) for model in report.models for f in model.findings)
+    return {rule: remedy.advice.replace("`", "") for rule, remedy in remedies if remedy is not None}
 
 
 def _error(model: ModelReport) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from npu_guard.analysis import cost
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.checking.node_details import Details
 from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value
 from npu_guard.graph.graph import Graph, Node, Value, is_known
 from npu_guard.graph.ops import other_family
-from npu_guard.graph.origin import bounded_scope, input_location, scope_of
+from npu_guard.graph.origin import bounded_scope, input_location, scope_of, source_of
+from npu_guard.results.device import Device, DeviceLimit, DeviceOperators
 from npu_guard.results.findings import (
-    Device,
-    DeviceLimit,
-    DeviceOperators,
     Dim,
     Finding,
     LayerRow,
@@ -33,9 +33,14 @@ _MAX_GIVEN = 64
 """Rows that an operator gives to its bodies: in them each node that reads any has all of these."""
 
 
-def layer_rows(analysis: Analysis, profile: Profile, findings: Sequence[Finding]) -> tuple[LayerRow, ...]:
-    """Graph inputs, then every operator in order of execution; suppressed findings do not count in the verdicts."""
-    return tuple(_Rows(analysis, profile.limit("channels.multiple_of"), _worst(findings)).all())
+def layer_rows(
+    analysis: Analysis, profile: Profile, findings: Sequence[Finding], root: Path | None = None
+) -> tuple[LayerRow, ...]:
+    """Graph inputs, then every operator in order of execution; suppressed findings do not count in the verdicts.
+
+    `root` is the project, below which lines of Python are looked for.
+    """
+    return tuple(_Rows(analysis, profile.limit("channels.multiple_of"), _worst(findings), root).all())
 
 
 def device(profile: Profile) -> Device:
@@ -77,9 +82,11 @@ def _of(severity: Severity) -> str:
 class _Rows:
     """Rows of one model, made in one walk over it."""
 
-    def __init__(self, analysis: Analysis, multiple: int | None, worst: dict[Location, str]) -> None:
+    def __init__(self, analysis: Analysis, multiple: int | None, worst: dict[Location, str], root: Path | None) -> None:
         self.analysis = analysis
         self.multiple = multiple
+        self.root = root
+        self.details = Details(analysis)
         self.worst = worst
         self.order = list(_walk(analysis.model.graph, ()))
         self.inputs = [v for v in analysis.model.graph.inputs if v.initializer is None]
@@ -107,13 +114,14 @@ class _Rows:
             spent = self.analysis.costs.get(node, _FOLDED)
             verdict = "folded" if folded else self.worst.get(location, "ok")
             yield self._row(
-                self.index[node], location, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node)
+                self.index[node], location, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node), node
             )
 
     def _row(
         self, index: int, location: Location, scope: tuple[str, ...], inputs: tuple[int, ...], value: Value, spent: NodeCost,
-        verdict: str, macs: int | None,
+        verdict: str, macs: int | None, node: Node | None = None,
     ) -> LayerRow:  # fmt: skip
+        attributes, reads, makes = self.details.of(node) if node is not None else ((), (), ())
         folded = verdict == "folded"
         return LayerRow(
             index=index,
@@ -129,6 +137,10 @@ class _Rows:
             alignment_waste=None if folded else _waste(value.shape, self.multiple),
             verdict=verdict,
             results=tuple(self.results.get(value, ())),
+            attributes=attributes,
+            reads=reads,
+            makes=makes,
+            source=source_of(node, self.root, around=False) if node is not None else None,
         )
 
     def _reads(self, node: Node, owners: dict[Graph, Node]) -> Iterator[int]:

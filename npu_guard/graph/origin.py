@@ -198,14 +198,15 @@ def _owner(node: Node) -> tuple[str, ...]:
     return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
 
 
-def source_of(node: Node, root: Path | None, asked: Lookups | None = None) -> SourceLine | None:
+def source_of(node: Node, root: Path | None, asked: Lookups | None = None, *, around: bool = True) -> SourceLine | None:
     """The innermost line of the user's own code in the recorded stack, relative to `root`.
 
     A node that an exporter or an optimiser put in between has no stack; it gets the line that everything around it has,
     where that is a single one. `asked` takes up what was looked for in the project.
+    Without `around` it has none: all nodes can be asked for.
     """
     found = _recorded_source(node, root, asked)
-    if found is None and _stack(node, root).empty:
+    if found is None and around and _stack(node, root).empty:
         found = _surrounding(node, lambda other: _recorded_source(other, root, asked))
     return None if found is None else SourceLine(*found, ".".join(scope_of(node)))
 

@@ -23,7 +23,7 @@ __all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition_m
 
 _CANDIDATES = 12
 """Places for which the partition is worked out once more, as if the device ran them."""
-_WORK = 100_000
+_WORK = 40_000
 """Units that this may go through in all, where a model is so large that even a few places are too many."""
 
 

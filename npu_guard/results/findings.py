@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from npu_guard.results.device import Device
 from npu_guard.results.pieces import Pieces
 from npu_guard.results.verification import Verification
 
@@ -191,6 +192,27 @@ class Totals(Struct, frozen=True):
     npu_macs_percent: float = 0.0
 
 
+class Operand(Struct, frozen=True, gc=False):
+    """A tensor that an operator reads or makes."""
+
+    formal: str
+    """What ONNX calls it, such as `W`; empty where the operator is not known."""
+    name: str
+    shape: tuple[Dim, ...] | None
+    dtype: str | None
+    constant: bool = False
+    """A weight, or what a compiler works out beforehand."""
+
+
+class Attribute(Struct, frozen=True, gc=False):
+    """An attribute in words."""
+
+    name: str
+    value: str
+    default: bool = False
+    """Whether the node leaves it out, and this is what ONNX takes."""
+
+
 class LayerRow(Struct, frozen=True):
     """One operator, or one graph input (`place.op_type` is then "graph input"), as the full report shows it."""
 
@@ -215,40 +237,10 @@ class LayerRow(Struct, frozen=True):
     """Graph outputs that it makes."""
     piece: int | None = None
     """Index of the piece that it is in, where the model was cut into pieces for NPU and host."""
-
-
-class DeviceLimit(Struct, frozen=True):
-    """One limit of a device: the key, what it limits, its value in words, and who says so."""
-
-    key: str
-    meaning: str
-    value: str
-    source: str
-    note: str
-
-
-class DeviceOperators(Struct, frozen=True):
-    """Operators of which a device's documents say the same."""
-
-    status: str
-    detail: str
-    source: str
-    names: tuple[str, ...]
-
-
-class Device(Struct, frozen=True):
-    """The profile that a model was checked against, as a reader of the report sees it."""
-
-    name: str
-    title: str
-    source: str
-    notes: tuple[str, ...]
-    limits: tuple[DeviceLimit, ...]
-    unset: tuple[tuple[str, str], ...]
-    """(key, meaning) of the limits that the profile does not set."""
-    operators: tuple[DeviceOperators, ...]
-    toolchain: str = ""
-    """The compiler whose limits these are, with its version."""
+    attributes: tuple[Attribute, ...] = ()
+    reads: tuple[Operand, ...] = ()
+    makes: tuple[Operand, ...] = ()
+    source: SourceLine | None = None
 
 
 class ModelReport(Struct, frozen=True):

@@ -1,6 +1,8 @@
 "use strict";
 /* What is known of the chosen box, beside the graph. */
 
+const MOST_MATCHES = 50;
+
 class About {
   constructor(view) {
     this.view = view;
@@ -35,15 +37,45 @@ class About {
     rows.inputs.forEach((sources, r) => { if (sources.includes(i)) readers.push(r); });
     const list = (title, items) => (items.length ? [el("h4", {}, title), el("ul", { class: "plain" }, ...items.slice(0, 12).map((r) => el("li", {}, m.text("op", r) + " ", m.nodeLink(r))),
       items.length > 12 ? el("li", { class: "muted" }, "and " + (items.length - 12) + " more") : "")] : []);
+    const tensor = (o) => {
+      const maker = m.maker(o.name), name = maker === undefined || maker === i ? el("span", { class: "path" }, o.name) : m.nodeLink(maker, o.name);
+      return el("li", {}, el("span", { class: "formal" }, o.formal), name, el("div", { class: "where shape" }, o.type + (o.constant ? ", constant" : "")));
+    };
+    const tensors = (title, column) => { const all = m.operands(column, i); return all.length ? [el("h4", {}, title), el("ul", { class: "plain" }, ...all.map(tensor))] : []; };
+    const attributes = m.attributes(i), line = m.data.texts[rows.line[i]] || (found.find((f) => f.source) || {}).source;
     this.element.replaceChildren(this.crumbs(group < 0 ? [] : this.modules.path.get(group)), el("h3", {}, mark(m.kind(i), 15), " " + m.text("op", i)), el("div", { class: "path" }, m.name(i)),
+      line ? el("div", { class: "where source" }, line) : "",
       ...(m.kind(i) === "folded" ? [el("p", { class: "muted" }, "Folded: nothing of it is left to run on the device, so it is not drawn.")] : []),
-      ...(found.length ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...found.map((f) => el("li", {}, mark(f.kind), " ", m.ruleLink(f.rule), " " + f.message,
-        f.measured ? el("div", { class: "where" }, "measured " + f.measured + ", allowed: " + f.allowed) : "", f.source ? el("div", { class: "where source" }, f.source) : "")))] : []),
+      ...(found.length ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...found.map((f) => this.finding(f)))] : []),
+      ...(attributes.length ? [el("h4", {}, "Attributes"), el("dl", { class: "attributes" }, ...attributes.flatMap((a) => [el("dt", {}, a.name), el("dd", { class: a.standard ? "muted" : "" }, a.value, a.standard ? el("span", { class: "default" }, " default") : "")]))] : []),
+      ...tensors("Inputs", "reads"), ...tensors("Outputs", "makes"),
       el("h4", {}, "Numbers"),
-      this.facts([["Output", m.text("shape", i)], ["Type", m.text("dtype", i)], ["MACs", this.share(rows.macs[i])], ["Parameters", rows.params[i] ? rows.params[i].toLocaleString("en") : ""],
+      this.facts([["Shape", rows.makes[i].length ? "" : m.text("shape", i)], ["Type", rows.makes[i].length ? "" : m.text("dtype", i)], ["MACs", this.share(rows.macs[i])], ["Parameters", rows.params[i] ? rows.params[i].toLocaleString("en") : ""],
         ["Output size", si(rows.bytes[i], "B")], ["Live memory", si(rows.live[i], "B")], ["Alignment padding", rows.waste[i] === null ? "" : percent(rows.waste[i])],
-        ["Tensor", rows.output[i] || ""], ["Module", m.text("module", i)], ["Piece", m.pieceWords(i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
+        ["Module", m.text("module", i)], ["Piece", m.pieceWords(i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
       ...list("Reads", rows.inputs[i]), ...list("Read by", readers));
+  }
+
+  /* What a rule says, what to do about it, and what `fix` would put there. */
+  finding(f) {
+    const advice = DATA.advice[f.rule], forms = f.forms.map((name, at) => el("div", { class: "where" }, at ? "then " : "fix puts there: ", el("code", {}, name), " " + (this.model.data.forms[name] || "")));
+    return el("li", {}, mark(f.kind), " ", this.model.ruleLink(f.rule), " " + f.message,
+      f.measured ? el("div", { class: "where" }, "measured " + f.measured + (f.allowed ? ", allowed: " + f.allowed : "")) : "",
+      ...(forms.length ? forms : advice ? [el("div", { class: "where" }, advice)] : []),
+      f.reason ? el("div", { class: "where" }, "Suppressed: " + f.reason) : "");
+  }
+
+  output(o) {
+    const { row, name } = this.model.outputs[o];
+    this.element.replaceChildren(el("h3", {}, "graph output"), el("div", { class: "path" }, name),
+      this.facts([["Shape", this.model.text("shape", row)], ["Type", this.model.text("dtype", row)]]), el("h4", {}, "Made by"), el("p", {}, this.model.text("op", row) + " ", this.model.nodeLink(row)));
+  }
+
+  matches(text) {
+    if (!text.trim()) { this.nothing(); return; }
+    const found = this.model.search(text, MOST_MATCHES + 1);
+    this.element.replaceChildren(el("h3", {}, found.length > MOST_MATCHES ? "More than " + MOST_MATCHES + " matches" : found.length === 1 ? "1 match" : found.length + " matches"),
+      el("ul", { class: "plain matches" }, ...found.slice(0, MOST_MATCHES).map((i) => el("li", {}, mark(this.model.kind(i)), " " + this.model.text("op", i) + " ", this.model.nodeLink(i)))));
   }
 
   group(g) {

@@ -25,7 +25,9 @@ class GraphView {
     const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Graph" },
       tool("Open all", "Open modules, as many as can be looked at", () => this.openAll()), tool("Close all", "Close all modules", () => this.closeAll()),
       tool("Fit", "Show the whole graph", () => this.fit(true)), tool("−", "Zoom out", () => this.zoom(0.8)), tool("+", "Zoom in", () => this.zoom(1.25)));
-    this.canvas = el("div", { class: "canvas" }, tools, this.svg);
+    this.finder = el("input", { type: "search", placeholder: "Find node, operator, module …", "aria-label": "Find in the graph", autocomplete: "off", spellcheck: "false",
+      on: { input: () => this.about.matches(this.finder.value), keydown: (event) => this.findFirst(event) } });
+    this.canvas = el("div", { class: "canvas" }, el("div", { class: "tools find", role: "search" }, this.finder), tools, this.svg);
     slot.append(el("div", { class: "graph" }, this.canvas, this.about.element));
     this.listen();
     this.draw();
@@ -101,7 +103,7 @@ class GraphView {
     into.append(lines);
     for (const box of made.boxes.values()) {
       const x = left + box.x, y = top + box.y;
-      const drawn = box.id[0] === "r" ? this.rowBox(Number(box.id.slice(1))) : box.inner ? this.frame(box) : this.groupBox(Number(box.id.slice(1)));
+      const drawn = box.id[0] === "o" ? this.outputBox(Number(box.id.slice(1))) : box.id[0] === "r" ? this.rowBox(Number(box.id.slice(1))) : box.inner ? this.frame(box) : this.groupBox(Number(box.id.slice(1)));
       drawn.setAttribute("transform", "translate(" + x.toFixed(1) + " " + y.toFixed(1) + ")");
       drawn.dataset.id = box.id;
       drawn.setAttribute("tabindex", "-1");
@@ -129,6 +131,13 @@ class GraphView {
     const drawn = this.card(kind, cut(op, 18), label && room >= Math.min(4, label.length) ? cut(label, room) : "", cut(shape, 26), false, pieces);
     const found = (this.model.findingsOf.get(i) || []).filter((f) => f.kind !== "suppressed");
     drawn.setAttribute("aria-label", [op, label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding", ...(pieces.length ? ["piece " + this.model.pieceWords(i)] : [])].join(", "));
+    return drawn;
+  }
+
+  outputBox(o) {
+    const { row, name } = this.model.outputs[o], shape = this.model.text("shape", row);
+    const drawn = this.card("ok", "graph output", "", cut(shape, 26), false, []);
+    drawn.setAttribute("aria-label", "graph output, " + name + ", " + shape);
     return drawn;
   }
 
@@ -245,6 +254,7 @@ class GraphView {
     this.mark();
     if (sight) this.keepInSight(id);
     if (id[0] === "g") this.about.group(Number(id.slice(1)));
+    else if (id[0] === "o") this.about.output(Number(id.slice(1)));
     else this.about.row(Number(id.slice(1)));
   }
 
@@ -266,6 +276,17 @@ class GraphView {
     this.choose("g" + g, false);
     this.centre("g" + g);
     this.spots.get("g" + g).drawn.focus({ preventScroll: true });
+  }
+
+  /* Enter goes to the first match, and from there on to the next ones. */
+  findFirst(event) {
+    if (event.key !== "Enter") return;
+    const found = this.model.search(this.finder.value, 1000), at = this.chosen && this.chosen[0] === "r" ? found.indexOf(Number(this.chosen.slice(1))) : -1;
+    if (!found.length) return;
+    event.preventDefault();
+    this.focusRow(found[(at + 1) % found.length]);
+    this.finder.focus();
+    announce((at + 1) % found.length + 1 + " of " + found.length + " matches");
   }
 
   /* hands */
@@ -309,7 +330,7 @@ class GraphView {
     else {
       this.choose(id);
       this.spots.get(id).drawn.focus({ preventScroll: true });
-      history.replaceState(null, "", this.model.href(Number(id.slice(1))));
+      history.replaceState(null, "", this.model.href(id[0] === "o" ? this.model.outputs[Number(id.slice(1))].row : Number(id.slice(1))));
     }
   }
 

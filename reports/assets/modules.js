@@ -19,11 +19,13 @@ class Modules {
     });
     this.lines = new Map([...this.children.keys()].map((level) => [level, new Map()]));
     rows.group.forEach((group, i) => { if (group !== -2) this.add(i, group); });
+    model.outputs.forEach(({ row }, o) => { if (rows.group[row] !== -2) this.children.get(ROOT).push("o" + o); });
     for (const [level, items] of this.children) items.sort((a, b) => this.first(a) - this.first(b));
     rows.inputs.forEach((sources, i) => { for (const source of sources) if (rows.group[i] !== -2 && rows.group[source] !== -2) this.connect(source, i); });
+    model.outputs.forEach(({ row }, o) => { if (rows.group[row] !== -2) this.wire(this.path.get(rows.group[row]), "r" + row, [], "o" + o); });
   }
 
-  first(id) { return id[0] === "g" ? this.sums.get(Number(id.slice(1))).first : Number(id.slice(1)); }
+  first(id) { return id[0] === "o" ? 1e9 + Number(id.slice(1)) : id[0] === "g" ? this.sums.get(Number(id.slice(1))).first : Number(id.slice(1)); }
 
   add(i, group) {
     this.children.get(group).push("r" + i);
@@ -41,10 +43,14 @@ class Modules {
 
   /* A line between two operators is one line on the level where their ways part, and leads in and out of the modules below. */
   connect(a, b) {
-    const { group } = this.model.data.rows, from = this.path.get(group[a]), to = this.path.get(group[b]);
+    const { group } = this.model.data.rows;
+    this.wire(this.path.get(group[a]), "r" + a, this.path.get(group[b]), "r" + b);
+  }
+
+  wire(from, a, to, b) {
     let shared = 0;
     while (shared < from.length && shared < to.length && from[shared] === to[shared]) shared += 1;
-    const box = (path, depth, row) => (depth < path.length ? "g" + path[depth] : "r" + row);
+    const box = (path, depth, own) => (depth < path.length ? "g" + path[depth] : own);
     const line = (level, x, y) => this.lines.get(level).set(x + ">" + y, [x, y]);
     line(shared ? from[shared - 1] : ROOT, box(from, shared, a), box(to, shared, b));
     for (let d = shared; d < from.length; d += 1) line(from[d], box(from, d + 1, a), "out");

@@ -3,6 +3,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const TABS = ["overview", "findings", "graph", "layers", "device", "rules"];
+const MOST_OUTPUTS = 100;
 const PRINTED_LAYERS = 400;
 const RANK = { error: 3, undecided: 2, warning: 1, note: 0, suppressed: -1 };
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -16,13 +17,47 @@ class Model {
     this.article = document.getElementById("model-" + index);
     this.link = DATA.models.length > 1 ? "model=" + (index + 1) + "&" : "";
     const t = (n) => data.texts[n];
-    this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason]) => ({
+    this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason, forms]) => ({
       rule: t(rule), kind: t(kind), row, node: t(node), module: t(module), message: t(message), measured: t(measured), allowed: t(allowed),
-      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason) }));
+      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean) }));
     this.findingsOf = new Map();
     this.findings.forEach((f) => { if (f.row >= 0) this.findingsOf.set(f.row, [...(this.findingsOf.get(f.row) || []), f]); });
     this.names = new Map();
     data.rows.node.forEach((name, i) => this.names.set(name, this.names.has(name) ? -1 : i));
+  }
+
+  /* Outputs of the model: a box each, below all others. */
+  get outputs() {
+    return (this.made ||= Object.entries(this.data.rows.results).flatMap(([row, names]) => names.map((name) => ({ row: Number(row), name }))).slice(0, MOST_OUTPUTS));
+  }
+
+  /* Operands of a row: [{formal, name, type, constant}]. */
+  operands(column, i) {
+    const t = this.data.texts, flat = this.data.rows[column][i], found = [];
+    for (let at = 0; at < flat.length; at += 3) found.push({ formal: t[flat[at]], name: t[flat[at + 1]], type: t[flat[at + 2] < 0 ? -1 - flat[at + 2] : flat[at + 2]], constant: flat[at + 2] < 0 });
+    return found;
+  }
+
+  attributes(i) { return this.data.rows.sets[this.data.rows.attributes[i]].map(([name, value, standard]) => ({ name: this.data.texts[name], value: this.data.texts[value], standard })); }
+
+  /* The row that makes a tensor of this name, undefined for weights and what is folded away. */
+  maker(name) {
+    if (!this.makers) {
+      this.makers = new Map();
+      this.data.rows.makes.forEach((flat, i) => { for (let at = 1; at < flat.length; at += 3) this.makers.set(this.data.texts[flat[at]], i); });
+      this.data.rows.node.forEach((node, i) => { if (this.text("op", i) === "graph input") this.makers.set(node, i); });
+    }
+    return this.makers.get(name);
+  }
+
+  /* Rows whose node, operator, module or tensor has all of the words. */
+  search(text, most) {
+    const words = text.toLowerCase().split(/\s+/).filter(Boolean), found = [], { rows } = this.data;
+    for (let i = 0; words.length && i < rows.node.length && found.length < most; i += 1) {
+      const all = [rows.node[i], rows.output[i] || "", this.text("op", i), this.text("module", i)].join(" ").toLowerCase();
+      if (rows.group[i] !== -2 && words.every((word) => all.includes(word))) found.push(i);
+    }
+    return found;
   }
 
   text(column, i) { return this.data.texts[this.data.rows[column][i]]; }

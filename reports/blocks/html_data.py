@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from npu_guard.base.text import printable
+from npu_guard.fixing import catalog
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
-from npu_guard.results.findings import Dim, Finding, LayerRow, ModelReport, Number
+from npu_guard.results.findings import Attribute, Dim, Finding, LayerRow, ModelReport, Number, Operand, Remedy
 from npu_guard.results.summary import allowed_words, mending, message, word
 
 _NAME = 160
@@ -42,6 +44,7 @@ class Texts:
     def __init__(self) -> None:
         self.shown: dict[str, int] = {}
         self._given: dict[tuple[str, int], int] = {}
+        self("")  # number 0: nothing
 
     def __call__(self, text: str, limit: int = _NAME) -> int:
         """The number of a text, made safe to show."""
@@ -65,9 +68,10 @@ def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[s
         "macs": model.totals.macs,
         "groups": [[texts(g.label), parents[id(g)], int(g.part)] for g in groups],
         "open": [number_of[id(g)] for g in opened],
-        "rows": _rows(model.layers, names, homes, texts) | _pieces(model),
+        "rows": _rows(model.layers, names, homes, texts) | _pieces(model) | _details(model.layers, texts),
         "sides": [] if model.pieces is None else [piece.side for piece in model.pieces.pieces],
         "findings": _findings(model, texts),
+        "forms": {name: summary for name in _forms(model) if (summary := catalog_summary(name))},
         "texts": list(texts.shown),
     }
 
@@ -98,6 +102,51 @@ def _pieces(model: ModelReport) -> dict[str, Any]:
     return {} if model.pieces is None else {"piece": [-1 if r.piece is None else r.piece for r in model.layers]}
 
 
+def _details(layers: Sequence[LayerRow], texts: Texts) -> dict[str, Any]:
+    """Of each row its attributes, as a number in a list of sets that many share, its operands and its line of Python.
+
+    An operand is three numbers: what ONNX calls it, its name, and its type with its shape, negative for what is constant.
+    """
+    sets: dict[tuple[Attribute, ...], int] = {}
+    types: dict[tuple[str | None, tuple[Dim, ...] | None], int] = {}
+
+    def kind(operand: Operand) -> int:
+        key = (operand.dtype, operand.shape)
+        found = types.get(key)
+        if found is None:
+            found = types[key] = texts(f"{operand.dtype or 'unknown'} {shape(operand.shape)}")
+        return -1 - found if operand.constant else found
+
+    def operands(several: tuple[Operand, ...]) -> list[int]:
+        return [number for o in several for number in (texts(o.formal), texts(o.name), kind(o))]
+
+    columns = {
+        "attributes": [sets.setdefault(r.attributes, len(sets)) for r in layers],
+        "reads": [operands(r.reads) for r in layers],
+        "makes": [operands(r.makes) for r in layers],
+        "line": [0 if r.source is None else texts(f"{r.source.file}:{r.source.line}") for r in layers],
+    }
+    shown = [[[texts(a.name), texts(a.value), int(a.default)] for a in attributes] for attributes in sets]
+    return {**columns, "sets": shown}
+
+
+def _forms(model: ModelReport) -> list[str]:
+    """Names of all substitutions that some finding would be removed by."""
+    return sorted({name for f in model.findings if f.remedy is not None for name in forms_of(f.remedy)})
+
+
+def forms_of(remedy: Remedy) -> tuple[str, ...]:
+    """The substitution that `fix` would try, and those that would follow in its place."""
+    return () if remedy.substitution is None else (remedy.substitution, *remedy.chain)
+
+
+@functools.cache
+def catalog_summary(name: str) -> str:
+    """The first line of a substitution's documentation, empty for one that is not known."""
+    found = next((s for s in catalog.substitutions() if s.name == name), None)
+    return (found.__doc__ or "").strip().partition("\n")[0] if found is not None else ""
+
+
 def _findings(model: ModelReport, texts: Texts) -> list[list[Any]]:
     rows: dict[tuple[tuple[str, ...], str], int] = {}
     for row in model.layers:
@@ -111,7 +160,7 @@ def source_line(model: ModelReport, finding: Finding) -> str:
 
 
 def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any]:
-    """Rule, kind, row, node, module, message, measured, allowed, limit, source, function, share of MACs, suppressed."""
+    """Rule, kind, row, node, module, message, measured, allowed, limit, source, function, MACs in percent, suppressed, forms."""
     evidence, total = f.evidence, model.totals.macs
     return [
         texts(f.rule),
@@ -127,6 +176,7 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         texts(f.source.function if f.source else ""),
         round(100 * f.macs / total, 2) if total else 0,
         texts(f.suppressed or "", 400),
+        texts(", ".join(forms_of(f.remedy)) if f.remedy is not None else ""),
     ]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npu_guard.base.text import printable
-from npu_guard.fixing import catalog
 from npu_guard.project.paths import where
+from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
@@ -66,7 +66,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
             at: tuple[object, ...] = (f.source.file, f.source.line) if f.source is not None else f.location.scope
             remedy = _forms(f)
             places.setdefault((at, f.location.op_type, remedy), []).append(f)
-        rows = [_place(model, found) for found in places.values()]
+        rows = [_place(model, found) for found in list(places.values())[:_PLACES]]
         shown.append(
             {
                 "code": group.first.rule,
@@ -76,8 +76,8 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
                 "mended": sum(map(mended_exactly, group.findings)),
                 "share": 100 * group.share,
                 "advice": advice(group.first.remedy.advice) if group.first.remedy is not None else "",
-                "places": rows[:_PLACES],
-                "more": max(0, len(rows) - _PLACES),
+                "places": rows,
+                "more": len(places) - len(rows),
             }
         )
     return shown
@@ -110,14 +110,7 @@ def breaker(model: ModelReport, row: BreakerRow) -> dict[str, Any]:
 
 
 def _forms(finding: Finding) -> tuple[str, ...]:
-    remedy = finding.remedy
-    return () if remedy is None or remedy.substitution is None else (remedy.substitution, *remedy.chain)
-
-
-def catalog_summary(name: str) -> str:
-    """The first line of a substitution's documentation."""
-    found = next((s for s in catalog.substitutions() if s.name == name), None)
-    return (found.__doc__ or "").strip().partition("\n")[0] if found is not None else ""
+    return () if finding.remedy is None else forms_of(finding.remedy)
 
 
 def folded(scopes: Sequence[tuple[str, ...]]) -> str:

@@ -18,6 +18,7 @@ from npu_guard.results.findings import LayerRow
 _BOXES = 40
 _WIDTH, _HEIGHT, _GAP, _RISE, _MARGIN = 178, 42, 18, 30, 12
 _SWEEPS = 6
+_RESULTS = 12
 
 
 @dataclass(slots=True)
@@ -58,6 +59,8 @@ def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
     """A picture of the model with its modules collapsed; `sides` are those of its pieces, by number."""
     items = frontier(root, _BOXES)[0]
     boxes = [_box(item, sides) for item in items]
+    results = [(row, name) for row in sorted(root.rows, key=lambda row: row.index) for name in row.results][:_RESULTS]
+    boxes += [Box("ok", "graph output", f"{_short(name)[:16]}  {shape(row.shape)[:20]}") for row, name in results]
     home = {row.index: i for i, item in enumerate(items) for row in rows_of(item)}
     edges = {
         (home[source], target)
@@ -66,7 +69,9 @@ def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
         for source in row.inputs
         if home.get(source, target) != target
     }
+    edges |= {(home[row.index], len(items) + i) for i, (row, _) in enumerate(results)}
     order = sorted(range(len(items)), key=lambda i: rows_of(items[i])[0].index)
+    order += range(len(items), len(boxes))
     place = {box: position for position, box in enumerate(order)}
     forward = sorted((a, b) if place[a] < place[b] else (b, a) for a, b in edges)
     _rank(boxes, order, forward)

@@ -56,7 +56,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
 
     def open_page(models: Sequence[Path], address: str = "", **options: object) -> Page:
         target = tmp_path / f"report{len(contexts)}.html"
-        report = check_models([str(m) for m in models], Config(), hashes=True, layers=True)
+        report = check_models([str(m) for m in models], Config(), hashes=True, layers=True, remedies=True)
         target.write_text(registry.renderer("html")(report, color=False), encoding="utf-8")
         context = browser.new_context(**({"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"} | options))  # type: ignore[arg-type]
         contexts.append(context)
@@ -191,22 +191,62 @@ def test_a_finding_leads_to_its_node_its_rule_and_its_line(show: Show, model: Pa
     expect(page.locator(".table-findings caption")).to_have_text("Findings: 1 of 32")
 
 
+def test_the_panel_has_what_a_viewer_of_onnx_has(show: Show, model: Path) -> None:
+    page = show([model], "#node=%2Fbody%2Fbody.0%2Fblock0%2Fconv%2FConv")
+    aside = page.locator(".aside")
+    pairs = dict(
+        zip(aside.locator(".attributes dt").all_inner_texts(), aside.locator(".attributes dd").all_inner_texts(), strict=True)
+    )
+    assert pairs == {
+        "auto_pad": "NOTSET default", "dilations": "1, 1 default", "group": "1 default", "kernel_shape": "1, 1 default",
+        "pads": "0, 0, 0, 0 default", "strides": "1, 1 default",
+    }  # fmt: skip
+    texts = [line.replace("\n", " ").replace("\xa0", " ") for line in aside.locator("ul.plain li").all_inner_texts()]
+    assert "Xx float32 1×12×8×8" in texts
+    assert "Ww float32 12×12×1×1, constant" in texts
+    assert "Y/body/body.0/block0/conv/Conv_output_0 float32 1×12×8×8" in texts
+    expect(aside).to_contain_text("nets/block.py:10")
+    expect(aside).to_contain_text("fix puts there: channels-to-aligned")
+    aside.get_by_role("link", name="x", exact=True).first.click()
+    expect(page.locator(".aside h3")).to_have_text(" graph input")
+
+
+def test_nodes_are_found_in_the_graph(show: Show, model: Path) -> None:
+    page = show([model], "#tab=graph")
+    page.get_by_role("button", name="Close all").click()
+    find = page.get_by_role("searchbox", name="Find in the graph")
+    find.fill("erf block3")
+    expect(page.locator(".aside h3")).to_have_text("2 matches")
+    find.press("Enter")
+    chosen = page.locator(".canvas .box.chosen")
+    expect(chosen).to_have_attribute("aria-label", re.compile("^Erf, act"))
+    expect(chosen).to_be_in_viewport()
+    first = page.locator(".aside > .path").inner_text()
+    find.press("Enter")
+    expect(page.locator(".aside > .path")).not_to_have_text(first)
+    find.fill("no such thing")
+    expect(page.locator(".aside h3")).to_have_text("0 matches")
+    page.get_by_role("button", name="Close all").click()
+    page.locator(".canvas .box[aria-label^='graph output']").click()
+    expect(page.locator(".aside")).to_contain_text("Made by")
+
+
 def test_modules_open_and_close_by_mouse(show: Show, model: Path) -> None:
     page = show([model], "#tab=graph")
     page.get_by_role("button", name="Close all").click()
-    expect(page.locator(".canvas .box")).to_have_count(3)
+    expect(page.locator(".canvas .box")).to_have_count(4)  # input, body, Sigmoid, output
     body = page.locator(".canvas .box[aria-label^='Module body,']")
     expect(body).to_have_attribute("aria-expanded", "false")
     body.click()
     expect(body).to_have_attribute("aria-expanded", "true")
-    expect(page.locator(".canvas .box")).to_have_count(5)
+    expect(page.locator(".canvas .box")).to_have_count(6)
     page.locator(".canvas .box[aria-label^='Module body.0,']").click()
-    expect(page.locator(".canvas .box")).to_have_count(13)
+    expect(page.locator(".canvas .box")).to_have_count(14)
     body.locator("text").click()
-    expect(page.locator(".canvas .box")).to_have_count(3)
+    expect(page.locator(".canvas .box")).to_have_count(4)
     page.get_by_role("button", name=re.compile("^Open modules")).click()
     expect(page.locator(".canvas .box[aria-expanded='false']")).to_have_count(0)
-    expect(page.locator(".canvas .box")).to_have_count(64 + 2 + 16 + 3)
+    expect(page.locator(".canvas .box")).to_have_count(64 + 2 + 16 + 4)
     before = page.locator(".canvas > svg > g").get_attribute("transform")
     page.mouse.move(400, 500)
     page.mouse.wheel(0, 300)
@@ -228,7 +268,7 @@ def test_everything_by_keyboard(show: Show, model: Path) -> None:
     expect(page.get_by_role("tab", name="Graph")).to_be_focused()
     first = page.locator(".canvas .box[aria-label^='graph input']")
     expect(first).to_be_visible()  # the graph is laid out when its tab is opened
-    for _ in range(7):  # theme, then the graph's five buttons, then the graph
+    for _ in range(8):  # theme, then what finds nodes, the graph's five buttons, the graph
         page.keyboard.press("Tab")
     expect(first).to_be_focused()
     page.keyboard.press("ArrowDown")
@@ -239,6 +279,8 @@ def test_everything_by_keyboard(show: Show, model: Path) -> None:
     page.keyboard.press("Enter")
     expect(body).to_have_attribute("aria-expanded", "true")
     page.keyboard.press("End")
+    expect(page.locator(".canvas .box[aria-label^='graph output, y']")).to_be_focused()
+    page.keyboard.press("ArrowUp")
     last = page.locator(".canvas .box[aria-label^='Sigmoid']")
     expect(last).to_be_focused()
     expect(last).to_be_in_viewport()
@@ -347,7 +389,7 @@ def test_hostile_names_stay_text(show: Show, tmp_path: Path) -> None:
         page.get_by_role("tab", name=tab).click()
     page.get_by_role("tab", name="Findings").click()
     page.locator(".table-findings").get_by_role("link", name=f"Erf {printable(HOSTILE, 160)}").click()
-    expect(page.locator(".aside .path")).to_have_text(printable(HOSTILE, 160))
+    expect(page.locator(".aside > .path")).to_have_text(printable(HOSTILE, 160))
     assert page.title() == "hostile.onnx: fail - npu-guard report"
     assert page.locator("img").count() == 0
 
@@ -369,7 +411,7 @@ def test_operators_without_names_or_modules_are_drawn_in_parts(show: Show, tmp_p
     expect(page.locator(".canvas .box").first).to_have_attribute("aria-label", re.compile("Module layers 0–49"))
     page.goto(page.url.split("#")[0] + "#node=@250")
     expect(page.locator(".canvas .box.chosen")).to_be_in_viewport()
-    expect(page.locator(".aside .path")).to_have_text("same")
+    expect(page.locator(".aside > .path")).to_have_text("same")
 
 
 def test_pieces_on_the_npu_and_on_the_host(show: Show, tmp_path: Path) -> None:
