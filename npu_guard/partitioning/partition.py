@@ -16,7 +16,7 @@ from npu_guard.device import Profile
 from npu_guard.device.partition import DEFAULT, Settings
 from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.partitioning.levels import assign, on_npu, used
-from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default
+from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default, reads_through
 from npu_guard.results.findings import Dim
 
 __all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition_model"]
@@ -141,7 +141,7 @@ def _pieces(analysis: Analysis, units: Units, levels: Sequence[int]) -> tuple[Pi
     if not sides and fixed:
         sides, nodes = ["host"], [[]]
     caretaker = sides.index("host") if "host" in sides else 0
-    taken = [tuple(dict.fromkeys(_taken(members, i, home))) for i, members in enumerate(nodes)]
+    taken = [tuple(dict.fromkeys(_taken(members, i, home, units.copied))) for i, members in enumerate(nodes)]
     needed = {*results, *(value for values in taken for value in values)}
     return tuple(
         Piece(
@@ -164,9 +164,9 @@ def _made(members: Sequence[Node], needed: set[Value], fixed: Sequence[Value]) -
     return found or tuple(v for v in values if not v.consumers and can_cross(v))
 
 
-def _taken(members: Iterable[Node], index: int, home: dict[Node, int]) -> Iterable[Value]:
+def _taken(members: Iterable[Node], index: int, home: dict[Node, int], copied: frozenset[Node]) -> Iterable[Value]:
     for node in members:
-        for value in node.reads():
+        for value in reads_through(node, copied):
             if value.producer is None:
                 if not is_default(value):
                     yield value

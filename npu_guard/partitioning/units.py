@@ -7,7 +7,7 @@ What the graph alone determines is no unit: it is copied into every piece that r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.quantized.encoding import dequantizes
+from npu_guard.analysis.quantized.reading import Quantized
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.tensors import BITS
@@ -46,7 +48,8 @@ class Units:
 
 def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     """The units of a model. Linear in nodes and edges."""
-    copied = copied_nodes(analysis)
+    quantized = Quantized(analysis)
+    copied = copied_nodes(analysis, quantized)
     nodes = [n for n in analysis.model.graph.nodes if n not in copied]
     held = _held(analysis, checked, profile)
     glue = [_glued(node, copied) for node in nodes]
@@ -56,7 +59,7 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     number: dict[Value, int] = {}
     reads: list[tuple[int, ...]] = []
     for i, group in enumerate(groups):
-        taken = (v for node in group for v in node.reads() if v.producer in home and home[v.producer] != i)
+        taken = (v for node in group for v in reads_through(node, copied) if v.producer in home and home[v.producer] != i)
         reads.append(tuple(dict.fromkeys(number.setdefault(v, len(number)) for v in taken)))
     values = list(number)
     producer = [home[v.producer] for v in values if v.producer is not None]
@@ -69,7 +72,7 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
             readers[v].append(unit)
     return Units(
         members=groups,
-        sides=[_side(group, analysis, held) for group in groups],
+        sides=[_side(group, analysis, held, quantized) for group in groups],
         blocked=[len(group) == 1 and group[0] in held and not group[0].subgraphs for group in groups],
         macs=[sum(_macs(node, analysis) for node in group) for group in groups],
         reads=reads,
@@ -82,13 +85,32 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     )
 
 
-def copied_nodes(analysis: Analysis) -> frozenset[Node]:
-    """Nodes whose outputs follow from constants and from shapes that are wholly known."""
+def reads_through(node: Node, copied: frozenset[Node]) -> Iterator[Value]:
+    """What a node takes from its graph when it has nodes that are copied beside it: what these read in their turn."""
+    for value in node.reads():
+        given = value
+        while given.producer in copied and dequantizes(given.producer) and given.producer.inputs[0] is not None:
+            given = given.producer.inputs[0]
+        yield given
+
+
+def copied_nodes(analysis: Analysis, quantized: Quantized | None = None) -> frozenset[Node]:
+    """Nodes whose outputs follow from constants and from shapes that are wholly known; and DequantizeLinear inside a quantized
+    network, so that tensors are handed over in integers whoever reads them.
+    """
+    members = (quantized or Quantized(analysis)).members
     found: set[Node] = set()
     for node in analysis.model.graph.nodes:
-        if node.output in analysis.static and (is_known_shape(node) or all(_follows(v, found) for v in node.inputs)):
+        inside = node in members and dequantizes(node) and not node.output.is_output and not _is_captured(node.output)
+        follows = node.output in analysis.static and (is_known_shape(node) or all(_follows(v, found) for v in node.inputs))
+        if inside or follows:
             found.add(node)
     return frozenset(found)
+
+
+def _is_captured(value: Value) -> bool:
+    """Whether a body reads the value, which takes it from the graph around as it is."""
+    return any(reader.graph is not value.graph for reader in value.consumers)
 
 
 def is_known_shape(node: Node) -> bool:
@@ -178,11 +200,11 @@ def _runs_around(nodes: Iterable[Node], analysis: Analysis) -> set[Node]:
     return found
 
 
-def _side(group: Sequence[Node], analysis: Analysis, held: set[Node]) -> int:
+def _side(group: Sequence[Node], analysis: Analysis, held: set[Node], quantized: Quantized) -> int:
     node = group[0]
     if len(group) > 1 or node in held or node.subgraphs or not all(_is_plain(v) for v in _around(node)):
         return HOST
-    return EITHER if node in analysis.elided else NPU
+    return EITHER if node in analysis.elided or node in quantized.members else NPU
 
 
 def _around(node: Node) -> Iterable[Value]:
