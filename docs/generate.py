@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from npu_guard.reports import json
 from npu_guard.rewriting import lift
 from npu_guard.rewriting.depth import operators as depth
 from npu_guard.rewriting.tokens import regions as tokens
+from npu_guard.training.files import manifest_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs/rules", "docs/profiles")
@@ -47,6 +49,7 @@ def pages() -> dict[str, str]:
     found["docs/cli.md"] = command_line()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json.schema()
+    found["docs/training-manifest.schema.json"] = dumps(manifest_schema(), indent=2) + "\n"
     return found
 
 

@@ -23,8 +23,8 @@ from npu_guard.project.target import export_target, parse_input
 def command(target: str, output: Path, inputs: tuple[str, ...], exporter: str, opset: int | None) -> None:
     """Export a torch module to ONNX, with the lines of Python that made each operator.
 
-    This imports and runs the Python code that you name, with all rights that you have; so does 'check' for such a name.
-    No other command, and no model file, ever runs code.
+    This imports and runs the Python code that you name, with all rights that you have; so do 'check', 'diff', 'fix', 'verify'
+    and 'partition' for such a name. No other command, and no model file, ever runs code.
 
     CALLABLE is an nn.Module, its class, or a function that returns one, without parameters. Example inputs come from
     --input, or from a function inputs() in the same module that returns tensors: a dict by input name, a tuple, or one.

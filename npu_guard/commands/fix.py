@@ -21,6 +21,7 @@ from npu_guard.commands._shared import (
     with_require,
     with_shapes,
 )
+from npu_guard.commands._torch import landing, report_as
 from npu_guard.device import suggest
 from npu_guard.file.apart import expect_apart, is_same_file
 from npu_guard.fixing import catalog
@@ -28,6 +29,7 @@ from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
 from npu_guard.pipeline.fix import fix_model
+from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code
 from npu_guard.rewriting.substitution import EXACT, Substitution
@@ -51,6 +53,10 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 @click.option("--prefer", metavar="NAME", multiple=True, help="Substitution that goes first where several fit.")
 @with_calibration
 @click.option("--int8", is_flag=True, help="Also quantize both models with the same calibration, and say what precision is lost.")
+@click.option(
+    "--torch", "torch_folder", metavar="DIR", type=click.Path(path_type=Path),
+    help="Also write PyTorch modules that take the place of the old ones, for MODEL as Python code.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan, with all passes, and write no model.")
 @click.option(
     "--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path), help="Write the plan as TOML, for you to edit."
@@ -67,9 +73,20 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
-    require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None,
+    require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None, torch_folder: Path | None,
 ) -> int:  # fmt: skip
-    """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result."""
+    """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result.
+
+    MODEL is an ONNX file, or PACKAGE.MODULE:CALLABLE: Python code, which is then run, see 'npu-guard export --help'. With
+    --torch, the replaced blocks become PyTorch modules with weights, and are put into the network and compared; see
+    docs/training.md.
+    """
+    if torch_folder is not None:
+        if int8 or dry_run or plan_file or apply_file or require:
+            raise UsageError("fix: --torch goes without --int8, --dry-run, --plan, --apply and --require")
+        config = config_of(config_file, profile=profile, shapes=shapes)
+        _substitutions(allow is not None, prefer)  # the names, before anything runs
+        return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form)
     dry_run = dry_run or (output is None and plan_file is not None)
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
@@ -80,33 +97,35 @@ def command(
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
     steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])
-    with progress_bar() as progress:
-        report = fix_model(
-            model,
-            device,
-            config,
-            chosen,
-            calibration=calibration,
-            progress=progress,
-            prefer=prefer,
-            plan=steps,
-            warnings=warnings,
-        )
-    if plan_file is not None:
-        write_result(plan_file, plan_text(model, report.before.sha256, device.name, report.applied, report.refused))
-    failed = report.applied and report.verification.verdict not in ("equal", "close")
-    lacking = ""
-    if require is not None and report.applied and not failed:
-        lacking = shortfall(report.applied, report.verification, require.replace("-", " "))
-    integers = None
-    if int8 and not failed:
-        integers = compare_int8_fixed(model, report.document, config.input_shapes, calibration, config.limits)
-    lossy = report.applied and integers is not None and integers.verdict != KEPT
-    if output is not None and not dry_run and not failed and not lossy and not lacking:
-        from npu_guard.file.save import save_document
+    with exported([model], config.input_shapes) as files:
+        with progress_bar() as progress:
+            report = fix_model(
+                files[model],
+                device,
+                config,
+                chosen,
+                calibration=calibration,
+                progress=progress,
+                prefer=prefer,
+                plan=steps,
+                warnings=warnings,
+            )
+        report = report_as(report, model)
+        if plan_file is not None:
+            write_result(plan_file, plan_text(model, report.before.sha256, device.name, report.applied, report.refused))
+        failed = report.applied and report.verification.verdict not in ("equal", "close")
+        lacking = ""
+        if require is not None and report.applied and not failed:
+            lacking = shortfall(report.applied, report.verification, require.replace("-", " "))
+        integers = None
+        if int8 and not failed:
+            integers = compare_int8_fixed(files[model], report.document, config.input_shapes, calibration, config.limits)
+        lossy = report.applied and integers is not None and integers.verdict != KEPT
+        written = None if dry_run or failed or lossy or lacking else output
+        if written is not None:
+            from npu_guard.file.save import save_document
 
-        save_document(report.document, output)
-    written = None if dry_run or failed or lossy or lacking else output
+            save_document(report.document, written)
     show_text(registry.renderer(form, "fix")(FixResult(report, integers, written, dry_run, verbose)))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")

@@ -23,6 +23,7 @@ from npu_guard.file import load
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
 from npu_guard.pipeline.check import judged
+from npu_guard.project.target import exported
 
 
 @click.command("partition")
@@ -44,21 +45,23 @@ def command(
 ) -> int:  # fmt: skip
     """Cut a model into pieces for the NPU and for the host.
 
+    MODEL is an ONNX file, or PACKAGE.MODULE:CALLABLE: Python code, which is then run, see 'npu-guard export --help'.
     Nodes with errors go to the host. With -o, each piece becomes a model, and running them in order is compared with running
     the whole; where that is not equal, nothing is written and the exit code is 5.
     """
     config = config_of(config_file, profile=profile, shapes=shapes)
     device = registry.profile(config.profile)
     costs = partition_settings(device.partition, config.partition, Given(min_macs=min_macs, max_pieces=max_pieces))
-    document, analysis, checked = judged(model, device, config)
-    found = partition_model(analysis, checked, device, costs)
-    digest = load.sha256(model) if form == "json" else ""
-    report = PartitionReport(model, digest, found)
-    if output is not None:
-        from npu_guard.partitioning.files import write_partition
+    with exported([model], config.input_shapes) as files:
+        document, analysis, checked = judged(files[model], device, config)
+        found = partition_model(analysis, checked, device, costs)
+        digest = load.sha256(files[model]) if form == "json" else ""
+        report = PartitionReport(model, digest, found)
+        if output is not None:
+            from npu_guard.partitioning.files import write_partition
 
-        result = write_partition(document, found, output, calibration=calibration)
-        report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
+            result = write_partition(document, found, output, calibration=calibration)
+            report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
     show_text(registry.renderer(form, "partition")(report))
     for crash in checked.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")

@@ -23,6 +23,7 @@ from npu_guard.commands._shared import (
 from npu_guard.fixing.proving import shortfall
 from npu_guard.pipeline.verify import compare_models
 from npu_guard.project.config import find_config
+from npu_guard.project.target import exported
 from npu_guard.results.verification import Verification
 from npu_guard.verification.int8 import KEPT, compare_int8_files
 from npu_guard.verification.report import VerifyResult
@@ -52,6 +53,8 @@ def command(
 ) -> int:  # fmt: skip
     """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ.
 
+    PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard export --help'.
+
     With --manifest, the two sides are the model that was cut, if it is named, and its pieces in order.
     """
     if manifest is not None:
@@ -62,18 +65,19 @@ def command(
     if before is None or after is None:
         raise UsageError("verify: name two models, or --manifest FILE and the model that was cut")
     limits, fixed, named = _limits(), input_shapes(shapes), _pairs(pairs)
-    verification, found = compare_models(
-        before,
-        after,
-        fixed,
-        calibration,
-        bisect=bisect,
-        limits=limits,
-        pairs=named,
-        require=require,
-        held=held_inputs(),
-    )
-    integers = compare_int8_files(before, after, fixed, calibration, limits) if int8 else None
+    with exported([before, after], fixed) as files:
+        verification, found = compare_models(
+            files[before],
+            files[after],
+            fixed,
+            calibration,
+            bisect=bisect,
+            limits=limits,
+            pairs=named,
+            require=require,
+            held=held_inputs(),
+        )
+        integers = compare_int8_files(files[before], files[after], fixed, calibration, limits) if int8 else None
     show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found)))
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")

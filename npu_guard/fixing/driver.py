@@ -17,14 +17,15 @@ from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing import emission
+from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import Prover, applied_entry, describe_difference
-from npu_guard.fixing.choice import Candidate, fewer, others
+from npu_guard.fixing.choice import Candidate, Link, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
 from npu_guard.fixing.proving import prove_edits
 from npu_guard.fixing.search import Search, crash_at, refused_match
+from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash
 from npu_guard.results.verification import Verification
 from npu_guard.rewriting.edit import Edit, names_in
@@ -149,6 +150,7 @@ class _Driver:
         self._banned: set[Key] = set()
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
+        self._captured: dict[tuple[str, ...], list[dict[str, Array]]] = {}
         self._matches = MATCHES
         self._weights = Weights(state.document, settings.budget)
         self._room = runtime.limits.memory // 4
@@ -221,7 +223,10 @@ class _Driver:
             # A file without weights can claim channels by the thousand, for which a dense kernel is gigabytes. A fit has samples.
             samples = 0 if match.substitution.exactness == EXACT else capture.CAPTURE_BYTES * 8
             self._left = max(0, self._room - self._made - fresh) + samples
-            return emission.emitted(match, chain, *state, self._profile, self._builder)
+            self._captured = {}
+            made = emission.emitted(match, chain, *state, self._profile, self._builder)
+            roles.mark(made, lambda read, only: self._with_other_weights(match, chain, read, only))
+            return made
         except (Refused, CannotRun) as refusal:
             self._refuse(match, str(refusal))
         except MemoryError:
@@ -238,12 +243,35 @@ class _Driver:
         samples = self._settings.samples
         weights = self._weights if document is self.state.document else Weights(document, self._settings.budget)
         builder = Builder(
-            match, document, self._taken, lambda values: capture.capture(self._runtime, document, samples, values), weights,
-            self._numbers,
-        )  # fmt: skip
+            match, document, self._taken, lambda values: self._capture(document, samples, values), weights, self._numbers
+        )
         # Counted from what is used now, which is more than the weights: to search, to judge and to chain takes memory as well.
         builder.most = sandbox.used_memory() + self._left
         return builder
+
+    def _capture(self, document: Document, samples: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
+        key = tuple(v.name for v in values)
+        if key not in self._captured:
+            self._captured[key] = capture.capture(self._runtime, document, samples, values)
+        return self._captured[key]
+
+    def _with_other_weights(self, match: Match, chain: Sequence[Link], read: roles.Read, only: str) -> Edit:
+        """What the rewrite emits for other weights, and other activations of these; its names are free again."""
+        names = self.state.analysis.model.graph.values
+
+        def builder_of(match: Match, document: Document) -> Builder:
+            def captured(values: Sequence[Value]) -> list[dict[str, Array]]:
+                seen = self._capture(document, self._settings.samples, values)
+                return seen if only else [{name: roles.moved(array, name) for name, array in s.items()} for s in seen]
+
+            base = self._weights if document is self.state.document else Weights(document, Budget())
+            builder = Builder(match, document, self._taken, captured, roles.Moved(base, names, read, only), self._numbers)
+            builder.most = sandbox.used_memory() + self._left
+            return builder
+
+        made = emission.emitted(match, chain, self.state.document, self.state.analysis, self._profile, builder_of)
+        made.builder.give_back()
+        return made
 
     def _prove(self, edits: Sequence[Edit]) -> dict[Match, Verification]:
         """Verifications of the matches that hold."""

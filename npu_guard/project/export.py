@@ -32,6 +32,8 @@ IR_VERSION = 10
 LEGACY_OPSET = 17
 """Opset of the legacy exporter where none is asked for; the first one with LayerNormalization."""
 
+EXPORT_FORM = "_npu_guard_export_form"
+"""Attribute of a module: a function that returns what is exported in its place, as `npu_guard.torch.apply` may leave it."""
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
 BULKY = frozenset({"namespace", "pkg.torch.onnx.fx_node", "pkg.torch.export.ExportedProgram.graph_signature"})
 """Metadata that repeats what the graph, the scopes and the class hierarchy say."""
@@ -67,6 +69,8 @@ def export(
         import torch
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    if (form := module.__dict__.get(EXPORT_FORM)) is not None:
+        module = form(module)
     root = (root or _project_root()).resolve()
     path = Path(path)
     weights = [*module.parameters(), *module.buffers()]

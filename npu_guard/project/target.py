@@ -84,15 +84,8 @@ def export_target(
     opset: int | None = None,
     option: str = "--input",
 ) -> None:
-    """Import and call what `target` names, and export it. Raises UsageError with one sentence for whatever goes wrong.
-
-    `option` is the one by which the user may give inputs.
-    """
-    folder, module, name = _parts(target)
-    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):  # what the code prints is no result
-        code = _import(module, target)
-        model = _build(_attribute(code, module, name), target)
-        example = _example(model, inputs, code, target, option)
+    """Import and call what `target` names, and export it. Raises UsageError with one sentence for whatever goes wrong."""
+    model, example = load_target(target, inputs, option=option)
     from npu_guard.project.export import export
 
     try:
@@ -100,6 +93,18 @@ def export_target(
     except UsageError as error:
         where = _where(error)
         raise UsageError(f"{target}: {error}{f' ({where})' if where else ''}") from error
+
+
+def load_target(target: str, inputs: Sequence[Input] = (), *, option: str = "--input") -> tuple[nn.Module, dict[str, Tensor]]:
+    """Import and call what `target` names: the module, and example tensors by input name in the order of its forward.
+
+    `option` is the one by which the user may give inputs. Raises UsageError with one sentence for whatever goes wrong.
+    """
+    folder, module, name = _parts(target)
+    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):  # what the code prints is no result
+        code = _import(module, target)
+        model = _build(_attribute(code, module, name), target)
+        return model, _example(model, inputs, code, target, option)
 
 
 def _parts(target: str) -> tuple[Path, str, str]:

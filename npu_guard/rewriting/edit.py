@@ -16,6 +16,7 @@ from npu_guard.base.text import text
 from npu_guard.file.bodies import bodies_of, walk_graphs
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting import roles
 from npu_guard.rewriting.substitution import Builder, Match
 
 
@@ -72,14 +73,17 @@ def replace_matches(document: Document, nodes: Sequence[Node], edits: Sequence[E
 def _share(graph: onnx.GraphProto, new: set[str]) -> None:
     """Leave one of the initializers with the same content where the new nodes made several, or made again what was there."""
     inputs = {i.name for i in graph.input}
-    first: dict[tuple[object, ...], str] = {}
+    seen: dict[tuple[object, ...], list[onnx.TensorProto]] = {}
     same: dict[str, str] = {}
     for tensor in graph.initializer:
         if tensor.HasField("raw_data") and tensor.name not in inputs:
             digest = hashlib.blake2b(tensor.raw_data, digest_size=16).digest()
-            name = first.setdefault((tensor.data_type, tuple(tensor.dims), digest), tensor.name)
-            if name != tensor.name and tensor.name in new:
-                same[tensor.name] = name
+            alike = seen.setdefault((tensor.data_type, tuple(tensor.dims), digest), [])
+            first = next((t for t in alike[:8] if roles.may_be_one(t, tensor)), None)
+            if first is None:
+                alike.append(tensor)
+            elif tensor.name in new:
+                same[tensor.name] = first.name
     for node in graph.node if same else ():
         for i, name in enumerate(node.input):
             node.input[i] = same.get(name, name)

@@ -62,12 +62,12 @@ class Writer:
 
     def weight(self, value: Value) -> Array:
         """A constant of the model, also one that follows from shapes."""
+        if self._builder is not None:
+            return self._builder.weight(value, self.ctx.analysis.constants.get, _evaluated)
         small = self.ctx.analysis.constants.get(value)
         if small is not None:
             return small
-        if self._builder is None:
-            return np.broadcast_to(np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(value.dtype)), self.ctx.shape(value))
-        return self._builder.weight(value, self.ctx.analysis.constants.get, _evaluated)
+        return np.broadcast_to(np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(value.dtype)), self.ctx.shape(value))
 
     def constant(self, make: Callable[[], Array], key: Hashable = None) -> str:
         """An initializer; `key` tells which one it is where it may be needed again."""

@@ -15,7 +15,7 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, Maps, fixed
 from npu_guard.rewriting.maps.program import Operand, Shape, shape_of
 from npu_guard.rewriting.maps.tensors import Laid
-from npu_guard.rewriting.substitution import Array, Builder, Refused
+from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import Axis
 from npu_guard.rewriting.weights import evaluated
 
@@ -54,12 +54,7 @@ class Step:
 
     def read(self, value: Value) -> Made:
         """The elements of a constant, read when they are written."""
-        known = self.ctx.analysis.constants.get(value)
-
-        def get(build: Builder) -> Array:
-            return known if known is not None else build.weight(value, self.ctx.analysis.constants.get, _evaluated)
-
-        return get
+        return lambda build: build.weight(value, self.ctx.analysis.constants.get, _evaluated)
 
     def scalar(self, value: Value | None) -> float | None:
         """The one number that a small constant is; None for any other operand."""

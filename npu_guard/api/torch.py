@@ -1,0 +1,98 @@
+"""`npu_guard.torch`: the fix in the training code. Each function imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from npu_guard.training.steps import Landed
+
+Folder = str | os.PathLike[str]
+
+
+def land(
+    model: nn.Module, inputs: Any, target: Folder, *, profile: str | None = None, approximate: bool = False,
+    calibration: str | os.PathLike[str] | None = None, prefer: Sequence[str] = (), warnings: bool = False,
+) -> Landed:  # fmt: skip
+    """Fix a network, and write the blocks that take the place of its modules into a folder, proven.
+
+    `inputs` are example tensors: a dict by name, a sequence in the order of forward, or one tensor. The rest is as for
+    `npu_guard.fix`. The network itself stays as it is; `apply` puts the blocks in. Raises UsageError, NotVerified.
+    """
+    from npu_guard.api.model import call_config, example_inputs
+    from npu_guard.training.landing import Options
+    from npu_guard.training.steps import land_in
+
+    config, example = call_config(profile), example_inputs(model, inputs, {})
+    data = None if calibration is None else Path(calibration)
+    return land_in(model, example, Path(target), Options(config, approximate, data, tuple(prefer), warnings))
+
+
+def apply(model: nn.Module, target: Folder, *, swap_at_export: bool = False) -> nn.Module:
+    """Put the blocks of a folder into a network, in place; do so before the optimizer is made. Returns the network.
+
+    With `swap_at_export` the old blocks go on being trained, which is faster where the exact form is slow, and `exported` makes
+    the new ones of their weights. Raises UsageError where the network is another one; nothing is changed then.
+    """
+    from npu_guard.training import attach
+
+    if swap_at_export:
+        from npu_guard.training import steps
+
+        return steps.swap_at_export(model, Path(target))
+    return attach.apply_folder(model, Path(target))
+
+
+def remove(model: nn.Module) -> nn.Module:
+    """Take all blocks out again; the old ones have the weights that they had."""
+    from npu_guard.training import attach
+
+    return attach.remove(model)
+
+
+def convert(
+    state: Mapping[str, Tensor], model: nn.Module, target: Folder, *, calibration: Folder | None = None
+) -> dict[str, Tensor]:
+    """A checkpoint of the old network as one of the network with blocks.
+
+    The steps of the fix are taken again with the weights of the checkpoint, and what comes out is compared with the old network.
+    `model` is the old network. Raises UsageError where the checkpoint is of another one, NotVerified where the result differs.
+    """
+    from npu_guard.api.model import call_config
+    from npu_guard.base.errors import UsageError
+    from npu_guard.training import attach
+    from npu_guard.training.steps import with_blocks
+
+    old = copy.deepcopy(attach.network_of(model))
+    attach.remove(old)
+    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
+    try:
+        old.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise UsageError(f"the checkpoint is of another network ({str(error).splitlines()[-1].strip()})") from error
+    new = with_blocks(old, Path(target), call_config(), None if calibration is None else Path(calibration))
+    return {prefix + name: tensor for name, tensor in new.state_dict().items()}
+
+
+def exported(model: nn.Module, target: Folder | None = None, *, calibration: Folder | None = None) -> nn.Module:
+    """The form in which a network is exported that has `swap_at_export`: a copy with blocks made of the weights as they are now.
+
+    Others are returned as they are. Raises UsageError, NotVerified.
+    """
+    from npu_guard.api.model import call_config
+    from npu_guard.project.export import EXPORT_FORM
+    from npu_guard.training import attach
+    from npu_guard.training.steps import with_blocks
+
+    network = attach.network_of(model)
+    form = network.__dict__.get(EXPORT_FORM)
+    if target is None:
+        return model if form is None else form(network)
+    old = attach.remove(copy.deepcopy(network))
+    return with_blocks(old, Path(target), call_config(), None if calibration is None else Path(calibration))

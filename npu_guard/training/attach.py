@@ -1,0 +1,197 @@
+"""Put blocks into a network in place, and take them out again.
+
+A module that is replaced stays the same object: others may hold it, and its hooks stay. It gets another class, derived from the
+block and from what it was, so that `isinstance` holds, and the block's parameters, buffers and children.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from npu_guard.base.errors import UsageError
+from npu_guard.project.export import EXPORT_FORM
+from npu_guard.training import files
+from npu_guard.training.construct import code_module, construct, fill
+from npu_guard.training.files import Block, Manifest
+
+BEFORE = "_npu_guard_before"
+"""Attribute of a module: its class and attributes before it became a block."""
+_JOINED: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_pre_hooks", "_pre_hooks_with_kwargs")
+
+
+def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
+    """Put the blocks of a folder into the network, changed in place and returned; where one does not fit, nothing changes.
+
+    Raises UsageError where the network is another one.
+    """
+    manifest = files.read_manifest(folder)
+    network = network_of(model)
+    expect_fit(network, manifest, folder)
+    attach(network, manifest, code_of(folder), _weights(folder), str(folder))
+    return model
+
+
+def attach(network: nn.Module, manifest: Manifest, code: ModuleType | None, weights: Mapping[str, Tensor], name: str) -> None:
+    """Put the blocks in, the innermost first; all or none. Raises UsageError."""
+    done: list[nn.Module] = []
+    try:
+        for block in manifest.blocks:
+            module = network.get_submodule(block.path)
+            made = construct(block.module, code, module if block.keeps else None)
+            fill(made, _own(block, weights, manifest))
+            _like(made, module, set(block.keeps))
+            become(module, made)
+            done.append(module)
+    except Exception as error:
+        for module in reversed(done):
+            restore(module)
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"{name}: {block.path or 'the network'}: {block.module} cannot be put in ({what}); nothing was changed"
+        ) from error
+
+
+def expect_fit(network: nn.Module, manifest: Manifest, folder: Path) -> None:
+    """Refuse a network that is not the one that the blocks were written for. Raises UsageError."""
+    for block in manifest.blocks:
+        where = block.path or "the network"
+        try:
+            module = network.get_submodule(block.path)
+        except AttributeError:
+            raise UsageError(
+                f"{folder}: {type(network).__name__} has no module {where!r}; the blocks are for {manifest.network}"
+            ) from None
+        if BEFORE in module.__dict__:
+            raise UsageError(f"{folder}: {where} has its block already; npu_guard.torch.remove(model) takes it out")
+        if type(module).__name__ != block.replaces:
+            raise UsageError(f"{folder}: {where} is a {type(module).__name__}, and its block replaces a {block.replaces}")
+
+
+def remove(model: nn.Module) -> nn.Module:
+    """Take all blocks out again: the old ones come back with the weights that they had."""
+    for module in [m for m in model.modules() if BEFORE in m.__dict__]:
+        restore(module)
+    for module in model.modules():
+        module.__dict__.pop(EXPORT_FORM, None)
+    return model
+
+
+def become(module: nn.Module, made: nn.Module) -> None:
+    """Turn a module into a block, and keep what it was."""
+    old = type(module)
+    containers = {k: dict(v) if isinstance(v, dict) else v for k, v in module.__dict__.items()}
+    kept = {k: v for k, v in module.__dict__.items() if k.endswith(_HOOKS) or k not in made.__dict__}
+    code = vars(type(made)).get("__module__", "")
+    own = code.startswith("npu_guard_blocks_")
+    module.__class__ = _joined(type(made), old) if own else type(made)
+    module.__dict__.update({**made.__dict__, **kept, "training": module.training, BEFORE: (old, containers)})
+
+
+def restore(module: nn.Module) -> None:
+    """Turn a block back into what it was."""
+    old, containers = module.__dict__[BEFORE]
+    device = next((t.device for t in (*module.parameters(), *module.buffers())), None)
+    hooks = {k: v for k, v in module.__dict__.items() if k.endswith(_HOOKS)}
+    training = module.training
+    module.__class__ = old
+    module.__dict__.clear()
+    module.__dict__.update({**containers, **hooks})
+    module.train(training)
+    if device is not None:
+        module.to(device)
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """The network inside of wrappers: DataParallel, DistributedDataParallel, what torch.compile returns."""
+    while True:
+        inner = model.__dict__.get("_modules", {})
+        name = type(model).__name__
+        if name in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel") and "module" in inner:
+            model = inner["module"]
+        elif name == "OptimizedModule" and "_orig_mod" in inner:
+            model = inner["_orig_mod"]
+        else:
+            return model
+
+
+def _own(block: Block, weights: Mapping[str, Tensor], manifest: Manifest) -> dict[str, Tensor]:
+    prefix = f"{block.path}." if block.path else ""
+    return {entry.name: weights[prefix + entry.name] for entry in block.tensors}
+
+
+def _like(made: nn.Module, old: nn.Module, kept: set[str]) -> None:
+    """Device and type of the old module, frozen where all of that was."""
+    tensors = [t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()]
+    frozen = tensors and not any(p.requires_grad for p in old.parameters())
+    for name, child in made._modules.items():
+        if name not in kept and child is not None:
+            child.train(old.training)
+            if tensors:
+                child.to(tensors[0].device, tensors[0].dtype)
+            if frozen:
+                child.requires_grad_(False)
+    for tensor in (*made._parameters.values(), *made._buffers.values()):
+        if tensor is not None and tensors:
+            kind = tensors[0].dtype if tensor.is_floating_point() else tensor.dtype
+            tensor.data = tensor.data.to(tensors[0].device, kind)
+            if frozen and isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(False)
+
+
+def _joined(block: type[nn.Module], old: type[nn.Module]) -> type[nn.Module]:
+    """A class that computes what the block does and is one of the old class as well; the same one for the same two."""
+    if (known := _JOINED.get((block, old))) is not None:
+        return known
+    own = not old.__module__.startswith("torch.nn.") and not issubclass(old, block)
+    bases = (block, old) if own else (block,)
+
+    def reduce(self: nn.Module, protocol: Any) -> Any:
+        text = sys.modules[block.__module__].__dict__["__npu_guard_source__"]
+        return rebuilt, (text, block.__name__, old), self.__dict__
+
+    # What the old class says of attributes that are not there any more does not count.
+    plain = {name: getattr(nn.Module, name) for name in ("extra_repr", "_save_to_state_dict", "_load_from_state_dict")}
+    made = type(
+        block.__name__, bases, plain | {"__reduce_ex__": reduce, "__module__": block.__module__, "__doc__": block.__doc__}
+    )
+    return _JOINED.setdefault((block, old), made)
+
+
+def rebuilt(text: str, name: str, old: type[nn.Module]) -> nn.Module:
+    """An empty module of a block's class, for copies and pickles."""
+    kind = _joined(getattr(code_module(text), name), old)
+    return kind.__new__(kind)
+
+
+def code_of(folder: Path) -> ModuleType:
+    """The module that blocks.py is. Raises UsageError."""
+    path = folder / files.BLOCKS
+    try:
+        return code_module(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, SyntaxError) as error:
+        raise UsageError(f"{path}: cannot be imported ({error})") from error
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise UsageError("blocks with weights need safetensors: pip install 'npu-guard[torch]'") from error
+    try:
+        return load_file(folder / files.WEIGHTS)
+    except Exception as error:  # safetensors has an exception of its own
+        raise UsageError(f"{folder / files.WEIGHTS}: cannot be read ({error})") from error
+
+
+def tensors_of(network: nn.Module, block: Block) -> dict[str, Tensor]:
+    """The tensors of a block that is in place, by name."""
+    module = network.get_submodule(block.path)
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {entry.name: state[entry.name] for entry in block.tensors}

@@ -1,0 +1,145 @@
+"""A module whose operators have changed, written as calls of the children that stay and source for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils import _pytree as pytree
+
+from npu_guard.training import norms
+from npu_guard.training.calls import Call
+from npu_guard.training.graph import Graph, Op, below
+from npu_guard.training.operators import WRITERS
+from npu_guard.training.writer import CannotWrite, Child, Writer, Written
+
+
+@dataclass(slots=True)
+class Composed:
+    """What one module is written from."""
+
+    graph: Graph
+    call: Call
+    path: str
+    inputs: list[str]
+    outputs: list[str]
+    ops: Sequence[Op]
+    children: Mapping[Op, Child]
+    norms: dict[str, tuple[Call, Call]]
+    trained: Callable[[str], bool]
+
+
+def children_of(
+    graph: Graph, path: str, ops: Sequence[Op], calls: Sequence[Call], survivors: Collection[str], new: Collection[Op],
+    replaced: Mapping[str, Collection[Op]], folded: Mapping[str, tuple[Call, Call]],
+) -> dict[Op, Child]:  # fmt: skip
+    """Operators that a child provides: outermost modules first, those whose changes all landed inside them included."""
+    inside, taken = set(ops), dict[Op, Child]()
+
+    def relative(full: str) -> str:
+        return full[len(path) + 1 :] if path else full
+
+    def take(paths: tuple[str, ...], inputs: Sequence[str | None], outputs: Sequence[str | None]) -> None:
+        ins, outs = [n for n in inputs if n is not None], [n for n in outputs if n is not None]
+        known = len(ins) == len(inputs) and len(outs) == len(outputs) and bool(outs)
+        if not known or not all(n in survivors or n in graph.outputs for n in (*ins, *outs)):
+            return
+        found = graph.between(set(ins), outs)
+        if not found or any(op not in inside or op in taken for op in found):
+            return
+        mine = {op for at, own in replaced.items() if any(below(at, p) for p in paths) for op in own}
+        if any(op in new and op not in mine for op in found):
+            return
+        members = set(found)
+        if any(
+            reader not in members for op in found for o in op.outputs if o not in outs for reader in graph.consumers.get(o, ())
+        ):
+            return
+        if any(o in graph.outputs and o not in outs for op in found for o in op.outputs):
+            return
+        child = Child(tuple(relative(p) for p in paths), ins, outs, replaced=bool(mine & members))
+        taken.update(dict.fromkeys(found, child))
+
+    for call in sorted(calls, key=lambda c: c.path.count(".")):
+        if call.plain:
+            take((call.path,), call.inputs, call.outputs)
+    for first, second in folded.values():
+        if below(first.path, path) and below(second.path, path) and first.plain and second.plain:
+            take((first.path, second.path), first.inputs, second.outputs)
+    return taken
+
+
+def compose(job: Composed, name: str, arguments: Sequence[str]) -> Written:
+    """The class. Raises CannotWrite."""
+    call, path = job.call, job.path
+    own = {f"{path}.{n}" if path else n: n for n, _ in call.module.named_parameters(recurse=False)}
+    taken = [child.modules[i].split(".")[0] for child in job.children.values() for i in range(len(child.modules))]
+    writer = Writer(job.graph, name, job.trained, own, taken, norms.norm_of(job.graph, job.norms))
+    signature, unpack, names = signature_of(call, job.inputs, arguments)
+    writer.write(job.ops, names, job.children, WRITERS)
+    written = writer.written
+    written.arguments, written.unpack = signature, unpack
+    written.result, written.result_type = rendered(call.result_structure, [writer.value(o, False) for o in job.outputs])
+    return written
+
+
+def signature_of(call: Call, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str], dict[str, str]]:
+    """Arguments with their types, lines that take lists apart, and the local name of each value. Raises CannotWrite."""
+    arguments, options = pytree.tree_unflatten([*range(len(inputs))], call.structure) if not call.other else _only(call)
+    signature, unpack, local = [], [], dict[str, str]()
+
+    def take(argument: str, held: Any) -> None:
+        if isinstance(held, int):
+            signature.append(f"{argument}: Tensor")
+            local[inputs[held]] = argument
+            return
+        parts = pytree.tree_leaves(held)
+        if isinstance(held, (list, tuple)) and all(isinstance(p, int) for p in held):
+            own = [f"{argument}{i}" for i in range(len(parts))]
+            kind = "list[Tensor]" if isinstance(held, list) else f"tuple[{', '.join(['Tensor'] * len(parts))}]"
+            signature.append(f"{argument}: {kind}")
+            unpack.append(f"{', '.join(own)}{',' if len(own) == 1 else ''} = {argument}")
+        elif isinstance(held, dict) and all(isinstance(p, int) for p in held.values()):
+            own = [f"{argument}_{i}" for i in range(len(parts))]
+            signature.append(f"{argument}: dict[{type(next(iter(held))).__name__}, Tensor]")
+            unpack.append(f"{', '.join(own)}{',' if len(own) == 1 else ''} = {', '.join(f'{argument}[{k!r}]' for k in held)}")
+        else:
+            raise CannotWrite(f"argument {argument} holds tensors in a way that is not written here")
+        local.update(zip((inputs[p] for p in parts), own, strict=True))
+
+    for position, held in enumerate(arguments):
+        take(names[position] if position < len(names) else f"x{position}", held)
+    for key, held in options.items():
+        take(key, held)
+    return signature, unpack, local
+
+
+def _only(call: Call) -> Any:
+    raise CannotWrite(f"{call.path or 'the network'} is also given something that is no tensor")
+
+
+def rendered(structure: Any, names: Sequence[str]) -> tuple[str, str]:
+    """The result as the module gives it, tensors in tuples, lists and dicts as they were, and its type."""
+
+    def go(held: Any) -> tuple[str, str]:
+        if isinstance(held, int):
+            return names[held], "Tensor"
+        if isinstance(held, dict):
+            inner = {key: go(v) for key, v in held.items()}
+            kind = type(next(iter(held), "")).__name__
+            kinds = {t for _, t in inner.values()}
+            return "{" + ", ".join(
+                f"{k!r}: {v}" for k, (v, _) in inner.items()
+            ) + "}", f"dict[{kind}, {' | '.join(sorted(kinds))}]"
+        if type(held) in (list, tuple):
+            parts = [go(v) for v in held]
+            text = ", ".join(v for v, _ in parts)
+            if isinstance(held, list):
+                return f"[{text}]", f"list[{' | '.join(sorted({t for _, t in parts}))}]"
+            return f"({text}{',' if len(parts) == 1 else ''})", f"tuple[{', '.join(t for _, t in parts)}]"
+        raise CannotWrite(f"a result of type {type(held).__name__} is not written here")
+
+    if structure.num_leaves != len(names):
+        raise CannotWrite("it also gives something that is no tensor")
+    return go(pytree.tree_unflatten([*range(len(names))], structure))

@@ -1,0 +1,157 @@
+"""The folder that a fix in PyTorch is: blocks.py, weights.safetensors, manifest.json, README.md, npu.diff, plan.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from npu_guard.base.installation import VERSION
+from npu_guard.fixing import catalog
+from npu_guard.fixing.plan import plan_text
+from npu_guard.rewriting import roles
+from npu_guard.training import files
+from npu_guard.training.files import Block, Example, Manifest, Refused, TensorEntry
+from npu_guard.training.landing import Landing, label_of
+from npu_guard.training.layout import module_text
+from npu_guard.training.places import Place, reasons_of
+from npu_guard.training.source_diff import SourceDiff
+
+README = """\
+# {network} for {profile}
+
+npu-guard {version} wrote this folder. `blocks.py` holds the modules that fit the device, `weights.safetensors` their weights,
+computed from those of the network, and `manifest.json` which module each of them takes the place of.
+
+```python
+import npu_guard.torch
+
+model = npu_guard.torch.apply(model, "{folder}/")  # before the optimizer is made; model stays the same object
+```
+
+`npu_guard.torch.remove(model)` takes them out again, and `npu_guard.torch.convert(state_dict, model, "{folder}/")` makes a
+checkpoint of the old network one of the new. {diff}
+
+| place | was | is | by | known |
+|---|---|---|---|---|
+{rows}
+
+{losses}What was seen when this was written:
+
+{proof}
+"""
+
+
+def manifest_of(landing: Landing, profile: str, resolution: str = "untested") -> Manifest:
+    """What `manifest.json` says."""
+    blocks = [_block(place, landing) for place in landing.plan.places]
+    refused = landing.plan.refused
+    pairs = zip(refused, reasons_of(refused), strict=True)
+    return Manifest(
+        version=files.VERSION,
+        npu_guard=VERSION,
+        network=type(landing.model).__name__,
+        profile=profile,
+        inputs=tuple(Example(n, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in landing.inputs.items()),
+        resolution=resolution,
+        blocks=tuple(blocks),
+        refused=tuple(Refused(tuple(r.substitutions), reason) for r, reason in pairs),
+    )
+
+
+def _block(place: Place, landing: Landing) -> Block:
+    exact, label = label_of(place, landing.report)
+    written = place.written
+    tensors = tuple(
+        TensorEntry(
+            name, tuple(p.array.shape), p.trained, p.role.sources, p.role.padding,
+            masked=bool(p.trained and p.role.kind == roles.TRAINED and p.role.structure),
+        )
+        for name, p in written.state.items()
+    )  # fmt: skip
+    replaces = type(landing.model.get_submodule(place.path)).__name__
+    kind = written.constructor or written.name
+    return Block(
+        place.path, place.kind, kind, replaces, tuple(place.substitutions), exact, label, tuple(written.kept), tuple(place.lost),
+        tensors,
+    )  # fmt: skip
+
+
+def describe(landing: Landing) -> None:
+    """Write the docstring of each class: what it replaces, by what algebra, what is known, and its shapes."""
+    known = {s.name: s for s in catalog.substitutions()}
+    for place in landing.plan.places:
+        module = landing.model.get_submodule(place.path)
+        _, label = label_of(place, landing.report)
+        algebra = [f"{n}: {known[n].manual().splitlines()[0]}" for n in place.substitutions if n in known]
+        shapes = _shapes(landing, place)
+        where = f"`{place.path}`" if place.path else "the network"
+        first = f"Takes the place of {type(module).__name__} at {where}{f' ({label})' if label else ''}."
+        place.written.doc = "\n\n".join([first, *algebra, *([shapes] if shapes else [])])
+
+
+def _shapes(landing: Landing, place: Place) -> str:
+    from npu_guard.training.calls import record
+
+    for call in record(landing.model, landing.inputs):
+        if call.path == place.path:
+            given, made = (
+                ", ".join(str(("B", *t.shape[1:])).replace("'", "") for t in ts) for ts in (call.arguments, call.results)
+            )
+            return f"Shapes: {given} to {made} on the example."
+    return ""
+
+
+def text_of(landing: Landing) -> str:
+    """The text of blocks.py."""
+    return module_text([place.written for place in landing.plan.places])
+
+
+def weights_of(landing: Landing) -> dict[str, Tensor]:
+    """All tensors, by the path of the module and their name in it."""
+    found = {}
+    for place in landing.plan.places:
+        prefix = f"{place.path}." if place.path else ""
+        for name, parameter in place.written.state.items():
+            found[prefix + name] = torch.from_numpy(parameter.array.copy()).contiguous()
+    return found
+
+
+def write_folder(
+    folder: Path, landing: Landing, manifest: Manifest, text: str, diff: SourceDiff, proof: list[str], name: str
+) -> None:
+    """Write all files into a folder that exists."""
+    from safetensors.torch import save_file
+
+    (folder / files.BLOCKS).write_text(text, encoding="utf-8")
+    (folder / "__init__.py").write_text('"""Blocks that fit the device; see README.md."""\n', encoding="utf-8")
+    save_file(weights_of(landing), folder / files.WEIGHTS)
+    files.write_manifest(manifest, folder)
+    report = landing.report
+    plan = plan_text(name, report.before.sha256 or "0" * 64, manifest.profile, report.applied, report.refused)
+    (folder / files.PLAN).write_text(plan, encoding="utf-8")
+    (folder / files.DIFF).write_text(diff.text, encoding="utf-8")
+    (folder / files.README).write_text(readme(manifest, diff, proof, name), encoding="utf-8")
+
+
+def readme(manifest: Manifest, diff: SourceDiff, proof: list[str], folder: str) -> str:
+    """The page beside the blocks."""
+    rows = "\n".join(
+        f"| `{b.path or '(the network)'}` | {b.replaces} | `{b.module}` | {', '.join(b.substitutions)} | {_known(b)} |"
+        for b in manifest.blocks
+    )
+    lost = [name for b in manifest.blocks for name in b.lost]
+    losses = f"What did something in training only, and is gone: {', '.join(lost)}.\n\n" if lost else ""
+    losses += "".join(f"Not landed: {r.reason}.\n\n" for r in manifest.refused)
+    if manifest.resolution == "fixed":
+        losses += "The blocks are for the resolution of the example: write them again for another one.\n\n"
+    words = "`npu.diff` changes your source instead; its blocks are empty until such a checkpoint is loaded." if diff.text else ""
+    return README.format(
+        network=manifest.network, profile=manifest.profile, version=manifest.npu_guard, folder=folder, rows=rows, losses=losses,
+        proof="\n".join(f"- {line}" for line in proof), diff=words,
+    )  # fmt: skip
+
+
+def _known(block: Block) -> str:
+    return block.proof if block.exact else "close on data"

@@ -1,0 +1,158 @@
+"""From a network to places with source and weights: export, fix, and compare both graphs with what the modules do."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.checking import registry
+from npu_guard.file.load import sha256
+from npu_guard.file.save import save_document
+from npu_guard.fixing import catalog, plan
+from npu_guard.fixing.driver import FixReport
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.project.config import Config
+from npu_guard.project.export import export
+from npu_guard.results.proof import LABELS
+from npu_guard.rewriting.substitution import EXACT
+from npu_guard.training.graph import Graph
+from npu_guard.training.places import Place, Plan, Planner
+from npu_guard.verification.runtime import Runtime
+
+
+@dataclass(slots=True)
+class Options:
+    """What a fix may do, as on the command line."""
+
+    config: Config
+    approximate: bool = False
+    calibration: Path | None = None
+    prefer: tuple[str, ...] = ()
+    warnings: bool = False
+
+
+@dataclass(slots=True)
+class Landing:
+    """A network, what `fix` did to its export, and where that lands. `model` is a copy in eval mode."""
+
+    model: nn.Module
+    inputs: dict[str, Tensor]
+    report: FixReport
+    plan: Plan
+    original: Path
+    fixed: Path
+
+
+def find_landing(
+    model: nn.Module, inputs: Mapping[str, Tensor], folder: Path, options: Options, steps: Sequence[plan.Step] | None = None
+) -> Landing:
+    """Export into the folder, fix, and find the places; with `steps`, those that were taken before, and no others.
+
+    Raises UsageError where the network cannot be exported or nothing of it has to change, NotVerified where the fix was not.
+    """
+    network = prepared(model)
+    example = {name: tensor.detach().cpu() for name, tensor in inputs.items()}
+    original, fixed = folder / "original.onnx", folder / "fixed.onnx"
+    export(network, example, original)
+    report = fixed_report(original, options, steps)
+    if not report.applied:
+        raise UsageError(f"{type(model).__name__}: nothing was replaced, so nothing lands")
+    if report.verification.verdict not in ("equal", "close"):
+        why = report.verification.reason or report.verification.verdict
+        raise NotVerified(f"{type(model).__name__}: the fixed model was not verified ({why}); nothing was written")
+    save_document(report.document, fixed)
+    return Landing(network, example, report, planned(network, example, original, fixed), original, fixed)
+
+
+def planned(network: nn.Module, inputs: Mapping[str, Tensor], original: Path, fixed: Path) -> Plan:
+    """The places for what is different between two files."""
+    before, after = Graph.read(original), Graph.read(fixed)
+    with Runtime() as runtime:
+        for graph in (before, after):
+            graph.run(runtime, dict(zip(graph.inputs, (t.numpy() for t in inputs.values()), strict=True)))
+    return Planner(network, inputs, before, after, trained_names(network, inputs, before)).plan()
+
+
+def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | None) -> FixReport:
+    """What `fix` does to a file."""
+    chosen = [s for s in catalog.substitutions() if s.exactness == EXACT or options.approximate or s.name in options.prefer]
+    if steps is not None:
+        chosen = list(catalog.substitutions())
+    asked = None
+    if steps is not None:
+        asked = plan.Plan(1, str(original), sha256(original), registry.profile(options.config.profile).name, tuple(steps))
+    return fix_model(
+        str(original), registry.profile(options.config.profile), options.config, chosen, calibration=options.calibration,
+        prefer=options.prefer, plan=asked, warnings=options.warnings,
+    )  # fmt: skip
+
+
+def prepared(model: nn.Module) -> nn.Module:
+    """A copy of the network on the CPU, in eval mode. Raises UsageError where it cannot be copied."""
+    try:
+        network = copy.deepcopy(model)
+    except Exception as error:  # whatever the user's modules raise
+        raise UsageError(f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error})") from error
+    return network.cpu().eval()
+
+
+def trained_names(network: nn.Module, inputs: Mapping[str, Tensor], graph: Graph) -> Callable[[str], bool]:
+    """Tells which constants of the export follow from parameters that are trained.
+
+    Those that have a parameter's name are one. For others, such as a matrix that the exporter has transposed or a norm that it
+    has folded, the network is exported once more with other parameters: what changes follows from them.
+    """
+    parameters = {name: p.requires_grad for name, p in network.named_parameters(remove_duplicate=False)}
+    buffers = {name for name, _ in network.named_buffers(remove_duplicate=False)}
+    frozen = bool(parameters) and not any(parameters.values())
+    changed: list[set[str]] = []
+
+    def trained(name: str) -> bool:
+        if name in parameters:
+            return parameters[name] or frozen
+        if name in buffers or name not in graph.constants or not _is_float(graph, name):
+            return False
+        if not changed:
+            changed.append(_dependent(network, inputs, graph))
+        return name in changed[0]
+
+    return trained
+
+
+def _is_float(graph: Graph, name: str) -> bool:
+    return graph.constants[name].data_type in (1, 10, 11, 16)
+
+
+def _dependent(network: nn.Module, inputs: Mapping[str, Tensor], graph: Graph) -> set[str]:
+    """Names of constants that another export has otherwise, whose parameters are others."""
+    other = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            if parameter.is_floating_point():
+                parameter.mul_(1 + 0.2 * torch.rand(parameter.shape, generator=generator)).add_(1e-3)
+    with tempfile.TemporaryDirectory(prefix="npu-guard-") as folder:
+        file = Path(folder, "other.onnx")
+        export(other, inputs, file)
+        second = Graph.read(file)
+        names = [n for n in graph.constants if n in second.constants and graph.shape(n) == second.shape(n)]
+        return {n for n in names if not np.array_equal(graph.array(n), second.array(n))}
+
+
+def label_of(place: Place, report: FixReport) -> tuple[bool, str]:
+    """Whether all replaced blocks of a place are exact, and the least that is known of one of them."""
+    names = {op.proto.name for change in place.changes for op in change.new}
+    mine = [a for a in report.applied if names & set(a.nodes_after)] or [
+        a for a in report.applied if a.substitution in place.substitutions
+    ]
+    known = [a.verification.proof.label for a in mine if a.verification.proof is not None]
+    worst = max(known, key=LABELS.index) if known and len(known) == len(mine) else ""
+    return all(a.exactness == EXACT for a in mine), worst

@@ -1,0 +1,41 @@
+"""What several of the functions that write operators need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from npu_guard.training.graph import Op
+    from npu_guard.training.writer import Writer
+
+
+def grouped(expression: str) -> str:
+    """The expression as an operand: in brackets where it is a sum or the like."""
+    return f"({expression})" if " " in expression and not _closed(expression) else expression
+
+
+def receiver(expression: str) -> str:
+    """The expression as what a method is called on."""
+    return f"({expression})" if expression.startswith("-") else grouped(expression)
+
+
+def _closed(expression: str) -> bool:
+    """Whether nothing outside of brackets needs them: a call or a subscript."""
+    depth = 0
+    for character in expression:
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and character == " ":
+            return False
+    return True
+
+
+def axes(w: Writer, op: Op, default: Sequence[int] = ()) -> list[int]:
+    """Axes of an operator that has them as an input or as an attribute, none of them negative."""
+    stated = w.ints(op.inputs[1]) if len(op.inputs) > 1 and op.inputs[1] else op.attributes.get("axes", default)
+    return [int(a) for a in stated]
+
+
+def one(values: Sequence[int]) -> str:
+    """Extents of a window as torch takes them: one number where they are alike."""
+    return str(values[0]) if len(set(values)) == 1 else str(tuple(values))

@@ -1,0 +1,110 @@
+"""Convolutions, pooling and resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from npu_guard.training.operators.kind import one, receiver
+from npu_guard.training.writer import CannotWrite, Write
+
+if TYPE_CHECKING:
+    from npu_guard.training.graph import Op
+    from npu_guard.training.writer import Writer
+
+MODES = {
+    ("nearest", "asymmetric"): "nearest", ("nearest", "half_pixel"): "nearest-exact", ("linear", "half_pixel"): "bilinear",
+    ("linear", "pytorch_half_pixel"): "bilinear", ("linear", "align_corners"): "bilinear", ("cubic", "half_pixel"): "bicubic",
+    ("cubic", "pytorch_half_pixel"): "bicubic",
+}  # fmt: skip
+
+
+def convolution(w: Writer, op: Op) -> None:
+    """Conv and ConvTranspose: a module where the kernel is trained, a buffer where it only moves values."""
+    a, weight = op.attributes, op.inputs[1]
+    if weight not in w.graph.constants:
+        raise CannotWrite("a convolution whose weights are computed has no form in PyTorch here")
+    if a.get("auto_pad", "NOTSET") != "NOTSET":
+        raise CannotWrite("a convolution with auto_pad has no form in PyTorch here")
+    bias = op.inputs[2] if len(op.inputs) > 2 and op.inputs[2] else None
+    shape = w.shape(weight)
+    dims, transposed = len(shape) - 2, op.type == "ConvTranspose"
+    source, options = w.value(op.inputs[0], False), []
+    pads = a.get("pads", [0] * 2 * dims)
+    before, after = pads[:dims], pads[dims:]
+    if before != after:
+        if transposed or min(pads) < 0:
+            raise CannotWrite(f"a {op.type} with pads {pads} has no form in PyTorch here")
+        source, before = padded(source, before, after), [0] * dims
+    for name, attribute, neutral in (
+        ("stride", "strides", 1), ("padding", "", 0), ("dilation", "dilations", 1), ("output_padding", "output_padding", 0),
+    ):  # fmt: skip
+        values = before if name == "padding" else a.get(attribute, [neutral] * dims)
+        if set(values) != {neutral}:
+            options.append(f"{name}={one(values)}")
+    groups = a.get("group", 1)
+    if groups != 1:
+        options.append(f"groups={groups}")
+    if not w.is_trained(weight) and not (bias and w.is_trained(bias)):
+        kernel = w.tensor(weight, False, f"{w.hint(op, 'conv')}_kernel")
+        options = ([f"bias={w.value(bias, False)}"] if bias else []) + options
+        function = f"F.conv{'_transpose' if transposed else ''}{dims}d"
+        w.assign(op, w.hint(op, "y"), f"{function}({', '.join([source, kernel, *options])})")
+        return
+    channels = (shape[0], shape[1] * groups) if transposed else (shape[1] * groups, shape[0])
+    options = [str(channels[0]), str(channels[1]), one(shape[2:]), *options, *([] if bias else ["bias=False"])]
+    module = w.module(op, w.hint(op, "conv"), f"nn.{op.type}{dims}d({', '.join(options)})", {"weight": weight, "bias": bias})
+    w.assign(op, w.hint(op, "y"), f"self.{module}({source})")
+
+
+def padded(source: str, before: Sequence[int], after: Sequence[int]) -> str:
+    """F.pad, which takes the last axis first."""
+    pairs = [n for i in reversed(range(len(before))) for n in (before[i], after[i])]
+    return f"F.pad({source}, {tuple(pairs)})"
+
+
+def pool(w: Writer, op: Op) -> None:
+    """MaxPool and AveragePool."""
+    a = op.attributes
+    dims = len(a["kernel_shape"])
+    pads = a.get("pads", [0] * 2 * dims)
+    if pads[:dims] != pads[dims:] or a.get("auto_pad", "NOTSET") != "NOTSET" or len(op.outputs) > 1:
+        raise CannotWrite(f"a {op.type} with uneven pads or two outputs has no form in PyTorch here")
+    options = [w.value(op.inputs[0], False), one(a["kernel_shape"]), f"stride={one(a.get('strides', [1] * dims))}"]
+    if set(pads) != {0}:
+        options.append(f"padding={one(pads[:dims])}")
+    if set(a.get("dilations", [1])) != {1}:
+        if op.type == "AveragePool":
+            raise CannotWrite("an AveragePool with dilations has no form in PyTorch")
+        options.append(f"dilation={one(a['dilations'])}")
+    if a.get("ceil_mode"):
+        options.append("ceil_mode=True")
+    if op.type == "AveragePool" and not a.get("count_include_pad", 0) and set(pads) != {0}:
+        options.append("count_include_pad=False")
+    name = "max_pool" if op.type == "MaxPool" else "avg_pool"
+    w.assign(op, "pooled", f"F.{name}{dims}d({', '.join(options)})")
+
+
+def whole(w: Writer, op: Op) -> None:
+    """GlobalAveragePool and GlobalMaxPool."""
+    method, hint = ("mean", "mean") if op.type == "GlobalAveragePool" else ("amax", "peak")
+    over = tuple(range(2, len(w.shape(op.inputs[0]))))
+    w.assign(op, hint, f"{receiver(w.value(op.inputs[0], False))}.{method}({over}, keepdim=True)")
+
+
+def resize(w: Writer, op: Op) -> None:
+    """Resize of maps in a mode that F.interpolate has."""
+    a = op.attributes
+    mode, coordinates = a.get("mode", "nearest"), a.get("coordinate_transformation_mode", "half_pixel")
+    form = MODES.get((mode, coordinates))
+    shape, size = w.shape(op.inputs[0]), w.shape(op.outputs[0])
+    if form is None or len(shape) != 4 or shape[:2] != size[:2] or a.get("antialias"):
+        raise CannotWrite(f"a Resize with mode {mode} and {coordinates} has no form in PyTorch here")
+    corners = f", align_corners={coordinates == 'align_corners'}" if form.startswith("bi") else ""
+    w.assign(op, "resized", f'F.interpolate({w.value(op.inputs[0], False)}, size={size[2:]}, mode="{form}"{corners})')
+
+
+WRITERS: dict[str, Write] = {
+    "Conv": convolution, "ConvTranspose": convolution, "MaxPool": pool, "AveragePool": pool, "GlobalAveragePool": whole,
+    "GlobalMaxPool": whole, "Resize": resize,
+}  # fmt: skip

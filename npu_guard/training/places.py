@@ -1,0 +1,205 @@
+"""Where each change lands in the module tree: in leaves, in a whole submodule, in a new forward of the network, or flat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from npu_guard.training import leaves
+from npu_guard.training.calls import Call, argument_names, locate, record
+from npu_guard.training.changes import Change, changes, surviving
+from npu_guard.training.compose import Composed, children_of, compose
+from npu_guard.training.graph import Graph, Op, below
+from npu_guard.training.norms import folded_norms
+from npu_guard.training.writer import CannotWrite, Written
+
+LEAF, MODULE, FORWARD, FLAT = "leaf", "module", "forward", "flat"
+
+
+@dataclass(slots=True)
+class Place:
+    """A module that is replaced."""
+
+    path: str
+    kind: str
+    written: Written
+    substitutions: list[str]
+    changes: list[Change] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A change that lands nowhere, and why."""
+
+    substitutions: list[str]
+    outputs: list[str]
+    reasons: list[str]
+
+
+@dataclass(slots=True)
+class Plan:
+    """All places, the innermost first."""
+
+    places: list[Place]
+    refused: list[Refusal]
+    changes: list[Change]
+
+
+class Planner:
+    """Finds the places for the changes between two graphs of one network. `trained` tells which weights are."""
+
+    def __init__(
+        self, model: nn.Module, inputs: Mapping[str, Tensor], before: Graph, after: Graph, trained: Callable[[str], bool]
+    ) -> None:
+        self.model, self.inputs, self.before, self.after, self.trained = model, inputs, before, after, trained
+        self.calls = record(model, inputs)
+        locate(self.calls, before)
+        self.by_path: dict[str, list[Call]] = {}
+        for call in self.calls:
+            self.by_path.setdefault(call.path, []).append(call)
+        self.shared = _shared(model)
+        self.survivors = surviving(before, after)
+        self.norms = folded_norms(self.calls)
+        self.changes = changes(before, after, self.survivors)
+
+    def plan(self) -> Plan:
+        """A place for each change. Those of which one fails are refused together with it."""
+        found = leaves.Leaves(self.model, self.inputs, self.before, self.after, self.by_path, self.norms, self.trained)
+        inner: dict[str, Place] = {}
+        outer: dict[str, list[Change]] = {}
+        refused: list[Refusal] = []
+        for change in self.changes:
+            # Where one leaf makes up the place, both ways come to the same.
+            made = found.of(change)
+            if isinstance(made, dict) and not made.keys() & inner.keys():
+                for path, written in made.items():
+                    inner[path] = Place(path, LEAF, written, list(change.substitutions), [change])
+                continue
+            reasons = [made] if isinstance(made, str) else ["a leaf of it is replaced already"]
+            around = self._enclosing(change, reasons)
+            if around is None:
+                refused.append(Refusal(list(change.substitutions), [o for op in change.old for o in op.outputs], reasons))
+            else:
+                outer.setdefault(around, []).append(change)
+        places = self._written(inner, outer, refused)
+        named([p.written for p in places])
+        return Plan(places, refused, self.changes)
+
+    def _enclosing(self, change: Change, reasons: list[str]) -> str | None:
+        """The nearest module around a change whose arguments and results both models have."""
+        for path in sorted(self.by_path, key=lambda p: (-(p.count(".") + 1) if p else 1, p)):
+            calls = self.by_path[path]
+            if not all(below(op.scope, path) for op in change.old):
+                continue
+            where = path or "the network"
+            if len(calls) > 1 or path in self.shared:
+                reasons.append(f"{where} is called {max(2, len(calls))} times")
+                continue
+            found = self._boundary(calls[0])
+            if found is None:
+                reasons.append(f"{where}: what goes in or comes out is no value of the exported model")
+                continue
+            inputs, outputs = found
+            if gone := [n for n in (*inputs, *outputs) if n not in self.survivors and n not in self.after.outputs]:
+                reasons.append(f"{where}: {gone[0]!r} at its border is gone in the fixed model")
+                continue
+            ops = self.after.between(set(inputs), outputs)
+            if ops is None or not set(change.new) <= set(ops) or any(not below(op.scope, path) for op in ops):
+                reasons.append(f"{where}: the new operators are not all inside")
+                continue
+            return path
+        return None
+
+    def _boundary(self, call: Call) -> tuple[list[str], list[str]] | None:
+        found = call.found
+        return found if found is not None or call.path else (list(self.before.inputs), list(self.before.outputs))
+
+    def _written(self, inner: dict[str, Place], outer: dict[str, list[Change]], refused: list[Refusal]) -> list[Place]:
+        """Classes for the modules, from the innermost: what is replaced inside is called by what is around it."""
+        places = dict(inner)
+        for path in sorted(outer, key=lambda p: (-(p.count(".") + 1) if p else 1, p)):
+            new: set[Op] = {op for change in self.changes for op in change.new}
+            call = self.by_path[path][0]
+            inputs, outputs = self._boundary(call) or ([], [])
+            ops = self.after.between(set(inputs), outputs) or []
+            inside = [c for c in self.calls if c.path != path and below(c.path, path)]
+            children = children_of(
+                self.after, path, ops, inside, self.survivors, new, {p.path: _ops(p) for p in places.values()}, self.norms
+            )
+            job = Composed(self.after, call, path, inputs, outputs, ops, children, self.norms, self.trained)
+            substitutions = list(dict.fromkeys(s for c in outer[path] for s in c.substitutions))
+            try:
+                written = compose(job, self._class_name(path), argument_names(call.module))
+            except CannotWrite as error:
+                where = path or "the network"
+                refused.append(
+                    Refusal(substitutions, [o for c in outer[path] for op in c.old for o in op.outputs], [f"{where}: {error}"])
+                )
+                continue
+            absorbed = [p for p in places.values() if below(p.path, path) and _first_outputs(p) & written.emitted]
+            for place in absorbed:
+                del places[place.path]
+                substitutions += [s for s in place.substitutions if s not in substitutions]
+            kind = MODULE if path else FORWARD if written.kept else FLAT
+            took = [*outer[path], *(c for p in absorbed for c in p.changes)]
+            places[path] = Place(path, kind, written, substitutions, took, _lost(call, written))
+        return sorted(places.values(), key=lambda p: -(p.path.count(".") + 1) if p.path else 1)
+
+    def _class_name(self, path: str) -> str:
+        kind = type(self.model.get_submodule(path))
+        own = not kind.__module__.startswith("torch.nn.")
+        return (kind.__name__ if own else class_name(path)) + "Npu"
+
+
+def class_name(path: str) -> str:
+    """The path of a module as a class is named: `decoder.0.conv` is `Decoder0Conv`."""
+    return "".join(word[:1].upper() + word[1:] for word in re.split(r"\W|_", path) if word)
+
+
+def named(classes: Sequence[Written]) -> None:
+    """One name for classes with the same text, and different ones for others."""
+    by_name: dict[str, Written] = {}
+    for written in classes:
+        base, number = written.name, 1
+        while not written.constructor and (other := by_name.setdefault(written.name, written)) is not written:
+            if other.same(written):
+                break
+            number += 1
+            written.name = f"{base}{number}"
+
+
+def _ops(place: Place) -> set[Op]:
+    return {op for change in place.changes for op in change.new}
+
+
+def _first_outputs(place: Place) -> set[str]:
+    return {op.outputs[0] for change in place.changes for op in change.new}
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Paths of modules that the network has at several places."""
+    by_id: dict[int, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        by_id.setdefault(id(module), []).append(path)
+    return {path for paths in by_id.values() if len(paths) > 1 for path in paths}
+
+
+def _lost(call: Call, written: Written) -> list[str]:
+    """Modules inside that did something in training only and are not there any more."""
+    kept, lost = written.kept, []
+    for path, module in call.module.named_modules():
+        full = f"{call.path}.{path}" if call.path else path
+        gone = path and path.split(".")[0] not in kept and full not in written.norms
+        kind = type(module).__name__
+        if gone and ("Drop" in kind or "BatchNorm" in kind) and not list(module.children()):
+            lost.append(f"{full} ({kind})")
+    return lost
+
+
+def reasons_of(refusals: Sequence[Refusal]) -> list[str]:
+    """A line for each refusal."""
+    return [f"{', '.join(r.substitutions) or 'a change'}: {r.reasons[-1] if r.reasons else 'no place'}" for r in refusals]

@@ -1,0 +1,131 @@
+"""The order of steps: export, fix, find places, write, prove; and the same steps again for other weights."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from msgspec.structs import replace
+from torch import Tensor, nn
+
+from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.file.save import save_document
+from npu_guard.fixing import catalog
+from npu_guard.fixing.plan import read_plan
+from npu_guard.project.config import Config, project_root
+from npu_guard.project.export import EXPORT_FORM
+from npu_guard.training import attach, files, folder, proving
+from npu_guard.training.construct import code_module
+from npu_guard.training.files import Manifest
+from npu_guard.training.landing import Landing, Options, find_landing
+from npu_guard.training.proving import Measured
+from npu_guard.training.source_diff import source_diff
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A folder with blocks, and what was seen when it was written."""
+
+    folder: Path
+    manifest: Manifest
+    proof: Measured
+    landing: Landing
+
+    def __repr__(self) -> str:
+        places, refused = len(self.manifest.blocks), len(self.manifest.refused)
+        return f"<Landed {self.manifest.network} in {self.folder}: {places} places, {refused} refused>"
+
+
+def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, options: Options, output: Path | None = None) -> Landed:
+    """Fix the network and write the folder, and the fixed model to `output`, once the proof holds.
+
+    Raises UsageError where the network cannot be exported, nothing of it changes or no change has a place, NotVerified where the
+    proof fails; nothing is written then.
+    """
+    expect_folder(target)
+    with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
+        landing = find_landing(model, inputs, Path(scratch), options)
+        name = type(model).__name__
+        if not landing.plan.places:
+            raise UsageError(
+                f"{name}: no change has a place in its code: {'; '.join(r.reasons[-1] for r in landing.plan.refused)}"
+            )
+        folder.describe(landing)
+        manifest = folder.manifest_of(landing, options.config.profile)
+        text = folder.text_of(landing)
+        patched = copy.deepcopy(landing.model)
+        attach.attach(patched, manifest, code_module(text), folder.weights_of(landing), os.fspath(target))
+        proof = proving.prove(landing.model, patched, manifest, landing.inputs, landing.fixed, options.config, Path(scratch))
+        if proof.failures:
+            raise NotVerified(
+                f"{name}: the patched network is not the fixed model ({'; '.join(proof.failures[:3])}); nothing was written"
+            )
+        manifest = folder.manifest_of(landing, options.config.profile, proof.resolution)
+        diff = source_diff(landing.model, manifest, project_root(Path.cwd()), target.name)
+        made = Path(scratch, "folder")
+        made.mkdir()
+        folder.write_folder(made, landing, manifest, text, diff, proving.summary(proof, manifest.blocks), target.name)
+        if output is not None:
+            save_document(landing.report.document, output)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in made.iterdir():
+            shutil.move(file, target / file.name)
+    return Landed(target, manifest, proof, landing)
+
+
+def expect_folder(target: Path) -> None:
+    """Refuse a folder that holds something else. Raises UsageError."""
+    if os.path.isfile(target):
+        raise UsageError(f"{target}: is a file, and a folder is to be written")
+    if os.path.isdir(target) and any(target.iterdir()) and not os.path.isfile(target / files.NAME):
+        raise UsageError(f"{target}: is not empty and holds no {files.NAME}; name another folder")
+
+
+def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
+    """Train the network as it is; `npu_guard.export` then puts the blocks into a copy. Raises UsageError for another network."""
+    network = attach.network_of(model)
+    attach.expect_fit(network, files.read_manifest(target), target)
+    network.__dict__[EXPORT_FORM] = partial(export_form, target=str(target.absolute()))
+    return model
+
+
+def export_form(network: nn.Module, target: str) -> nn.Module:
+    """A copy for the export: the blocks of a folder, made of the weights as they are. Raises UsageError, NotVerified."""
+    folder = Path(target)
+    old = copy.deepcopy(network)
+    attach.remove(old)
+    return with_blocks(old, folder, Config(profile=files.read_manifest(folder).profile))
+
+
+def with_blocks(network: nn.Module, target: Path, config: Config, calibration: Path | None = None) -> nn.Module:
+    """Put the blocks of a folder into the network, their weights made of the network's own. Raises UsageError, NotVerified."""
+    manifest = files.read_manifest(target)
+    attach.expect_fit(network, manifest, target)
+    steps = read_plan(target / files.PLAN, [s.name for s in catalog.substitutions()]).step
+    inputs = {}
+    for example in manifest.inputs:
+        dtype: torch.dtype = getattr(torch, example.dtype)
+        noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+        inputs[example.name] = noise.to(dtype) if dtype.is_floating_point else torch.zeros(example.shape, dtype=dtype)
+    options = Options(replace(config, profile=manifest.profile), True, calibration)
+    with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
+        landing = find_landing(network, inputs, Path(scratch), options, steps)
+        again = folder.manifest_of(landing, manifest.profile, manifest.resolution)
+        mine = {b.path: [(t.name, t.shape) for t in b.tensors] for b in again.blocks}
+        if mine != {b.path: [(t.name, t.shape) for t in b.tensors] for b in manifest.blocks}:
+            raise UsageError(f"{target}: the steps of the fix give other blocks for these weights; write the folder again")
+        attach.attach(network, manifest, attach.code_of(target), folder.weights_of(landing), os.fspath(target))
+        if all(block.exact for block in manifest.blocks):
+            proof = Measured()
+            for batch in proving.BATCHES:
+                proving.compare_batch(landing.model, network.cpu().eval(), inputs, batch, proof)
+            if proof.failures:
+                raise NotVerified(f"{target}: with these weights, {proof.failures[0]}")
+    return network

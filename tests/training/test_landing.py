@@ -1,0 +1,226 @@
+"""A fix lands in PyTorch: the network with its blocks is the fixed model, and goes on being trained."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import npu_guard.torch
+from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.project.config import Config
+from npu_guard.training import proving
+from npu_guard.training.files import manifest_schema
+from npu_guard.training.landing import Options
+from npu_guard.training.steps import Landed, land_in
+
+ROOT = Path(__file__).parents[2]
+
+
+def outputs(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        result: Tensor = model(x)
+    return result
+
+
+def close(a: Tensor, b: Tensor, by: float = 1e-4) -> bool:
+    return a.shape == b.shape and bool((a - b).abs().max() <= by * a.abs().max())
+
+
+def test_every_place_lands_and_is_the_fixed_model(landed: Landed) -> None:
+    assert not landed.manifest.refused
+    assert landed.proof.same_bits
+    assert not landed.proof.without_gradient
+    assert landed.proof.training is not None
+    assert landed.proof.training < proving.TRAINING
+    kinds = {block.path: block.kind for block in landed.manifest.blocks}
+    assert kinds["wide"] == kinds["fc"] == "leaf"
+    assert kinds["eca"] == kinds["attention"] == kinds["tokens"] == "module"
+    assert not {"stem", "stem.0"} & kinds.keys()
+
+
+def test_blocks_are_put_in_place_and_taken_out(landed: Landed, nets: ModuleType) -> None:
+    model, x = nets.build(), torch.randn(2, 3, 16, 16)
+    wanted, attention, calls = outputs(model, x), model.attention, []
+    attention.v.register_forward_hook(lambda *_: calls.append(1))
+    keys = set(model.state_dict())
+    patched = npu_guard.torch.apply(model, landed.folder)
+    assert patched is model
+    assert model.attention is attention
+    assert isinstance(attention, nets.Attention)
+    assert type(attention).__name__ != "Attention"
+    assert close(wanted, outputs(model, x))
+    assert calls or "attention.v.weight" not in model.state_dict()
+    npu_guard.torch.remove(model)
+    assert type(model.attention) is nets.Attention
+    assert set(model.state_dict()) == keys
+    assert torch.equal(wanted, outputs(model, x))
+
+
+def test_a_norm_that_was_folded_is_back(landed: Landed, nets: ModuleType) -> None:
+    model = npu_guard.torch.apply(nets.build(), landed.folder)
+    assert [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.num_features == 16 and m is not model.stem[1]]
+    for wrong in ("running_var", "weight"):
+        worse = copy.deepcopy(model)
+        with torch.no_grad():
+            norm = next(m for m in worse.modules() if isinstance(m, nn.BatchNorm2d) and m is not worse.stem[1])
+            getattr(norm, wrong).mul_(1.3)
+        found = proving.Measured()
+        proving.training_mode(nets.build(), worse, landed.manifest, nets.inputs(), found, exact=True)
+        proving.compare_batch(nets.build(), worse, nets.inputs(), 3, found)
+        assert found.failures
+
+
+def test_copies_pickles_and_wrappers(landed: Landed, nets: ModuleType, tmp_path: Path) -> None:
+    x = torch.randn(2, 3, 16, 16)
+    model = npu_guard.torch.apply(nets.build(), landed.folder)
+    wanted = outputs(model, x)
+    assert torch.equal(wanted, outputs(copy.deepcopy(model), x))
+    assert torch.equal(wanted, outputs(pickle.loads(pickle.dumps(model)), x))
+    wrapped = npu_guard.torch.apply(nn.DataParallel(nets.build()), landed.folder)
+    assert torch.equal(wanted, outputs(wrapped.module, x))
+    other = npu_guard.torch.apply(nets.build(seed=5), landed.folder)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(wanted, outputs(other, x))
+    pickled = tmp_path / "model.pickle"
+    pickled.write_bytes(pickle.dumps(npu_guard.torch.remove(model)))
+
+
+def test_training_moves_what_is_trained_and_nothing_else(landed: Landed, nets: ModuleType) -> None:
+    model = npu_guard.torch.apply(nets.build(), landed.folder).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for _ in range(3):
+        loss = model(torch.randn(4, 3, 16, 16)).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = model.state_dict()
+    for block in landed.manifest.blocks:
+        for entry in block.tensors:
+            name = f"{block.path}.{entry.name}"
+            moved = not torch.equal(before[name], after[name])
+            assert moved or not entry.trained or entry.padding, name
+            assert entry.trained or not moved or "running" in name, name
+            if entry.masked:
+                mask = after[name.replace("weight", "mask")]
+                assert not mask.all()
+                assert torch.equal(after[name][~mask], torch.zeros_like(after[name][~mask]))
+    model.eval()
+    npu_guard.export(model, landed.folder.parent / "trained.onnx", nets.inputs())
+    assert npu_guard.check(landed.folder.parent / "trained.onnx").verdict == "pass"
+
+
+def test_an_old_checkpoint_is_converted(landed: Landed, nets: ModuleType) -> None:
+    other, x = nets.build(seed=3), torch.randn(2, 3, 16, 16)
+    state = npu_guard.torch.convert(other.state_dict(), nets.build(), landed.folder)
+    model = npu_guard.torch.apply(nets.build(), landed.folder)
+    model.load_state_dict(state)
+    assert close(outputs(other, x), outputs(model.eval(), x))
+    assert not close(outputs(nets.build(), x), outputs(model, x))
+    with pytest.raises(UsageError, match="another network"):
+        npu_guard.torch.convert({"x": torch.zeros(1)}, nets.build(), landed.folder)
+
+
+def test_old_blocks_are_trained_and_new_ones_exported(landed: Landed, nets: ModuleType, tmp_path: Path) -> None:
+    model = npu_guard.torch.apply(nets.build(seed=4), landed.folder, swap_at_export=True)
+    assert type(model.attention) is nets.Attention
+    npu_guard.export(model, tmp_path / "net.onnx", nets.inputs())
+    assert npu_guard.check(tmp_path / "net.onnx").verdict == "pass"
+    assert npu_guard.verify(tmp_path / "net.onnx", nets.build(seed=4), inputs=nets.inputs()).verdict == "equal"
+
+
+def test_another_network_is_refused_and_left_alone(landed: Landed, nets: ModuleType) -> None:
+    class Other(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.eca = nets.ECA()
+
+    other = Other()
+    with pytest.raises(UsageError, match="has no module"):
+        npu_guard.torch.apply(other, landed.folder)
+    assert type(other.eca) is nets.ECA
+    model = nets.build()
+    model.fc = nn.Conv2d(1, 1, 1)
+    with pytest.raises(UsageError, match="fc is a Conv2d, and its block replaces a Linear"):
+        npu_guard.torch.apply(model, landed.folder)
+    assert type(model.attention) is nets.Attention
+    model = npu_guard.torch.apply(nets.build(), landed.folder)
+    with pytest.raises(UsageError, match="has its block already"):
+        npu_guard.torch.apply(model, landed.folder)
+
+
+def test_half_of_the_blocks_is_never_in(landed: Landed, nets: ModuleType, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "npu"
+    shutil.copytree(landed.folder, folder)
+    text = (folder / "blocks.py").read_text()
+    (folder / "blocks.py").write_text(
+        text.replace("nn.Conv2d(16, 64", "nn.Conv2d(17, 64").replace("torch.empty((1, 16, 1, 1))", "torch.empty((2,))")
+    )
+    model = nets.build()
+    with pytest.raises(UsageError, match="nothing was changed"):
+        npu_guard.torch.apply(model, folder)
+    assert all(type(m).__module__.startswith(("torch.", "networks_of")) for m in model.modules())
+
+
+def test_lists_dicts_and_shared_modules(nets: ModuleType, tmp_path: Path) -> None:
+    model = nets.build(nets.Holder)
+    done = land_in(model, nets.inputs(nets.Holder), tmp_path / "npu", Options(Config()))
+    assert done.proof.same_bits
+    paths = {block.path for block in done.manifest.blocks}
+    assert "pair" in paths or "pair.wide" in paths
+    text = (tmp_path / "npu" / "blocks.py").read_text()
+    assert "list[Tensor]" in text or "pair.wide" in paths
+
+
+def test_the_source_is_formatted_and_typed(landed: Landed) -> None:
+    folder = landed.folder
+    typed = ["mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache")]
+    for command in (["ruff", "format", "--isolated", "--check"], ["ruff", "check", "--isolated"], typed):
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "blocks.py"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + (folder / "blocks.py").read_text()
+
+
+def test_the_manifest_follows_its_schema(landed: Landed) -> None:
+    import jsonschema
+
+    jsonschema.validate(json.loads((landed.folder / "manifest.json").read_text()), manifest_schema())
+
+
+def test_a_wrong_weight_is_no_landing(nets: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from npu_guard.training import folder
+
+    right = folder.weights_of
+
+    def wrong(landing: object) -> dict[str, Tensor]:
+        weights = right(landing)  # type: ignore[arg-type]  # a Landing
+        name = next(n for n, w in weights.items() if n.startswith("wide") and w.dim() == 4)
+        weights[name] = weights[name] * 1.01
+        return weights
+
+    monkeypatch.setattr(folder, "weights_of", wrong)
+    with pytest.raises(NotVerified, match="differs"):
+        land_in(nets.build(), nets.inputs(), tmp_path / "npu", Options(Config()))
+    assert not (tmp_path / "npu").exists()
+
+
+def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 1 if x.mean() > 0 else x
+
+    with pytest.raises(UsageError, match="cannot export Branch"):
+        npu_guard.torch.land(Branch(), torch.ones(1, 3, 4, 4), tmp_path / "npu")
+    assert not (tmp_path / "npu").exists()
