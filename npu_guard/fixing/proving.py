@@ -124,7 +124,7 @@ def proof_of_whole(applied: Sequence[Applied]) -> Proof:
     worst = max(proofs, key=lambda p: LABELS.index(p.label))
     if worst.label == SAMPLED:
         number = sum(p.label == SAMPLED for p in proofs)
-        return Proof(SAMPLED, reason=f"{number} of {len(proofs)} replaced blocks are not proved")
+        return Proof(SAMPLED, reason=f"{number} of {len(proofs)} replaced blocks {'is' if number == 1 else 'are'} not proved")
     return Proof(
         worst.label, BLOCKS, tuple(dict.fromkeys(c for p in proofs for c in p.constants)),
         tuple(sorted({a for p in proofs for a in p.assumptions})), min(1.0, sum(p.bound for p in proofs)),

@@ -49,14 +49,17 @@ def render(result: FixResult, *, color: bool = False) -> str:
 def _verdict(report: FixReport) -> str:
     before, after = (summary.count(model.findings) for model in (report.before, report.after))
     if not report.applied:
-        return f"Unchanged: {_errors(after.error)}."
-    proven = f"{worst_difference(report.verification)} ({len(report.applied)} blocks replaced)"
-    mended = f"Mended: {_errors(before.error)}, now {'none' if not after.error else after.error}"
-    return f"{mended if before.error else f'Changed: {before.warning} warnings, now {after.warning}'}; {proven}."
+        return f"Unchanged: {_many(after.error, 'error')}."
+    proven = f"{worst_difference(report.verification)} ({_many(len(report.applied), 'block')} replaced)"
+    now = "none" if not after.error else after.error
+    done = f"Mended: {_many(before.error, 'error')}, now {now}"
+    if not before.error:
+        done = f"Changed: {_many(before.warning, 'warning')}, now {after.warning}"
+    return f"{done}; {proven}."
 
 
-def _errors(count: int) -> str:
-    return f"{count or 'no'} error{'' if count == 1 else 's'}"
+def _many(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
 
 
 def _replaced(report: FixReport, verbose: bool, most: int) -> list[str]:
