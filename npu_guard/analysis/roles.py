@@ -17,6 +17,7 @@ from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.einsum import single_operand
 from npu_guard.base.errors import Undecidable
 from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.graph.handlers import OfKind
 from npu_guard.results.findings import Dim
 
 if TYPE_CHECKING:
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
 BATCH, CHANNELS, SPACE = "batch", "channels", "space"
 MAP_RANK = 4
 """Axes of a feature map [B, C, H, W]; a tensor of as many or more has parts by position."""
-REDUCTIONS = frozenset(
-    {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-     "ReduceSum", "ReduceSumSquare", "ArgMax", "ArgMin"}
-)  # fmt: skip
-_REGROUPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_REDUCTIONS = OfKind("reduction")
+_REGROUPING = OfKind("view")
 _ANEW = frozenset(
     {"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "LSTM", "GRU", "RNN", "Attention", "Einsum", "OneHot",
      "GatherND", "Range", "Loop", "Scan", "If"}
@@ -124,9 +122,9 @@ class Roles:
         """The view that follows from the inputs, None where the output has parts by position."""
         x = node.input(0)
         if node.domain == "" and x is not None and x.shape is not None:
-            if node.op_type in REDUCTIONS:
+            if _REDUCTIONS.get(node.op_type):
                 return self._reduced(node, x, dims)
-            if node.op_type in _REGROUPING:
+            if _REGROUPING.get(node.op_type):
                 return self._regrouped(node, x, dims)
             if node.op_type == "Gather" and (table := node.input(1)) is not None and table.shape == ():
                 axis = node.attr("axis", 0) % max(len(x.shape), 1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from npu_guard.analysis.resize import scales
 from npu_guard.analysis.window import padding
 from npu_guard.device.measure import pads
+from npu_guard.graph.ops import names
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -121,16 +122,12 @@ def _pads_no_number(node: Node, ctx: Facts) -> bool:
     return bool(node.attr("mode", "constant") != "constant")
 
 
-_REDUCTIONS = (
-    "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
-    "ReduceLogSumExp", "ReduceSumSquare",
-)  # fmt: skip
 _WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 _RESIZING = ("Resize", "Upsample")
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 _IDLE: Mapping[tuple[str, str], Mapping[str, Judge]] = {
-    ("attr", "noop_with_empty_axes"): dict.fromkeys(_REDUCTIONS, _names_axes),
+    ("attr", "noop_with_empty_axes"): dict.fromkeys(names("reduction"), _names_axes),
     ("attr", "allowzero"): {"Reshape": _names_no_zero},
     ("attr", "ceil_mode"): dict.fromkeys(_POOLS, _fits_windows),
     ("attr", "count_include_pad"): dict.fromkeys(("AveragePool", "LpPool"), _counts_no_padding),

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from npu_guard.analysis.window import padding
 from npu_guard.base.errors import Undecidable
+from npu_guard.graph.ops import names
 from npu_guard.graph.plain import plain
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
     from npu_guard.graph.graph import Node, Value
 
-GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+GLOBAL_POOLS = names("global pooling")
 
 
 class Measured(Struct, frozen=True):

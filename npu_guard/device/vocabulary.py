@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from npu_guard.device import measure, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
+from npu_guard.graph.ops import names
 
 Kind = Literal["boolean", "integer", "number", "text", "value"]
 """What a metric is; a `value` is a number, or yes or no, as the input is."""
@@ -37,10 +38,7 @@ class Base(Struct, frozen=True):
 _POOLS = (("MaxPool", "AveragePool", "LpPool", *GLOBAL_POOLS), "NPU204")
 _PRODUCTS = (("MatMul", "Gemm"), "NPU405")
 _ALIGNED = (("multiple_of",), "NPU401")
-_REDUCTIONS = (
-    "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
-    "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
-)  # fmt: skip
+_REDUCTIONS = names("reduction")
 _RESIZING = (("Resize", "Upsample"), "NPU501")
 
 METRICS: dict[str, Base] = {

@@ -137,7 +137,8 @@ def operators(*kinds: Kind, domain: str | None = None) -> tuple[Operator, ...]:
 
 def names(*kinds: Kind) -> tuple[str, ...]:
     """Names of ONNX's own operators of some kinds."""
-    return tuple(name for domain, name in _keys(ONNX, kinds) if not domain)
+    rows = "".join(ONNX.get(kind, "") for kind in kinds).replace("\n    ", " ").split("\n")
+    return tuple([row.partition(" |")[0] for row in rows if row and "::" not in row])
 
 
 def _keys(table: Mapping[str, str], kinds: Iterable[str]) -> Iterator[tuple[str, str]]:

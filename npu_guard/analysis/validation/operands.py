@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from npu_guard.graph.graph import Node
+from npu_guard.graph.ops import names
 from npu_guard.results.findings import Dim
 
 Shape = tuple[Dim, ...]
@@ -115,18 +116,15 @@ def parts(node: Node) -> str | None:
 
 def lists(node: Node) -> str | None:
     """What must be a list is one. Unsqueeze alone takes a single axis without it."""
-    for index in LISTS[node.op_type]:
+    for index in node.operator.indices("axes", "position", "step", "extents"):
         shape = extents(node, index)
         if shape is not None and len(shape) != 1 and not (node.op_type == "Unsqueeze" and not shape):
             return f"its input {index} has the shape {list(shape)} and must be a list"
     return None
 
 
-LISTS = {
-    "Slice": (1, 2, 3, 4), "Squeeze": (1,), "Unsqueeze": (1,), "Split": (1,),
-    **{f"Reduce{what}": (1,) for what in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
-}  # fmt: skip
-"""Inputs that are lists of axes, of positions or of sizes."""
+LISTS = ("Slice", "Squeeze", "Unsqueeze", "Split", *names("reduction"))
+"""Operators whose axes, positions, steps and extents are lists."""
 
 
 def bounds(node: Node) -> str | None:
