@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +66,14 @@ def with_held(command: Decorated) -> Decorated:
         help="Take weights that are inputs as well as constants.",
     )  # fmt: skip
     return freeze(values(command))
+
+
+def report_target(entry: str, formats: Sequence[str]) -> tuple[str, Path]:
+    """Format and file of an option `--report`. Raises UsageError."""
+    form, _, path = entry.partition(":")
+    if form not in formats or not path:
+        raise UsageError(f"--report {entry!r}: write it as FORMAT:FILE with a format of {', '.join(formats)}")
+    return form, Path(path)
 
 
 def with_dated(command: Decorated) -> Decorated:

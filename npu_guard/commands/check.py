@@ -20,6 +20,7 @@ from npu_guard.commands._shared import (
     FORMATS,
     config_of,
     date_of_run,
+    report_target,
     with_config,
     with_fail_on,
     with_format,
@@ -74,7 +75,7 @@ def command(
     PACKAGE.MODULE:CALLABLE, which is imported and run and its module exported; example inputs come from --input-shape or its
     inputs(), see 'npu-guard export --help'. No file ever runs code.
     """
-    extra = [_report_target(entry) for entry in reports]
+    extra = [report_target(entry, FORMATS) for entry in reports]
     config = config_of(
         config_file,
         profile=profile,
@@ -210,10 +211,3 @@ def _renderer(form: str, verbose: bool, statistics: bool) -> Callable[..., str]:
     if verbose or statistics:
         raise UsageError("--verbose and --statistics go with the format text; other formats have everything")
     return render
-
-
-def _report_target(entry: str) -> tuple[str, Path]:
-    form, _, path = entry.partition(":")
-    if form not in FORMATS or not path:
-        raise UsageError(f"--report {entry!r}: write it as FORMAT:FILE with a format of {', '.join(FORMATS)}")
-    return form, Path(path)

@@ -13,7 +13,16 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_format, with_profile, with_shapes
+from npu_guard.commands._shared import (
+    config_of,
+    date_of_run,
+    with_config,
+    with_dated,
+    with_fail_on,
+    with_format,
+    with_profile,
+    with_shapes,
+)
 from npu_guard.gate import baseline, diff
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.target import exported
@@ -27,6 +36,7 @@ from npu_guard.results.summary import exit_code, verdict
 @with_profile
 @with_format
 @with_fail_on
+@with_dated
 @click.option("--allow-undecided", is_flag=True, help="Exit with 0 where nothing new failed but a rule could not tell.")
 @with_shapes
 @with_config
@@ -46,14 +56,15 @@ def command(
     _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
     known_sides = dict(written)
     models = [path for path in (base, head) if path not in known_sides]
+    layers = form in registry.formats("diff") and registry.shows_layers(f"diff.{form}")
     with exported(models, config.input_shapes) as files:
-        report = check_models(models, config, hashes=registry.shows_hashes(form), files=files)
+        report = check_models(models, config, hashes=registry.shows_hashes(form), layers=layers, remedies=layers, files=files)
     checked = dict(zip(models, report.models, strict=True))
     names = {r.code: r.name for r in registry.rules()}
     sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
-    settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided)
+    settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run())
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
     colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -12,9 +12,12 @@ from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
+    date_of_run,
     progress_bar,
+    report_target,
     with_calibration,
     with_config,
+    with_dated,
     with_format_of,
     with_held,
     with_profile,
@@ -65,6 +68,8 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
     "--apply", "apply_file", metavar="FILE", type=click.Path(path_type=Path), help="Carry out such a plan, and no more."
 )
 @with_format_of("fix")
+@click.option("--report", "reports", metavar="FORMAT:FILE", multiple=True, help="Write one more result, such as html:fix.html.")
+@with_dated
 @with_require
 @click.option("-v", "--verbose", is_flag=True, help="Every place in the text, not only what fits a screen.")
 @with_shapes
@@ -73,7 +78,8 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
-    require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None, torch_folder: Path | None,
+    reports: tuple[str, ...], require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None,
+    torch_folder: Path | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result.
 
@@ -90,7 +96,8 @@ def command(
     dry_run = dry_run or (output is None and plan_file is not None)
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
-    expect_apart((output, plan_file), [model])
+    extra = [report_target(entry, registry.formats("fix")) for entry in reports]
+    expect_apart((output, plan_file, *(path for _, path in extra)), [model])
     if output is not None and plan_file is not None and is_same_file(output, plan_file):
         raise UsageError(f"{output}: is to be the model and the plan; name another file for one of them")
     config = config_of(config_file, profile=profile, shapes=shapes)
@@ -109,6 +116,7 @@ def command(
                 prefer=prefer,
                 plan=steps,
                 warnings=warnings,
+                layers=any(registry.shows_layers(f"fix.{name}") for name in (form, *(name for name, _ in extra))),
             )
         report = report_as(report, model)
         if plan_file is not None:
@@ -126,7 +134,10 @@ def command(
             from npu_guard.file.save import save_document
 
             save_document(report.document, written)
-    show_text(registry.renderer(form, "fix")(FixResult(report, integers, written, dry_run, verbose)))
+    result = FixResult(report, integers, written, dry_run, verbose, date_of_run())
+    for name, path in extra:
+        write_result(path, registry.renderer(name, "fix")(result))
+    show_text(registry.renderer(form, "fix")(result))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if failed:

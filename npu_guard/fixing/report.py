@@ -19,3 +19,5 @@ class FixResult:
     dry: bool = False
     verbose: bool = False
     """Whether every place is to have a line of its own."""
+    date: str = ""
+    """ISO date of the run, where somebody asked for it."""

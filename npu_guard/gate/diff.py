@@ -20,6 +20,10 @@ class Diff(Struct, frozen=True):
     """As they are in the head."""
     fail_on: str
     allow_undecided: bool
+    now: tuple[Finding, ...] = ()
+    """All findings of the head, in its order."""
+    date: str = ""
+    """ISO date of the run, where somebody asked for it."""
 
     @property
     def report(self) -> Report:
@@ -39,4 +43,7 @@ def compare_reports(base: ModelReport, head: ModelReport, settings: Report) -> D
     ran = set(head.asked) or {f.rule for f in base.findings}
     fixed = tuple(f for i, f in enumerate(base.findings) if i not in still and f.rule in ran)
     unchanged = tuple(head.findings[j] for _, j in sorted(pairs, key=lambda p: p[1]))
-    return Diff(settings.version, base, replace(head, findings=new), fixed, unchanged, settings.fail_on, settings.allow_undecided)
+    return Diff(
+        settings.version, base, replace(head, findings=new), fixed, unchanged, settings.fail_on, settings.allow_undecided,
+        head.findings, settings.date,
+    )  # fmt: skip

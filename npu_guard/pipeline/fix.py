@@ -45,11 +45,12 @@ def fix_model(
     path: str, profile: Profile, config: Config, substitutions: Sequence[Substitution], *,
     calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), check_numbers: bool = True,
     progress: Progress = no_progress, prefer: Sequence[str] = (), plan: Plan | None = None,
-    warnings: bool = False,
+    warnings: bool = False, layers: bool = False,
 ) -> FixReport:  # fmt: skip
     """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
 
-    `warnings`: mend those alone whatever it costs, as where the project fails on them.
+    `warnings`: mend those alone whatever it costs, as where the project fails on them; `layers` adds a row for each operator to
+    both reports.
 
     Raises ModelError where the model cannot be read, NotVerified where it cannot be fed, UsageError for another model's plan.
     """
@@ -80,10 +81,12 @@ def fix_model(
 
     def report(done: Fixed, whole: Verification) -> FixReport:
         checked = remedied(done.checked, done.analysis, profile, checker, told_before)
-        after = report_of(path, profile, config, done.analysis, checked, "")
+        after = report_of(path, profile, config, done.analysis, checked, "", layers=layers)
         told = replace(after, crashes=(*after.crashes, *done.crashes))
         return FixReport(
-            before=report_of(path, profile, config, analysis, remedied(before, analysis, profile, checker, told_before), digest),
+            before=report_of(
+                path, profile, config, analysis, remedied(before, analysis, profile, checker, told_before), digest, layers=layers
+            ),
             after=told,
             applied=tuple(done.applied),
             refused=concerning(done.refused, told),

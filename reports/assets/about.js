@@ -45,6 +45,7 @@ class About {
     const attributes = m.attributes(i), line = m.data.texts[rows.line[i]] || (found.find((f) => f.source) || {}).source;
     this.element.replaceChildren(this.crumbs(group < 0 ? [] : this.modules.path.get(group)), el("h3", {}, mark(m.kind(i), 15), " " + m.text("op", i)), el("div", { class: "path" }, m.name(i)),
       line ? el("div", { class: "where source" }, line) : "",
+      m.change(i) ? el("p", {}, el("span", { class: "change" }, String(m.change(i))), " ", DATA.changes[m.change(i) - 1], ...this.counterparts(i)) : "",
       ...(m.kind(i) === "folded" ? [el("p", { class: "muted" }, "Folded: nothing of it is left to run on the device, so it is not drawn.")] : []),
       ...(found.length ? [el("h4", {}, "Findings"), el("ul", { class: "plain" }, ...found.map((f) => this.finding(f)))] : []),
       ...(attributes.length ? [el("h4", {}, "Attributes"), el("dl", { class: "attributes" }, ...attributes.flatMap((a) => [el("dt", {}, a.name), el("dd", { class: a.standard ? "muted" : "" }, a.value, a.standard ? el("span", { class: "default" }, " default") : "")]))] : []),
@@ -54,6 +55,11 @@ class About {
         ["Output size", si(rows.bytes[i], "B")], ["Live memory", si(rows.live[i], "B")], ["Alignment padding", rows.waste[i] === null ? "" : percent(rows.waste[i])],
         ["Module", m.text("module", i)], ["Piece", m.pieceWords(i)], ["Graph output", (rows.results[i] || []).join(", ")]]),
       ...list("Reads", rows.inputs[i]), ...list("Read by", readers));
+  }
+
+  counterparts(i) {
+    const other = models[1 - this.model.index], rows = other.changed(this.model.change(i));
+    return rows.length ? [this.model.index ? ", before: " : ", after: ", ...rows.slice(0, 8).flatMap((row, at) => [at ? ", " : "", other.nodeLink(row, other.text("op", row))]), rows.length > 8 ? " …" : ""] : [];
   }
 
   /* What a rule says, what to do about it, and what `fix` would put there. */

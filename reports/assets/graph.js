@@ -11,10 +11,12 @@ function cut(text, most) {
 }
 
 class GraphView {
-  constructor(slot, model) {
+  constructor(slot, model, small = false) {
     this.model = model;
+    this.small = small; // one of two beside each other: the address is not about it
     this.modules = new Modules(model);
     this.opened = new Set(model.data.open);
+    if (small) for (const row of Object.keys(model.data.change || {}).slice(0, 60)) for (const g of this.modules.path.get(model.data.rows.group[row]) || []) this.opened.add(g);
     this.layouts = new Map();
     this.view = { x: 0, y: 0, k: 1 };
     this.chosen = null;
@@ -28,7 +30,7 @@ class GraphView {
     this.finder = el("input", { type: "search", placeholder: "Find node, operator, module …", "aria-label": "Find in the graph", autocomplete: "off", spellcheck: "false",
       on: { input: () => this.about.matches(this.finder.value), keydown: (event) => this.findFirst(event) } });
     this.canvas = el("div", { class: "canvas" }, el("div", { class: "tools find", role: "search" }, this.finder), tools, this.svg);
-    slot.append(el("div", { class: "graph" }, this.canvas, this.about.element));
+    slot.append(el("div", { class: small ? "graph small" : "graph" }, this.canvas, this.about.element));
     this.listen();
     this.draw();
     this.fit();
@@ -129,6 +131,11 @@ class GraphView {
     const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
     const room = Math.floor((BOX.width - (kind === "ok" ? 30 : 48) - 7.8 * op.length) / 6.4); // characters of the module's name that fit behind
     const drawn = this.card(kind, cut(op, 18), label && room >= Math.min(4, label.length) ? cut(label, room) : "", cut(shape, 26), false, pieces);
+    const change = this.model.change(i);
+    if (change) {
+      drawn.classList.add("changed");
+      drawn.append(svg("text", { class: "change-number", x: BOX.width - 8, y: BOX.height - 9, "text-anchor": "end" }, "#" + change));
+    }
     const found = (this.model.findingsOf.get(i) || []).filter((f) => f.kind !== "suppressed");
     drawn.setAttribute("aria-label", [op, label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding", ...(pieces.length ? ["piece " + this.model.pieceWords(i)] : [])].join(", "));
     return drawn;
@@ -255,7 +262,20 @@ class GraphView {
     if (sight) this.keepInSight(id);
     if (id[0] === "g") this.about.group(Number(id.slice(1)));
     else if (id[0] === "o") this.about.output(Number(id.slice(1)));
-    else this.about.row(Number(id.slice(1)));
+    else { this.about.row(Number(id.slice(1))); this.chosenRow?.(Number(id.slice(1))); }
+  }
+
+  /* The boxes of a change, the first of them in sight; nobody else's focus moves. */
+  showChange(number) {
+    const rows = this.model.changed(number).filter((row) => this.model.data.rows.group[row] !== -2);
+    for (const row of rows) for (const g of this.modules.path.get(this.model.data.rows.group[row])) this.opened.add(g);
+    this.layouts.clear();
+    this.draw();
+    if (!rows.length) return;
+    this.chosen = "r" + rows[0];
+    this.mark();
+    this.about.row(rows[0]);
+    this.centre(this.chosen);
   }
 
   focusRow(i) {
@@ -330,7 +350,7 @@ class GraphView {
     else {
       this.choose(id);
       this.spots.get(id).drawn.focus({ preventScroll: true });
-      history.replaceState(null, "", this.model.href(id[0] === "o" ? this.model.outputs[Number(id.slice(1))].row : Number(id.slice(1))));
+      if (!this.small) history.replaceState(null, "", this.model.href(id[0] === "o" ? this.model.outputs[Number(id.slice(1))].row : Number(id.slice(1))));
     }
   }
 

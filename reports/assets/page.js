@@ -2,8 +2,10 @@
 /* What the reader does, and the address after #: model, tab, node and rule. A link to any of them can be sent to a colleague. */
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const TABS = ["overview", "findings", "graph", "layers", "device", "rules"];
+const TABS = [...(DATA.changes ? ["comparison"] : []), "overview", "findings", "graph", "layers", "device", "rules"];
 const MOST_OUTPUTS = 100;
+const WHOLE = ["rules", "comparison"]; // tabs about all models
+const FIRST = TABS[0];
 const PRINTED_LAYERS = 400;
 const RANK = { error: 3, undecided: 2, warning: 1, note: 0, suppressed: -1 };
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -25,6 +27,10 @@ class Model {
     this.names = new Map();
     data.rows.node.forEach((name, i) => this.names.set(name, this.names.has(name) ? -1 : i));
   }
+
+  /* The number of the change that a row belongs to, 0 for none. */
+  change(i) { return (this.data.change || {})[i] || 0; }
+  changed(number) { return Object.entries(this.data.change || {}).filter(([, n]) => n === number).map(([row]) => Number(row)); }
 
   /* Outputs of the model: a box each, below all others. */
   get outputs() {
@@ -189,23 +195,36 @@ class Model {
 
 const models = DATA.models.map((data, i) => new Model(data, i));
 let current = models[0];
-let currentTab = "overview";
+let currentTab = FIRST;
 
 function showTab(tab) {
-  const panels = $$("[data-panel=" + tab + "]").filter((p) => tab === "rules" || current.article.contains(p));
-  if (!panels.length) tab = "overview";
+  const panels = $$("[data-panel=" + tab + "]").filter((p) => WHOLE.includes(tab) || current.article.contains(p));
+  if (!panels.length) tab = FIRST;
   currentTab = tab;
-  for (const panel of $$(".panel")) panel.classList.toggle("open", panel.dataset.panel === tab && (tab === "rules" || current.article.contains(panel)));
+  for (const panel of $$(".panel")) panel.classList.toggle("open", panel.dataset.panel === tab && (WHOLE.includes(tab) || current.article.contains(panel)));
   for (const button of $$("[role=tab]")) {
     const key = button.dataset.tab, chosen = key === tab;
-    const panel = key === "rules" ? $("#rules-0") : document.getElementById(key + "-" + current.index);
+    const panel = WHOLE.includes(key) ? document.getElementById(key + "-0") : document.getElementById(key + "-" + current.index);
     button.hidden = !panel;
     button.setAttribute("aria-selected", String(chosen));
     button.tabIndex = chosen ? 0 : -1;
     if (panel) { button.setAttribute("aria-controls", panel.id); panel.setAttribute("role", "tabpanel"); panel.setAttribute("aria-labelledby", button.id); }
   }
   $(".models")?.toggleAttribute("hidden", tab !== "overview");
-  current.open(tab);
+  if (tab === "comparison") showBoth();
+  else current.open(tab);
+}
+
+/* Both graphs beside each other; a box that belongs to a change shows its counterpart in the other one. */
+let both = null;
+function showBoth() {
+  if (both || models.some((model) => !model.data.rows.node.length)) return;
+  both = models.slice(0, 2).map((model, side) => new GraphView($("[data-side='" + side + "']"), model, true));
+  for (const button of $$("[data-change]")) button.addEventListener("click", () => {
+    for (const view of both) view.showChange(Number(button.dataset.change));
+    $(".both").scrollIntoView({ block: "nearest" });
+  });
+  both.forEach((view, side) => { view.chosenRow = (row) => { const other = both[1 - side], number = models[side].change(row); if (number) other.showChange(number); }; });
 }
 
 function showModel(model) {
@@ -235,7 +254,7 @@ function go(hash, keep) {
     $$(".page.chosen").forEach((p) => p.classList.remove("chosen"));
     if (page) { page.classList.add("chosen"); page.focus({ preventScroll: true }); page.scrollIntoView({ block: "start" }); }
   } else {
-    showTab(TABS.includes(asked.get("tab")) ? asked.get("tab") : "overview");
+    showTab(TABS.includes(asked.get("tab")) ? asked.get("tab") : asked.has("model") ? "overview" : FIRST);
     window.scrollTo(0, 0);
   }
 }

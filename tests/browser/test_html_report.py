@@ -14,8 +14,12 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
+from npu_guard.fixing import catalog
+from npu_guard.fixing.report import FixResult
 from npu_guard.pipeline.check import check_models
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
+from npu_guard.rewriting.substitution import EXACT
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -28,6 +32,7 @@ FLAGS = (
 )
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 Show = Callable[..., Page]
+EXACT_FORMS = [s for s in catalog.substitutions() if s.exactness == EXACT]
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +59,12 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
     def console(message: ConsoleMessage) -> None:
         said.append(message.text)
 
-    def open_page(models: Sequence[Path], address: str = "", **options: object) -> Page:
+    def open_page(models: Sequence[Path], address: str = "", text: str = "", **options: object) -> Page:
         target = tmp_path / f"report{len(contexts)}.html"
-        report = check_models([str(m) for m in models], Config(), hashes=True, layers=True, remedies=True)
-        target.write_text(registry.renderer("html")(report, color=False), encoding="utf-8")
+        if not text:
+            report = check_models([str(m) for m in models], Config(), hashes=True, layers=True, remedies=True)
+            text = registry.renderer("html")(report, color=False)
+        target.write_text(text, encoding="utf-8")
         context = browser.new_context(**({"viewport": {"width": 1300, "height": 900}, "reduced_motion": "reduce"} | options))  # type: ignore[arg-type]
         contexts.append(context)
         context.route(re.compile(r"^(?!file://)"), refuse)
@@ -324,6 +331,40 @@ def test_several_models(show: Show, model: Path, tmp_path: Path) -> None:
     page.pdf()
     page.get_by_role("link", name="net.onnx").click()
     expect(page.locator("h1:visible")).to_contain_text("does not run")
+
+
+def test_fix_shows_both_graphs_and_what_was_replaced(show: Show, tmp_path: Path, root: Path) -> None:
+    done = fix_model(
+        str(root / "samples/sample_net.onnx"), registry.profile("aimotive-aiware"), Config(), EXACT_FORMS, layers=True
+    )
+    text = registry.renderer("html", "fix")(FixResult(done, written=tmp_path / "fixed.onnx"), color=False)
+    page = show([], text=text)
+    expect(page.get_by_role("heading", level=1).first).to_have_text("6 errors before, none after fix")
+    expect(page.locator(".comparison .label")).to_contain_text("proved")
+    errors = page.locator(".costs tbody tr").first.inner_text().split("\t")
+    assert errors[:3] == ["Errors", "6", "0"]
+    replaced = page.locator(".replaced tbody tr")
+    assert replaced.count() == len(done.applied)
+    before, after = page.locator("[data-side='0']"), page.locator("[data-side='1']")
+    expect(before.locator(".changed").first).to_be_attached()
+    page.get_by_role("button", name="Show block 2 in both graphs").click()
+    expect(before.locator(".chosen")).to_be_in_viewport()
+    expect(after.locator(".chosen")).to_be_in_viewport()
+    expect(before.locator(".chosen .change-number")).to_have_text("#2")
+    expect(after.locator(".aside")).to_contain_text("large-kernel-to-phases")
+    before.locator(".find input").fill("gate ReduceMax")
+    before.locator(".find input").press("Enter")  # which chooses a box as a click does
+    before.locator(".chosen").click()
+    number = before.locator(".chosen .change-number").text_content() or "none"
+    assert number != "#2"
+    expect(after.locator(".chosen .change-number")).to_have_text(number)
+    after.locator(".aside p a").first.click()  # its counterpart, in the graph of the model before
+    expect(page.get_by_role("tab", name="Graph")).to_have_attribute("aria-selected", "true")
+    assert "model=1" in page.url
+    page.get_by_role("tab", name="Before and after").click()
+    replaced.first.get_by_role("link").last.click()
+    assert "model=2&node=" in page.url
+    page.pdf()
 
 
 def test_light_and_dark(show: Show, model: Path) -> None:

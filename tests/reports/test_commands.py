@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -140,6 +141,12 @@ FORMATS = [(command, form) for command in RESULTS for form in registry.formats(c
 @pytest.mark.parametrize(("command", "form"), FORMATS, ids=["-".join(f) for f in FORMATS])
 def test_format(command: str, form: str, sample: ModuleType, root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = registry.renderer(form, command)(RESULTS[command](sample, tmp_path))
+    if (
+        form == "html" and "<script" in text
+    ):  # style and scripts are files of their own, and what is on the page about one model is tested elsewhere
+        text = re.sub(r"(<style[^>]*>|<script(?! type)[^>]*>).*?(</style>|</script>)", r"\1\2", text, flags=re.DOTALL)
+        text = re.sub(r"sha256-[^']*", "sha256-", text)
+        text = re.sub(r'<section class="models".*</main>|<section class="panel rules".*</main>', "", text, flags=re.DOTALL)
     file = root / "tests" / "reports" / "golden" / command / form
     if request.config.getoption("--update-golden"):
         file.parent.mkdir(exist_ok=True)

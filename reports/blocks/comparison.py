@@ -1,0 +1,194 @@
+"""A model before and after: what the page shows of both together, and which operators belong to which change."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from npu_guard.base.text import printable
+from npu_guard.fixing.outcome import remaining
+from npu_guard.fixing.report import FixResult
+from npu_guard.gate.diff import Diff
+from npu_guard.reports.blocks.html_data import catalog_summary, shown_path
+from npu_guard.reports.blocks.overview import node_keys
+from npu_guard.reports.blocks.verification import int8_text, worst_difference
+from npu_guard.results.findings import Applied, Finding, LayerRow, ModelReport
+from npu_guard.results.summary import alike, count, message, percent, plural, si, word
+from npu_guard.results.verification import Verification
+from npu_guard.verification.report import proof_text
+
+_LISTED = 300
+_LINKS = 12
+"""Nodes of one change that have a link of their own."""
+_NUMBERS = (("Layers", "nodes", ""), ("Multiply-accumulates", "macs", ""), ("Parameters", "params", ""),
+            ("Activations", "activation_bytes", "B"), ("Peak activations", "peak_bytes", "B"))  # fmt: skip
+
+
+class Compared(Struct, frozen=True):
+    """The part of the page about both models. `changes` has the change that a row of a model belongs to, by row index."""
+
+    view: Mapping[str, Any]
+    changes: tuple[Mapping[int, int], Mapping[int, int]]
+    names: tuple[str, ...]
+    """What each change is called, from change 1 on."""
+
+
+def of_fix(result: FixResult) -> Compared:
+    """What `fix` replaced."""
+    report = result.report
+    sides = [_by_name(model.layers) for model in (report.before, report.after)]
+    changes: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    names, rows = [], []
+    keys = [node_keys(model.layers) for model in (report.before, report.after)]
+    for number, step in enumerate(report.applied, 1):
+        found = []
+        for side, nodes in enumerate((step.nodes_before, step.nodes_after)):
+            there = [layer for name in nodes for layer in sides[side].get(name, ())]
+            for layer in there:
+                changes[side].setdefault(layer.index, number)
+            found.append(_links(there, keys[side], len(nodes)))
+        names.append(" then ".join((step.substitution, *step.chain)))
+        rows.append(_replaced(number, step, *found))
+    left = [(r.finding, r.reason) for r in remaining(report.after, report.refused)]
+    before, after = (count(model.findings).error for model in (report.before, report.after))
+    written = f" Written to {result.written.name}." if result.written is not None else " Nothing was written."
+    view = _both(report.before, report.after) | {
+        "title": f"{plural(before, 'error')} before, {after or 'none'} after fix",
+        "lead": f"{plural(len(report.applied), 'block')} replaced.{written}",
+        "verification": _verification(report.verification) if report.applied else None,
+        "int8": printable(int8_text(result.int8), 2000).splitlines() if result.int8 is not None else [],
+        "replaced": rows[:_LISTED],
+        "more_replaced": max(0, len(rows) - _LISTED),
+        "left": [_left(finding, reason) for finding, reason in left[:_LISTED]],
+        "more_left": max(0, len(left) - _LISTED),
+        "lists": [],
+        "verb": "replaced",
+    }
+    return Compared(view, changes, tuple(names))
+
+
+def of_diff(diff: Diff) -> Compared:
+    """What a change adds and fixes; operators that only one side has, by the module that they are in."""
+    changes, names = _only_one_side(diff.base.layers, diff.head.layers)
+    view = _both(diff.base, diff.head, diff.now) | {
+        "title": diff.words(),
+        "lead": f"{shown_path(diff.base.path)} compared with {shown_path(diff.head.path)}.",
+        "verification": None, "int8": [], "replaced": [], "more_replaced": 0, "left": [], "more_left": 0,
+        "lists": [_findings("New findings", diff.head, diff.head.findings), _findings("Fixed findings", diff.base, diff.fixed)],
+        "verb": "changed",
+    }  # fmt: skip
+    return Compared(view, changes, names)
+
+
+def _both(before: ModelReport, after: ModelReport, now: Sequence[Finding] | None = None) -> dict[str, Any]:
+    counts = [count(before.findings), count(after.findings if now is None else now)]
+    old, new = counts
+    shown = [("Errors", f"{old.error:,}", f"{new.error:,}", ""), ("Warnings", f"{old.warning:,}", f"{new.warning:,}", "")]
+    shown.append(("Undecided", f"{old.undecided:,}", f"{new.undecided:,}", ""))
+    for label, field, unit in _NUMBERS:
+        was, is_now = (getattr(model.totals, field) for model in (before, after))
+        shown.append((label, f"{si(was)}{unit}", f"{si(is_now)}{unit}", _change(was, is_now)))
+    shares = [percent(model.totals.npu_macs_percent) for model in (before, after)]
+    shown.append(("MACs that run as they are", shares[0], shares[1], ""))
+    return {"rows": shown, "paths": [shown_path(before.path), shown_path(after.path)]}
+
+
+def _change(old: int, new: int) -> str:
+    if old == new:
+        return "–"
+    return "new" if not old else f"{new / old:.2g} times" if new >= 2 * old else f"{100 * (new - old) / old:+.1f} %"
+
+
+def _replaced(number: int, step: Applied, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    proof = step.verification.proof
+    return {
+        "number": number,
+        "form": [(name, catalog_summary(name)) for name in (step.substitution, *step.chain)],
+        "exact": step.exactness == "exact",
+        "note": printable(step.note, 200),
+        "before": before,
+        "after": after,
+        "rules": ", ".join(step.rules),
+        "line": printable(f"{step.source.file}:{step.source.line}") if step.source is not None else "",
+        "label": proof.label if proof is not None else "",
+        "difference": printable(worst_difference(step.verification), 300),
+    }
+
+
+def _verification(v: Verification) -> dict[str, Any]:
+    return {
+        "verdict": v.verdict,
+        "told": printable(worst_difference(v), 600),
+        "inputs": printable(v.inputs, 400),
+        "proof": printable(proof_text(v.proof), 600) if v.proof is not None else "",
+        "label": v.proof.label if v.proof is not None else "",
+        "outputs": [(printable(o.name, 60), f"{o.max_abs:.2g}", f"{o.max_rel:.2g}", f"{o.cosine:.6f}", f"{o.snr_db:.0f} dB",
+                     "as expected" if o.ok else "differs") for o in v.outputs],
+    }  # fmt: skip
+
+
+def _by_name(layers: Iterable[LayerRow]) -> dict[str, list[LayerRow]]:
+    found: dict[str, list[LayerRow]] = collections.defaultdict(list)
+    for layer in layers:
+        if layer.verdict != "folded" and layer.location.op_type != "graph input":
+            found[layer.location.node].append(layer)
+    return found
+
+
+def _links(layers: Sequence[LayerRow], key: Callable[[LayerRow], str], nodes: int) -> dict[str, Any]:
+    return {
+        "count": nodes,
+        "links": [(key(layer), printable(layer.location.op_type, 40)) for layer in layers[:_LINKS]],
+        "more": max(0, nodes - min(len(layers), _LINKS)),
+    }  # fmt: skip
+
+
+def _node(finding: Finding) -> str:
+    return printable(f"{finding.location.op_type} {finding.location.node or finding.location.output}", 100)
+
+
+def _left(finding: Finding, reason: str) -> dict[str, str]:
+    return {"rule": finding.rule, "message": printable(finding.message), "node": _node(finding), "reason": printable(reason)}
+
+
+def _findings(title: str, model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
+    groups = alike(model, findings)
+    lines = [
+        {
+            "word": word(g.first),
+            "rule": g.first.rule,
+            "message": printable(message(g.first)),
+            "count": len(g.findings),
+            "node": _node(g.first),
+        }
+        for g in groups[:_LISTED]
+    ]
+    return {"title": f"{title}: {len(findings):,}", "lines": lines, "more": max(0, len(groups) - _LISTED)}
+
+
+_Kind = tuple[object, ...]
+
+
+def _only_one_side(
+    base: Sequence[LayerRow], head: Sequence[LayerRow]
+) -> tuple[tuple[dict[int, int], dict[int, int]], tuple[str, ...]]:
+    """Operators without a counterpart of the same module, type, shape and attributes, numbered by module."""
+
+    def kinds(layers: Sequence[LayerRow]) -> dict[_Kind, list[LayerRow]]:
+        found: dict[_Kind, list[LayerRow]] = collections.defaultdict(list)
+        for layer in layers:
+            if layer.verdict != "folded":
+                found[layer.scope, layer.location.op_type, layer.shape, layer.dtype, layer.attributes].append(layer)
+        return found
+
+    sides = (kinds(base), kinds(head))
+    changes: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    numbers: dict[tuple[str, ...], int] = {}
+    for side, mine in enumerate(sides):
+        for key, layers in mine.items():
+            for layer in layers[len(sides[1 - side].get(key, ())) :]:
+                changes[side][layer.index] = numbers.setdefault(layer.scope, len(numbers) + 1)
+    return changes, tuple(".".join(scope) or "(top level)" for scope in numbers)

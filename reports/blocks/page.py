@@ -1,0 +1,248 @@
+"""The HTML page itself: one for models, and one for a model before and after."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npu_guard.base.text import printable
+from npu_guard.checking import manual, registry
+from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
+from npu_guard.reports.blocks.comparison import Compared
+from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.summary import (
+    Counts,
+    count,
+    mending,
+    message,
+    next_steps,
+    outcome,
+    plural,
+    ranked_groups,
+    si,
+    word,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markdown_it import MarkdownIt
+
+SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
+_STILL_FINDINGS = 500  # lines of the table for browsers without scripts
+_STILL_NODES = 20
+_CROSSINGS = 100
+_LONGEST = 4000
+_HEADLINES = {
+    Verdict.PASS: "Nothing in this model is known to keep it off {device}",
+    Verdict.FAIL: "This model does not run on {device} as it is",
+    Verdict.UNDECIDED: "Nobody can tell from the model alone whether it runs on {device}",
+    Verdict.UNREADABLE: "This model could not be checked",
+}
+
+
+def page(report: Report, compared: Compared | None = None) -> str:
+    """A page about the models of a report. With `compared` they are two, and what becomes of the one in the other comes first."""
+    style = _asset("style.css")
+    script = f"/*\n{_asset('dagre.LICENSE').strip()}\n*/\n" + "".join(f"{_asset(name).strip()}\n" for name in SCRIPTS)
+    many = len(report.models) > 1
+    models = [_model(report, model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
+    data: dict[str, Any] = {"models": [data for _, data in models], "advice": _advice(report)}
+    if compared is not None:
+        data["changes"] = [printable(name, 120) for name in compared.names]
+        for model, change in zip(data["models"], compared.changes, strict=True):
+            model["change"] = {str(row): number for row, number in change.items()}
+    return _template().render(
+        version=report.version,
+        style=_raw(style),
+        script=_raw(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        models=[view for view, _ in models],
+        data=_raw(html_data.script_json(data)),
+        compared=None if compared is None else compared.view,
+        rules=_manual(),
+        many=many,
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_assets()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
+    )
+    environment.filters["percent"] = charts.percent
+    return environment.get_template("template.html.j2")
+
+
+def _safe(value: Any) -> Any:
+    """Whatever the template shows: escapes for HTML come after, and markup of our own is left alone."""
+    return printable(value, _LONGEST) if type(value) is str else value
+
+
+def _assets() -> Path:
+    return registry.pack("reports") / "assets"
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (_assets() / name).read_text(encoding="utf-8")
+
+
+def _raw(text: str) -> Any:
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    root, names = tree.build(model.layers)
+    device = model.device.title if model.device is not None else model.profile
+    counts = count(model.findings)
+    view = {
+        "link": link,
+        "path": html_data.shown_path(model.path),
+        "profile": model.profile,
+        "verdict": model.verdict.value,
+        "headline": _HEADLINES[model.verdict].format(device=device),
+        "outcome": "" if model.error else outcome(model),
+        "steps": next_steps(model, html_data.shown_path(model.path)),
+        "error": _error(model),
+        "facts": _facts(model),
+        "counts": counts,
+        "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
+        "operators": overview.operator_table(model),
+        "to_do": overview.to_do(model, lambda text: _raw(_markdown().renderInline(text))),
+        "record": overview.record(report, model),
+        "groups": _still(model),
+        "coverage": charts.coverage(model.layers),
+        "bars": charts.module_bars(model, root),
+        "memory": charts.memory(model.layers),
+        "pieces": _pieces(model),
+        "picture": picture.draw(root, [] if model.pieces is None else [p.side for p in model.pieces.pieces])
+        if model.layers
+        else None,
+        "device": model.device,
+        "limits": _open_points(model, counts),
+        "silent": [_named(code) for code in model.asked if code not in {f.rule for f in model.findings}],
+        "layers": model.totals.nodes,
+        "sha256": model.sha256,
+        "folded": sum(row.verdict == "folded" for row in model.layers),
+    }
+    return view, html_data.model_data(model, root, names)
+
+
+def _advice(report: Report) -> dict[str, str]:
+    """What the manual advises, by rule, as plain text."""
+    remedies = ((f.rule, f.remedy) for model in report.models for f in model.findings)
+    return {rule: remedy.advice.replace("`", "") for rule, remedy in remedies if remedy is not None}
+
+
+def _error(model: ModelReport) -> str:
+    return "" if model.error is None else printable(model.error[1].replace(model.path, html_data.shown_path(model.path)), 2000)
+
+
+def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
+    """(name, value, unit or remark)."""
+    if model.error is not None:
+        return []
+    t = model.totals
+    return [
+        ("Layers on the device", f"{t.nodes:,}", f"opset {model.opset}"),
+        ("Multiply-accumulates", si(t.macs), "MACs for one inference"),
+        ("Parameters", si(t.params), "weights and biases"),
+        ("Peak activations", f"{si(t.peak_bytes)}B", "in the element types of the model"),
+    ]
+
+
+def _pieces(model: ModelReport) -> dict[str, Any] | None:
+    """Tables of what runs where and of what goes from one piece to another."""
+    cut = model.pieces
+    if cut is None:
+        return None
+    total = model.totals.macs
+    return {
+        "headline": cut.headline,
+        "rows": [(p, 100 * p.macs / total if total else 0.0, si(p.bytes)) for p in cut.pieces],
+        "crossings": [
+            (c, html_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
+        ],
+        "more": max(0, len(cut.crossings) - _CROSSINGS),
+        "breakers": [overview.breaker(model, b) for b in cut.breakers],
+    }
+
+
+def _still(model: ModelReport) -> dict[str, Any]:
+    """Findings for browsers without scripts: those that say the same together, the most important first."""
+    groups = ranked_groups([model])
+    lines = [
+        {
+            "word": word(g.first),
+            "rule": g.first.rule,
+            "message": printable("; ".join(filter(None, (message(g.first), mending(g.findings))))),
+            "nodes": [printable(f"{f.location.op_type} {f.location.node}", 80) for f in g.findings[:_STILL_NODES]],
+            "more": max(0, len(g.findings) - _STILL_NODES),
+            "module": printable(".".join(g.first.location.scope)),
+            "source": html_data.source_line(model, g.first),
+        }
+        for g in groups[:_STILL_FINDINGS]
+    ]
+    return {"lines": lines, "more": max(0, len(groups) - _STILL_FINDINGS)}
+
+
+def _open_points(model: ModelReport, counts: Counts) -> list[str]:
+    """What a reader must not take for a pass."""
+    points = [printable(note) for note in model.notes]
+    if counts.undecided:
+        points.append(f"{plural(counts.undecided, 'finding')} could not be decided; each says why.")
+    if counts.suppressed:
+        points.append(f"{plural(counts.suppressed, 'finding')} suppressed by the project's settings; each says why.")
+    if model.unknown:
+        points.append(
+            f"The shape or type of {plural(len(model.unknown), 'tensor')} is not known, so their cost counts as nothing."
+        )
+    if model.not_applicable:
+        points.append(f"Not checked, because the profile sets no such limit: {', '.join(map(_named, model.not_applicable))}.")
+    points += [
+        f"Internal error in {c.rule} at {printable(c.node, 80)}: {printable(c.error)}. Please report it." for c in model.crashes
+    ]
+    return points
+
+
+def _named(code: str) -> str:
+    return next((f"{r.code} {r.name}" for r in registry.rules() if r.code == code), code)
+
+
+@functools.cache
+def _manual() -> list[dict[str, Any]]:
+    """The rules' manual pages, without their titles; headings two levels further down."""
+    parser = _markdown()
+    found = []
+    for rule in registry.rules():
+        tokens = parser.parse(manual.page(rule))[3:]
+        for token in tokens:
+            if token.type in ("heading_open", "heading_close"):
+                token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+        found.append({"code": rule.code, "name": rule.name, "page": _raw(parser.renderer.render(tokens, parser.options, {}))})
+    return found
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    """Raw HTML in it stays text."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False})
