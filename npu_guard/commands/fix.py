@@ -88,8 +88,8 @@ def command(
     docs/training.md.
     """
     if torch_folder is not None:
-        if int8 or dry_run or plan_file or apply_file or require:
-            raise UsageError("fix: --torch goes without --int8, --dry-run, --plan, --apply and --require")
+        if int8 or dry_run or plan_file or apply_file or require or reports or form == "html":
+            raise UsageError("fix: --torch goes without --int8, --dry-run, --plan, --apply, --require, --report and html")
         config = config_of(config_file, profile=profile, shapes=shapes)
         _substitutions(allow is not None, prefer)  # the names, before anything runs
         return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form)
