@@ -45,14 +45,18 @@ class Summary(msgspec.Struct):
     documented_macs_percent: float
     """The share of these MACs on operators of which the device's documents say that they run."""
     fixable_errors: int = 0
+    integer_macs_percent: float | None = None
+    """The share of the MACs on operators that read and give integers; null where nothing is quantized."""
 
 
-class Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct, omit_defaults=True):
     """The tensor that shows a problem. Unknown extents are null, symbolic ones strings."""
 
     name: str
     shape: list[int | str | None] | None
     dtype: str | None
+    encoding: str = ""
+    """How it is held in a quantized network, such as `as uint8, scale 0.05, zero point 128`."""
 
 
 class Evidence(msgspec.Struct):
@@ -158,6 +162,7 @@ def _model(report: ModelReport) -> Model:
             npu_macs_percent=totals.npu_macs_percent,
             documented_macs_percent=documented_percent(report),
             fixable_errors=counts.mended,
+            integer_macs_percent=totals.integer_macs_percent,
         ),
         findings=[_finding(f) for f in report.findings],
         ends=report.ends,
@@ -190,7 +195,7 @@ def _finding(f: Finding) -> FindingV1:
 
 def _tensor(tensor: findings.Tensor) -> Tensor:
     shape = None if tensor.shape is None else list(tensor.shape)
-    return Tensor(tensor.name, shape, tensor.dtype)
+    return Tensor(tensor.name, shape, tensor.dtype, tensor.encoding)
 
 
 def _source(line: SourceLine) -> Source:

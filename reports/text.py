@@ -17,6 +17,7 @@ from npu_guard.results.summary import (
     message,
     next_steps,
     outcome,
+    percent,
     plural,
     ranked,
     si,
@@ -80,7 +81,8 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
     t = model.totals
     facts = ", ".join(
         (f"opset {model.opset}", plural(t.nodes, "node"), f"{si(t.macs)}MAC", counted(t.params, "parameter"),
-         f"peak activations {si(t.peak_bytes)}B")
+         f"peak activations {si(t.peak_bytes)}B",
+         *([] if t.integer_macs_percent is None else [f"{percent(t.integer_macs_percent)} of the MACs in integers"]))
     )  # fmt: skip
     page.print(page.style(printable(model.path), "bold"), f"  {model.profile}", page.style(f"  {facts}", "dim"))
     for note in model.notes:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.keys import EVERY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import onnx
 from msgspec import Struct
@@ -39,6 +40,8 @@ class Analysis(Struct, frozen=True):
     """Whether branches of known condition were written in the place of their If, in the skeleton's protobuf."""
     origins: dict[Value, Value] = {}
     """What `origin` has found for values behind elided nodes: many may ask at the end of one long way."""
+    known: dict[str, Any] = {}
+    """What has been worked out of it once for all who ask, by what it is."""
     single: dict[Value, Node | None] = {}
     """What `only_reader` has found: each of many readers may ask."""
 

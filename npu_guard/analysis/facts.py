@@ -11,8 +11,9 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.cost import size_bytes
-from npu_guard.analysis.quantized.reading import Quantized
+from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.analysis.roles import MAP_RANK, Roles
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
@@ -20,14 +21,6 @@ from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
 from npu_guard.results.findings import Dim, Tensor
-
-DTYPE_NAMES = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
-    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
-    17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4",
-    23: "float4e2m1",
-}  # fmt: skip
-"""Names of onnx.TensorProto.DataType as numpy and ml_dtypes spell them."""
 
 
 class Facts:
@@ -58,7 +51,7 @@ class Facts:
     @functools.cached_property
     def quantized(self) -> Quantized:
         """The units of a quantized network, and how its tensors are held; empty for one in floating point."""
-        return Quantized(self.analysis)
+        return read(self.analysis)
 
     def dims(self, value: Value) -> tuple[Dim, ...]:
         """The shape with symbols and None for extents that are not known; undecidable where even the rank is not.
@@ -231,7 +224,7 @@ class Facts:
 
     def tensor(self, value: Value) -> Tensor:
         """A value as reports show it."""
-        return Tensor(value.name, value.shape, self.dtype(value))
+        return Tensor(value.name, value.shape, self.dtype(value), self.quantized.words(value) if self.quantized else "")
 
     def kernel(self, node: Node) -> tuple[int, ...]:
         """Kernel extents of a convolution or pooling node, from the attribute or else from the weight."""

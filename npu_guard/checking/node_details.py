@@ -10,7 +10,8 @@ import onnx
 from msgspec import Struct
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.facts import DTYPE_NAMES, Facts
+from npu_guard.analysis.facts import Facts
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
@@ -109,7 +110,11 @@ class Details:
                 continue
             formal = formals[index] if index <= last else formals[last] if variadic else ""
             constant = self.analysis.is_constant(value)
-            yield Operand(formal, value.name, value.shape, DTYPE_NAMES.get(value.dtype), constant)
+            yield Operand(formal, value.name, value.shape, DTYPE_NAMES.get(value.dtype), constant, self._held(value))
+
+    def _held(self, value: Value) -> str:
+        quantized = self.facts.quantized
+        return quantized.words(value) if quantized else ""
 
 
 def words(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.text import short
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device.keys import EVERY

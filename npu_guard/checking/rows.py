@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npu_guard.analysis import cost
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.checking.node_details import Details
 from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value

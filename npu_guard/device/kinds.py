@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.analysis.validation import attributes
 from npu_guard.device.keys import NOW, suggest
 from npu_guard.device.metric import Metric, Term

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
-from npu_guard.analysis.quantized.reading import CLAMPS, Quantized
+from npu_guard.analysis.quantized.reading import CLAMPS, Quantized, read
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
 
@@ -22,7 +22,7 @@ _RINGS = 4
 
 def rings(analysis: Analysis, nodes: set[Node]) -> Iterator[set[Node]]:
     """The nodes with what quantizes and dequantizes around them; then, each time, with the operators next to all these."""
-    quantized, graph = Quantized(analysis), next(iter(nodes)).graph
+    quantized, graph = read(analysis), next(iter(nodes)).graph
     ring = _held(quantized, nodes)
     for _ in range(_RINGS):
         yield ring

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.facts import DTYPE_NAMES
 from npu_guard.analysis.interface import state_shapes
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.limits import DEFAULT, Limits

@@ -16,7 +16,7 @@ import onnx
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.analysis.quantized.encoding import dequantizes
-from npu_guard.analysis.quantized.reading import Quantized
+from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.tensors import BITS
@@ -48,7 +48,7 @@ class Units:
 
 def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     """The units of a model. Linear in nodes and edges."""
-    quantized = Quantized(analysis)
+    quantized = read(analysis)
     copied = copied_nodes(analysis, quantized)
     nodes = [n for n in analysis.model.graph.nodes if n not in copied]
     held = _held(analysis, checked, profile)
@@ -98,7 +98,7 @@ def copied_nodes(analysis: Analysis, quantized: Quantized | None = None) -> froz
     """Nodes whose outputs follow from constants and from shapes that are wholly known; and DequantizeLinear inside a quantized
     network, so that tensors are handed over in integers whoever reads them.
     """
-    members = (quantized or Quantized(analysis)).members
+    members = (quantized or read(analysis)).members
     found: set[Node] = set()
     for node in analysis.model.graph.nodes:
         inside = node in members and dequantizes(node) and not node.output.is_output and not _is_captured(node.output)

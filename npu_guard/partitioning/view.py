@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.device.partition import partition_settings

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError
 from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
@@ -230,7 +231,14 @@ def _totals(analysis: Analysis, checked: Checked) -> Totals:
         activation_bytes=sum(c.output_bytes for c in costs),
         peak_bytes=max((c.live_bytes for c in costs), default=0),
         npu_macs_percent=_rounded(macs_share(analysis, checked.blocked)),
+        integer_macs_percent=_integer_share(analysis),
     )
+
+
+def _integer_share(analysis: Analysis) -> float | None:
+    quantized = read(analysis)
+    macs = sum(c.macs for c in analysis.costs.values())
+    return _rounded(100.0 * quantized.integer_macs() / macs) if quantized and macs else None
 
 
 def _rounded(share: float) -> float:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import hold_inputs, state_shapes
-from npu_guard.analysis.quantized.reading import Quantized
+from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.text import short, text
 from npu_guard.checking import registry
@@ -118,7 +118,7 @@ def quantize_model(
     analysis = analyze(skeleton, config.input_shapes)
     if config.input_shapes:
         state_shapes(document.proto, config.input_shapes, analysis)
-    if Quantized(analysis):
+    if read(analysis):
         raise UsageError(f"{path}: is quantized already; give quantize the network in floating point")
     labels = _name_nodes(document.proto)
     scheme = _kept(scheme_of(profile), profile, keep, labels, wide)
@@ -198,7 +198,7 @@ def _judged(content: bytes, path: str, profile: Profile, config: Config) -> tupl
 
 def _operators(analysis: Analysis, after: Analysis) -> list[Node]:
     """Operators of the original that are quantized, but for those that only move data."""
-    held = {node.label.removesuffix("_quant") for node, unit in Quantized(after).units.items() if unit.is_quantized}
+    held = {node.label.removesuffix("_quant") for node, unit in read(after).units.items() if unit.is_quantized}
     return [n for n in analysis.nodes() if n.label in held and n.op_type not in _MOVING and n.graph.parent is None]
 
 

@@ -52,6 +52,8 @@ class Tensor(Struct, frozen=True):
     name: str
     shape: tuple[Dim, ...] | None
     dtype: str | None
+    encoding: str = ""
+    """How it is held in a quantized network, `as uint8, scale 0.05, zero point 128`."""
 
 
 class Evidence(Struct, frozen=True):
@@ -190,6 +192,8 @@ class Totals(Struct, frozen=True):
     activation_bytes: int = 0
     peak_bytes: int = 0
     npu_macs_percent: float = 0.0
+    integer_macs_percent: float | None = None
+    """The share of the MACs on operators that read and give integers; None where nothing is quantized."""
 
 
 class Operand(Struct, frozen=True, gc=False):
@@ -202,6 +206,8 @@ class Operand(Struct, frozen=True, gc=False):
     dtype: str | None
     constant: bool = False
     """A weight, or what a compiler works out beforehand."""
+    encoding: str = ""
+    """How it is held in a quantized network."""
 
 
 class Attribute(Struct, frozen=True, gc=False):

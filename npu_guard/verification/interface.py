@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import short, text
 from npu_guard.file.document import Document

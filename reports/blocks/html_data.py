@@ -108,13 +108,13 @@ def _details(layers: Sequence[LayerRow], texts: Texts) -> dict[str, Any]:
     An operand is three numbers: what ONNX calls it, its name, and its type with its shape, negative for what is constant.
     """
     sets: dict[tuple[Attribute, ...], int] = {}
-    types: dict[tuple[str | None, tuple[Dim, ...] | None], int] = {}
+    types: dict[tuple[str | None, tuple[Dim, ...] | None, str], int] = {}
 
     def kind(operand: Operand) -> int:
-        key = (operand.dtype, operand.shape)
+        key = (operand.dtype, operand.shape, operand.encoding)
         found = types.get(key)
         if found is None:
-            found = types[key] = texts(f"{operand.dtype or 'unknown'} {shape(operand.shape)}")
+            found = types[key] = texts(f"{operand.dtype or 'unknown'} {shape(operand.shape)} {operand.encoding}".rstrip())
         return -1 - found if operand.constant else found
 
     def operands(several: tuple[Operand, ...]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.text import printable
 from npu_guard.graph.graph import Value
 from npu_guard.partitioning.partition import Crossing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from npu_guard.analysis.facts import DTYPE_NAMES
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.installation import VERSION
 from npu_guard.base.json import json_text
 from npu_guard.graph.graph import Node, Value

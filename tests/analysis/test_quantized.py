@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from npu_guard import check
 from npu_guard.analysis.analyze import analyze
 from npu_guard.analysis.quantized.encoding import Encoding
 from npu_guard.analysis.quantized.reading import Quantized
+from npu_guard.checking import registry
 from npu_guard.file import load
+from npu_guard.pipeline.check import check_models
+from npu_guard.project.config import Config
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
 SCALES = "float s = {0.05}, float t = {0.1}, float r = {0.2}, uint8 z = {128}, int8 n = {0}, int8[4,2,1,1] w, int32[4] b"
@@ -227,3 +231,20 @@ def test_a_quantized_network_has_the_findings_of_its_float_twin(net: str, way: s
     for device in DEVICES:
         before, after = _findings(str(tmp_path / "float.onnx"), device), _findings(path, device)
         assert (device, after) == (device, before)
+
+
+def test_reports_say_how_tensors_are_held_and_how_much_is_in_integers(tmp_path: Path) -> None:
+    text = f"""g (float[1,2,4,4] x) => (float[1,4,4,4] y) <{SCALES}>
+    {{ q = QuantizeLinear(x, s, z)  a = DequantizeLinear(q, s, z)  c = DequantizeLinear(w, t, n)  d = Conv(a, c)
+       e = QuantizeLinear(d, r, z)  f = DequantizeLinear(e, r, z)  y = Erf(f) }}"""
+    onnx.save(_model(text), tmp_path / "m.onnx")
+    report = json.loads(registry.renderer("json")(check_models([str(tmp_path / "m.onnx")], Config(profile="ort-nnapi"))))
+    (model,) = report["models"]
+    assert model["summary"]["integer_macs_percent"] == 100.0
+    assert {f["node"]: f["tensor"].get("encoding") for f in model["findings"]} == {"y": None}
+    quantized = _read(_model(text), tmp_path)
+    values = quantized.analysis.model.graph.values
+    assert quantized.words(values["a"]) == "as uint8, scale 0.05, zero point 128"
+    assert quantized.words(values["d"]) == "as uint8, scale 0.2, zero point 128"
+    assert quantized.words(values["c"]) == "as int8, scale 0.1, zero point 0"
+    assert quantized.words(values["y"]) == ""

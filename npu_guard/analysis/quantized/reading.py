@@ -21,6 +21,7 @@ from npu_guard.analysis.quantized.encoding import (
     result,
     stated,
 )
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 
@@ -58,6 +59,14 @@ class Unit(Struct, frozen=True, eq=False):
     def is_whole(self) -> bool:
         """Whether all activations that it reads, and its result, are integers."""
         return self.output is not None and all(operand.encoding is not None for operand in self.data)
+
+
+def read(analysis: Analysis) -> Quantized:
+    """The reading of a model, made once."""
+    found: Quantized | None = analysis.known.get("quantized")
+    if found is None:
+        found = analysis.known["quantized"] = Quantized(analysis)
+    return found
 
 
 class Quantized:
@@ -192,6 +201,27 @@ class Quantized:
                 return None
             value = clamp.output
         return None
+
+    def integer_macs(self) -> int:
+        """Multiply-accumulates of operators that read and give integers."""
+        costs = self.analysis.costs
+        return sum(costs[node].macs for node, unit in self.units.items() if unit.is_whole and node in costs)
+
+    def words(self, value: Value) -> str:
+        """How a tensor is held, `as uint8, scale 0.05, zero point 128`; empty where it is in floating point."""
+        held = self.held(value) or self.given(value)
+        if held is None:
+            return ""
+        name = DTYPE_NAMES.get(held.dtype, f"type {held.dtype}")
+        if held.dynamic or held.scale is None:
+            return f"as {name}, scaled at run time"
+        scale, zero = (None if v is None else self.analysis.constants.get(v) for v in (held.scale, held.zero))
+        if held.axis is not None:
+            each = f"blocks of {held.block}" if held.block else "a scale for each place"
+            return f"as {name}, {each} along axis {held.axis}"
+        if scale is None or scale.size != 1 or (zero is None and held.zero is not None):
+            return f"as {name}"
+        return f"as {name}, scale {float(scale.reshape(-1)[0]):.6g}, zero point {0 if zero is None else int(zero.reshape(-1)[0])}"
 
     def scaled_output(self, node: Node) -> Value:
         """The result of a unit in real numbers: of a ConvInteger, what comes of its sums when they are scaled."""
