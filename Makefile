@@ -76,8 +76,9 @@ bench-fleet: $(VENV)/cluster  ## What a million models in an object store cost, 
 # Long runs. SECONDS bounds each part of fuzz and fuzz-guided; CORPORA names folders of models:
 # make ecosystem CORPORA="timm=/data/timm --resume FILE", where FILE keeps what is done through an interruption.
 SECONDS := 300
-twins: $(VENV)/dev  ## Graphs rewritten into others that mean the same must have the same findings on every device.
-	$(BIN)/python fuzz/twins.py
+NETWORKS := 500
+twins: $(VENV)/dev  ## Graphs rewritten into others that mean the same must have the same findings on every device; NETWORKS random ones.
+	$(BIN)/python fuzz/twins.py --count $(NETWORKS)
 
 fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)

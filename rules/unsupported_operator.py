@@ -7,7 +7,6 @@ from npu_guard.analysis.static import regroups
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device import CONSEQUENCES
 from npu_guard.device.keys import EVERY
-from npu_guard.graph.plain import INTEGERS, PLAIN
 from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ class UnsupportedOperator(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if not ctx.profile.operators or regroups(node, ctx.analysis.constants):
             return
-        op = PLAIN[node.op] if node.op in INTEGERS else node.op  # whether the compiler reads that spelling is NPU810
-        entry, unlisted = ctx.profile.operator(op), ctx.profile.unlisted
+        entry, unlisted = ctx.operator(node), ctx.profile.unlisted
         if entry is None and unlisted is not None:
             yield Draft(
                 f"{node.op}: {unlisted.reason}", severity=CONSEQUENCES[unlisted.consequence][1], consequence=unlisted.consequence

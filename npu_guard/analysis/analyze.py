@@ -78,16 +78,16 @@ class Analysis(Struct, frozen=True):
 
     def readers(self, value: Value) -> list[Node]:
         """Nodes that read the value, seen through elided nodes."""
-        return [node for node in self._reading(value) if node is not None]
+        return [node for node in self.reading(value) if node is not None]
 
     def only_reader(self, value: Value) -> Node | None:
         """The one node that reads the value, once, seen through elided nodes; None where others do, or the model's user."""
         if value not in self.single:
-            found = tuple(itertools.islice(self._reading(value), 2))
+            found = tuple(itertools.islice(self.reading(value), 2))
             self.single[value] = found[0] if len(found) == 1 else None
         return self.single[value]
 
-    def _reading(self, value: Value) -> Iterator[Node | None]:
+    def reading(self, value: Value) -> Iterator[Node | None]:
         """Nodes that read the value, and None for each output of the model that it is, seen through elided nodes too."""
         if value.is_output:
             yield None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import Facts
-from npu_guard.device import Profile
+from npu_guard.device import Operator, Profile
 from npu_guard.graph.graph import Node
+from npu_guard.graph.plain import INTEGERS, PLAIN
 
 if TYPE_CHECKING:
     from npu_guard.analysis.channels.paddings import Channels
@@ -62,9 +63,16 @@ class Context(Facts):
                     found |= {at for c in clauses if c.metric.text.partition(".")[0] == metric for at in _highest(c.bounds)}
         return tuple(sorted((n for n in found if type(n) is int and n > 0), reverse=True))
 
+    def operator(self, node: Node) -> Operator | None:
+        """What the device's documents say of a node's operator; of one in integer arithmetic, what they say of the plain one.
+
+        In which spelling the compiler reads a quantized network is a matter of its own (NPU810).
+        """
+        return self.profile.operator(PLAIN[node.op] if node.op in INTEGERS else node.op)
+
     def refuses(self, node: Node) -> bool:
         """Whether the device has no such operator at all; what else is wrong with the node then follows from that."""
-        operator = self.profile.operator(node.op)
+        operator = self.operator(node)
         return self.profile.unlisted is not None if operator is None else operator.status == "refused"
 
 

@@ -195,18 +195,20 @@ class _Run:
         own, waiting = set(followers), collections.deque(followers)
         while rule is not None and waiting:
             node = waiting.popleft()
-            value, producer = node.output, node.inputs[0].producer if node.inputs and node.inputs[0] is not None else None
-            gone = not value.is_output and all(reader in self.blocked for reader in value.consumers)
-            after = producer in self.blocked and (producer not in own or gone or not value.consumers)
-            if node in self.blocked or not (after or (gone and value.consumers)):
+            value, given = node.output, node.inputs[0] if node.inputs else None
+            producer = self.ctx.analysis.origin(given).producer if given is not None else None
+            readers = self.ctx.analysis.readers(value)
+            gone = not value.is_output and all(reader in self.blocked for reader in readers)
+            after = producer in self.blocked and (producer not in own or gone or not readers)
+            if node in self.blocked or not (after or (gone and readers)):
                 continue
-            beside = producer if after and producer is not None else value.consumers[0]
+            beside = producer if after and producer is not None else readers[0]
             draft = Draft(
                 f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR, consequence="host"
             )
             self._add(rule, node, value, draft, Outcome.FAIL)
             if node in self.blocked:  # and with it, perhaps, those beside it
-                waiting += [n for n in (producer, *value.consumers) if n in own and n not in self.blocked]
+                waiting += [n for n in (producer, *readers) if n in own and n not in self.blocked]
 
     def _doubt(self, rule: Rule, node: Node | None, value: Value, draft: Draft, reason: str) -> None:
         """Note what cannot be told; of weights that a caller may override, `finish` says it once for the whole model."""

@@ -43,19 +43,26 @@ def _group(pattern: Pattern, root: Node, facts: Facts) -> tuple[Node, ...]:
     """The nodes of a pattern with this root; none where it does not match."""
     for binding in _bound(pattern, pattern.root, root.output, {}, facts):
         group = {name: node for name in pattern.lines if (node := binding[name].producer) is not None}
-        if all(_is_own(binding[name], group) for name in group if name != pattern.root and name not in pattern.shared):
+        if all(_is_own(binding[name], group, facts) for name in group if name != pattern.root and name not in pattern.shared):
             return tuple(group.values())
     return ()
 
 
-def _is_own(value: Value, group: Mapping[str, Node]) -> bool:
-    return not value.is_output and all(reader in group.values() for reader in value.consumers)
+def _is_own(value: Value, group: Mapping[str, Node], facts: Facts) -> bool:
+    return not value.is_output and all(reader in group.values() for reader in facts.analysis.reading(value))
 
 
 def _bound(pattern: Pattern, name: str, value: Value | None, known: Binding, facts: Facts) -> Iterator[Binding]:
-    """Ways in which a value, and all behind it, is what a name of the pattern stands for."""
+    """Ways in which a value, and all behind it, is what a name of the pattern stands for; elided nodes may lie between."""
     if value is None:
         return
+    yield from _bound_as(pattern, name, value, known, facts)
+    origin = facts.analysis.origin(value)
+    if origin is not value:
+        yield from _bound_as(pattern, name, origin, known, facts)
+
+
+def _bound_as(pattern: Pattern, name: str, value: Value, known: Binding, facts: Facts) -> Iterator[Binding]:
     if name in known:
         if known[name] is value:
             yield known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
+DEVICES = ("aimotive-aiware", "qualcomm-htp")
 PATH = Path(__file__).parents[2] / "fuzz" / "twins.py"
 
 
@@ -27,13 +29,43 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_twins_have_the_same_findings(twins: Any) -> None:
-    compared, different = twins.differences(every=40, devices=("aimotive-aiware", "qualcomm-htp"))
-    assert compared > 20
-    assert different == []
+    some = itertools.islice(twins.examples(), 7, None, 60)
+    compared, different = twins.differences(some, 6, DEVICES, twins=4)
+    more, others = twins.differences(twins.networks(9000), 6, DEVICES, twins=4)
+    assert (compared + more).total() > 20
+    assert different + others == []
 
 
-def test_a_mutant_is_noticed(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rewriting that lengthens kernels by two is no twin."""
+def test_every_rewriting_has_graphs_of_its_kind(twins: Any) -> None:
+    with_own = {
+        "from_the_end",
+        "swapped",
+        "products",
+        "integers",
+        "without_keepdims",
+        "newer",
+        "older",
+        "dequantized",
+        "quantized",
+    }
+    names = set(twins.TWINS)
+    assert with_own < names
+    for number in range(60):
+        for name in sorted(names):
+            model = twins.network(number)
+            list(twins.labels(model))
+            if twins.TWINS[name](model):
+                names.discard(name)
+                onnx.checker.check_model(model) if name not in ("own_name", "taken") else None
+    assert not names
+
+
+def test_mutants_have_the_finding_of_the_limit(twins: Any) -> None:
+    assert twins.escaped(2) == []
+
+
+def test_a_rewriting_that_means_something_else_is_noticed(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lengthens kernels is no twin."""
 
     def longer(model: onnx.ModelProto) -> bool:
         weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
@@ -46,5 +78,11 @@ def test_a_mutant_is_noticed(twins: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         return bool(grown)
 
     monkeypatch.setattr(twins, "TWINS", {"longer": longer})
-    _, different = twins.differences(every=10, devices=("aimotive-aiware",))
+    _, different = twins.differences(itertools.islice(twins.examples(), 0, None, 10), 30, DEVICES[:1])
     assert different
+
+
+def test_every_reason_belongs_to_a_rewriting_and_a_rule(twins: Any) -> None:
+    codes = {rule.code for rule in twins.registry.rules()}
+    assert {twin for twin, _ in twins.REASONS} <= set(twins.TWINS)
+    assert {rule for _, rule in twins.REASONS} | set(twins.OF_ADDED) <= codes

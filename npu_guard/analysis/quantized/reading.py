@@ -106,6 +106,7 @@ class Quantized:
             for value, _, encoding in operands(node):
                 if encoding is not None:
                     self.encodings.setdefault(value, encoding)
+                    self.encodings.setdefault(self.analysis.origin(value), encoding)
             if (held := result(node)) is not None:
                 self.encodings[node.output] = held
                 if held.scale is None:
@@ -131,8 +132,10 @@ class Quantized:
         x = node.input(0)
         if x is None:
             return
-        made = x in self.encodings or (x.producer is None and x.is_input)
-        self.encodings.setdefault(x, stated(node, x, dynamic=self._is_computed(node.input(1))))
+        source = self.analysis.origin(x)
+        made = x in self.encodings or (source.producer is None and source.is_input)
+        held = self.encodings.setdefault(x, stated(node, x, dynamic=self._is_computed(node.input(1))))
+        self.encodings.setdefault(source, held)
         if made and node.output not in self.analysis.static:
             self.members.add(node)
 
