@@ -197,8 +197,9 @@ class _Run:
             node = waiting.popleft()
             value, given = node.output, node.inputs[0] if node.inputs else None
             producer = self.ctx.analysis.origin(given).producer if given is not None else None
-            readers = self.ctx.analysis.readers(value)
-            gone = not value.is_output and all(reader in self.blocked for reader in readers)
+            ends = list(self.ctx.analysis.reading(value))
+            readers = [reader for reader in ends if reader is not None]
+            gone = None not in ends and all(reader in self.blocked for reader in readers)
             after = producer in self.blocked and (producer not in own or gone or not readers)
             if node in self.blocked or not (after or (gone and readers)):
                 continue
