@@ -48,8 +48,14 @@ REASONS: Mapping[tuple[str, str], str] = {
         "NPU101",
     ): "what stands beside an island of floating point leaves the device with it; the island is quantized then",
     ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
-    ("quantized", "NPU811"): "an island of floating point is quantized then, which is what the rule asks for",
-    ("quantized", "NPU812"): "an island of floating point is quantized then, which is what the rule asks for",
+    **{
+        (
+            twin,
+            f"NPU8{number:02}",
+        ): "the rules on quantization speak of the scales that the rewriting adds, and of those it does not"
+        for twin in ("quantized", "dequantized", "integers")
+        for number in range(1, 13)
+    },
     ("integers", "NPU405"): "an extent that is not known is not asked about where the type is refused already (rockchip)",
     ("older", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
     ("newer", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
