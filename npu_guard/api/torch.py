@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from npu_guard.training.healing import Healed, Metric, Progress
     from npu_guard.training.steps import Landed
 
 Folder = str | os.PathLike[str]
@@ -96,3 +97,43 @@ def exported(model: nn.Module, target: Folder | None = None, *, calibration: Fol
         return model if form is None else form(network)
     old = attach.remove(copy.deepcopy(network))
     return with_blocks(old, Path(target), call_config(), None if calibration is None else Path(calibration))
+
+
+def heal(
+    model: nn.Module, original: nn.Module | None, data: Sequence[Any], *, paths: Sequence[str] | None = None, steps: int = 300,
+    batch: int = 64, rate: float = 3e-3, seed: int = 0, metric: Metric | None = None, progress: Progress | None = None,
+    resume: Folder | None = None,
+) -> Healed:  # fmt: skip
+    """Bring blocks that only come close nearer to what they replace, the old ones as teachers; no labels are needed.
+
+    `original` is the old network, None for a copy of the model with its blocks taken out. `data` are inputs: tensors, tuples or
+    dicts, each with a batch. `paths` are the blocks, by default all that are approximate. `metric(model)` is your own figure and
+    is reported before and after. `resume` names a file by which an interrupted run goes on. Raises UsageError.
+    """
+    from npu_guard.base.errors import UsageError
+    from npu_guard.training import attach, healing
+
+    if not data:
+        raise UsageError("heal: give data, a list of inputs each with a batch")
+    teacher = attach.remove(copy.deepcopy(attach.network_of(model))) if original is None else original
+    chosen = healing.approximate_paths(model) if paths is None else paths
+    result = healing.Healed()
+    if metric is not None:
+        result.metric |= {"original": metric(teacher), "before": metric(model)}
+    settings = healing.Settings(steps, batch, rate, seed, progress or (lambda what, done, total: None))
+    if chosen:
+        keep = None if resume is None else Path(resume)
+        result.blocks = healing.heal_blocks(model, teacher, data, chosen, settings, keep)
+    if metric is not None:
+        result.metric["after"] = metric(model)
+    return result
+
+
+def fine_tune(
+    model: nn.Module, batches: Sequence[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
+    rate: float = 1e-3, seed: int = 0,
+) -> list[float]:  # fmt: skip
+    """Train the whole network for a short while on (inputs, targets) with your loss. Returns the mean loss of each epoch."""
+    from npu_guard.training import tuning
+
+    return tuning.fine_tune(model, batches, loss, epochs=epochs, rate=rate, seed=seed)

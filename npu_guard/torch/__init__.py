@@ -3,6 +3,6 @@
 See docs/training.md. `import npu_guard.torch` imports no torch; the functions do.
 """
 
-from npu_guard.api.torch import apply, convert, exported, land, remove
+from npu_guard.api.torch import apply, convert, exported, fine_tune, heal, land, remove
 
-__all__ = ["apply", "convert", "exported", "land", "remove"]
+__all__ = ["apply", "convert", "exported", "fine_tune", "heal", "land", "remove"]

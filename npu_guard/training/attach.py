@@ -21,7 +21,7 @@ from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
 
 BEFORE = "_npu_guard_before"
-"""Attribute of a module: its class and attributes before it became a block."""
+"""Attribute of a module: its class and attributes before it became a block, and whether the block is exact."""
 _JOINED: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_pre_hooks", "_pre_hooks_with_kwargs")
 
@@ -47,7 +47,7 @@ def attach(network: nn.Module, manifest: Manifest, code: ModuleType | None, weig
             made = construct(block.module, code, module if block.keeps else None)
             fill(made, _own(block, weights, manifest))
             _like(made, module, set(block.keeps))
-            become(module, made)
+            become(module, made, exact=block.exact)
             done.append(module)
     except Exception as error:
         for module in reversed(done):
@@ -83,7 +83,7 @@ def remove(model: nn.Module) -> nn.Module:
     return model
 
 
-def become(module: nn.Module, made: nn.Module) -> None:
+def become(module: nn.Module, made: nn.Module, *, exact: bool = True) -> None:
     """Turn a module into a block, and keep what it was."""
     old = type(module)
     containers = {k: dict(v) if isinstance(v, dict) else v for k, v in module.__dict__.items()}
@@ -91,12 +91,12 @@ def become(module: nn.Module, made: nn.Module) -> None:
     code = vars(type(made)).get("__module__", "")
     own = code.startswith("npu_guard_blocks_")
     module.__class__ = _joined(type(made), old) if own else type(made)
-    module.__dict__.update({**made.__dict__, **kept, "training": module.training, BEFORE: (old, containers)})
+    module.__dict__.update({**made.__dict__, **kept, "training": module.training, BEFORE: (old, containers, exact)})
 
 
 def restore(module: nn.Module) -> None:
     """Turn a block back into what it was."""
-    old, containers = module.__dict__[BEFORE]
+    old, containers, _ = module.__dict__[BEFORE]
     device = next((t.device for t in (*module.parameters(), *module.buffers())), None)
     hooks = {k: v for k, v in module.__dict__.items() if k.endswith(_HOOKS)}
     training = module.training

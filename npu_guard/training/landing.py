@@ -84,6 +84,8 @@ def planned(network: nn.Module, inputs: Mapping[str, Tensor], original: Path, fi
 def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | None) -> FixReport:
     """What `fix` does to a file."""
     chosen = [s for s in catalog.substitutions() if s.exactness == EXACT or options.approximate or s.name in options.prefer]
+    rank = {name: i for i, name in enumerate(options.prefer)}
+    chosen.sort(key=lambda s: (rank.get(s.name, len(rank)), s.exactness != EXACT, s.name))
     if steps is not None:
         chosen = list(catalog.substitutions())
     asked = None
