@@ -12,6 +12,11 @@ from npu_guard.base.text import short
 from npu_guard.graph.graph import Value
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
+_KNOWN = 4096
+"""Scales and zero points of which a model without its weights still has the values."""
+_FEW = 1 << 22
+"""Elements of a weight of which it takes no time to say from which channel each one is."""
+
 
 def is_dequantized(value: Value) -> bool:
     """Whether stored integers and scales make the weight."""
@@ -68,6 +73,8 @@ def _moved(build: Builder, value: Value, shape: Sequence[int], move: Callable[[A
         return np.where(at > 0, array.reshape(-1)[np.maximum(at, 1) - 1], fill).astype(array.dtype)
 
     def along(vector: Value) -> str:
+        if max(shape[axis], extents[axis]) <= _KNOWN and math.prod(extents) <= _FEW:
+            return build.constant(build.weight(vector)[channels()])  # rules ask a sketch for them too
         dtype = onnx.helper.tensor_dtype_to_np_dtype(vector.dtype)
         return build.later((shape[axis],), lambda: build.weight(vector)[channels()], dtype)
 
