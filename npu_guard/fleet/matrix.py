@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.pipeline.check import analysis_of, report_of
 from npu_guard.project.config import Config, project_root
-from npu_guard.results.findings import ModelReport, Report, Verdict
-from npu_guard.results.summary import count
+from npu_guard.results.findings import ModelReport, Outcome, Report, Verdict
+from npu_guard.results.summary import count, counts_as_failure
 
 
 class Cell(Struct, frozen=True):
@@ -26,6 +27,8 @@ class Cell(Struct, frozen=True):
     warning: int
     undecided: int
     npu_macs_percent: float
+    rules: tuple[str, ...] = ()
+    """Codes that decide the verdict, those with most findings first; none where it passes."""
 
 
 class Row(Struct, frozen=True):
@@ -68,13 +71,16 @@ def compare_devices(paths: Sequence[str], names: Sequence[str], config: Config) 
             rows.append(Row(path, (), str(error)))
             reports.append(ModelReport(path, "", Verdict.UNREADABLE, error=(error.kind, str(error))))
             continue
-        rows.append(Row(path, tuple(map(_cell, found))))
+        rows.append(Row(path, tuple(_cell(report, config.fail_on) for report in found)))
         reports += found
     whole = Report(VERSION, tuple(reports), config.fail_on, config.allow_undecided)
     return Matrix(tuple(p.name for p in profiles), tuple(rows), whole)
 
 
-def _cell(report: ModelReport) -> Cell:
+def _cell(report: ModelReport, fail_on: str) -> Cell:
     counts = count(report.findings)
+    outcome = {Verdict.FAIL: Outcome.FAIL, Verdict.UNDECIDED: Outcome.UNDECIDED}.get(report.verdict)
+    told = collections.Counter(f.rule for f in report.findings if f.outcome is outcome and counts_as_failure(f, fail_on))
+    rules = tuple(rule for rule, _ in sorted(told.items(), key=lambda item: (-item[1], item[0])))
     share = report.totals.npu_macs_percent
-    return Cell(report.profile, report.verdict.value, counts.error, counts.warning, counts.undecided, share)
+    return Cell(report.profile, report.verdict.value, counts.error, counts.warning, counts.undecided, share, rules)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npu_guard.base.text import printable
+from npu_guard.reports.blocks.html_data import shape
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
 from npu_guard.results.findings import LayerRow, ModelReport
 from npu_guard.results.summary import si
 
 _BARS = 24
 _COLUMNS = 300
+_TENSORS = 6
 _ORDER = ("error", "undecided", "warning", "ok")
 
 
@@ -90,6 +92,9 @@ class Memory:
     at: float
     module: str
     count: int
+    tensors: Sequence[tuple[str, str, str]]
+    """Node that makes it, its shape and its size, of the largest tensors that are alive at the peak."""
+    others: int
 
 
 def memory(layers: Sequence[LayerRow]) -> Memory | None:
@@ -105,6 +110,20 @@ def memory(layers: Sequence[LayerRow]) -> Memory | None:
     for i, height in enumerate(heights):
         path += f"V{100 - 96 * height / top.live_bytes:.1f}H{(i + 1) * step:.1f}"
     at = (rows.index(top) // stretch + 0.5) * step
+    alive = alive_at(layers, top.index)
     return Memory(
-        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60), len(rows)
-    )
+        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60), len(rows),
+        [(printable(r.location.node, 60), shape(r.shape), f"{si(r.output_bytes or 0)}B") for r in alive[:_TENSORS]],
+        max(0, len(alive) - _TENSORS),
+    )  # fmt: skip
+
+
+def alive_at(layers: Sequence[LayerRow], index: int) -> list[LayerRow]:
+    """Operators whose outputs are there while one runs: what it reads and makes, and what is needed later. Largest first."""
+    last = {row.index: row.index for row in layers}
+    for row in layers:
+        for source in row.inputs:
+            last[source] = max(last.get(source, 0), row.index)
+    end = max(last, default=0)
+    there = [row for row in layers if row.index <= index <= (end if row.results else last[row.index]) and row.verdict != "folded"]
+    return sorted((row for row in there if row.output_bytes), key=lambda row: (-(row.output_bytes or 0), row.index))

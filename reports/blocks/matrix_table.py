@@ -1,28 +1,87 @@
-"""The cells of models against devices."""
+"""The cells of models against devices: a line for devices of one family that answer alike, the best line first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from msgspec import Struct
+
 from npu_guard.base.text import printable
 from npu_guard.fleet.matrix import Cell, Matrix
+from npu_guard.results.summary import percent, plural
 
-LEGEND = "Errors keep an operator off the device; the share is that of the multiplications which then still run on it."
+LEGEND = (
+    "Errors keep an operator off the device; the share is that of the multiplications which then still run on it. "
+    "Devices of one family with the same result share a line."
+)
+_ORDER = ("pass", "undecided", "fail", "unreadable")
+_RULES = 4
+"""Deciding rules that are named in a line."""
 
 
-def table_of(matrix: Matrix) -> list[list[str]]:
-    """A head, and a line for each device."""
-    table = [["device", *(printable(row.path) for row in matrix.rows)]]
+class Line(Struct, frozen=True):
+    """Devices of one family with the same results; no cell for a model that cannot be read."""
+
+    devices: tuple[str, ...]
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the models."""
+        return max((cell.verdict if cell is not None else "unreadable" for cell in self.cells), key=_ORDER.index, default="pass")
+
+    def name(self, *, short: bool) -> str:
+        """`rockchip:RK3566, RK3562`; short, `rockchip:RK3566 +1`."""
+        first, *others = (printable(device) for device in self.devices)
+        if short:
+            return f"{first} +{len(others)}" if others else first
+        return ", ".join([first, *(other.partition(":")[2] for other in others)])
+
+    def rules(self) -> str:
+        """Codes that decide it."""
+        found = list(dict.fromkeys(rule for cell in self.cells if cell is not None for rule in cell.rules))
+        return ", ".join(found[:_RULES]) + (f" and {len(found) - _RULES} more" if len(found) > _RULES else "")
+
+
+def lines_of(matrix: Matrix) -> list[Line]:
+    """Passes first, then what is undecided, then failures, each with the fewest errors and most multiplications first."""
+    groups: dict[object, list[int]] = {}
     for index, profile in enumerate(matrix.profiles):
-        cells = (describe_cell(row.cells[index]) if row.cells else "unreadable" for row in matrix.rows)
-        table.append([printable(profile), *cells])
+        family, _, variant = profile.partition(":")
+        same = tuple(
+            (c.verdict, c.error, c.warning, c.undecided, c.npu_macs_percent, c.rules) for c in _column(matrix, index) if c
+        )
+        groups.setdefault((family, bool(variant), same) if variant else profile, []).append(index)
+    lines = [Line(tuple(matrix.profiles[i] for i in members), _column(matrix, members[0])) for members in groups.values()]
+
+    def rank(line: Line) -> tuple[int, int, float, int]:
+        cells = [cell for cell in line.cells if cell is not None]
+        lost = sum(100.0 - cell.npu_macs_percent for cell in cells)
+        return _ORDER.index(line.verdict), sum(c.error for c in cells), lost, sum(c.warning + c.undecided for c in cells)
+
+    return sorted(lines, key=rank)
+
+
+def _column(matrix: Matrix, index: int) -> tuple[Cell | None, ...]:
+    return tuple(row.cells[index] if row.cells else None for row in matrix.rows)
+
+
+def table_of(matrix: Matrix, lines: Sequence[Line], *, short: bool = False) -> list[list[str]]:
+    """A head and the lines; of several models, each has a column."""
+    table = [["device", *(printable(row.path) for row in matrix.rows), "decided by"]]
+    for line in lines:
+        cells = (describe_cell(cell) if cell is not None else "unreadable" for cell in line.cells)
+        table.append([line.name(short=short), *cells, line.rules()])
     return table
 
 
 def describe_cell(cell: Cell) -> str:
-    """One model on one device, in a few words: `fail, 3 errors, 87 %`."""
+    """One model on one device, in a few words: `fail, 3 errors, 87.0 % of the MACs`."""
     parts = [cell.verdict]
-    for number, word in ((cell.error, "error"), (cell.warning, "warning")):
-        if number:
-            parts.append(f"{number} {word}{'s' if number > 1 else ''}")
+    parts += [plural(number, word) for number, word in ((cell.error, "error"), (cell.warning, "warning")) if number]
     if cell.undecided:
         parts.append(f"{cell.undecided} undecided")
-    return f"{', '.join(parts)}, {cell.npu_macs_percent:.4g} %"
+    share = f"{percent(cell.npu_macs_percent)} of the MACs"
+    if cell.npu_macs_percent == 100 and cell.verdict != "pass":
+        share = "all MACs, not all operators" if cell.error else "all MACs"
+    return ", ".join([*parts, share])

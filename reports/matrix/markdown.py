@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from npu_guard.base.markdown import plain_text
 from npu_guard.fleet.matrix import Matrix
-from npu_guard.reports.blocks.matrix_table import LEGEND, table_of
+from npu_guard.reports.blocks.matrix_table import LEGEND, lines_of, table_of
 
 
 def render(matrix: Matrix, *, color: bool = False) -> str:
     """The table, and how to read it."""
-    lines = [f"| {' | '.join(map(plain_text, line))} |" for line in table_of(matrix)]
-    return "\n".join([lines[0], "|---" * (len(matrix.rows) + 1) + "|", *lines[1:], "", LEGEND]) + "\n"
+    table = table_of(matrix, lines_of(matrix))
+    lines = [f"| {' | '.join(map(plain_text, line))} |" for line in table]
+    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:], "", LEGEND]) + "\n"

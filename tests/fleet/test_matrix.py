@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from npu_guard.checking import registry
+from npu_guard.fleet.matrix import Cell, Matrix, Row
+from npu_guard.reports.blocks.matrix_table import describe_cell, lines_of
+from npu_guard.results.findings import Report
 
 Program = Callable[..., tuple[int, str, str]]
 SAMPLE = "samples/six_problems.onnxtxt"
@@ -59,3 +62,36 @@ def test_what_does_not_go_together(program: Program, root: Path, arguments: tupl
     code, out, err = program(root, "check", SAMPLE, *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("npu-guard: ")
+
+
+def matrix(*cells: Cell, profiles: tuple[str, ...]) -> Matrix:
+    return Matrix(profiles, (Row("m.onnx", cells),), Report("1", ()))
+
+
+def test_lines_are_sorted_and_alike_devices_of_a_family_share_one() -> None:
+    fail, ok = Cell("", "fail", 2, 0, 0, 100.0, ("NPU101",)), Cell("", "pass", 0, 1, 0, 100.0)
+    worse = Cell("", "fail", 2, 0, 0, 60.0, ("NPU201", "NPU101"))
+    found = lines_of(matrix(fail, worse, ok, fail, ok, ok, profiles=("f:a", "g", "p", "f:b", "f:c", "q")))
+    assert [line.devices for line in found] == [("p",), ("f:c",), ("q",), ("f:a", "f:b"), ("g",)]
+    assert found[3].name(short=True) == "f:a +1"
+    assert found[3].name(short=False) == "f:a, b"
+    assert found[4].rules() == "NPU201, NPU101"
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (Cell("", "pass", 0, 0, 0, 100.0), "pass, 100.0 % of the MACs"),
+        (Cell("", "fail", 1, 2, 0, 100.0), "fail, 1 error, 2 warnings, all MACs, not all operators"),
+        (Cell("", "fail", 3, 0, 0, 86.96), "fail, 3 errors, 87.0 % of the MACs"),
+        (Cell("", "undecided", 0, 0, 2, 100.0), "undecided, 2 undecided, all MACs"),
+    ],
+)
+def test_all_multiplications_never_read_as_a_pass(cell: Cell, words: str) -> None:
+    assert describe_cell(cell) == words
+
+
+def test_the_rules_that_decide_are_named(program: Program, root: Path) -> None:
+    found = json.loads(program(root, "check", SAMPLE, "--profile", SOME, "--format", "json")[1])["models"][0]["devices"]
+    for device in found:
+        assert bool(device["rules"]) == (device["verdict"] != "pass")

@@ -22,7 +22,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
-from npu_guard.reports.blocks import picture, tree
+from npu_guard.reports.blocks import charts, picture, tree
 from npu_guard.results.findings import Location, Report
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -296,3 +296,16 @@ def test_the_page_says_what_was_checked_with_what(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
     run("report", model, "-o", str(target), "--dated")
     assert datetime.datetime.now(tz=datetime.UTC).date().isoformat()[:8] in Page(target.read_text(encoding="utf-8")).text
+
+
+def test_what_is_alive_at_the_peak_adds_up(tmp_path: Path) -> None:
+    """The tensors that the chart names are those that the engine counted: what runs reads and makes, and what comes later."""
+    path = tmp_path / "branches.onnxtxt"
+    path.write_text("""<ir_version: 10, opset_import: ["" : 20]> g (float[1,8,4,4] x) => (float[1,8,4,4] y, float[1,8,4,4] z) {
+        a = Relu(x) z = Sigmoid(a) b = Tanh(a) c = Add(b, a) y = Neg(c)
+    }""")
+    layers = report_of(path).models[0].layers
+    for row in layers[1:]:
+        there = charts.alive_at(layers, row.index)
+        assert sum(r.output_bytes or 0 for r in there) == row.live_bytes, row.location
+    assert [r.location.node for r in charts.alive_at(layers, layers[4].index)] == ["a", "z", "b", "c"]
