@@ -26,6 +26,7 @@ from npu_guard.project.config import find_config
 from npu_guard.project.target import exported
 from npu_guard.results.verification import Verification
 from npu_guard.verification.int8 import KEPT, compare_int8_files
+from npu_guard.verification.layers import compare_layers
 from npu_guard.verification.report import VerifyResult
 
 
@@ -44,12 +45,13 @@ from npu_guard.verification.report import VerifyResult
     help="An input or output of BEFORE and the one of AFTER that it goes with, where their names differ. Repeatable.",
 )  # fmt: skip
 @click.option("--bisect", is_flag=True, help="Where they differ, name the first tensor that diverges.")
+@click.option("--layers", is_flag=True, help="Also compare the tensors that both have, operator by operator, in dB and in steps.")
 @click.option("--int8", is_flag=True, help="Also quantize both with the same calibration, and say what precision is lost.")
 @with_format_of("verify")
 @with_require
 def command(
     before: str | None, after: str | None, calibration: Path | None, shapes: tuple[str, ...], manifest: Path | None,
-    pairs: tuple[str, ...], bisect: bool, int8: bool, form: str, require: str | None,
+    pairs: tuple[str, ...], bisect: bool, layers: bool, int8: bool, form: str, require: str | None,
 ) -> int:  # fmt: skip
     """Run both models with ONNX Runtime on the same inputs and compare every output. Exit code 5 where they differ.
 
@@ -58,8 +60,8 @@ def command(
     With --manifest, the two sides are the model that was cut, if it is named, and its pieces in order.
     """
     if manifest is not None:
-        if after is not None or shapes or pairs or bisect or int8 or require:
-            lone = "--input-shape, --map, --bisect, --int8 or --require"
+        if after is not None or shapes or pairs or bisect or layers or int8 or require:
+            lone = "--input-shape, --map, --bisect, --layers, --int8 or --require"
             raise UsageError(f"verify: --manifest takes the model that was cut, not AFTER, {lone}")
         return _pieces(manifest, before, calibration, form)
     if before is None or after is None:
@@ -78,7 +80,8 @@ def command(
             held=held_inputs(),
         )
         integers = compare_int8_files(files[before], files[after], fixed, calibration, limits) if int8 else None
-    show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found)))
+        single = compare_layers(files[before], files[after], fixed, calibration, limits) if layers else None
+    show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found, single)))
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
         return 5

@@ -8,6 +8,7 @@ from npu_guard.results.proof import ROUNDING, Proof
 from npu_guard.results.verification import Verification
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import Int8
+from npu_guard.verification.layers import Layers
 
 _NAMED = 3
 """Constants that a line of text names."""
@@ -24,6 +25,8 @@ class VerifyResult:
     """Whether it was asked where they part."""
     bisection: Bisection | None = None
     """Where they part; None where they do not, or that was not asked."""
+    layers: Layers | None = None
+    """The two operator by operator, where that was asked for."""
     pieces: bool = False
     """Whether the pieces of a partition were compared, whose files are as the manifest says."""
     alone: bool = False

@@ -94,7 +94,7 @@ class Quantized:
             }
 
     def __bool__(self) -> bool:
-        return bool(self.units)
+        return bool(self.encodings)
 
     def _read(self, node: Node) -> None:
         """Note what one node says of the integers around it. All before it are read."""

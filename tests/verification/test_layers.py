@@ -1,0 +1,55 @@
+"""`verify --layers`: what is said of single tensors is what somebody else computes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from npu_guard.verification.layers import compare_layers
+
+pytest.importorskip("onnxruntime")
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
+FLOAT = "g (float[1,4,4,4] x) => (float[1,4,4,4] y) { a = Relu(x)  b = Abs(a)  y = Add(b, x) }"
+QUANTIZED = """g (float[1,4,4,4] x) => (float[1,4,4,4] y) <float s = {0.125}, uint8 z = {0}, float[1] k = {0.0}>
+{ a = Relu(x)  q = QuantizeLinear(a, s, z)  d = DequantizeLinear(q, s, z)  b = Abs(d)  y = Add(b, x) }"""
+
+
+def _save(text: str, path: Path) -> str:
+    onnx.save(onnx.parser.parse_model(HEADER + text), path)
+    return str(path)
+
+
+def test_rounding_is_half_a_step(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 1, 4, 4, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x)
+    files = _save(FLOAT, tmp_path / "a.onnx"), _save(QUANTIZED, tmp_path / "b.onnx")
+    found = {layer.name: layer for layer in compare_layers(*files, {}, tmp_path / "data.npz").layers}
+    assert set(found) == {"a", "b", "y"}
+    assert found["a"].decibels == 300.0  # nothing has been rounded yet
+    assert found["a"].steps == 0.0
+    relu = np.maximum(x, 0).astype(np.float64)
+    rounded = np.clip(np.rint(relu / 0.125), 0, 255) * 0.125
+    ratio = 10 * np.log10(np.square(relu).sum() / np.square(relu - rounded).sum())
+    assert found["b"].decibels == pytest.approx(ratio, abs=1e-3)
+    assert found["b"].steps is None  # in floating point there
+
+
+def test_integers_are_compared_in_steps(tmp_path: Path) -> None:
+    text = """g (float[8] x) => (float[8] y) <float s = {0.125}, uint8 z = {%d}>
+    { q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }"""
+    np.savez(tmp_path / "data.npz", x=np.linspace(-1, 1, 8, dtype=np.float32)[None])
+    files = _save(text % 128, tmp_path / "a.onnx"), _save(text % 130, tmp_path / "b.onnx")
+    found = {layer.name: layer for layer in compare_layers(*files, {}, tmp_path / "data.npz").layers}
+    assert (found["q"].decibels, found["q"].steps) == (None, 2.0)
+
+
+def test_models_without_a_tensor_in_common_are_not_compared(tmp_path: Path) -> None:
+    files = (
+        _save(FLOAT, tmp_path / "a.onnx"),
+        _save("g (float[1,4,4,4] x) => (float[1,4,4,4] z) { z = Neg(x) }", tmp_path / "b.onnx"),
+    )
+    assert "no tensor of the same name" in compare_layers(*files, {}, None).reason
