@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from npu_guard.analysis.static import is_constant
 from npu_guard.file.tensors import BITS
@@ -135,34 +135,8 @@ MACS: Handlers[Macs] = Handlers(
 
 def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], elided: set[Node]) -> dict[Node, NodeCost]:
     """Cost of each node of one graph; nodes in `elided` cost nothing, their output shares the input's memory."""
-    owner: dict[Value, Value] = {}  # what a value that passed through elided nodes really is
-    last_use: dict[Value, int] = {}
-    for index, node in enumerate(nodes):
-        if node in elided:
-            if node.inputs and (source := node.inputs[0]) is not None and node.outputs[0] not in static:
-                owner[node.output] = owner.get(source, source)
-            continue
-        for given in node.reads() if node.subgraphs else node.inputs:
-            if given is not None:
-                last_use[owner.get(given, given) if owner else given] = index
-    for value in outputs:
-        last_use[owner.get(value, value)] = len(nodes)
-
     size = _Sizes()
-    sizes: dict[Value, int] = {}
-    released: dict[int, int] = {}
-    live = 0
-    here = nodes[0].graph if nodes else None
-    for value, index in last_use.items():
-        producer = value.producer
-        if producer is None and value.initializer is not None and not value.is_input:
-            continue  # is_constant, as far as it needs no look-up: a weight of each node comes along here
-        if producer is None or value not in static:
-            sizes[value] = bytes_ = size(value)
-            released[index] = released.get(index, 0) + bytes_
-            if producer is None or value.graph is not here:
-                live += bytes_  # graph inputs, and what bodies take from the graph around them, are there from the start
-
+    sizes, released, live = _lifetimes(nodes, _last_uses(nodes, outputs, static, elided), static, size)
     counted: set[Value] = set()
     costs = {}
     for index, node in enumerate(nodes):
@@ -186,6 +160,43 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
         costs[node] = NodeCost((macs(node) or 0) if counts else 0, params, output, live)
         live -= unread + released.get(index, 0)
     return costs
+
+
+def _last_uses(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Value], elided: set[Node]) -> dict[Value, int]:
+    """Index of the last node that reads each value, through elided nodes; of what the model gives, one behind the last node."""
+    owner: dict[Value, Value] = {}  # what a value that passed through elided nodes really is
+    last_use: dict[Value, int] = {}
+    for index, node in enumerate(nodes):
+        if node in elided:
+            if node.inputs and (source := node.inputs[0]) is not None and node.outputs[0] not in static:
+                owner[node.output] = owner.get(source, source)
+            continue
+        for given in node.reads() if node.subgraphs else node.inputs:
+            if given is not None:
+                last_use[owner.get(given, given) if owner else given] = index
+    for value in outputs:
+        last_use[owner.get(value, value)] = len(nodes)
+    return last_use
+
+
+def _lifetimes(
+    nodes: Sequence[Node], last_uses: Mapping[Value, int], static: set[Value], size: _Sizes
+) -> tuple[dict[Value, int], dict[int, int], int]:
+    """Bytes of each activation that is read, bytes that are free behind each node, and bytes that are there from the start."""
+    sizes: dict[Value, int] = {}
+    released: dict[int, int] = {}
+    live = 0
+    here = nodes[0].graph if nodes else None
+    for value, index in last_uses.items():
+        producer = value.producer
+        if producer is None and value.initializer is not None and not value.is_input:
+            continue  # is_constant, as far as it needs no look-up: a weight of each node comes along here
+        if producer is None or value not in static:
+            sizes[value] = bytes_ = size(value)
+            released[index] = released.get(index, 0) + bytes_
+            if producer is None or value.graph is not here:
+                live += bytes_  # graph inputs, and what bodies take from the graph around them
+    return sizes, released, live
 
 
 class _Sizes:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from npu_guard.analysis.layout import RUNNING
-from npu_guard.base.errors import Undecidable
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import Handlers, OfKind
+from npu_guard.rewriting.stated import numbers, padded, passes, reduced, sliced
 from npu_guard.rewriting.substitution import Array, Builder, Match
 
 UNARY = OfKind("unary", without={"CastLike": "its second input is not translated"})
@@ -81,19 +81,6 @@ class Region:
     inside: frozenset[Node]
 
 
-def numbers(value: Value | None) -> tuple[int, ...] | None:
-    """A shape that is wholly known."""
-    if value is None or value.shape is None:
-        return None
-    known = tuple(d for d in value.shape if isinstance(d, int))
-    return known if len(known) == len(value.shape) else None
-
-
-def passes(node: Node, ctx: Context) -> bool:
-    """Whether the node hands its input on, shape and all."""
-    return node in ctx.analysis.elided and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
-
-
 def _no_regions(_: Context) -> dict[Node, Region]:
     """Regions by their nodes, before any is found."""
     return {}
@@ -141,16 +128,26 @@ class Lifter:
             return False
         if node.op_type in self.special and self.special[node.op_type][0](node, ctx):
             return True
-        if form == "reduction":
-            return bool(reduced(node, ctx)) and (self.holds(node.inputs[0]) or self.makes(node, ctx))
-        if self.skips(node, ctx) or form == "each" or node.op_type == "Split":
-            return self.holds(node.inputs[0]) and not node.attr("training_mode", 0)
-        if form == "along":
-            return all(self.holds(v) for v in node.inputs)
-        if form == "positions":
-            stated = sliced(node, ctx) if node.op_type == "Slice" else padded(node, ctx)
-            return self.holds(node.inputs[0]) and stated is not None
-        if form != "operands" or "broadcast" in node.attributes:
+        if form != "reduction" and (self.skips(node, ctx) or node.op_type == "Split"):
+            form = "each"
+        return form is not None and _HAS_FORM[form](self, node, ctx)
+
+    def _each(self, node: Node, ctx: Context) -> bool:
+        return self.holds(node.inputs[0]) and not node.attr("training_mode", 0)
+
+    def _reduction(self, node: Node, ctx: Context) -> bool:
+        return bool(reduced(node, ctx)) and (self.holds(node.inputs[0]) or self.makes(node, ctx))
+
+    def _along(self, node: Node, ctx: Context) -> bool:
+        return all(self.holds(v) for v in node.inputs)
+
+    def _positions(self, node: Node, ctx: Context) -> bool:
+        stated = sliced(node, ctx) if node.op_type == "Slice" else padded(node, ctx)
+        return self.holds(node.inputs[0]) and stated is not None
+
+    def _operands(self, node: Node, ctx: Context) -> bool:
+        """Tensors of the lifting, and constants of fewer axes; not by the rules of operator sets before 7."""
+        if "broadcast" in node.attributes:
             return False
         small = (v is not None and ctx.is_constant(v) and len(v.shape or ()) < self.lifting.rank for v in node.inputs)
         return all(v is None or self.holds(v) or fits for v, fits in zip(node.inputs, small, strict=True))
@@ -203,31 +200,14 @@ class Lifter:
             yield from value.consumers
 
 
-def reduced(node: Node, ctx: Context) -> tuple[int, ...] | None:
-    """Axes of a reduction, None where the graph does not tell."""
-    try:
-        return ctx.axes(node)
-    except Undecidable:
-        return None
-
-
-def sliced(node: Node, ctx: Context) -> list[int] | None:
-    """Axes of a Slice where the model states them, as an attribute before opset 10."""
-    operand = node.input(3)
-    stated = node.attributes.get("axes") if operand is None else ctx.analysis.constants.get(operand)
-    return None if stated is None else [int(a) for a in stated]
-
-
-def padded(node: Node, ctx: Context) -> list[tuple[int, int]] | None:
-    """Padding before and behind each axis where the model states it, as an attribute before opset 11."""
-    x, operand, chosen = numbers(node.inputs[0]), node.input(1), node.input(3)
-    stated = node.attributes.get("pads") if operand is None else ctx.analysis.constants.get(operand)
-    axes = range(len(x or ())) if chosen is None else ctx.analysis.constants.get(chosen)
-    if x is None or stated is None or axes is None:
-        return None
-    places = {int(a) % len(x): i for i, a in enumerate(axes)}
-    half = len(stated) // 2
-    return [(int(stated[places[a]]), int(stated[places[a] + half])) if a in places else (0, 0) for a in range(len(x))]
+_HAS_FORM: Mapping[Form, Callable[[Lifter, Node, Context], bool]] = {
+    "each": Lifter._each,
+    "operands": Lifter._operands,
+    "reduction": Lifter._reduction,
+    "along": Lifter._along,
+    "positions": Lifter._positions,
+}
+"""Whether a node has its form on maps, where its outputs are tensors of the lifting."""
 
 
 class Raised:

@@ -9,7 +9,7 @@ import onnx
 
 from npu_guard.proof.exact import Exact
 from npu_guard.results.proof import ROUNDING
-from npu_guard.rewriting.lift import numbers, reduced
+from npu_guard.rewriting.stated import numbers, reduced
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

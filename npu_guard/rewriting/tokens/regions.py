@@ -6,7 +6,7 @@ A region begins where a map is reshaped or transposed (or at an input [B, N, C])
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
@@ -163,64 +163,84 @@ def regions(ctx: Context) -> Mapping[Node, Region]:
 
 
 def _find(ctx: Context) -> Mapping[Node, Region]:
-    home: dict[Value, Region] = {}
-    maps = Maps(ctx, {}, Writer(ctx))
-    found: dict[Region, None] = {}
-    lost: set[Value] = set()
-    """Values made from tokens that could not be followed: of no region, and no maps either, until an operator wants maps."""
+    growing = _Growing(ctx)
     for node in ctx.analysis.model.graph.walk():
-        if node.output in ctx.analysis.static:
-            continue
-        given = [v for v in node.inputs if v is not None and not ctx.is_constant(v)]
-        joined = list(dict.fromkeys(home[v] for v in given if v in home))
-        if not lost.isdisjoint(given):
-            if node.op_type in OPERATORS or node in ctx.analysis.elided:
-                lost.update(o for o in node.outputs if o is not None)
+        if node.output not in ctx.analysis.static:
+            growing.take(node)
+    for region in growing.regions:
+        _close(region)
+    return {region.root: region for region in growing.regions}
+
+
+class _Growing:
+    """The regions of a model while its nodes are taken up in order."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.maps = Maps(ctx, {}, Writer(ctx))
+        self.regions: dict[Region, None] = {}
+        self.home: dict[Value, Region] = {}
+        """The region that each tensor is in."""
+        self.lost: set[Value] = set()
+        """Values made from tokens that could not be followed: of no region, and no maps either, until an operator wants maps."""
+
+    def take(self, node: Node) -> None:
+        """Add the node to the regions that it reads from, as one, or begin one; where that is Refused, it blocks them."""
+        operands = [v for v in node.inputs if v is not None and not self.ctx.is_constant(v)]
+        joined = list(dict.fromkeys(self.home[v] for v in operands if v in self.home))
+        if not self.lost.isdisjoint(operands):
+            if node.op_type in OPERATORS or node in self.ctx.analysis.elided:
+                self._lose(node)
             for region in joined:
                 region.blocked = region.blocked or (node, "")
-            continue
+            return
         if not joined:
-            starts = node.op_type in RUNNING and len(given) == 1 and len(given[0].shape or ()) == 4
-            if node.domain or node in ctx.analysis.elided or not (starts or any(is_token_input(v) for v in given)):
-                continue
-            joined = [Region(ctx)]
-        region = _merged(joined, home, found, ctx.order)
+            if not self._begins(node, operands):
+                return
+            joined = [Region(self.ctx)]
+        region = self._merged(joined)
         try:
             if node.graph.parent is not None:
                 raise Refused(f"{short(node.label)!r} inside a subgraph reads it")
-            made = list(translated(node, ctx, maps))
+            results = list(translated(node, self.ctx, self.maps))
         except Refused as refusal:
             if region.nodes or node.op_type in SPOKEN_OF:
                 region.blocked = region.blocked or (node, refusal.reason)
-                found[region] = None
-            lost.update(o for o in node.outputs if o is not None)
-            continue
-        found[region] = None
+                self.regions[region] = None
+            self._lose(node)
+            return
+        self.regions[region] = None
         region.nodes.append(node)
-        for value, result in made:
+        for value, result in results:
             if result.view.is_map and not result.is_scores:
                 region.exits.append(value)
             else:
-                maps.inner[value] = region.inner[value] = result
-                home[value] = region
-    for region in found:
-        _close(region)
-    return {region.root: region for region in found}
+                self.maps.inner[value] = region.inner[value] = result
+                self.home[value] = region
 
+    def _lose(self, node: Node) -> None:
+        self.lost.update(o for o in node.outputs if o is not None)
 
-def _merged(regions: list[Region], home: dict[Value, Region], found: dict[Region, None], order: Mapping[Node, int]) -> Region:
-    """One region out of several that a node joins."""
-    first, *others = regions
-    for other in others:
-        first.nodes += other.nodes
-        first.exits += other.exits
-        first.inner |= other.inner
-        first.blocked = first.blocked or other.blocked
-        home.update(dict.fromkeys(other.inner, first))
-        found.pop(other, None)
-    if others:
-        first.nodes.sort(key=order.__getitem__)
-    return first
+    def _begins(self, node: Node, operands: Sequence[Value]) -> bool:
+        """Whether a map becomes tokens at the node, or tokens come in from outside."""
+        if node.domain or node in self.ctx.analysis.elided:
+            return False
+        from_map = node.op_type in RUNNING and len(operands) == 1 and len(operands[0].shape or ()) == 4
+        return from_map or any(is_token_input(v) for v in operands)
+
+    def _merged(self, regions: Sequence[Region]) -> Region:
+        """One region out of several that a node joins."""
+        first, *others = regions
+        for other in others:
+            first.nodes += other.nodes
+            first.exits += other.exits
+            first.inner |= other.inner
+            first.blocked = first.blocked or other.blocked
+            self.home.update(dict.fromkeys(other.inner, first))
+            self.regions.pop(other, None)
+        if others:
+            first.nodes.sort(key=self.ctx.order.__getitem__)
+        return first
 
 
 def _close(region: Region) -> None:

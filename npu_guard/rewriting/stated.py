@@ -1,0 +1,44 @@
+"""What a node states of shapes, axes and positions, None where the model does not tell."""
+
+from __future__ import annotations
+
+from npu_guard.base.errors import Undecidable
+from npu_guard.checking.context import Context
+from npu_guard.graph.graph import Node, Value, is_known
+
+
+def numbers(value: Value | None) -> tuple[int, ...] | None:
+    """A shape that is wholly known."""
+    return value.shape if value is not None and is_known(value.shape) else None
+
+
+def passes(node: Node, ctx: Context) -> bool:
+    """Whether the node hands its input on, shape and all."""
+    return node in ctx.analysis.elided and not ctx.is_constant(node.output) and numbers(node.input(0)) == numbers(node.output)
+
+
+def reduced(node: Node, ctx: Context) -> tuple[int, ...] | None:
+    """Axes of a reduction, None where the graph does not tell."""
+    try:
+        return ctx.axes(node)
+    except Undecidable:
+        return None
+
+
+def sliced(node: Node, ctx: Context) -> list[int] | None:
+    """Axes of a Slice where the model states them, as an attribute before opset 10."""
+    operand = node.input(3)
+    stated = node.attributes.get("axes") if operand is None else ctx.analysis.constants.get(operand)
+    return None if stated is None else [int(a) for a in stated]
+
+
+def padded(node: Node, ctx: Context) -> list[tuple[int, int]] | None:
+    """Padding before and behind each axis where the model states it, as an attribute before opset 11."""
+    x, operand, chosen = numbers(node.inputs[0]), node.input(1), node.input(3)
+    stated = node.attributes.get("pads") if operand is None else ctx.analysis.constants.get(operand)
+    axes = range(len(x or ())) if chosen is None else ctx.analysis.constants.get(chosen)
+    if x is None or stated is None or axes is None:
+        return None
+    places = {int(a) % len(x): i for i, a in enumerate(axes)}
+    half = len(stated) // 2
+    return [(int(stated[places[a]]), int(stated[places[a] + half])) if a in places else (0, 0) for a in range(len(x))]
