@@ -109,7 +109,7 @@ ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, 
 	$(BIN)/python bench/ecosystem.py $(CORPORA) --output docs/ecosystem.md
 
 mending: $(VENV)/dev  ## What fix removes, networks by devices, into docs/mending.md; MODELS are ONNX files or folders of more.
-	$(BIN)/python bench/mending.py $(MODELS)
+	$(BIN)/python bench/mending.py $(OPTIONS) $(MODELS)
 
 test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an S3-compatible server, PostgreSQL.
 	$(BIN)/python -m pytest tests/fleet
@@ -117,7 +117,8 @@ test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an
 ROUNDS := 20
 test-long: $(VENV)/dev  ## New examples for all property tests, ROUNDS times, and many random networks of the zoo's blocks.
 	for round in $$(seq $(ROUNDS)); do $(BIN)/python -m pytest -q -n 2 -m hypothesis --hypothesis-profile drawn || exit 1; done
-	NPU_GUARD_EXAMPLES=1000 $(BIN)/python -m pytest -q -p no:randomly tests/substitutions/test_networks_property.py
+	NPU_GUARD_EXAMPLES=1000 $(BIN)/python -m pytest -q -p no:randomly tests/rewriting/test_networks_property.py
+	$(BIN)/python bench/mending.py --devices aimotive-aiware,nvidia-dla,ort-nnapi --output .bench/mending.md
 
 COUNT := 2000
 verification: $(VENV)/dev  ## Subtle changes of random networks through verify, COUNT pairs, into docs/verification.md.

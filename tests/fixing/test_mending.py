@@ -60,6 +60,10 @@ def test_cells_are_kept_and_counted(write: Write, tmp_path: Path, mending: Any, 
     text = (tmp_path / "mending.md").read_text(encoding="utf-8")
     assert "| net | 1 -> 0 |" in text
     assert "| aimotive-aiware | 1 | 1 | 1 | 1 | 0 | 0 | 0 |" in text
+    monkeypatch.setattr(sys, "argv", ["mending.py", "--kept", "--output", "kept.md"])
+    assert mending.main() == 0
+    assert len(made) == 1, "nothing is measured for a page of what is kept"
+    assert (tmp_path / "kept.md").read_text(encoding="utf-8").count("| net | 1 -> 0 |") == 1
     (kept,) = (tmp_path / ".bench" / "mending.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(kept)["wrong"] == ""
 
