@@ -25,6 +25,7 @@ from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import operators
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
+from npu_guard.project.settings_page import settings_page
 from npu_guard.reports import json
 from npu_guard.rewriting import lift
 from npu_guard.rewriting.depth import operators as depth
@@ -47,6 +48,7 @@ def pages() -> dict[str, str]:
     found[WALKTHROUGH] = walkthrough((ROOT / WALKTHROUGH).read_text(encoding="utf-8"))
     found["docs/operators.md"] = operator_page()
     found["docs/cli.md"] = command_line()
+    found["docs/settings.md"] = settings_page()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json.schema()
     found["docs/training-manifest.schema.json"] = dumps(manifest_schema(), indent=2) + "\n"

@@ -30,18 +30,19 @@ def render(report: Report, *, color: bool = False) -> str:
     for group in ranked_groups(report.models):
         kind = level(group.first)
         if kind != "note":
-            (errors if kind == "error" else warnings).append(_annotation(kind, group))
+            (errors if kind == "error" else warnings).append(_annotation(kind, group, report.rule_url(group.first.rule)))
     left_out = max(0, len(errors) - MOST) + max(0, len(warnings) - MOST)
     return "".join([*errors[:MOST], *warnings[:MOST], _summary(report, left_out)])
 
 
-def _annotation(kind: str, group: Group) -> str:
+def _annotation(kind: str, group: Group, url: str) -> str:
     f = group.first
     file, line = where(group.model, f)
     times = f" and {plural(len(group.findings) - 1, 'more node')}" if len(group.findings) > 1 else ""
     node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
+    more = f"; see {url}" if url else ""
     mended = f"; {told}" if (told := mending(group.findings)) else ""
-    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))}){mended}"
+    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))}){mended}{more}"
     return _command(kind, text, file=file, line=line, title=f"{f.rule} {f.name}")
 
 

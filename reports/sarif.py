@@ -44,7 +44,7 @@ def render(report: Report, *, color: bool = False) -> str:
             "driver": {
                 "name": "npu-guard",
                 "version": printable(report.version),
-                "rules": [_rule(code, name) for code, name in codes.items()],
+                "rules": [_rule(code, name, report.rule_url(code)) for code, name in codes.items()],
                 "notifications": [{"id": key, "shortDescription": {"text": text}} for key, text in _NOTIFICATIONS.items()],
             }
         },
@@ -69,10 +69,10 @@ def _codes(report: Report) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _rule(code: str, name: str) -> Json:
+def _rule(code: str, name: str, url: str) -> Json:
     descriptor = {"id": printable(code), "name": "".join(part.capitalize() for part in printable(name).split("-"))}
     known: Rule | None = next((r for r in registry.rules() if r.code == code), None)
-    return descriptor if known is None else {**descriptor, **_manual(known)}
+    return descriptor if known is None else {**descriptor, **({"helpUri": url} if url else {}), **_manual(known)}
 
 
 @functools.cache

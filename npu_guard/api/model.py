@@ -37,10 +37,11 @@ def call_config(
     from npu_guard.base.errors import UsageError
     from npu_guard.checking import registry
     from npu_guard.project.config import Config, expect_rule, find_config, read_config
+    from npu_guard.project.environment import with_environment
 
     known = [(rule.code, rule.name) for rule in registry.rules()]
     file = find_config(Path.cwd())
-    config = read_config(file, known) if file is not None else Config()
+    config = with_environment(read_config(file, known) if file is not None else Config())
     codes = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     for code in codes:
         expect_rule(code, known, "ignore")

@@ -16,6 +16,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.file.held import Held
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
+from npu_guard.project.environment import with_environment
 from npu_guard.results.proof import LABELS
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
@@ -120,9 +121,9 @@ def config_of(
     config_file: Path | None, *, profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False,
     select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (),
 ) -> Config:  # fmt: skip
-    """The project's settings, then the flags. Raises UsageError."""
+    """The project's settings, then environment variables, then the flags. Raises UsageError."""
     file = config_file or find_config(Path.cwd())
-    config = read_config(file, _rules()) if file is not None else Config()
+    config = with_environment(read_config(file, _rules()) if file is not None else Config())
     flags = {"--select": _codes(select), "--ignore": _codes(ignore)}
     for flag, entries in flags.items():
         for entry in entries:

@@ -112,7 +112,7 @@ def command(
         from npu_guard.checking.suppressions import with_settings_findings
 
         report = with_settings_findings(report, config)
-    report = replace(report, date=date_of_run())
+    report = replace(report, date=date_of_run(), docs_url=config.docs_url)
     for name, path in extra:
         write_result(path, registry.renderer(name)(report, color=False))
     render = _renderer(form, verbose, statistics)

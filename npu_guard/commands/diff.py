@@ -64,7 +64,7 @@ def command(
     sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
-    settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run())
+    settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
     colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -24,11 +24,13 @@ class Diff(Struct, frozen=True):
     """All findings of the head, in its order."""
     date: str = ""
     """ISO date of the run, where somebody asked for it."""
+    docs_url: str = ""
+    """Where the manual is on the web."""
 
     @property
     def report(self) -> Report:
         """What is new, as every format shows it."""
-        return Report(self.version, (self.head,), self.fail_on, self.allow_undecided)
+        return Report(self.version, (self.head,), self.fail_on, self.allow_undecided, docs_url=self.docs_url)
 
     def words(self) -> str:
         """`2 new, 1 fixed, 9 unchanged`."""
@@ -45,5 +47,5 @@ def compare_reports(base: ModelReport, head: ModelReport, settings: Report) -> D
     unchanged = tuple(head.findings[j] for _, j in sorted(pairs, key=lambda p: p[1]))
     return Diff(
         settings.version, base, replace(head, findings=new), fixed, unchanged, settings.fail_on, settings.allow_undecided,
-        head.findings, settings.date,
+        head.findings, settings.date, settings.docs_url,
     )  # fmt: skip

@@ -23,14 +23,18 @@ from npu_guard.results.findings import Location, Severity
 
 DEFAULT_PROFILE = "aimotive-aiware"
 Level = Literal["error", "warning", "note"]
+LEVELS_OF_FAILURE = ("error", "warning", "never")
 
 
 class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Findings that a project accepts. `node` is a glob over node names, output names and dotted module paths."""
 
     rule: str
+    """A code, the beginning of one, or the name of a rule."""
     reason: str
+    """Why the finding is accepted; reports repeat it."""
     node: str = "*"
+    """A glob over node names, output names and dotted module paths."""
     expires: str = ""
     """The last day on which it counts, as YYYY-MM-DD; empty where it always does."""
 
@@ -48,18 +52,33 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.expires) and datetime.date.today() > datetime.date.fromisoformat(self.expires)
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """The settings as a file has them."""
+
     profile: str = DEFAULT_PROFILE
+    """The device: a name from `npu-guard profiles`, or the path of a TOML file."""
     select: tuple[str, ...] = ()
+    """Only these rules: codes, beginnings of codes or names."""
     ignore: tuple[str, ...] = ()
+    """Not these rules."""
     fail_on: Literal["error", "warning", "never"] = "error"
+    """What makes the exit code 1."""
     allow_undecided: bool = False
+    """Whether the exit code is 0 where nothing failed but a rule could not tell."""
     severity: dict[str, Level] = {}
+    """Severity of rules, by code, beginning of a code or name."""
     suppress: tuple[Suppression, ...] = ()
+    """Findings that the project accepts, a table each."""
     limits: Limits = DEFAULT
+    """How much a model may claim of the machine."""
     partition: dict[str, int | float] = {}
+    """What a cut between NPU and host costs, over what the device file says."""
     compiler: dict[str, CompilerSettings] = {}
+    """Vendors' compilers that `npu-guard compile` starts, by name."""
     cache: str = ""
+    """A folder of results that `check` takes up again and adds to, relative to the settings."""
+    docs_url: str = ""
+    """Where these pages are on the web, for links to rules: `/rules/CODE/` is added, or put `{code}` where the code goes."""
 
 
 class Config(Struct, frozen=True):
@@ -80,6 +99,8 @@ class Config(Struct, frozen=True):
     compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
     cache: Path | None = None
     """A folder of results that `check` takes up again and adds to."""
+    docs_url: str = ""
+    """Where the manual is on the web; empty where it is nowhere."""
 
     def selects(self, code: str, name: str) -> bool:
         """Whether a rule runs. Entries are codes, beginnings of codes (`NPU1`) or names."""
@@ -120,7 +141,7 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     section = _section(path)
     if section is None:
         raise UsageError(f"{path.name}: has no table [tool.npu-guard]")
-    file: _File = convert(section, _File, path.name)
+    file: SettingsFile = convert(section, SettingsFile, path.name)
     # Settings that name no rule are read without importing any.
     known = list(rules) if any((file.select, file.ignore, file.severity, file.suppress)) else []
     for entry in (*file.select, *file.ignore, *file.severity, *(s.rule for s in file.suppress)):
@@ -134,6 +155,7 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
             said = f"the suppression of {accepted.rule} expires {accepted.expires!r}"
             raise UsageError(f"{path.name}: {said}; write the date as YYYY-MM-DD") from None
     validate_settings(file.compiler, path.name)
+    expect_docs_url(file.docs_url, f"{path.name}: docs-url")
     costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
     severity = {
         code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)
@@ -141,8 +163,17 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     return Config(
         file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
         partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
-        cache=path.parent / file.cache if file.cache else None,
+        cache=path.parent / file.cache if file.cache else None, docs_url=file.docs_url,
     )  # fmt: skip
+
+
+def expect_docs_url(value: str, where: str) -> None:
+    """Raise UsageError where links to the manual would lead to no page on the web; empty is none."""
+    plain = value.replace("{code}", "")
+    if value and not (
+        value.startswith(("https://", "http://")) and plain.isprintable() and not set(plain) & set(" <>\"'`{}|\\^()[]")
+    ):
+        raise UsageError(f"{where} is {value!r}; it must be an address such as https://example.com/npu-guard")
 
 
 def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> None:
@@ -162,5 +193,7 @@ def _section(path: Path) -> object | None:
     except ValueError as error:
         raise UsageError(f"{path.name}: not valid TOML: {error}") from None
     tool = data.get("tool", {})
+    if isinstance(tool, dict) and "npu_guard" in tool:
+        raise UsageError(f"{path.name}: nobody reads [tool.npu_guard]; write [tool.npu-guard]")
     section: object | None = tool.get("npu-guard") if isinstance(tool, dict) else None
     return data if section is None and path.name != "pyproject.toml" else section

@@ -288,6 +288,14 @@ class Report(Struct, frozen=True):
     allow_undecided: bool = False
     date: str = ""
     """ISO date of the run, where somebody asked for it: without, the same input gives the same bytes."""
+    docs_url: str = ""
+    """Where the manual is on the web; empty where it is nowhere."""
+
+    def rule_url(self, code: str) -> str:
+        """Address of a rule's page, empty where there is none."""
+        if not self.docs_url or "{code}" in self.docs_url:
+            return self.docs_url.replace("{code}", code)
+        return f"{self.docs_url.rstrip('/')}/rules/{code}/"
 
 
 class Dependencies(Struct, frozen=True):

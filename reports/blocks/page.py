@@ -63,7 +63,7 @@ def page(report: Report, compared: Compared | None = None) -> str:
         models=[view for view, _ in models],
         data=_raw(html_data.script_json(data)),
         compared=None if compared is None else compared.view,
-        rules=_manual(),
+        rules=[{**entry, "url": report.rule_url(entry["code"])} for entry in _manual()],
         many=many,
     )
 

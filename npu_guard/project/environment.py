@@ -1,0 +1,41 @@
+"""Settings from environment variables: they count more than the project's file and less than flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from npu_guard.base.errors import UsageError
+from npu_guard.project.config import LEVELS_OF_FAILURE, Config, expect_docs_url
+
+VARIABLES = {
+    "profile": "NPU_GUARD_PROFILE",
+    "fail-on": "NPU_GUARD_FAIL_ON",
+    "allow-undecided": "NPU_GUARD_ALLOW_UNDECIDED",
+    "cache": "NPU_GUARD_CACHE",
+    "docs-url": "NPU_GUARD_DOCS_URL",
+}
+"""The variable of each setting that has one; empty counts as not set."""
+_YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
+
+
+def with_environment(config: Config, environment: Mapping[str, str] = os.environ) -> Config:
+    """The settings under what the environment says. Raises UsageError for a value that a setting cannot have."""
+    found: dict[str, Any] = {}
+    for setting, variable in VARIABLES.items():
+        value = environment.get(variable, "")
+        if not value:
+            continue
+        if setting == "fail-on" and value not in LEVELS_OF_FAILURE:
+            raise UsageError(f"{variable} is {value!r}; it must be one of {', '.join(LEVELS_OF_FAILURE)}")
+        if setting == "allow-undecided" and value.lower() not in _YES + _NO:
+            raise UsageError(f"{variable} is {value!r}; it must be true or false")
+        if setting == "docs-url":
+            expect_docs_url(value, variable)
+        kinds: dict[str, Any] = {"allow-undecided": value.lower() in _YES, "cache": Path(value)}
+        found[setting.replace("-", "_")] = kinds.get(setting, value)
+    return replace(config, **found) if found else config
