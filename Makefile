@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
 	bench-fleet test-long zoo verification study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
-	clean
+	digits clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -124,6 +124,9 @@ COUNT := 2000
 verification: $(VENV)/dev  ## Subtle changes of random networks through verify, COUNT pairs, into docs/verification.md.
 	$(BIN)/python bench/verification.py --count $(COUNT) --output docs/verification.md
 
+digits: $(VENV)/study  ## Train two sample networks on scikit-learn's digits, quantize them for three devices, into docs/digits.md.
+	$(BIN)/python bench/digits.py
+
 zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.
 	$(BIN)/python docs/seed_table.py
 
@@ -147,6 +150,11 @@ $(VENV)/base: pyproject.toml
 $(VENV)/dev: $(VENV)/base requirements/torch.txt
 	@echo 'Installing torch and the development tools ...'
 	@$(PIP) install --requirement requirements/torch.txt --editable '.[torch]' --group dev
+	@touch $@
+
+$(VENV)/study: $(VENV)/dev
+	@echo 'Installing what the study of digits needs ...'
+	@$(PIP) install --group study
 	@touch $@
 
 $(VENV)/cluster: $(VENV)/dev
