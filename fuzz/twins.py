@@ -39,23 +39,17 @@ Finding = tuple[str, str, str, str]
 Found = collections.Counter[Finding] | str
 """What is said of a model, or why it is refused."""
 
+_OF_SCALES = tuple(rule.code for rule in registry.rules() if rule.code.startswith("NPU8"))
 REASONS: Mapping[tuple[str, str], str] = {
     ("without_keepdims", "NPU701"): "device files state `keepdims` where the vendor's document does",
     ("squeezed", "NPU405"): "a group that the compiler takes as one has no view inside (rockchip's tokens)",
     ("squeezed", "NPU811"): "the rule names the operator that lies between integers, which is the view then",
-    (
-        "quantized",
-        "NPU101",
-    ): "what stands beside an island of floating point leaves the device with it; the island is quantized then",
+    ("quantized", "NPU101"): "what stands beside an island of floating point leaves with it, and the island is quantized then",
     ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
-    **{
-        (
-            twin,
-            f"NPU8{number:02}",
-        ): "the rules on quantization speak of the scales that the rewriting adds, and of those it does not"
-        for twin in ("quantized", "dequantized", "integers")
-        for number in range(1, 13)
-    },
+    **dict.fromkeys(
+        itertools.product(("quantized", "dequantized", "integers"), _OF_SCALES),
+        "the rules on quantization speak of the scales that the rewriting adds",
+    ),
     ("integers", "NPU405"): "an extent that is not known is not asked about where the type is refused already (rockchip)",
     ("older", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
     ("newer", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",

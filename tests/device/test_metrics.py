@@ -584,7 +584,7 @@ def test_a_bound_that_a_word_cannot_have(metric: str, analysis: Callable[..., An
 
 @pytest.mark.parametrize("bound", ["integer", "power_of_two"])
 def test_a_number_that_is_not_finite(bound: str, analysis: Callable[..., Analysis]) -> None:
-    graph = "g (float[1,8] x) => (y) { m = Constant<value_float = inf>()  y = Clip(x, , m) }"
+    graph = "g (float[1,8] x) => (y) <float l = {0}> { m = Constant<value_float = inf>()  y = Clip(x, l, m) }"
     (found,) = ask(graph, {"ops": ["Clip"], "metric": "value.max", bound: True}, analysis)
     assert found.outcome is Outcome.UNDECIDED
 
