@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.cost import size_bytes
-from npu_guard.checking.engine import Checked
+from npu_guard.checking.engine import Checked, macs_share
 from npu_guard.device import Profile
 from npu_guard.device.partition import DEFAULT, Settings
 from npu_guard.graph.graph import Node, Value, is_known
@@ -94,6 +94,8 @@ class Partition:
     copied: frozenset[Node]
     """Nodes without data: each piece that reads them has them."""
     npu_macs_percent: float
+    runnable_macs_percent: float
+    """What the device has no error at, as `check` counts it; some of it stays on the host where handing it over costs more."""
     npu_bytes_percent: float
     breakers: tuple[Breaker, ...]
     settings: Settings
@@ -104,23 +106,26 @@ def partition_model(analysis: Analysis, checked: Checked, profile: Profile, sett
     units = build(analysis, checked, profile)
     levels = assign(units, settings)
     pieces = _pieces(analysis, units, levels)
+    runnable = macs_share(analysis, checked.blocked)
     return Partition(
         analysis=analysis,
         profile=profile.name,
         pieces=pieces,
         crossings=_crossings(pieces),
         copied=units.copied,
-        npu_macs_percent=_share((p.macs for p in pieces if p.side == "npu"), (p.macs for p in pieces), pieces),
-        npu_bytes_percent=_share((p.bytes for p in pieces if p.side == "npu"), (p.bytes for p in pieces), pieces),
+        npu_macs_percent=_share(pieces, "macs") if any(p.macs for p in pieces) else runnable,
+        runnable_macs_percent=runnable,
+        npu_bytes_percent=_share(pieces, "bytes"),
         breakers=_breakers(units, levels, settings),
         settings=settings,
     )
 
 
-def _share(part: Iterable[int], whole: Iterable[int], pieces: Sequence[Piece]) -> float:
-    """In percent; of nothing at all, it is all or nothing."""
-    total = sum(whole)
-    return 100.0 * sum(part) / total if total else 100.0 * all(p.side == "npu" for p in pieces)
+def _share(pieces: Sequence[Piece], of: str) -> float:
+    """What the pieces on the NPU have, in percent; of nothing at all, it is all or nothing."""
+    total = sum(getattr(p, of) for p in pieces)
+    part = sum(getattr(p, of) for p in pieces if p.side == "npu")
+    return 100.0 * part / total if total else 100.0 * all(p.side == "npu" for p in pieces)
 
 
 def _pieces(analysis: Analysis, units: Units, levels: Sequence[int]) -> tuple[Piece, ...]:

@@ -30,7 +30,11 @@ def headline(p: Partition) -> str:
     more = f"{si(known)}B" + (" and what is not known" if None in sizes else "")
     crossing = f", {plural(len(sizes), 'tensor')} crossing ({more})" if sizes else ""
     pieces = f"{plural(npu, 'piece')} on the NPU, {plural(len(p.pieces) - npu, 'piece')} on the host"
-    return f"{pieces}{crossing}: {shares} on the NPU."
+    stays = "" if percent(p.runnable_macs_percent) == percent(p.npu_macs_percent) else (
+        f" Of the {percent(p.runnable_macs_percent)} of the MACs that the device could run, the rest stays on the host, "
+        "as handing it over costs more or it hangs on what the device does not have."
+    )  # fmt: skip
+    return f"{pieces}{crossing}: {shares} on the NPU.{stays}"
 
 
 def advice(p: Partition) -> list[str]:

@@ -24,6 +24,7 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
         "profile": p.profile,
         "notes": list(p.analysis.notes),
         "npu_macs_percent": p.npu_macs_percent,
+        "runnable_macs_percent": p.runnable_macs_percent,
         "npu_bytes_percent": p.npu_bytes_percent,
         "pieces": [
             {"index": q.index, "side": q.side, "nodes": [_node(n) for n in q.nodes], "macs": q.macs, "bytes": q.bytes,

@@ -130,7 +130,7 @@ def test_json(cli: Cli, written: Path) -> None:
     assert document["schema_version"] == 1
     assert document["sha256"] == manifest(written)["model"]["sha256"]
     assert [[n["output"] for n in p["nodes"]] for p in document["pieces"]] == [["a"], ["b"], ["c"], ["d"], ["y"]]
-    assert document["npu_macs_percent"] == 100.0
+    assert document["npu_macs_percent"] == document["runnable_macs_percent"] == 100.0
     assert document["crossings"][0] == {
         "tensor": {"name": "a", "shape": [1, 8, 4, 4], "dtype": "float32"}, "bytes": 512, "from": 0, "to": [1],
     }  # fmt: skip

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from npu_guard.device.partition import DEFAULT
 from npu_guard.partitioning.partition import Settings
+from npu_guard.partitioning.report import headline
 
 if TYPE_CHECKING:
     from conftest import Cut
@@ -182,3 +184,14 @@ def test_a_breaker_says_what_share_moves(cut: Cutting) -> None:
     (breaker,) = found.partition.breakers
     assert [n.op_type for n in breaker.nodes] == ["Erf"]
     assert (breaker.pieces, breaker.npu_macs_percent) == (1, 100.0)
+
+
+def test_what_the_device_could_run_is_the_number_of_check(cut: Cutting) -> None:
+    """A small convolution between two operators of the host is not worth handing over: it stays there."""
+    graph = f"""g ({MAP} x) => ({MAP} y) <float[8,8,1,1] w> {{ a = Erf(x)  b = Conv(a, w)  y = Erf(b) }}"""
+    found = cut(graph, DEFAULT).partition
+    assert (found.npu_macs_percent, found.runnable_macs_percent) == (0.0, 100.0)
+    assert "Of the 100.0 % of the MACs that the device could run" in headline(found)
+    free = cut(graph).partition
+    assert (free.npu_macs_percent, free.runnable_macs_percent) == (100.0, 100.0)
+    assert "could run" not in headline(free)
