@@ -1,4 +1,4 @@
-"""Arguments in, exit code out. Each command is a file in `commands/`; what they do stands in `pipeline.py` and below."""
+"""Arguments in, exit code out. Each command is a file in `commands/`; what they do stands in the rooms."""
 
 from __future__ import annotations
 

@@ -70,3 +70,12 @@ def test_paths_in_backticks_exist(page: Path) -> None:
     said = re.findall(r"`([\w.-]+(?:/[\w.-]+)*/?)`", page.read_text(encoding="utf-8"))
     paths = [path for path in said if "/" in path and path.split("/")[0] in tops]
     assert not [path for path in paths if not (ROOT / path).exists() and not (ROOT / "npu_guard" / path).exists()]
+
+
+def test_modules_in_backticks_exist() -> None:
+    """Those that comments and docstrings name, from the checkout, from the room or by their file alone."""
+    tops = ("npu_guard", "rules", "models", "reports", "bench", "fuzz", "tests")
+    files = [file for top in tops for file in (ROOT / top).rglob("*.py")]
+    known = [f"/{file.relative_to(ROOT).as_posix()}" for file in files]
+    said = ((file, name) for file in files for name in re.findall(r"`([\w/]+\.py)`", file.read_text(encoding="utf-8")))
+    assert not [f"{file.name}: {name}" for file, name in said if not any(path.endswith(f"/{name}") for path in known)]

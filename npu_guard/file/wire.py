@@ -18,7 +18,7 @@ from npu_guard.file.parsed_size import bound
 KEEP_BYTES = 4096
 """Tensors with a payload up to this size stay in the skeleton: Reshape targets, axes, scales, pads."""
 KEEP_INDICES = 8 * KEEP_BYTES
-"""The same for int64, which no weight is: as many as `fold.py` looks at."""
+"""The same for int64, which no weight is: as many as `analysis/constants.py` looks at."""
 
 KEEP_VECTORS = 4 * KEEP_BYTES
 """The same for tensors of at most one axis in a model that names quantizing operators: a scale for each of 4,096 channels."""

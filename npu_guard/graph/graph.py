@@ -217,7 +217,7 @@ class Model:
         self.has_bodies = False
         """Whether there are graphs in nodes."""
         self.recorded: Any = None
-        """What `places.py` has read of where nodes come from."""
+        """What `origin.py` has read of where nodes come from."""
         self.surveys = 10_000
         """How often the surroundings of a node may be searched for its origin; simplifiers leave a few hundred without."""
 

@@ -23,7 +23,7 @@ _MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "W
 _INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "Scatter": 1}
 """The input that is an index along one axis, by operator."""
 _SIZES = ("axes", "extents", "position", "step", "padding", "lengths", "parameter")
-"""Roles of inputs that say how many, how far, where or which axis (see `graph/op_kinds.py`)."""
+"""Roles of inputs that say how many, how far, where or which axis (see `graph/op_words.py`)."""
 _INTEGERS = frozenset((_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64))
 _NONNEGATIVE = frozenset(("Sqrt", "Log"))
 

@@ -25,7 +25,7 @@ def forever() -> bytes:
 
 
 def sleep() -> bytes:
-    time.sleep(30)
+    time.sleep(900)
     return b"late"
 
 
@@ -78,7 +78,7 @@ def test_exit_is_a_crash() -> None:
 def test_time(call: object) -> None:
     before = time.monotonic()
     assert sandbox.run(call, seconds=0.5).status == "timeout"  # type: ignore[arg-type]
-    assert time.monotonic() - before < 25, "it blocks"
+    assert time.monotonic() - before < 300, "it blocks"
 
 
 def test_large_result() -> None:
@@ -167,4 +167,4 @@ def test_a_child_runs_beside_and_ends_with_the_block() -> None:
         assert child.result() == sandbox.Outcome("ok", b"done")
     with pytest.raises(KeyError), sandbox.Child(sleep):
         raise KeyError("something else went wrong")
-    assert time.monotonic() - before < 25, "it blocks"
+    assert time.monotonic() - before < 300, "it blocks"

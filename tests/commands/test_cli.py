@@ -43,11 +43,11 @@ def process(*arguments: str | bytes, folder: Path, env: dict[str, str] | None = 
     """`npu-guard` as a shell starts it."""
     command = [sys.executable, "-m", "npu_guard", *arguments]
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")} | (env or {})
-    return subprocess.run(command, check=False, capture_output=True, cwd=folder, env=environment, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, cwd=folder, env=environment, timeout=600)
 
 
 def shell(line: str, folder: Path) -> Result:
-    return subprocess.run(["bash", "-c", line, sys.executable], check=False, capture_output=True, cwd=folder, timeout=60)
+    return subprocess.run(["bash", "-c", line, sys.executable], check=False, capture_output=True, cwd=folder, timeout=600)
 
 
 Run = Callable[..., Result]

@@ -125,7 +125,7 @@ def gone() -> Callable[[int], bool]:
             return False
 
     def wait(pid: int) -> bool:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while running(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
         return not running(pid)
