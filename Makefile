@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
 	bench-fleet test-long zoo verification study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
-	digits clean
+	digits healing clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -132,6 +132,10 @@ zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, so
 
 study: $(VENV)/dev  ## Ask the vendors' compilers (their licences are yours to accept) and rewrite docs/agreement.md.
 	$(BIN)/python bench/study/run.py
+
+healing: $(VENV)/dev  ## Accuracy of approximate blocks landed, healed and tuned, on digits of scikit-learn; some minutes a seed.
+	@$(PIP) install scikit-learn
+	$(BIN)/python bench/healing.py
 
 clean:  ## Remove the environment, caches and build results.
 	rm -rf $(VENV) .bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
