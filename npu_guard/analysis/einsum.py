@@ -48,19 +48,19 @@ def _axes_of_ellipsis(term: str, value: Value | None) -> int | None:
 
 def single_operand(node: Node) -> tuple[str, str] | None:
     """Labels of the one operand and of the result, where no label stands twice in either."""
-    found = terms(node) if node.op_type == "Einsum" and not node.domain else None
-    if found is None or len(found[0]) != 1:
+    labels = terms(node) if node.op_type == "Einsum" and not node.domain else None
+    if labels is None or len(labels[0]) != 1:
         return None
-    before, after = found[0][0], found[1]
+    before, after = labels[0][0], labels[1]
     return (before, after) if len(set(before)) == len(before) and len(set(after)) == len(after) else None
 
 
 def order(node: Node) -> tuple[int, ...] | None:
     """The permutation of an Einsum that is a Transpose; None where it is anything else."""
-    found = single_operand(node)
-    if found is None or sorted(found[0]) != sorted(found[1]):
+    labels = single_operand(node)
+    if labels is None or sorted(labels[0]) != sorted(labels[1]):
         return None
-    return tuple(found[0].index(label) for label in found[1])
+    return tuple(labels[0].index(label) for label in labels[1])
 
 
 class Product(Struct, frozen=True):
@@ -77,10 +77,10 @@ class Product(Struct, frozen=True):
 
 def product(node: Node) -> Product | None:
     """The matrix product that an Einsum of two operands is; None where it is none."""
-    found = terms(node) if node.op_type == "Einsum" and not node.domain else None
-    if found is None or len(found[0]) != 2:
+    labels = terms(node) if node.op_type == "Einsum" and not node.domain else None
+    if labels is None or len(labels[0]) != 2:
         return None
-    (a, b), out = found[0], found[1]
+    (a, b), out = labels[0], labels[1]
     if any(len(set(term)) != len(term) for term in (a, b, out)):
         return None
     return Product(a, b, _kept(a, b, out, False), _gone(a, b, out), _kept(b, a, out, False), _kept(a, b, out, True))

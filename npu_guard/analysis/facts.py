@@ -76,10 +76,10 @@ class Facts:
     def extent(self, value: Value, axis: int) -> int:
         """One axis of the shape; the others need not be known. Raises Undecidable."""
         dims = self.dims(value)
-        found = dims[axis] if -len(dims) <= axis < len(dims) else None
-        if not isinstance(found, int):
+        length = dims[axis] if -len(dims) <= axis < len(dims) else None
+        if not isinstance(length, int):
             raise Undecidable(self.why(value))
-        return found
+        return length
 
     def bytes(self, value: Value) -> int:
         """Size of a tensor in bytes. Raises Undecidable."""
@@ -158,10 +158,10 @@ class Facts:
     def along(self, node: Node, value: Value, axis: int) -> int:
         """One extent of what goes into a node or comes out, the axis counted in [B, C, ...]. Raises Undecidable."""
         dims = self.map_of(node, value)
-        found = dims[axis] if axis < len(dims) else None
-        if not isinstance(found, int):
+        length = dims[axis] if axis < len(dims) else None
+        if not isinstance(length, int):
             raise Undecidable(self.why(value))
-        return found
+        return length
 
     def map_of(self, node: Node, value: Value) -> tuple[Dim, ...]:
         """`map_dims` in the order [B, C, ...] of what goes into a node or comes out, however it lies in memory."""
@@ -185,10 +185,10 @@ class Facts:
 
     def array(self, value: Value) -> Array:
         """The value of a small constant tensor. Raises Undecidable."""
-        found = self.analysis.constants.get(value)
-        if found is None:
+        values = self.analysis.constants.get(value)
+        if values is None:
             raise Undecidable(f"the value of {short(value.name)!r} is not a small constant")
-        return found
+        return values
 
     def axes(self, node: Node) -> tuple[int, ...]:
         """Axes of a reduction or normalisation, counted from the front, sorted; all of them where none are given.

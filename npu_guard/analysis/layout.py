@@ -53,22 +53,22 @@ def rearrangements(analysis: Analysis) -> Mapping[Node, str]:
 
 def runs(analysis: Analysis, roles: Roles) -> Runs:
     """Judge all runs. Nodes with extents that are not known are left out: whoever asks about them has to say so."""
-    found: dict[Node, str] = {}
+    rearranged: dict[Node, str] = {}
     passing: set[Node] = set()
     for node in analysis.nodes():
         if not _may_rearrange(node.op_type) or node.domain:
             continue
         if node.op_type in _BLOCKS:
-            found[node] = _BLOCKS[node.op_type]
+            rearranged[node] = _BLOCKS[node.op_type]
         elif LAYING.get(node.op_type):
             if (what := _laid(roles, node)) is not None:
-                found[node] = what
+                rearranged[node] = what
         elif _runs(analysis, node) and not _goes_on(analysis, node):
             run = _run(analysis, node)
-            found.update(_judge(run, roles))
+            rearranged.update(_judge(run, roles))
             if len(run) > 1 and (end := run[-1].output.shape) is not None and len(end) > 2:
                 passing.update(run[:-1])
-    return Runs(found, passing)
+    return Runs(rearranged, passing)
 
 
 @functools.lru_cache(maxsize=1024)

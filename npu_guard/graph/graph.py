@@ -104,9 +104,9 @@ class Node:
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Value of an attribute, else ONNX's default, else `default`."""
-        found = self.attributes.get(name)
-        if found is not None:
-            return found
+        stated = self.attributes.get(name)
+        if stated is not None:
+            return stated
         declared = self.graph.model.default(self, name)
         return declared if declared is not None else default
 
