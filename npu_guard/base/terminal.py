@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from npu_guard.base.errors import UsageError
@@ -32,6 +33,20 @@ def show_text(content: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise UsageError(f"standard output cannot be written ({error.strerror})") from None
+
+
+def wants_colour(terminal: bool, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether text has colour: by the environment where it says so, else where a terminal that can show it reads.
+
+    NO_COLOR (https://no-color.org), then FORCE_COLOR and CLICOLOR_FORCE, then CLICOLOR=0 (https://bixense.com/clicolors/) and
+    TERM=dumb. A variable that is empty says nothing.
+    """
+    if environment.get("NO_COLOR"):
+        return False
+    forced = [value for name in ("FORCE_COLOR", "CLICOLOR_FORCE") if (value := environment.get(name))]
+    if forced:
+        return any(value != "0" for value in forced)
+    return terminal and environment.get("CLICOLOR") != "0" and environment.get("TERM") != "dumb"
 
 
 def show_markdown(page: str) -> None:

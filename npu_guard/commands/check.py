@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text, write_result
+from npu_guard.base.terminal import complain, show_text, wants_colour, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
@@ -119,7 +119,7 @@ def command(
     if output is not None:
         write_result(output, render(report, color=False))
     else:
-        colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        colour = form == "text" and wants_colour(sys.stdout.isatty())
         show_text(render(report, color=colour))
     for line in lines:
         complain(line)

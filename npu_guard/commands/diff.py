@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text
+from npu_guard.base.terminal import complain, show_text, wants_colour
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
@@ -67,7 +66,7 @@ def command(
     settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
-    colour = form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = form == "text" and wants_colour(sys.stdout.isatty())
     if form in registry.formats("diff"):
         show_text(registry.renderer(form, "diff")(found, color=colour))
     else:  # made for findings alone, and what is new are findings

@@ -23,7 +23,8 @@ current folder counts, up to the root of the repository; `--config FILE` names a
 What counts more, from the least: the default, the settings file, environment variables, flags. `--select` and `--input-shape`
 take the place of what was set, `--ignore` adds to it. An environment variable that is empty counts as not set.
 
-`SOURCE_DATE_EPOCH` puts its date onto HTML pages; `NO_COLOR` keeps text without colour; `NPU_GUARD_CACHE_KEY` is the secret of
+`SOURCE_DATE_EPOCH` puts its date onto HTML pages; `NO_COLOR`, `FORCE_COLOR`, `CLICOLOR` and
+`TERM=dumb` decide on colour as they do elsewhere; `NPU_GUARD_CACHE_KEY` is the secret of
 the [cache](cache.md), and no setting, as a file in the repository is no place for it.
 """
 _TABLES: tuple[tuple[str, str, type[msgspec.Struct], str], ...] = (
