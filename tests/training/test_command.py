@@ -1,0 +1,80 @@
+"""`fix --torch` on a project of a user's own, and that naming Python code runs it with `fix`, `verify` and `partition`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import pathlib
+import torch
+from torch import nn
+
+pathlib.Path("ran").touch()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide = nn.Conv2d(8, 8, 19, padding=9, groups=8)
+
+    def forward(self, image):
+        return torch.relu(self.wide(image))
+
+
+def inputs():
+    return torch.randn(1, 8, 6, 5)
+"""
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "npu_guard", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(CODE)
+    return tmp_path
+
+
+def test_a_folder_and_a_file_are_written(project: Path) -> None:
+    done = run(project, "fix", "net:Net", "--torch", "npu", "-o", "fixed.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "net:Net" in done.stdout
+    assert "bit for bit" in done.stderr
+    names = {"README.md", "__init__.py", "blocks.py", "manifest.json", "npu.diff", "plan.toml", "weights.safetensors"}
+    assert {f.name for f in (project / "npu").iterdir()} >= names
+    diff = (project / "npu" / "npu.diff").read_text()
+    assert "+        self.wide = WideNpu()" in diff
+    assert subprocess.run(["git", "apply", "--check", "npu/npu.diff"], cwd=project, check=False).returncode == 0
+    assert run(project, "verify", "net:Net", "fixed.onnx").returncode == 0
+
+
+def test_naming_code_runs_it(project: Path) -> None:
+    done = run(project, "partition", "net:Net")
+    assert done.returncode == 0, done.stderr
+    assert (project / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("net.onnx", "--torch", "npu"), "needs the Python code"),
+        (("net:Net", "--torch", "npu", "--int8"), "goes without --int8"),
+        (("net:Net", "--torch", "net.py"), "is a file"),
+        (("net:Net", "--torch", "full"), "is not empty"),
+    ],
+)
+def test_mistakes_in_one_sentence(arguments: tuple[str, ...], said: str, project: Path) -> None:
+    (project / "full").mkdir()
+    (project / "full" / "own.txt").touch()
+    done = run(project, "fix", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("npu-guard: ")]) == 1
+    assert not (project / "npu").exists()
