@@ -92,7 +92,7 @@ def test_missing_proof_rolls_nothing_back(write: Write, monkeypatch: pytest.Monk
     assert step.verification.proof.label == SAMPLED
     assert "more multiplications than are granted" in step.verification.proof.reason
     assert done.verification.proof is not None
-    assert done.verification.proof.reason == "1 of 1 replaced blocks are not proved"
+    assert done.verification.proof.reason == "1 of 1 replaced blocks is not proved"
 
 
 def test_refuted_block_is_rolled_back_where_running_it_would_not_tell(write: Write) -> None:
