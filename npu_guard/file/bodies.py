@@ -6,8 +6,10 @@ What a validated model has in its nodes is `Node.subgraphs` of the view.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import onnx
+if TYPE_CHECKING:
+    import onnx
 
 
 def bodies_of(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:

@@ -33,12 +33,14 @@ from npu_guard.fleet.work import Row
 from npu_guard.gate.diff import compare_reports
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
+from npu_guard.pipeline.quantize import Quantization, QuantizeResult, Sensitivity, Shares
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Applied, RefusedMatch, SourceLine, Work
 from npu_guard.results.verification import OutputComparison, Verification, Worst
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.int8 import KEPT, Int8, OutputLoss
 from npu_guard.verification.report import VerifyResult
+from npu_guard.verification.scheme import Scheme
 
 BAD = "evil|`<b>\x1b[2J @all #1 ![x](http://y)"
 """A name as an adversary would choose it."""
@@ -132,8 +134,22 @@ def scan(sample: ModuleType, folder: Path) -> Fleet:
     return Fleet(run, rows, points, changes, Tally(2, 1, 1))
 
 
+def quantize(sample: ModuleType, folder: Path) -> QuantizeResult:
+    base, *_ = sample.REPORT.models
+    rows = (
+        Sensitivity(BAD, "Conv", 12.5, 1000, SourceLine("net.py", 7, "forward", "stem")),
+        Sensitivity("plain", "MatMul", 40.0, 10, None),
+    )
+    done = Quantization(
+        BAD, b"", Scheme(activation="uint8", in_wide=(BAD,)), 32, 16, {BAD: 12.25, "y": 38.5}, base,
+        Shares(900, 1000, 1, 3), rows, can_be_wide=True,
+    )  # fmt: skip
+    return QuantizeResult(done, 20.0, Path(BAD))
+
+
 RESULTS: dict[str, Make] = {
     "fix": fix, "verify": verify, "partition": partition, "diff": diff, "compile": compile_, "matrix": matrix, "scan": scan,
+    "quantize": quantize,
 }  # fmt: skip
 FORMATS = [(command, form) for command in RESULTS for form in registry.formats(command)]
 
