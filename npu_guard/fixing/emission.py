@@ -11,13 +11,11 @@ from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing.blocks import block_model
 from npu_guard.fixing.choice import Link
-from npu_guard.fixing.judge import expect_all
+from npu_guard.fixing.judge import SPARE, expect_all
 from npu_guard.rewriting.edit import Edit, replace_matches
 from npu_guard.rewriting.substitution import Builder, Match, Refused
 
 NewBuilder = Callable[[Match, Document], Builder]
-SPARE = 32 << 20
-"""Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
 
 
 def emitted(

@@ -32,6 +32,8 @@ SKETCHES = 1000
 """Sketches of one run; a network has some dozens of blocks that differ from each other."""
 ROOM = 256 << 20
 """Bytes that a sketch may take: a rewrite that makes its weights after all must not take the machine along."""
+SPARE = 32 << 20
+"""Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
 CheckModel = Callable[[Analysis], Checked]
 
 
@@ -134,9 +136,9 @@ class Judge:
         if self._taken is None:
             self._taken = names_in(self._document.proto.graph)
         sketch = Sketch(match, self._document, self._taken, self.search.analysis.constants)
-        room = sandbox.used_memory() + ROOM
+        sketch.most = sandbox.used_memory() + ROOM
         try:
-            with sandbox.bounded(room):
+            with sandbox.bounded(sketch.most + SPARE):
                 outputs = match.substitution.rewrite(match, sketch)
             expect_all(match, sketch, outputs)
         except (Refused, Unsketched):
@@ -145,7 +147,7 @@ class Judge:
         except Undecidable as gap:
             raise Refused(gap.reason) from None
         except MemoryError:
-            raise Refused(f"its new weights need more than {ROOM >> 20} MiB") from None
+            raise Refused(f"its new nodes and weights need more than {ROOM >> 20} MiB") from None
         except NpuGuardError:
             raise
         except Exception as error:  # a bug in one substitution must not take the others along

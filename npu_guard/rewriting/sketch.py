@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,8 +22,8 @@ from npu_guard.rewriting.weights import Evaluate, Small, evaluated
 
 KEEP_ELEMENTS = 4096
 """Constants up to this size keep their values, as in a skeleton: axes, shapes, pads, scales."""
-
-
+MOST_NODES = 20_000
+"""New nodes of one form; the largest that ends clean, attention over a map, has a few hundred."""
 _RAW = 9
 """The field of TensorProto that holds plain memory."""
 
@@ -40,11 +41,18 @@ class Sketch(Builder):
         """Where the values of the new weights would lie; for the document in which they are looked at."""
         self._constants = constants
 
+    def op_many(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> list[str]:
+        """A node, as long as there are not so many that no compiler would take them."""
+        if len(self.nodes) >= MOST_NODES:
+            raise Refused(f"it would write more than {MOST_NODES:,} nodes")
+        return super().op_many(op_type, *inputs, outputs=outputs, **attributes)
+
     def later(
         self, shape: Sequence[int], make: Callable[[], Array], dtype: DTypeLike = np.float32, hint: str = "weight",
         exact: Callable[[], Exact] | None = None,
     ) -> str:  # fmt: skip
         """An initializer without values; neither function is called."""
+        self._expect_room()
         name = self._name(hint)
         tensor = onnx.TensorProto(name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), dims=shape)
         size = (math.prod(shape) * BITS[tensor.data_type] + 7) // 8

@@ -139,7 +139,7 @@ def test_a_dense_kernel_for_channels_that_are_only_claimed(write: Callable[..., 
          s = Sigmoid(c)  m = Reshape(s, map)  y = Mul(x, m) }""")
     done = program(tmp_path, "fix", "net.onnx", "-o", "out.onnx")
     assert done.code == 1
-    assert "eca-to-se: its new weights need more than 256 MiB" in done.out
+    assert "eca-to-se: its new nodes and weights need more than 256 MiB" in done.out
 
 
 def of(path: Path, limits: Limits = DEFAULT) -> RunLimits:
