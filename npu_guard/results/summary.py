@@ -192,7 +192,7 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     rest = counts.error - counts.mended
     given, device = _quoted(shown), f"--profile {_quoted(model.profile)}"
     path = Path(Path(shown).name if "://" in shown else shown)
-    fixed = _quoted(str(path.with_name(f"{path.stem}.fixed.onnx")))
+    fixed = _quoted(str(path.parent / f"{path.stem or 'model'}.fixed.onnx"))
     steps: list[tuple[str, str]] = []
     if counts.mended:
         part = f"{counts.mended:,}" if rest else "all"
