@@ -42,7 +42,7 @@ class Sketch(Builder):
         self._constants = constants
 
     def op_many(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> list[str]:
-        """A node, as long as there are not so many that no compiler would take them."""
+        """A node. Raises Refused where there are so many that no compiler would take them."""
         if len(self.nodes) >= MOST_NODES:
             raise Refused(f"it would write more than {MOST_NODES:,} nodes")
         return super().op_many(op_type, *inputs, outputs=outputs, **attributes)
