@@ -134,8 +134,10 @@ def compare_models(
             and (proof is None or proof.label == SAMPLED)
             and (more := _more_seeds(allowed, first, seeds))
         ):
-            result, used = compared([*seeds, *more])
-            result = replace(result, proof=proof) if result.verdict == "equal" else result
+            further, drawn = compared([*seeds, *more])
+            if further.verdict != "not_run":  # so many may take more memory than the model has
+                result, used = further, drawn
+                result = replace(result, proof=proof) if result.verdict == "equal" else result
         if not bisect or result.verdict != "differs":
             return result, None
         sides = (Side(documents[0], first), Side(documents[1], second))
