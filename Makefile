@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo verification study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending test-cluster \
-	digits healing clean
+	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending \
+	test-cluster digits healing clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -126,6 +126,9 @@ verification: $(VENV)/dev  ## Subtle changes of random networks through verify, 
 
 digits: $(VENV)/study  ## Train two sample networks on scikit-learn's digits, quantize them for three devices, into docs/digits.md.
 	$(BIN)/python bench/digits.py
+
+sweep: $(VENV)/dev  ## Forms of one number on all 2^32 numbers of float32, an hour, into docs/sweep.md.
+	$(BIN)/python bench/sweep.py --output docs/sweep.md
 
 zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.
 	$(BIN)/python docs/seed_table.py

@@ -53,3 +53,10 @@ FIXED = {
         substitutions=("flattened-head-to-conv", "tensors-to-maps"),
     )
 }
+
+FIXED_FULL = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU101", "warning", scope="stages", count=18),),
+        substitutions=("flattened-head-to-conv", "tensors-to-maps", "tokens-to-maps"),
+    )
+}

@@ -39,3 +39,5 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
 }
 
 FIXED = {"aimotive-aiware": Fixed(substitutions=("tensors-to-maps",))}
+
+FIXED_FULL = {"aimotive-aiware": Fixed(substitutions=("self-attention-to-position-maps",))}

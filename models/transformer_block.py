@@ -40,3 +40,9 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
 }
 
 FIXED = {"aimotive-aiware": Fixed(findings=(Expect("NPU101", "warning", scope="mlp"),), substitutions=("tensors-to-maps",))}
+
+FIXED_FULL = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU101", "warning", scope="mlp"),), substitutions=("self-attention-to-position-maps",)
+    )
+}

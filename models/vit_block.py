@@ -51,3 +51,10 @@ FIXED = {
         substitutions=("self-attention-to-position-maps",),
     )
 }
+
+FIXED_FULL = {
+    "aimotive-aiware": Fixed(
+        findings=(Expect("NPU101", "warning", scope="block.mlp"), Expect("NPU102", "error", count=2)),
+        substitutions=("tensors-to-maps",),
+    )
+}

@@ -46,20 +46,6 @@ class Run(NamedTuple):
 Program = Callable[..., Any]
 
 
-BEHIND = Path(__file__).with_name("behind.txt")
-"""Names of tests that fail since the last changes of `fix`, `check` and verification and that nobody has gone through yet.
-
-Each is to be brought up to date, or what it found is to be mended; the file is empty when that is done.
-"""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known = set(BEHIND.read_text(encoding="utf-8").splitlines())
-    for item in items:
-        if item.nodeid in known:
-            item.add_marker(pytest.mark.xfail(reason="stands in tests/behind.txt", strict=False))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing with them")
 

@@ -51,6 +51,8 @@ class Row:
     name: str
     before: Counts = field(default_factory=Counts)
     substitutions: tuple[tuple[str, int], ...] = ()
+    proof: str = ""
+    """What is known of everything that was replaced; empty where nothing was."""
     after: Counts = field(default_factory=Counts)
     error: tuple[float, float] | None = None
     """Largest absolute difference to the original, and the worst ratio of signal to noise in dB; None where all is as it was."""
@@ -107,6 +109,7 @@ def _row(entry: samples.Entry, settings: Settings, say: Say, scratch: Path) -> R
         name=entry.name,
         before=count(done.before.findings),
         substitutions=tuple(sorted(Counter(a.substitution for a in done.applied).items())),
+        proof=done.verification.proof.label if done.applied and done.verification.proof is not None else "",
         after=count(done.after.findings),
         error=_error(done),
         pieces=pieces,

@@ -11,13 +11,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from npu_guard.results.summary import Counts
+from npu_guard.verification.feeds import feeds_in_words
 from npu_guard.zoo import samples
 from npu_guard.zoo.row import FAILED, SEEDS, Row, Settings, make_row
 
 Progress = Callable[[str, str | None, int], None]
 """Told the name of a system, what is being done with it (None: it is done) and how many are."""
 
-HEAD = ("id", "system", "before", "substitutions", "after", "error", "pieces", "MACs on NPU", "outcome")
+HEAD = ("id", "system", "before", "substitutions", "proof", "after", "error", "pieces", "MACs on NPU", "outcome")
 
 
 def run_entries(entries: Sequence[samples.Entry], settings: Settings, jobs: int, progress: Progress) -> list[Row]:
@@ -112,12 +113,11 @@ def markdown(lines: Sequence[Sequence[str]], size: str) -> str:
 
 def reading_note(size: str) -> str:
     """How to read the table."""
-    seeds = len(SEEDS[size])
     return (
-        "Findings are errors / warnings. Substitutions are the exact ones, with how often each applied. The error is the largest "
-        f"absolute difference of an output to the original's, and the ratio of signal to noise, on {3 * seeds} inputs "
-        f"({seeds} seed{'s' if seeds > 1 else ''} of three kinds). Pieces are on NPU + host, and the share of MACs is that of "
-        "what fix left."
+        "Findings are errors / warnings. Substitutions are the exact ones, with how often each applied. The proof is what is "
+        "known of all that was replaced (docs/soundness.md). The error is the largest absolute difference of an output to the "
+        f"original's, and the ratio of signal to noise, on {feeds_in_words(SEEDS[size])}. Pieces are on NPU + host, and the "
+        "share of MACs is that of what fix left."
     )
 
 
@@ -129,7 +129,7 @@ def cells(r: Row) -> tuple[str, ...]:
     pieces = "1 + 0" if r.pieces is None else f"{r.pieces[0]} + {r.pieces[1]}"
     # All is said of all alone.
     share = "100 %" if r.npu_macs_percent == 100.0 else f"{min(r.npu_macs_percent, 99.99):.2f} %"
-    return (r.id, r.name, _counts(r.before), substitutions, _counts(r.after), _error(r.error), pieces, share, r.outcome)
+    return (r.id, r.name, _counts(r.before), substitutions, r.proof, _counts(r.after), _error(r.error), pieces, share, r.outcome)
 
 
 def _counts(c: Counts) -> str:

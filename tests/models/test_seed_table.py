@@ -155,7 +155,7 @@ def test_pieces_that_differ_are_a_failure(make: Make, monkeypatch: pytest.Monkey
     from npu_guard.verification.compare import not_run
 
     monkeypatch.setattr(files, "write_partition", lambda *_, **__: not_run("nothing was run"))
-    made = make("linear-attention")
+    made = make("deformable-conv")
     assert (made.outcome, made.problem) == (FAILED, "the pieces were not verified (nothing was run)")
     assert cells(made)[2:] == ("",) * (len(HEAD) - 3) + (FAILED,)
 
@@ -175,7 +175,7 @@ def test_display_names_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
-def test_settings_name_three_inputs_for_each_seed() -> None:
-    assert "9 inputs (3 seeds of three kinds)" in reading_note("tiny")
-    assert "3 inputs (1 seed of three kinds)" in reading_note("full")
+def test_note_names_the_inputs_that_are_drawn() -> None:
+    assert "on 10 drawn inputs (normal, image, edge, negative, large, zero, constant, sparse)." in reading_note("tiny")
+    assert "on 3 drawn inputs (normal, image, edge)." in reading_note("full")
     assert set(SEEDS) == {"tiny", "full"}
