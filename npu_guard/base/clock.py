@@ -1,4 +1,4 @@
-"""The date, for whoever asks for it: without, nothing that is written depends on the day."""
+"""The day: what has an end is held against it, and a report names it where one asks for that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import datetime
 import os
 
 from npu_guard.base.errors import UsageError
+
+
+def today() -> datetime.date:
+    """The day here, which suppressions and baseline entries with an end are held against."""
+    return datetime.date.today()
 
 
 def report_date(*, dated: bool) -> str:

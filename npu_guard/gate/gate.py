@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from npu_guard.base import clock
 from npu_guard.base.terminal import write_result
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
@@ -61,7 +61,7 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
         write_result(target, baseline.baseline_text(found))
         lines.append(f"wrote {target} with {len(found.entries)} entries")
     assert found is not None
-    applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), datetime.date.today())
+    applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), clock.today())
     for entry in applied.fixed[:_LISTED]:
         module = ".".join(entry.scope) or "top level"
         what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"

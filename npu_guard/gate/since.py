@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from npu_guard.base import clock
 from npu_guard.base.text import printable
 from npu_guard.file.source import is_url
 from npu_guard.gate import baseline
@@ -45,9 +45,7 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
             else:
                 older.append(replace(before, path=model.path))
     known = baseline.make_baseline(replace(report, models=tuple(older)), report.models[0].profile if report.models else "")
-    judged = baseline.apply_baseline(
-        report, known, lambda f: verdict(f, report.fail_on), datetime.date.today(), known=f"known at {name}"
-    )
+    judged = baseline.apply_baseline(report, known, lambda f: verdict(f, report.fail_on), clock.today(), known=f"known at {name}")
     if judged.fixed:
         lines.append(f"fixed since {name}: {len(judged.fixed)}")
     return judged.report, lines

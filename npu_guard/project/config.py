@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from npu_guard.base import clock
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.limits import DEFAULT, Limits
@@ -49,7 +50,7 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def expired(self) -> bool:
         """Whether it has lost its force; it keeps it through the day that it names."""
-        return bool(self.expires) and datetime.date.today() > datetime.date.fromisoformat(self.expires)
+        return bool(self.expires) and clock.today() > datetime.date.fromisoformat(self.expires)
 
 
 class SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):

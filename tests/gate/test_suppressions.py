@@ -11,14 +11,21 @@ from typing import Any
 import onnx.parser
 import pytest
 
+from npu_guard.base import clock
 from npu_guard.base.errors import UsageError
 from npu_guard.project.edit_settings import remove_suppressions
 
 Program = Callable[..., Any]
 NET = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[1,8,4,4] x) => (float[1,4,8,4] y) { [turn] y = Transpose<perm = [0, 2, 1, 3]>(x) }"""
-TODAY = datetime.date.today()
+TODAY = datetime.date(2026, 2, 28)
 DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day is TODAY, also where midnight passes while the tests run."""
+    monkeypatch.setattr(clock, "today", lambda: TODAY)
 
 
 @pytest.fixture
@@ -58,14 +65,7 @@ def test_one_that_still_counts_comes_before_one_that_has_expired(project: Path, 
 def test_a_cached_result_ends_with_the_day(project: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     suppress(project, f'rule = "NPU102"\nexpires = "{TODAY}"')
     assert findings(project, program, "--cache", "kept")[0] == 0
-    from npu_guard.project import config
-
-    class Tomorrow(datetime.date):
-        @classmethod
-        def today(cls) -> datetime.date:  # type: ignore[override]
-            return TODAY + DAY
-
-    monkeypatch.setattr(config.datetime, "date", Tomorrow)
+    monkeypatch.setattr(clock, "today", lambda: TODAY + DAY)
     assert findings(project, program, "--cache", "kept")[0] == 1
 
 
