@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -22,8 +23,12 @@ from npu_guard.commands._shared import (
     with_profile,
     with_shapes,
 )
-from npu_guard.gate import baseline, diff
+from npu_guard.file.sources import SUFFIX
+from npu_guard.gate import baseline, diff, diff_folders
+from npu_guard.gate.diff import Diff
+from npu_guard.gate.diff_folders import FolderDiff
 from npu_guard.pipeline.check import check_models
+from npu_guard.project.config import Config
 from npu_guard.project.target import exported
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import exit_code, verdict
@@ -43,14 +48,18 @@ def command(
     base: str, head: str, profile: str | None, form: str, fail_on: str | None, allow_undecided: bool,
     shapes: tuple[str, ...], config_file: Path | None,
 ) -> int:  # fmt: skip
-    """Compare the findings of two models: new, fixed and unchanged. Only new ones make the exit code 1.
+    """Compare the findings of two models, or of two folders: new, fixed and unchanged. Only new ones make the exit code 1.
 
     BASE and HEAD are models, also of a git revision (main:models/net.onnx), or baselines that 'check --write-baseline' wrote.
-    Findings are matched by their place in the module tree, operator and numbers, so exporting anew, other node names, layers
-    elsewhere and a simplifier change nothing. PACKAGE.MODULE:CALLABLE names Python code, which is then run, see 'npu-guard
-    export --help'.
+    Of two folders (models/, main:models/), models are compared that have the same path below them; all findings of a model
+    that BASE does not have are new. Findings are matched by their place in the module tree, operator and numbers, so
+    exporting anew, other node names, layers elsewhere and a simplifier change nothing. PACKAGE.MODULE:CALLABLE names Python
+    code, which is then run, see 'npu-guard export --help'.
     """
     config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
+    folders = [diff_folders.models_below(name) for name in (base, head)]
+    if any(found is not None for found in folders):
+        return _folders((base, head), folders, config, form)
     written = [(path, baseline.read_baseline(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
     _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
     known_sides = dict(written)
@@ -66,15 +75,49 @@ def command(
     settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
-    colour = form == "text" and wants_colour(sys.stdout.isatty())
-    if form in registry.formats("diff"):
-        show_text(registry.renderer(form, "diff")(found, color=colour))
-    else:  # made for findings alone, and what is new are findings
-        show_text(registry.renderer(form)(found.report, color=colour))
-    for side in sides:
-        for crash in side.crashes:
-            complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
+    _show(found, found.report, form, "diff")
+    _complain_of_crashes(sides)
     return max(exit_code(found.report), 4 if sides[0].crashes else 0)
+
+
+def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config: Config, form: str) -> int:
+    """Compare two folders. A model that could not be read ends with 3; one whose base could not, counts whole."""
+    before, after = found
+    if before is None or after is None:
+        folder, other = names if after is None else reversed(names)
+        what = "compare two models or two folders; a folder of a git revision ends in a slash, as in main:models/"
+        raise UsageError(f"{folder} is a folder and {other} is none: {what}")
+    if not before and not after:
+        raise UsageError(f"{names[0]} and {names[1]}: have no {SUFFIX} files")
+    if form not in registry.formats("diff_folders") and registry.shows_layers(form):
+        raise UsageError(f"--format {form} shows one pair of models; name two models, or choose another format for folders")
+    models = [*before.values(), *after.values()]
+    with exported(models, config.input_shapes) as files:
+        report = check_models(models, config, hashes=registry.shows_hashes(form), files=files)
+    sides = dict(zip(before, report.models, strict=False))
+    heads = dict(zip(after, report.models[len(before) :], strict=True))
+    compared = diff_folders.compare_folders(names, (sides, heads), replace(report, models=(), docs_url=config.docs_url))
+    _show(compared, compared.report, form, "diff_folders")
+    for name in compared.unread:
+        complain(f"{before[name]}: could not be read, so all of {after[name]} counts")
+    for model in heads.values():
+        if model.error is not None:
+            complain(model.error[1])
+    _complain_of_crashes(report.models)
+    return max(exit_code(compared.report), 4 if any(model.crashes for model in report.models) else 0)
+
+
+def _show(found: Diff | FolderDiff, new: Report, form: str, pack: str) -> None:
+    """The comparison; where a format is made for findings alone, those that are new."""
+    colour = form == "text" and wants_colour(sys.stdout.isatty())
+    shown, render = (found, registry.renderer(form, pack)) if form in registry.formats(pack) else (new, registry.renderer(form))
+    show_text(render(shown, color=colour))
+
+
+def _complain_of_crashes(models: Iterable[ModelReport]) -> None:
+    for model in models:
+        for crash in model.crashes:
+            complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
 
 
 def _expect_one_profile(written: list[tuple[str, baseline.Baseline]], profile: str, *, given: bool) -> None:

@@ -40,14 +40,19 @@ def sources(given: Iterable[str]) -> Iterator[ModelSource]:
                 yield source
 
 
+def below(folder: str) -> list[str]:
+    """The .onnx files below a folder, in a fixed order. Links to folders are not followed."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        found += [os.path.join(place, file) for file in sorted(files) if file.lower().endswith(SUFFIX)]
+    return found
+
+
 def _local(name: str) -> list[str]:
-    """Regular .onnx files below a folder, or what a pattern (`**` for any depth) gives. Links to folders are not followed."""
+    """The .onnx files below a folder, or what a pattern (`**` for any depth) gives."""
     if os.path.isdir(name):
-        found = []
-        for folder, folders, files in os.walk(name):
-            folders.sort()
-            found += [os.path.join(folder, file) for file in sorted(files) if file.lower().endswith(SUFFIX)]
-        return found
+        return below(name)
     if _is_pattern(name) and not os.path.lexists(name):
         return sorted(f for f in glob.glob(name, recursive=True) if os.path.isfile(f))
     return [name]

@@ -160,3 +160,50 @@ def test_since_an_unreadable_model_everything_counts(repository: Path, program: 
     done = program(repository, "check", "models/net.onnx", "--since", "main")
     assert done.code == 1
     assert "could not be checked as it is at main, so all of it counts" in done.err
+
+
+def test_folders_are_compared_by_path(repository: Path, program: Program) -> None:
+    for name in ("gone.onnx", "same.onnx", "broken.onnx"):
+        (repository / "models" / name).write_bytes(net(3, repository) if name != "broken.onnx" else b"")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "more")
+    (repository / "models" / "gone.onnx").unlink()
+    (repository / "models" / "broken.onnx").write_bytes(net(19, repository))
+    (repository / "models" / "deep").mkdir()
+    (repository / "models" / "deep" / "fresh.onnx").write_bytes(net(19, repository))
+
+    done = program(repository, "diff", "main~1:models/", "models/", "--format", "json")
+    assert json.loads(done.out)["summary"] == {"new": 3, "fixed": 0, "unchanged": 0}
+    done = program(repository, "diff", "main:models/", "models/")
+    assert done.code == 1
+    assert "Compared models/ with main:models/: 2 new, 0 fixed, 1 unchanged" in done.out
+    for line in (
+        "broken.onnx      could not be read before, 1 finding",
+        "deep/fresh.onnx  new model, 1 finding",
+        "gone.onnx        removed",
+        "2 models as before",
+    ):
+        assert f"  {line}\n" in done.out
+    assert "all of models/broken.onnx counts" in done.err
+    document = json.loads(program(repository, "diff", "main:models/", "models/", "--format", "json").out)
+    assert (document["added"], document["removed"], document["unread"]) == (["deep/fresh.onnx"], ["gone.onnx"], ["broken.onnx"])
+    assert "| `gone.onnx` | removed |" in program(repository, "diff", "main:models/", "models/", "--format", "markdown").out
+    concise = program(repository, "diff", "main:models/", "models/", "--format", "concise").out
+    assert concise.count("error NPU201") == 2
+
+    done = program(repository, "diff", "models", "models/")
+    assert (done.code, done.out) == (0, "Compared models/ with models: 0 new, 0 fixed, 3 unchanged\n  4 models as before\n")
+    (repository / "models" / "net.onnx").write_bytes(b"")
+    assert program(repository, "diff", "main:models/", "models/").code == 3
+
+
+def test_a_folder_has_a_folder_beside_it(repository: Path, program: Program) -> None:
+    (repository / "empty").mkdir()
+    for arguments, said in (
+        (("models", "models/net.onnx"), "models is a folder and models/net.onnx is none"),
+        (("main:models", "models"), "models is a folder and main:models is none"),
+        (("empty", "empty"), "have no .onnx files"),
+        (("models", "models", "--format", "html"), "shows one pair of models"),
+    ):
+        done = program(repository, "diff", *arguments)
+        assert (done.code, done.out, said in done.err) == (2, "", True), done.err
