@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.interface import hold_inputs
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError
 from npu_guard.base.installation import VERSION
@@ -112,15 +112,9 @@ def analysis_of(path: str, config: Config) -> Analysis:
 
 def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analysis, Checked]:
     """A model that can be written, with what is known and said of it, for whoever works on its nodes. Raises ModelError."""
-    from npu_guard.file.document import Document
+    from npu_guard.analysis.opening import open_to_write
 
-    skeleton = load.load(path, config.limits)
-    hold_inputs(skeleton, config.held)
-    document = Document.of(skeleton)
-    analysis = analyze(skeleton, config.input_shapes)
-    if config.input_shapes:
-        state_shapes(document.proto, config.input_shapes, analysis)
-    analysis.write_branches(document.proto)
+    document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)
     return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
 
 

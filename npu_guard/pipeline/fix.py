@@ -7,14 +7,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.opening import open_to_write
 from npu_guard.base.errors import NotVerified
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Profile
 from npu_guard.file import load
-from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
 from npu_guard.fixing.judge import Known
@@ -61,16 +60,10 @@ def fix_model(
         return check(analysis, profile, rules, config, root)
 
     progress("Analysing the model", 0, 1)
-    skeleton = load.load(path, config.limits)
     digest = load.sha256(path)
     if plan is not None:
         expect_plan_for(plan, path, digest, profile.name)
-    hold_inputs(skeleton, config.held)
-    document = Document.of(skeleton)
-    analysis = analyze(skeleton, config.input_shapes)
-    if config.input_shapes:
-        state_shapes(document.proto, config.input_shapes, analysis)
-    analysis.write_branches(document.proto)
+    document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)
     before = checker(analysis)
 
     outlooks, exact_forms = (

@@ -14,7 +14,7 @@ import onnx
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.opening import open_to_write
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.text import short, text
@@ -24,7 +24,6 @@ from npu_guard.checking.engine import check
 from npu_guard.checking.islands import islands
 from npu_guard.device import Profile, suggest
 from npu_guard.file import load
-from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node
 from npu_guard.graph.handlers import OfKind
 from npu_guard.graph.origin import source_of
@@ -112,12 +111,7 @@ def quantize_model(
     Raises ModelError where the model cannot be read, UsageError for names, data or a device that do not fit, NotVerified where
     it could not be quantized or run.
     """
-    skeleton = load.load(path, config.limits)
-    hold_inputs(skeleton, config.held)
-    document = Document.of(skeleton)
-    analysis = analyze(skeleton, config.input_shapes)
-    if config.input_shapes:
-        state_shapes(document.proto, config.input_shapes, analysis)
+    document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)
     if read(analysis):
         raise UsageError(f"{path}: is quantized already; give quantize the network in floating point")
     labels = _name_nodes(document.proto)

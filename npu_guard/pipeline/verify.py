@@ -140,8 +140,19 @@ def compare_models(
                 result = replace(result, proof=proof) if result.verdict == "equal" else result
         if not bisect or result.verdict != "differs":
             return result, None
-        sides = (Side(documents[0], first), Side(documents[1], second))
-        return result, first_divergence(runtime, *sides, used)
+        sides = [_as_analysed(*side) for side in zip(documents, analyses, strict=True)]
+        if any(analysis.has_written for analysis in analyses):  # the branch may be another one for another size
+            used = [feed for feed in used if not any(feed is other for other in larger)]
+        return result, first_divergence(runtime, sides[0], sides[1], used)
+
+
+def _as_analysed(document: Document, analysis: Analysis) -> Side:
+    """A model of which values are asked for by the names that the analysis has for them, also in branches that are taken."""
+    if not analysis.has_written:
+        return Side(document, analysis)
+    written = document.copy()
+    analysis.write_branches(written.proto)
+    return Side(written, analysis)
 
 
 _SEEDS, _WORK = 24, 400_000_000

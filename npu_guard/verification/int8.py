@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.opening import open_to_write
 from npu_guard.base.errors import ModelError, NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.verification.feeds import Spec, calibration_feeds, input_specs, normal_feed
 from npu_guard.verification.ratio import LIMIT_DB, signal_to_noise
@@ -70,23 +70,22 @@ def compare_int8_files(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
 ) -> Int8:
     """Two model files. Raises ModelError and UsageError as the comparison in float does."""
-    return compare_int8_fixed(before, Document.of(load.load(after, limits)), input_shapes, calibration, limits)
+    return compare_int8_fixed(before, open_to_write(after, input_shapes, limits)[0], input_shapes, calibration, limits)
 
 
 def compare_int8_fixed(
     before: str, after: Document, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
 ) -> Int8:
     """A model file and what has become of it, which need not be written yet."""
-    skeleton = load.load(before, limits)
-    first, second = (analyze(s, input_shapes) for s in (skeleton, after.skeleton()))
+    document, first = open_to_write(before, input_shapes, limits)
+    second = analyze(after.skeleton(), input_shapes)
     try:
         wanted, others = (input_specs(analysis.model.graph.inputs) for analysis in (first, second))
     except NotVerified as error:
         return Int8(NOT_RUN, "", str(error))
     if [(w.name, w.shape) for w in wanted] != [(w.name, w.shape) for w in others]:
         return Int8(NOT_RUN, "", "the models have different inputs")
-    document = Document.of(skeleton)
-    allowed = run_limits(skeleton.limits, (document, first), (after, second), int8=True)
+    allowed = run_limits(limits, (document, first), (after, second), int8=True)
     if why := allowed.refusal(DRAWN):
         return Int8(NOT_RUN, "", why)
     with Runtime(allowed) as runtime:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
+from npu_guard.analysis.opening import open_to_write
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.file import load
-from npu_guard.file.document import Document
 from npu_guard.graph.graph import Value
 from npu_guard.verification.capture import capture
 from npu_guard.verification.feeds import calibration_feeds, input_specs, normal_feed
@@ -57,9 +56,7 @@ def compare_layers(
     before: str, after: str, input_shapes: Mapping[str, Sequence[int]], calibration: Path | None, limits: Limits = DEFAULT
 ) -> Layers:
     """Compare tensors of two model files that have one name. Raises ModelError and UsageError as the whole comparison does."""
-    skeletons = [load.load(path, limits) for path in (before, after)]
-    documents = [Document.of(skeleton) for skeleton in skeletons]
-    first, second = (analyze(skeleton, input_shapes) for skeleton in skeletons)
+    documents, (first, second) = zip(*(open_to_write(path, input_shapes, limits) for path in (before, after)), strict=True)
     try:
         wanted = input_specs(first.model.graph.inputs, first.constants)
     except NotVerified as error:
