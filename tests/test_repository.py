@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 import yaml
 
 from npu_guard import cli
+from npu_guard.checking import registry
+from npu_guard.results.findings import Report
 
 GITHUB = Path(__file__).parents[1] / ".github"
 FILES = sorted(GITHUB.rglob("*.yml"))
@@ -52,3 +57,25 @@ def test_issue_forms_are_forms(path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert {field["type"] for field in form["body"]} <= {"input", "textarea", "dropdown", "markdown", "checkboxes"}
     assert all(field["attributes"]["label"] for field in form["body"])
+
+
+def test_the_site_has_every_rule_and_device_at_the_address_that_reports_link_to(tmp_path: Path) -> None:
+    """Strict: a link that leads nowhere is an error. Nothing is loaded from elsewhere."""
+    root = GITHUB.parent
+    told = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "NPU_GUARD_DOCS_URL": "https://docs.example/guard"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, env=told, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    index = (tmp_path / "search/search_index.json").read_text(encoding="utf-8")
+    report = Report("1", (), docs_url="https://docs.example/guard")
+    for rule in registry.rules():
+        place = report.rule_url(rule.code).removeprefix("https://docs.example/guard/")
+        page = (tmp_path / place / "index.html").read_text(encoding="utf-8")
+        assert f'rel="canonical" href="https://docs.example/guard/{place}"' in page
+        assert f'"{place}"' in index
+    for device in registry.profile_files():
+        assert f'"profiles/{device}/"' in index
+    for command_name in cli.cli.list_commands(click.Context(cli.cli)):
+        assert f'"cli/#npu-guard-{command_name}"' in index
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="(https?:[^"]*)"', page)) == {"https://docs.example/guard/"}
