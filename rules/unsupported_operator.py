@@ -108,6 +108,10 @@ class UnsupportedOperator(Rule):
         ),
     )
 
+    def needed_at(self, node: Node, ctx: Context) -> bool:
+        entry = ctx.operator(node)
+        return entry is None or entry.status == "refused" or entry.only is not None
+
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         if not ctx.profile.operators or regroups(node, ctx.analysis.constants):
             return

@@ -136,7 +136,8 @@ def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphP
     elided = {
         node
         for node in model.graph.walk()
-        if node.output in fixed or static.does_nothing(node, constants) or static.only_broadcasts(node)
+        if node.output in fixed
+        or (node.op_type in static.PASSING and (static.does_nothing(node, constants) or static.only_broadcasts(node)))
     }
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():

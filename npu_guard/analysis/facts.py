@@ -227,13 +227,16 @@ class Facts:
         return Tensor(value.name, value.shape, self.dtype(value), self.quantized.words(value) if self.quantized else "")
 
     def kernel(self, node: Node) -> tuple[int, ...]:
-        """Kernel extents of a convolution or pooling node, from the attribute or else from the weight."""
+        """Kernel extents of a convolution or pooling node, from the attribute or else from the weight. Raises Undecidable."""
         given = node.attributes.get("kernel_shape")
         if given:
             return tuple(given)
         weight = self.weight(node)
-        first = 1 if weight_is_channels_last(node) else 2
-        return tuple(self.extent(weight, axis) for axis in range(first, first + self.rank(weight) - 2))
+        dims = self.dims(weight)
+        window = dims[1:-1] if weight_is_channels_last(node) else dims[2:]
+        if not is_known(window):
+            raise Undecidable(self.why(weight))
+        return window
 
     def per_axis(self, node: Node, name: str) -> tuple[int, ...]:
         """An attribute with a number for each axis of the window, such as strides; 1 for each where it is left out."""

@@ -87,7 +87,7 @@ def trains(node: Node, constants: Constants) -> bool | None:
 
 def does_nothing(node: Node, constants: Constants) -> bool:
     """Whether the node passes its first input on unchanged, at inference and for the known shapes."""
-    if node.domain or node.op_type not in _PASSING or not node.inputs or node.inputs[0] is None:
+    if node.domain or node.op_type not in PASSING or not node.inputs or node.inputs[0] is None:
         return False
     x, y = node.inputs[0], node.output
     if node.op_type == "Identity":
@@ -158,10 +158,11 @@ _NEUTRAL: Mapping[str, Callable[[Node], bool]] = {
     "Einsum": lambda node: (order := einsum.order(node)) is not None and order == tuple(sorted(order)),
 }  # fmt: skip
 """Operators that do nothing for what they are given beside the data, whatever the shape."""
-_PASSING = frozenset(
+PASSING = frozenset(
     {"Identity", "Dropout", "Cast", "CastLike", "Reshape", "Flatten", "Expand", "Tile", "Transpose", "Slice", "Pad", "Resize",
      "Upsample", "Squeeze", "Unsqueeze", "Clip", *_NEUTRAL}
 )  # fmt: skip
+"""Operators that can pass their input on: what `does_nothing` and `only_broadcasts` look at."""
 _REGROUPING = OfKind("view")
 
 

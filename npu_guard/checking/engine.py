@@ -51,8 +51,8 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     spoken = {rule.code for found in wanted.values() for rule, _ in found}
     own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
     needed = sorted((r for r in own if r.needed(ctx)), key=attrgetter("code"))
-    asked_of: dict[str, list[Rule]] = {}
-    """Rules that are asked about an operator, by its name; made for those that the model has."""
+    asked_of: dict[str, tuple[list[Rule], Sequence[tuple[Rule, Requirement]]]] = {}
+    """Rules and limits that are asked about an operator, by its name; made for those that the model has."""
 
     run = _Run(ctx, config, root)
     for value in analysis.model.graph.inputs:
@@ -63,20 +63,20 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
     members = ctx.quantized.members
     for node in analysis.nodes():
-        op, output, before = node.op, node.output, len(run.findings)
+        op, before = node.op, len(run.findings)
         if node in members:
             run.ask_member(node, wanted.get(op, ()))
             continue
         if op not in asked_of:
             names = {EVERY, op, PLAIN.get(op, op)}  # what is said of the plain operator holds for one that is it in other words
-            asked_of[op] = [rule for rule in needed if not names.isdisjoint(rule.ops)]
-            if op in PLAIN:
-                wanted[op] = [*wanted.get(op, ()), *_of_plain(wanted, op)]
-        for rule in asked_of[op]:
-            run.ask(rule, node, output)
-        if wanted and not ctx.refuses(node):  # else all that is wrong with the node follows from NPU101
-            for rule, requirement in (*wanted.get(op, ()), *wanted.get(EVERY, ())):
-                run.require(rule, requirement, node)
+            rules_of = [r for r in needed if not names.isdisjoint(r.ops) and r.needed_at(node, ctx)]
+            limits = [] if ctx.refuses(node) else [*wanted.get(op, ()), *_of_plain(wanted, op), *wanted.get(EVERY, ())]
+            asked_of[op] = rules_of, limits  # where it is refused, all that is wrong with the node follows from NPU101
+        asking, required = asked_of[op]
+        for rule in asking:
+            run.ask(rule, node, node.output)
+        for rule, requirement in required:
+            run.require(rule, requirement, node)
         if node in groups and len(run.findings) > before:
             run.take(node, groups[node][0], before)
     run.finish()
@@ -104,6 +104,8 @@ UNSUPPORTED = "NPU101"
 
 def _of_plain(wanted: Mapping[str, list[tuple[Rule, Requirement]]], op: str) -> list[tuple[Rule, Requirement]]:
     """Limits of the operator that another is in other words; those of element types are its own unless the two are the same."""
+    if op not in PLAIN:
+        return []
     own = [r for _, r in wanted.get(op, ())]
     found = [(rule, r) for rule, r in wanted.get(PLAIN[op], ()) if r not in own]
     return [(rule, r) for rule, r in found if op in SAME or all(term.key != "dtype" for term in r.clause.metric.terms)]
@@ -298,6 +300,6 @@ class _Run:
 def macs_share(analysis: Analysis, blocked: frozenset[Node]) -> float:
     """Share of the MACs, in percent, on nodes that no error keeps off the device; 100 where there are none."""
     costs: Mapping[Node, object] = analysis.costs
-    total = sum(c.macs for c in analysis.costs.values())
+    total = sum(map(attrgetter("macs"), analysis.costs.values()))
     held = sum(analysis.costs[n].macs for n in blocked if n in costs)
     return 100.0 if total == 0 and not blocked else 0.0 if total == 0 else 100.0 * (total - held) / total

@@ -82,6 +82,10 @@ class Rule:
         """Whether any node can have the problem: a cheap look at the whole model, for rules that ask every node."""
         return True
 
+    def needed_at(self, node: Node, ctx: Context) -> bool:
+        """Whether any node of this one's operator can have the problem: asked once for each operator, with its first node."""
+        return True
+
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         """Problems of one node. Look-ups in `ctx` raise Undecidable where the graph does not tell."""
         raise NotImplementedError

@@ -190,17 +190,23 @@ class Graph:
 
     def walk(self) -> Iterator[Node]:
         """All nodes in order, each before those of its bodies."""
+        return self._walk() if self.model.has_bodies else iter(self.nodes)
+
+    def _walk(self) -> Iterator[Node]:
         for node in self.nodes:
             yield node
             for _, body in node.subgraphs:
-                yield from body.walk()
+                yield from body._walk()
 
     def graphs(self) -> Iterator[Graph]:
         """This graph and all bodies in it, each before its own."""
+        return self._graphs() if self.model.has_bodies else iter((self,))
+
+    def _graphs(self) -> Iterator[Graph]:
         yield self
         for node in self.nodes:
             for _, body in node.subgraphs:
-                yield from body.graphs()
+                yield from body._graphs()
 
 
 class Model:
@@ -214,8 +220,8 @@ class Model:
         self._schemas: dict[tuple[str, str], Any] = {}
         self._defaults: dict[tuple[str, str, str], Any] = {}
         self.graph = Graph(self, skeleton.proto.graph, None, ())
-        self.has_bodies = False
-        """Whether there are graphs in nodes."""
+        self.has_bodies = True
+        """Whether there are graphs in nodes; taken for granted until the view is complete."""
         self.recorded: Any = None
         """What `origin.py` has read of where nodes come from."""
         self.surveys = 10_000
@@ -225,6 +231,11 @@ class Model:
     def traced(self) -> bool:
         """Whether an exporter left anything at the nodes that tells where they come from."""
         return any(node.proto.metadata_props or node.proto.doc_string for node in self.graph.walk())
+
+    @functools.cached_property
+    def operators(self) -> frozenset[tuple[str, str]]:
+        """(operator type, domain) of all nodes."""
+        return frozenset([(node.op_type, node.domain) for node in self.graph.walk()])
 
     @functools.cached_property
     def map_batches(self) -> frozenset[Dim]:

@@ -135,6 +135,7 @@ def operators(*kinds: Kind, domain: str | None = None) -> tuple[Operator, ...]:
     return tuple(find_operator(name, home) for home, name in keys if domain in (None, home))
 
 
+@functools.cache
 def names(*kinds: Kind) -> tuple[str, ...]:
     """Names of ONNX's own operators of some kinds."""
     rows = "".join(ONNX.get(kind, "") for kind in kinds).replace("\n    ", " ").split("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -220,10 +221,10 @@ def _totals(analysis: Analysis, checked: Checked) -> Totals:
     costs = analysis.costs.values()
     return Totals(
         nodes=len(analysis.costs),
-        params=sum(c.params for c in costs),
-        macs=sum(c.macs for c in costs),
-        activation_bytes=sum(c.output_bytes for c in costs),
-        peak_bytes=max((c.live_bytes for c in costs), default=0),
+        params=sum(map(attrgetter("params"), costs)),
+        macs=sum(map(attrgetter("macs"), costs)),
+        activation_bytes=sum(map(attrgetter("output_bytes"), costs)),
+        peak_bytes=max(map(attrgetter("live_bytes"), costs), default=0),
         npu_macs_percent=_rounded(macs_share(analysis, checked.blocked)),
         integer_macs_percent=_integer_share(analysis),
     )
@@ -231,8 +232,8 @@ def _totals(analysis: Analysis, checked: Checked) -> Totals:
 
 def _integer_share(analysis: Analysis) -> float | None:
     quantized = read(analysis)
-    macs = sum(c.macs for c in analysis.costs.values())
-    return _rounded(100.0 * quantized.integer_macs() / macs) if quantized and macs else None
+    macs = sum(map(attrgetter("macs"), analysis.costs.values())) if quantized else 0
+    return _rounded(100.0 * quantized.integer_macs() / macs) if macs else None
 
 
 def _rounded(share: float) -> float:

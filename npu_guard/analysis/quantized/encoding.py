@@ -68,6 +68,12 @@ def computes_integers(node: Node) -> bool:
     return _computes_integers(node.op_type, node.domain)
 
 
+def is_about_integers(op_type: str, domain: str) -> bool:
+    """Whether a node of the operator quantizes, takes that back, or computes with integers."""
+    quantization = op_type in ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear") and domain in _DOMAINS
+    return quantization or _computes_integers(op_type, domain)
+
+
 @functools.lru_cache(1024)
 def _computes_integers(op_type: str, domain: str) -> bool:
     operator = find_operator(op_type, domain)

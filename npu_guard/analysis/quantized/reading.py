@@ -7,6 +7,7 @@ come out as the same units. QuantizeLinear and DequantizeLinear that belong to a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from npu_guard.analysis.quantized.encoding import (
     Operand,
     computes_integers,
     dequantizes,
+    is_about_integers,
     operands,
     quantizes,
     result,
@@ -82,8 +84,8 @@ class Quantized:
         """Units by the operator inside, in order; of a model without any quantization, none."""
         self._sums: set[Value] = set()
         self._scales: set[Value] = set()
-        nodes = list(analysis.model.graph.walk())
-        if any(quantizes(n) or dequantizes(n) or computes_integers(n) for n in nodes):
+        if any(starmap(is_about_integers, analysis.model.operators)):
+            nodes = list(analysis.model.graph.walk())
             for node in nodes:
                 self._read(node)
             for node in nodes:
