@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs site chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
+.PHONY: help demo test lint types docs site pictures chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
 	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending \
 	test-cluster digits healing clean
 
@@ -39,6 +39,9 @@ docs: $(VENV)/dev  ## Rewrite everything that is generated: docs, JSON schema, g
 	$(BIN)/python docs/generate.py
 	$(BIN)/python bench/study/run.py --page
 	$(BIN)/python -m pytest -q -p no:randomly --update-golden tests/test_golden.py
+
+pictures: $(VENV)/dev chromium  ## Draw docs/report.png, the picture of the HTML report in the README.
+	$(BIN)/python docs/pictures.py
 
 site: $(VENV)/dev  ## Build the manual as a web site into build/site, without a network.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -26,7 +26,7 @@ from npu_guard.graph.ops import operators
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.project.settings_page import settings_page
-from npu_guard.reports import json
+from npu_guard.reports import json, text
 from npu_guard.rewriting import lift
 from npu_guard.rewriting.depth import operators as depth
 from npu_guard.rewriting.tokens import regions as tokens
@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("docs/rules", "docs/profiles")
 """Wholly generated: a file there that no page explains is left over."""
 SAMPLE = "samples/sample_net.onnx"
+PICTURED = "NPU2,NPU3"
+WIDTH = 106
 WALKTHROUGH = "docs/adding-a-device.md"
 
 
@@ -168,14 +170,15 @@ def picture() -> str:
     before = Path.cwd()
     os.chdir(ROOT)  # a report shows paths as they were given
     try:
-        report = check_models([SAMPLE], Config())
+        report = check_models([SAMPLE], Config(select=tuple(PICTURED.split(","))), remedies=True)
     finally:
         os.chdir(before)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(
-            record=True, file=nowhere, width=118, force_terminal=True, color_system="truecolor", legacy_windows=False
+            record=True, file=nowhere, width=WIDTH, force_terminal=True, color_system="truecolor", legacy_windows=False
         )
-        console.print(Text.from_ansi(f"$ npu-guard check {SAMPLE}\n{registry.renderer('text')(report, color=True).rstrip()}"))
+        shown = text.render(report, color=True, width=WIDTH).rstrip()
+        console.print(Text.from_ansi(f"$ npu-guard check {SAMPLE} --select {PICTURED}\n{shown}"))
         svg = console.export_svg(title="npu-guard", unique_id="check")
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")

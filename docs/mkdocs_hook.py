@@ -17,7 +17,7 @@ AT_THE_ROOT = {
     "reports/assets/json-v1.schema.json": "reports/assets/json-v1.schema.json",
 }  # fmt: skip
 """Files of the site by where they are in the repository."""
-USE = ("cli", "settings", "api", "training", "quantization", "compilers", "exporters", "cache", "scale")
+USE = ("guide", "cli", "settings", "api", "training", "quantization", "compilers", "exporters", "cache", "scale")
 PROJECT = ("design", "adding-a-device", "operators")
 
 
@@ -47,7 +47,7 @@ def on_files(files: Any, *, config: Any) -> Any:
     for name, source in AT_THE_ROOT.items():
         content = (ROOT / source).read_text(encoding="utf-8")
         if name.endswith(".md"):
-            content = re.sub(r"(\]\()docs/", r"\1", content)
+            content = re.sub(r"(\]\(|src=\")docs/", r"\1", content)
             content = re.sub(r"\((rules|profiles)/?\)", r"(\1/index.md)", content)
         files.append(File.generated(config, name, content=content))
     return files

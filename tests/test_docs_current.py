@@ -44,15 +44,17 @@ def test_pages_name_no_machine_and_load_nothing() -> None:
     assert not re.findall(r'(?:href|src)="http|url\(["\']?http|@import', PAGES["docs/check.svg"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/rules/index.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md", "docs/design.md", "docs/rules/index.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     file = ROOT / page
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
         assert "://" in target or (file.parent / target).exists(), f"{page}: {target}"
 
 
-def test_the_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_configuration_of_the_guide_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/guide.md").read_text(encoding="utf-8"), re.DOTALL)
     file = tmp_path / "pyproject.toml"
     file.write_text(block, encoding="utf-8")
     config = read_config(file, [(rule.code, rule.name) for rule in registry.rules()])

@@ -49,6 +49,16 @@ def wants_colour(terminal: bool, environment: Mapping[str, str] = os.environ) ->
     return terminal and environment.get("CLICOLOR") != "0" and environment.get("TERM") != "dumb"
 
 
+def terminal_width() -> int | None:
+    """Characters in a line where a terminal reads standard output; None where something else does, which takes lines whole."""
+    if not sys.stdout.isatty():
+        return None
+    said = os.environ.get("COLUMNS", "")
+    with contextlib.suppress(OSError, ValueError):
+        return int(said) if said.isdecimal() and int(said) else os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    return 80
+
+
 def show_markdown(page: str) -> None:
     """Rendered on a terminal, as it is elsewhere."""
     page = inert(page)

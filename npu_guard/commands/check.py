@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text, wants_colour, write_result
+from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
@@ -115,7 +115,7 @@ def command(
     report = replace(report, date=date_of_run(), docs_url=config.docs_url)
     for name, path in extra:
         write_result(path, registry.renderer(name)(report, color=False))
-    render = _renderer(form, verbose, statistics)
+    render = _renderer(form, verbose, statistics, None if output is not None else terminal_width())
     if output is not None:
         write_result(output, render(report, color=False))
     else:
@@ -204,10 +204,10 @@ def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     return exit_code(found.report)
 
 
-def _renderer(form: str, verbose: bool, statistics: bool) -> Callable[..., str]:
+def _renderer(form: str, verbose: bool, statistics: bool, width: int | None) -> Callable[..., str]:
     render: Callable[..., str] = registry.renderer(form)
     if form == "text":
-        return partial(render, verbose=verbose, statistics=statistics)
+        return partial(render, verbose=verbose, statistics=statistics, width=width)
     if verbose or statistics:
         raise UsageError("--verbose and --statistics go with the format text; other formats have everything")
     return render

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.text import Text
 
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports import concise, text
@@ -22,7 +24,7 @@ def finding(
     return Finding("NPU201", "kernel-size", severity, Outcome.FAIL, place, message, source=source, macs=macs)
 
 
-def shown(*findings: Finding, **options: bool) -> list[str]:
+def shown(*findings: Finding, **options: Any) -> list[str]:
     model = ModelReport("m.onnx", "dev", Verdict.FAIL, findings, totals=Totals(nodes=1, macs=100, params=227))
     return text.render(Report("1", (model,)), **options).splitlines()
 
@@ -90,6 +92,17 @@ def test_no_line_is_wider_than_the_terminal_where_words_allow(project: Path) -> 
     words = "word " * 60
     assert max(map(len, text._wrapped(f"NPU201  name: {words}"))) <= 80
     assert " ".join(text._wrapped(words)).split() == words.split()
+
+
+def test_lines_keep_to_a_terminal_of_80_columns_and_stay_whole_elsewhere(project: Path) -> None:
+    long = finding("a message of many words " * 6, "encoder.stages.0.blocks.3.attention.qkv", op="ConvTranspose")
+    for colour in (False, True):
+        lines = shown(long, width=80, color=colour)
+        plain = [Text.from_ansi(line).plain for line in lines]
+        assert max(len(line) for line in plain if "npu-guard" not in line) <= 80
+        assert " ".join(" ".join(plain).split()) == " ".join(Text.from_ansi(" ".join(shown(long, color=colour))).plain.split())
+        assert all(line.count("\x1b[0m") == line.count("\x1b[") / 2 for line in lines)
+    assert max(map(len, shown(long))) > 120
 
 
 @pytest.mark.parametrize(
