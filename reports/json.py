@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from npu_guard.base.json import json_text
-from npu_guard.results import findings
+from npu_guard.results import findings, simplified
 from npu_guard.results.findings import Finding, ModelReport, Number, Report, SourceLine
 from npu_guard.results.summary import count, documented_percent
 
@@ -106,6 +106,27 @@ class FindingV1(msgspec.Struct):
     """`compile-error`, `host`, `decomposed` or `slow`, where the device's documents say what becomes of the node."""
 
 
+class Moved(msgspec.Struct):
+    """A finding that only one of two models has."""
+
+    rule: str
+    node: str
+    fingerprint: str
+
+
+class Simplified(msgspec.Struct):
+    """A simplifier that ran before the model was judged, and what it alone did to the findings."""
+
+    by: str
+    nodes_before: int
+    nodes_after: int
+    removes: list[Moved]
+    adds: list[Moved]
+    verification: str
+    """`equal`, `differs` or `not_run`; empty where nobody asked."""
+    reason: str
+
+
 class Model(msgspec.Struct):
     """One model against one profile."""
 
@@ -118,6 +139,8 @@ class Model(msgspec.Struct):
     findings: list[FindingV1]
     ends: str = ""
     """`head`, `tail` or `head and tail`, where the errors that no exact substitution removes are only there: for the host."""
+    simplified: Simplified | msgspec.UnsetType = msgspec.UNSET
+    """Left out where none ran."""
 
 
 class ReportV1(msgspec.Struct):
@@ -166,7 +189,13 @@ def _model(report: ModelReport) -> Model:
         ),
         findings=[_finding(f) for f in report.findings],
         ends=report.ends,
+        simplified=msgspec.UNSET if report.simplified is None else _simplified(report.simplified),
     )
+
+
+def _simplified(done: simplified.Simplified) -> Simplified:
+    removes, adds = ([Moved(m.rule, m.node, m.fingerprint) for m in moved] for moved in (done.removes, done.adds))
+    return Simplified(done.by, done.nodes_before, done.nodes_after, removes, adds, done.verification, done.reason)
 
 
 def _finding(f: Finding) -> FindingV1:

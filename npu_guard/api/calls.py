@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 def check(
     model: AnyModel, *, profile: str | None = None, inputs: Inputs = None, input_shapes: Shapes = None,
-    fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (),
+    fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (), simplify: bool | None = None,
 ) -> Report:  # fmt: skip
     """Check a model against a device's limits, as `npu-guard check` does.
 
     `model` is the path of an ONNX file, an `onnx.ModelProto`, or a torch module with example `inputs`: a dict by input name,
-    a sequence in the order of forward, or one tensor. `input_shapes` fixes open extents by input name. `profile` and the rest
-    come from the project's settings where they are not given. A model that cannot be read gives the verdict `unreadable`.
+    a sequence in the order of forward, or one tensor. `input_shapes` fixes open extents by input name. `simplify` judges
+    the model as onnx-simplifier leaves it, which reads weights. `profile` and the rest come from the project's settings where
+    they are not given. A model that cannot be read gives the verdict `unreadable`.
     Raises UsageError where an argument or a setting is wrong.
     """
     from msgspec.structs import replace
@@ -38,23 +40,26 @@ def check(
     from npu_guard.api.results import Report
     from npu_guard.checking.suppressions import with_settings_findings
     from npu_guard.pipeline.check import check_models
+    from npu_guard.pipeline.simplify import as_judged
 
-    config = call_config(profile, fail_on, allow_undecided, ignore, input_shapes)
+    config = call_config(profile, fail_on, allow_undecided, ignore, input_shapes, simplify)
     with model_file(model, inputs, config.input_shapes) as file:
         settings = replace(config, input_shapes=file.input_shapes)
-        report = check_models([file.name], settings, files={file.name: file.path}, remedies=True)
+        with as_judged({file.name: file.path}, settings) as judged:
+            report = judged.told(check_models([file.name], judged.config, files=judged.files, remedies=True))
         return Report(with_settings_findings(report, settings))
 
 
 def fix(
     model: AnyModel, output: str | os.PathLike[str] | None = None, *, profile: str | None = None, inputs: Inputs = None,
     input_shapes: Shapes = None, approximate: bool = False, calibration: str | os.PathLike[str] | None = None,
-    prefer: Sequence[str] = (),
+    prefer: Sequence[str] = (), simplify: bool | None = None,
 ) -> Fix:  # fmt: skip
     """Replace what does not fit by what does, and verify it, as `npu-guard fix` does. The model itself stays as it is.
 
     The result is written to `output`, or to a temporary file that lives as long as the value that is returned. `approximate`
-    allows replacements that only come close; `calibration` names a .npz file or a folder of them. Raises ModelError where the
+    allows replacements that only come close; `calibration` names a .npz file or a folder of them; `simplify` mends the model as
+    onnx-simplifier leaves it, which is verified too. Raises ModelError where the
     model cannot be read, NotVerified where it cannot be run or the result differs (nothing is written then), UsageError
     where an argument is wrong.
     """
@@ -67,25 +72,33 @@ def fix(
     from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
     from npu_guard.pipeline.fix import fix_model
+    from npu_guard.pipeline.simplify import as_judged
     from npu_guard.rewriting.substitution import EXACT
 
     known = catalog.substitutions()
     if unknown := set(prefer) - {s.name for s in known}:
         raise UsageError(f"prefer: no substitution {sorted(unknown)[0]!r}; there are {', '.join(s.name for s in known)}")
     chosen = [s for s in known if s.exactness == EXACT or approximate or s.name in prefer]
-    config = call_config(profile, input_shapes=input_shapes)
+    config = call_config(profile, input_shapes=input_shapes, simplify=simplify)
     folder = Scratch() if output is None else None
     target = Path(output) if output is not None else Path(folder.path if folder else "", "fixed.onnx")
-    with model_file(model, inputs, config.input_shapes) as file:
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(model_file(model, inputs, config.input_shapes))
         expect_apart([None if output is None else target], [file.path])
         settings = replace(config, input_shapes=file.input_shapes)
         data = Path(calibration) if calibration is not None else None
-        report = fix_model(file.path, registry.profile(config.profile), settings, chosen, calibration=data, prefer=tuple(prefer))
+        judged = opened.enter_context(as_judged({file.name: file.path}, settings, verify=True))
+        judged.expect_simplified(file.name)
+        device, path = registry.profile(config.profile), judged.files[file.name]
+        report = fix_model(path, device, judged.config, chosen, calibration=data, prefer=tuple(prefer), origin=file.path)
+        for why in judged.not_verified().values():
+            raise NotVerified(f"{file.name}: what onnxsim leaves was not verified ({why}); nothing was written")
         if report.applied and report.verification.verdict not in ("equal", "close"):
             why = report.verification.reason or report.verification.verdict
             raise NotVerified(f"{file.name}: the fixed model was not verified ({why}); nothing was written")
         save_document(report.document, target)
         before, after = (replace(r, path=file.name) for r in (report.before, report.after))
+        before = judged.told_of(before)
     return Fix(before, after, report.applied, report.refused, report.verification, target, folder)
 
 

@@ -29,7 +29,7 @@ class ModelFile(NamedTuple):
 
 def call_config(
     profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None, simplify: bool | None = None,
 ) -> Config:  # fmt: skip
     """The project's settings with the arguments on top. Raises UsageError where one of them is wrong."""
     from msgspec.structs import replace
@@ -55,6 +55,7 @@ def call_config(
         allow_undecided=allow_undecided or config.allow_undecided,
         ignore=(*config.ignore, *codes),
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
+        simplify=config.simplify if simplify is None else simplify,
     )
 
 

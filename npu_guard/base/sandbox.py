@@ -39,16 +39,28 @@ class Outcome(Struct, frozen=True):
         return self.data.decode("utf-8", "backslashreplace")
 
 
-def run(call: Callable[[], bytes], seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> Outcome:
-    """The result of `call()` in a child process with limits on time and memory; its output streams are closed."""
-    with Child(call, seconds, memory) as child:
+def run(
+    call: Callable[[], bytes], seconds: float = SECONDS, memory: int = MEMORY_BYTES, processor: float | None = None
+) -> Outcome:
+    """The result of `call()` in a child process with limits on time and memory; its output streams are closed.
+
+    `seconds` are those on the clock, `processor` those of all its threads together, by default `seconds` up to
+    `PROCESSOR_SECONDS`; `memory` is in bytes.
+    """
+    with Child(call, seconds, memory, processor) as child:
         return child.result()
 
 
 class Child:
     """A call that runs beside this process. Leaving the `with` block ends it, whatever it is doing."""
 
-    def __init__(self, call: Callable[[], bytes], seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        call: Callable[[], bytes],
+        seconds: float = SECONDS,
+        memory: int = MEMORY_BYTES,
+        processor: float | None = None,
+    ) -> None:
         self._call = call
         self._pid = self._pipe = -1
         self._deadline = time.monotonic() + seconds
@@ -63,7 +75,8 @@ class Child:
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid == 0:
-            _child(call, self._pipe, write_end, seconds, memory)
+            whole = min(int(seconds) + 1, PROCESSOR_SECONDS) if processor is None else int(processor) + 1
+            _child(call, self._pipe, write_end, whole, memory)
         os.close(write_end)
 
     def __enter__(self) -> Child:
@@ -136,7 +149,7 @@ def _attempt(call: Callable[[], bytes]) -> Outcome:
         return Outcome("error", str(error).encode("utf-8", "backslashreplace"))
 
 
-def _child(call: Callable[[], bytes], read_end: int, write_end: int, seconds: float, memory: int) -> None:
+def _child(call: Callable[[], bytes], read_end: int, write_end: int, processor: int, memory: int) -> None:
     """Never returns. Writes one status letter, the data, and a full stop that proves it is whole."""
     code = 1
     try:
@@ -147,7 +160,7 @@ def _child(call: Callable[[], bytes], read_end: int, write_end: int, seconds: fl
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        _limit(seconds, memory)
+        _limit(processor, memory)
         outcome = _attempt(call)
         letter = outcome.status[:1].encode()
         with os.fdopen(write_end, "wb") as pipe:
@@ -159,11 +172,10 @@ def _child(call: Callable[[], bytes], read_end: int, write_end: int, seconds: fl
         os._exit(code)
 
 
-def _limit(seconds: float, memory: int) -> None:
+def _limit(processor: int, memory: int) -> None:
     import resource  # not there on Windows, and neither is this child
 
-    whole = min(int(seconds) + 1, PROCESSOR_SECONDS)
-    resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     own = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (own, own))  # what bounds the parent's own work is no bound of the child's

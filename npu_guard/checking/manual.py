@@ -84,7 +84,8 @@ def profile_page(profile: Profile) -> str:
     if profile.toolchain is not None:
         newest = profile.toolchain.opset_max
         read = f"; it reads operator sets up to {newest}" if newest is not None else ""
-        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + f"{read}.", ""]
+        first = "; it runs onnx-simplifier first, see --simplify" if profile.toolchain.simplifies else ""
+        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + f"{read}{first}.", ""]
     lines += [f"{note}\n" for note in profile.notes]
     if profile.variants:
         lines += ["## Devices", "", "| profile | device |", "|---|---|"]

@@ -69,6 +69,21 @@ def with_held(command: Decorated) -> Decorated:
     return freeze(values(command))
 
 
+def with_simplify(
+    command: Decorated, words: str = "Judge the model as onnx-simplifier leaves it; this reads weights."
+) -> Decorated:
+    """Whether models are judged as a simplifier leaves them; `config_of` tells, and `simplify_asked` whether by an option."""
+    return click.option(
+        "--simplify/--no-simplify", "simplify", default=None, expose_value=False, callback=_keep, help=words
+    )(command)  # fmt: skip
+
+
+def simplify_asked() -> bool | None:
+    """What the command line says; None where it says nothing, and the settings count."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(f"{_HELD}.simplify")
+
+
 def report_target(entry: str, formats: Sequence[str]) -> tuple[str, Path]:
     """Format and file of an option `--report`. Raises UsageError."""
     form, _, path = entry.partition(":")
@@ -137,6 +152,7 @@ def config_of(
         allow_undecided=allow_undecided or config.allow_undecided,
         input_shapes=input_shapes(shapes),
         held=held_inputs(),
+        simplify=config.simplify if (asked := simplify_asked()) is None else asked,
     )
 
 

@@ -27,6 +27,7 @@ from npu_guard.commands._shared import (
     with_held,
     with_profile,
     with_shapes,
+    with_simplify,
 )
 from npu_guard.file import sources
 from npu_guard.results.findings import Report
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 @click.option("--ignore", metavar="CODES", help="Not these rules.")
 @with_shapes
 @with_held
+@with_simplify
+@click.option("--verify", is_flag=True, help="With --simplify: run both models, and exit with 5 where they differ.")
 @click.option("--baseline", metavar="FILE", type=click.Path(path_type=Path), help="Findings that are known; only others count.")
 @click.option("--write-baseline", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as the new baseline.")
 @click.option("--since", metavar="REV", help="Findings that the models have at a revision of git are known; only others count.")
@@ -67,9 +70,9 @@ def command(
     models: tuple[str, ...], profile: str | None, form: str, output: Path | None, reports: tuple[str, ...], fail_on: str | None,
     allow_undecided: bool, select: str | None, ignore: str | None, shapes: tuple[str, ...], config_file: Path | None,
     baseline: Path | None, write_baseline: Path | None, save_repro: Path | None, jobs: int, cache: Path | None, no_cache: bool,
-    verbose: bool, statistics: bool, all_profiles: bool, since: str | None, remove_unused: bool,
+    verbose: bool, statistics: bool, all_profiles: bool, since: str | None, remove_unused: bool, verify: bool,
 ) -> int:  # fmt: skip
-    """Check models against a device's limits. Weights are never read.
+    """Check models against a device's limits. Weights are never read, but for --simplify.
 
     A MODEL is an ONNX file, a folder or pattern of them, a URL that fsspec knows (s3://bucket/net.onnx), or Python code as
     PACKAGE.MODULE:CALLABLE, which is imported and run and its module exported; example inputs come from --input-shape or its
@@ -85,7 +88,13 @@ def command(
         ignore=ignore,
         shapes=shapes,
     )
-    config = replace(config, cache=None if no_cache else cache or config.cache)
+    if cache is not None and config.simplify:
+        raise UsageError(
+            "--cache: what --simplify leaves depends on weights, so such results are never kept; leave out one of them"
+        )
+    if verify and not config.simplify:
+        raise UsageError("--verify compares what --simplify leaves with the file; a check alone changes nothing to verify")
+    config = replace(config, cache=None if no_cache or config.simplify else cache or config.cache)
     names = sources.names(models)
     if outputs := [path for path in (output, write_baseline, *(path for _, path in extra)) if path is not None]:
         from npu_guard.file.apart import expect_apart
@@ -95,8 +104,9 @@ def command(
         from npu_guard.fleet import matrix
 
         several = matrix.matrix_devices(profile, all_profiles)
-        if extra or baseline or write_baseline or save_repro or cache or since:
-            raise UsageError("--report, --baseline, --write-baseline, --since, --save-repro and --cache go with a single profile")
+        if extra or baseline or write_baseline or save_repro or cache or since or verify:
+            lone = "--report, --baseline, --write-baseline, --since, --save-repro, --cache and --verify"
+            raise UsageError(f"{lone} go with a single profile")
         return _matrix(matrix.compare_devices(names, several, config), form, output)
     wanted = (form, *(name for name, _ in extra))
     asked = _Asked(
@@ -105,7 +115,7 @@ def command(
         remedies=any(registry.shows_remedies(name) for name in wanted),
     )
     gate = (baseline, write_baseline, save_repro)
-    report, lines = _checked(names, config, asked, gate, since, jobs)
+    report, lines = _checked(names, config, asked, gate, since, jobs, verify=verify)
     if remove_unused:
         lines.append(_remove_unused(report, config, config_file))
     elif config.suppress:
@@ -128,7 +138,7 @@ def command(
             complain(model.error[1])
         for crash in model.crashes:
             complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
-    return exit_code(report)
+    return 5 if any(m.simplified and m.simplified.verification not in ("", "equal") for m in report.models) else exit_code(report)
 
 
 class _Asked(TypedDict):
@@ -146,6 +156,8 @@ def _checked(
     gate: tuple[Path | None, Path | None, Path | None],
     since: str | None,
     jobs: int,
+    *,
+    verify: bool = False,
 ) -> tuple[Report, list[str]]:
     """The report, and lines for people. What is all known, and what asks for less, does without what the rest needs."""
     store = None
@@ -153,10 +165,10 @@ def _checked(
         from npu_guard.gate.cache import Cache
 
         store = Cache(config.cache, config, **asked)
-    if any(gate) or since is not None or any(":" in name for name in names):
+    if config.simplify or any(gate) or since is not None or any(":" in name for name in names):
         from npu_guard.gate.gate import check_with_gate
 
-        report, lines = check_with_gate(names, config, *gate, **asked, jobs=jobs, cache=store, since=since)
+        report, lines = check_with_gate(names, config, *gate, **asked, jobs=jobs, cache=store, since=since, verify=verify)
     else:
         known = store.known(names) if store is not None else {}
         if len(known) == len(names):

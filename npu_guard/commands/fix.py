@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from npu_guard.commands._shared import (
     date_of_run,
     progress_bar,
     report_target,
+    simplify_asked,
     with_calibration,
     with_config,
     with_dated,
@@ -23,6 +25,7 @@ from npu_guard.commands._shared import (
     with_profile,
     with_require,
     with_shapes,
+    with_simplify,
 )
 from npu_guard.commands._torch import landing, report_as
 from npu_guard.device import suggest
@@ -32,6 +35,7 @@ from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
 from npu_guard.pipeline.fix import fix_model
+from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code
@@ -74,6 +78,7 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 @click.option("-v", "--verbose", is_flag=True, help="Every place in the text, not only what fits a screen.")
 @with_shapes
 @with_held
+@with_simplify
 @with_config
 def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
@@ -88,8 +93,9 @@ def command(
     docs/training.md.
     """
     if torch_folder is not None:
-        if int8 or dry_run or plan_file or apply_file or require or reports or form == "html":
-            raise UsageError("fix: --torch goes without --int8, --dry-run, --plan, --apply, --require, --report and html")
+        if int8 or dry_run or plan_file or apply_file or require or reports or form == "html" or simplify_asked():
+            lone = "--int8, --dry-run, --plan, --apply, --require, --report, --simplify and html"
+            raise UsageError(f"fix: --torch goes without {lone}")
         config = config_of(config_file, profile=profile, shapes=shapes)
         _substitutions(allow is not None, prefer)  # the names, before anything runs
         return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form)
@@ -104,21 +110,25 @@ def command(
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
     steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])
-    with exported([model], config.input_shapes) as files:
+    with exported([model], config.input_shapes) as files, as_judged(files, config, verify=True) as judged:
+        judged.expect_simplified(model)
         with progress_bar() as progress:
             report = fix_model(
-                files[model],
+                judged.files[model],
                 device,
-                config,
+                judged.config,
                 chosen,
                 calibration=calibration,
                 progress=progress,
                 prefer=prefer,
                 plan=steps,
                 warnings=warnings,
+                origin=files[model],
                 layers=any(registry.shows_layers(f"fix.{name}") for name in (form, *(name for name, _ in extra))),
             )
         report = report_as(report, model)
+        report = dataclasses.replace(report, before=judged.told_of(report.before))
+        unlike = judged.not_verified().get(model, "")
         if plan_file is not None:
             write_result(plan_file, plan_text(model, report.before.sha256, device.name, report.applied, report.refused))
         failed = report.applied and report.verification.verdict not in ("equal", "close")
@@ -129,7 +139,7 @@ def command(
         if int8 and not failed:
             integers = compare_int8_fixed(files[model], report.document, config.input_shapes, calibration, config.limits)
         lossy = report.applied and integers is not None and integers.verdict != KEPT
-        written = None if dry_run or failed or lossy or lacking else output
+        written = None if dry_run or failed or lossy or lacking or unlike else output
         if written is not None:
             from npu_guard.file.save import save_document
 
@@ -140,6 +150,9 @@ def command(
     show_text(registry.renderer(form, "fix")(result))
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
+    if unlike:
+        complain(f"{model}: what onnxsim leaves was not verified ({unlike}); nothing was written")
+        return 5
     if failed:
         why = report.verification.reason or report.verification.verdict
         complain(f"{model}: the fixed model was not verified ({why}); nothing was written")

@@ -9,7 +9,7 @@ import click
 
 from npu_guard.base.errors import UsageError
 from npu_guard.commands import check
-from npu_guard.commands._shared import with_config, with_dated, with_held, with_profile, with_shapes
+from npu_guard.commands._shared import with_config, with_dated, with_held, with_profile, with_shapes, with_simplify
 
 _OURS = b'<meta name="generator" content="npu-guard '
 
@@ -20,6 +20,7 @@ _OURS = b'<meta name="generator" content="npu-guard '
 @with_profile
 @with_shapes
 @with_held
+@with_simplify
 @with_config
 @with_dated
 @click.option("--force", is_flag=True, help="Replace a file that is no report of npu-guard.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,15 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_text, write_result
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
-from npu_guard.commands._shared import config_of, with_config, with_fail_on, with_profile, with_shapes
+from npu_guard.commands._shared import (
+    config_of,
+    simplify_asked,
+    with_config,
+    with_fail_on,
+    with_profile,
+    with_shapes,
+    with_simplify,
+)
 
 if TYPE_CHECKING:
     from npu_guard.fleet.scan import Workers
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--parquet", metavar="FILE", type=click.Path(path_type=Path), help="Write a row for each model.")
 @with_fail_on
 @with_shapes
+@partial(with_simplify, words="Refused, as it reads weights; --no-simplify where the settings ask for it.")
 @with_config
 def command(
     sources: tuple[str, ...], profile: str | None, store: str, jobs: int | None, address: str | None, page: Path | None,
@@ -49,6 +59,9 @@ def command(
     from npu_guard.fleet import report, scan
 
     config = config_of(config_file, profile=profile, fail_on=fail_on, shapes=shapes)
+    if config.simplify:
+        said = "--simplify" if simplify_asked() else "'simplify' in the settings"
+        raise UsageError(f"scan: {said} reads weights, which a scan never does; --no-simplify scans models as they are")
     if jobs is not None and address is not None:
         raise UsageError("scan: --jobs is for this machine and --address for a cluster; give one of them")
     database = Store(store)

@@ -86,6 +86,8 @@ class Toolchain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str = ""
     opset_max: int | None = None
     """The newest operator set that it reads; a model of a newer one is refused as a whole."""
+    simplifies: bool = False
+    """Whether it runs onnx-simplifier on a model first, as its documents say; findings then depend on `--simplify`."""
 
 
 class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

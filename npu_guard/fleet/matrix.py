@@ -13,6 +13,7 @@ from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.pipeline.check import analysis_of, report_of
+from npu_guard.pipeline.simplify import Judged, as_judged
 from npu_guard.project.config import Config, project_root
 from npu_guard.results.findings import ModelReport, Outcome, Report, Verdict
 from npu_guard.results.summary import count, counts_as_failure
@@ -58,15 +59,22 @@ def matrix_devices(profile: str | None, everything: bool) -> list[str]:
 
 def compare_devices(paths: Sequence[str], names: Sequence[str], config: Config) -> Matrix:
     """Check each model against each device. Raises UsageError for a profile; a model that cannot be read is a row."""
+    with as_judged({path: path for path in paths}, config, compare=False) as judged:
+        return _compare(paths, names, judged)
+
+
+def _compare(paths: Sequence[str], names: Sequence[str], judged: Judged) -> Matrix:
+    config = judged.config
     profiles = [registry.profile(name) for name in dict.fromkeys(names)]
     rows, reports = [], []
     for path in paths:
         try:
-            analysis = analysis_of(path, config)
+            judged.expect_simplified(path)
+            analysis = analysis_of(judged.files[path], config)
             found = []
             for profile in profiles:
                 checked = check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
-                found.append(report_of(path, profile, config, analysis, checked, ""))
+                found.append(judged.told_of(report_of(path, profile, config, analysis, checked, "")))
         except ModelError as error:
             rows.append(Row(path, (), str(error)))
             reports.append(ModelReport(path, "", Verdict.UNREADABLE, error=(error.kind, str(error))))

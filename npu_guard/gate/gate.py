@@ -17,6 +17,7 @@ from npu_guard.gate import baseline
 from npu_guard.gate.repro_folder import Folder
 from npu_guard.gate.since import without_known
 from npu_guard.pipeline.check import analysis_of, check_models
+from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project.config import Config
 from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
@@ -31,19 +32,22 @@ _LISTED = 20
 def check_with_gate(
     models: Sequence[str], config: Config, known: Path | None, target: Path | None, repros: Path | None, *,
     hashes: bool, layers: bool, remedies: bool = False, jobs: int = 1, cache: Cache | None = None, since: str | None = None,
+    verify: bool = False,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
     folder = None if repros is None else repro_folder(repros, config)
-    with exported(models, config.input_shapes) as files:
+    with exported(models, config.input_shapes) as files, as_judged(files, config, verify=verify) as judged:
         report = check_models(
-            models, config, hashes=hashes, layers=layers, remedies=remedies, files=files, jobs=jobs, cache=cache
+            models, judged.config, hashes=hashes, layers=layers, remedies=remedies, files=judged.files, jobs=jobs, cache=cache
         )
+        report = judged.told(report)
         report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
         if since is not None:
             report, more = without_known(report, since, config, files)
             lines += more
         if folder is not None:
-            lines.append(save_repros(folder, report, config, files))
+            lines.append(save_repros(folder, report, judged.config, judged.files))
+    lines += [f"{name}: what onnxsim leaves was not verified ({why})" for name, why in judged.not_verified().items()]
     return report, lines
 
 

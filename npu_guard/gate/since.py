@@ -14,6 +14,7 @@ from npu_guard.base.text import printable
 from npu_guard.file.source import is_url
 from npu_guard.gate import baseline
 from npu_guard.pipeline.check import check_models
+from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project import revision
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Report
@@ -39,7 +40,9 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
             own = Path(folder, str(number))
             own.mkdir()
             file = revision.write(revision.Revision(name, path), own)
-            (before,) = check_models([os.fspath(file)], replace(config, cache=None)).models
+            with as_judged({os.fspath(file): os.fspath(file)}, replace(config, cache=None), compare=False) as prepared:
+                found = check_models([os.fspath(file)], prepared.config, files=prepared.files)
+                (before,) = prepared.told(found).models
             if before.error is not None or before.crashes:
                 lines.append(f"{printable(model.path)}: could not be checked as it is at {name}, so all of it counts")
             else:

@@ -206,7 +206,7 @@ def report_of(
         crashes=checked.crashes,
         not_applicable=checked.not_applicable,
         totals=_totals(analysis, checked),
-        notes=analysis.notes,
+        notes=(*analysis.notes, *_simplifies(profile, config, checked)),
         unknown={value.name: reason for value, reason in analysis.unknown.items()},
         sha256=digest,
         opset=analysis.model.skeleton.opset,
@@ -215,6 +215,14 @@ def report_of(
         pieces=pieces,
         asked=checked.asked,
     )
+
+
+def _simplifies(profile: Profile, config: Config, checked: Checked) -> tuple[str, ...]:
+    """What to say where the device's compiler does not get the model as it is in the file."""
+    tool = profile.toolchain
+    if tool is None or not tool.simplifies or config.simplify or not any(map(fails, checked.findings)):
+        return ()
+    return (f"{tool.name} runs onnx-simplifier first; --simplify judges what that leaves",)
 
 
 def _totals(analysis: Analysis, checked: Checked) -> Totals:

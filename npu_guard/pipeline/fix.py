@@ -44,12 +44,12 @@ def fix_model(
     path: str, profile: Profile, config: Config, substitutions: Sequence[Substitution], *,
     calibration: Path | None = None, seeds: Sequence[int] = (0, 1, 2), check_numbers: bool = True,
     progress: Progress = no_progress, prefer: Sequence[str] = (), plan: Plan | None = None,
-    warnings: bool = False, layers: bool = False,
+    warnings: bool = False, layers: bool = False, origin: str = "",
 ) -> FixReport:  # fmt: skip
     """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
 
     `warnings`: mend those alone whatever it costs, as where the project fails on them; `layers` adds a row for each operator to
-    both reports.
+    both reports; `origin` is the file that `path` was made of, whose hash a plan has.
 
     Raises ModelError where the model cannot be read, NotVerified where it cannot be fed, UsageError for another model's plan.
     """
@@ -60,7 +60,7 @@ def fix_model(
         return check(analysis, profile, rules, config, root)
 
     progress("Analysing the model", 0, 1)
-    digest = load.sha256(path)
+    digest = load.sha256(origin or path)
     if plan is not None:
         expect_plan_for(plan, path, digest, profile.name)
     document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)

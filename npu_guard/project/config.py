@@ -78,6 +78,8 @@ class SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     """Vendors' compilers that `npu-guard compile` starts, by name."""
     cache: str = ""
     """A folder of results that `check` takes up again and adds to, relative to the settings."""
+    simplify: bool = False
+    """Whether `check`, `fix` and `report` judge models as onnx-simplifier leaves them, as `--simplify` does."""
     docs_url: str = ""
     """Where these pages are on the web, for links to rules: `/rules/CODE/` is added, or put `{code}` where the code goes."""
 
@@ -100,6 +102,8 @@ class Config(Struct, frozen=True):
     compilers: Mapping[str, CompilerSettings] = field(default_factory=dict)
     cache: Path | None = None
     """A folder of results that `check` takes up again and adds to."""
+    simplify: bool = False
+    """Whether models are judged as onnx-simplifier leaves them."""
     docs_url: str = ""
     """Where the manual is on the web; empty where it is nowhere."""
 
@@ -164,7 +168,7 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
     return Config(
         file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
         partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
-        cache=path.parent / file.cache if file.cache else None, docs_url=file.docs_url,
+        cache=path.parent / file.cache if file.cache else None, simplify=file.simplify, docs_url=file.docs_url,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from npu_guard.results.device import Device
 from npu_guard.results.pieces import Pieces
+from npu_guard.results.simplified import Simplified
 from npu_guard.results.verification import Verification
 
 Dim = int | str | None
@@ -277,6 +278,8 @@ class ModelReport(Struct, frozen=True):
     """Codes of the rules that ran."""
     ends: str = ""
     """`head`, `tail` or `head and tail`, where the errors that no exact form removes are only there; asked for with remedies."""
+    simplified: Simplified | None = None
+    """What a simplifier did before the model was judged; None where none ran."""
 
 
 class Report(Struct, frozen=True):

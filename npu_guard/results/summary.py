@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from npu_guard.base.text import printable
 from npu_guard.results.findings import Evidence, Finding, ModelReport, Outcome, Report, Severity, Verdict
+from npu_guard.results.simplified import Moved, Simplified
 
 UNDECIDED = "cannot tell"
 
@@ -262,3 +263,29 @@ def percent(share: float) -> str:
     if 99.95 <= share < 100:
         return ">99.9 %"
     return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
+
+
+_NAMED = 3
+"""Nodes of a rule that a sentence about a simplifier names."""
+
+
+def simplified_words(done: Simplified) -> list[str]:
+    """What a simplifier did before a model was judged, a sentence each."""
+    verified = {"equal": ", verified equal to the file", "": ""}.get(done.verification, f", not verified ({done.reason})")
+    left = f"{plural(done.nodes_before, 'operator')} before and {done.nodes_after} now"
+    lines = [f"judged as {done.by} leaves it: {left}{verified}"]
+    for moved, words in ((done.removes, "removes"), (done.adds, "adds")):
+        if moved:
+            lines.append(f"the simplifier alone {words} {plural(len(moved), 'finding')}: {_moved_words(moved)}")
+    return lines
+
+
+def _moved_words(moved: Sequence[Moved]) -> str:
+    by_rule: dict[str, list[str]] = {}
+    for one in moved:
+        by_rule.setdefault(one.rule, []).append(printable(one.node, 60))
+    words = []
+    for rule, nodes in sorted(by_rule.items()):
+        more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
+        words.append(f"{rule} at {', '.join(nodes[:_NAMED])}{more}")
+    return "; ".join(words)

@@ -25,7 +25,9 @@ def render(result: FixResult, *, color: bool = False) -> str:
     """
     report, most = result.report, 1 << 30 if result.verbose else SHOWN
     left = remaining(report.after, report.refused)
-    lines = [f"{printable(report.before.path)}  {report.before.profile}", _verdict(report), ""]
+    lines = [f"{printable(report.before.path)}  {report.before.profile}", _verdict(report)]
+    lines += [f"Note: {words}" for words in summary.simplified_words(done)] if (done := report.before.simplified) else []
+    lines += [""]
     lines += _planned(report) if result.dry else _replaced(report, result.verbose, most)
     lines += _left(left, result.verbose, most)
     lines += _refused("Almost matched" if result.dry else "Not replaced", _other_refusals(report, left, result), most)
