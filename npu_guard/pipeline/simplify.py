@@ -76,7 +76,7 @@ def as_judged(files: Mapping[str, str], config: Config, *, verify: bool = False,
     """What to judge in the place of these files: they themselves, or what onnxsim leaves of them where the settings say so.
 
     With `verify` the two are run on the same inputs; with `compare` the findings of both are told apart. Where onnxsim fails on a
-    model, that is its report. Raises UsageError where there is no onnxsim, or for what no onnxsim can read.
+    model, that ModelError is its report. Raises UsageError where there is no onnxsim, or for what no onnxsim can read.
     """
     if not config.simplify:
         yield Judged(files, config)
