@@ -83,6 +83,17 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"npu_guard.commands.{cmd_name.replace('-', '_')}").command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name in known or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        import difflib  # for those who mistype
+
+        close = difflib.get_close_matches(name, known, 1)
+        said = f"did you mean {close[0]!r}?" if close else "a file of that name is checked by 'npu-guard check'"
+        raise click.UsageError(f"no command {name!r}{f'; {said}' if close or os.path.exists(name) else ''}", ctx)
+
 
 @click.command(
     cls=_Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Sequence
 
+from npu_guard.base.folding import fold
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
-from npu_guard.reports.blocks.folding import fold
 from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.summary import (
     Group,

@@ -37,9 +37,12 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
 
 
 def toml(text: str) -> dict[str, Any]:
-    """Settings as a table. Raises ValueError, with a line where there is one, for whatever is none or is meant to take long."""
+    """Settings as a table; a byte order mark before them is nothing. Raises ValueError, with a line where there is one, for
+    whatever is none or is meant to take long.
+    """
     import tomllib
 
+    text = text.removeprefix("\ufeff")
     lines = text.splitlines() if text.count(".") > MOST_DOTS else ()
     for number, line in enumerate(lines, 1):
         if line.count(".") > MOST_DOTS:  # the parser takes the square of the parts of a key

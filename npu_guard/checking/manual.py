@@ -6,6 +6,7 @@ import functools
 
 import msgspec
 
+from npu_guard.base.folding import fold
 from npu_guard.checking import registry
 from npu_guard.checking.rule import Case, Rule
 from npu_guard.device import LIMITS, Profile, Requirement
@@ -15,11 +16,14 @@ from npu_guard.device.vocabulary import METRICS
 from npu_guard.device.words import show_value
 
 
-def rule_list() -> str:
-    """One line a rule."""
-    found = registry.rules()
-    width = max(len(r.name) for r in found)
-    return "".join(f"{r.code}  {r.name:<{width}}  {r.severity.value:<7}  {r.summary()}\n" for r in found)
+def rule_list(beginning: str = "", width: int | None = None) -> str:
+    """One line a rule, of those whose code or name begins so; `width` is that of a terminal. Empty where there is none."""
+    found = [r for r in registry.rules() if r.code.startswith(beginning.upper()) or r.name.startswith(beginning)]
+    longest = max((len(r.name) for r in found), default=0)
+    lines = [f"{r.code}  {r.name:<{longest}}  {r.severity.value:<7}  {r.summary()}" for r in found]
+    if width is not None:
+        lines = [part for line in lines for part in fold(line, width, len("NPU101") + longest + len("  warning") + 4)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def page(rule: Rule) -> str:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
+from npu_guard.commands._completion import complete_profiles
 from npu_guard.file.held import Held
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
 from npu_guard.project.environment import with_environment
@@ -23,7 +24,10 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 FORMATS = tuple(registry.members("reports"))
 
 with_profile = click.option(
-    "--profile", metavar="NAME", help="Device: a name from 'npu-guard profiles' or the path of a TOML file."
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete_profiles,
+    help="Device: a name from 'npu-guard profiles' or the path of a TOML file.",
 )
 with_format = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the result."

@@ -16,6 +16,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result
 from npu_guard.checking import registry
+from npu_guard.commands._completion import complete_rules
 from npu_guard.commands._shared import (
     FORMATS,
     config_of,
@@ -46,8 +47,13 @@ if TYPE_CHECKING:
 @click.option("--report", "reports", metavar="FORMAT:FILE", multiple=True, help="Write one more result; may be repeated.")
 @with_fail_on
 @click.option("--allow-undecided", is_flag=True, help="Exit with 0 where nothing failed but a rule could not tell.")
-@click.option("--select", metavar="CODES", help="Only these rules: codes, beginnings of codes or names, with commas.")
-@click.option("--ignore", metavar="CODES", help="Not these rules.")
+@click.option(
+    "--select",
+    metavar="CODES",
+    shell_complete=complete_rules,
+    help="Only these rules: codes, beginnings of codes or names, with commas.",
+)
+@click.option("--ignore", metavar="CODES", shell_complete=complete_rules, help="Not these rules.")
 @with_shapes
 @with_held
 @with_simplify

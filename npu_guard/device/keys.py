@@ -5,9 +5,8 @@ Limits of single operators are written with metrics (`metric.py`). Every key her
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 import msgspec
 
@@ -84,33 +83,13 @@ def limit_value(where: str, key: str, value: Any) -> Any:
 
 
 def convert(data: Any, kind: type, where: str) -> Any:
-    """msgspec's validation with our one-sentence errors and a suggestion for unknown keys. Raises UsageError."""
+    """msgspec's validation, with one sentence on what it refuses. Raises UsageError."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        message = str(error).replace("Object contains unknown field ", "unknown key ")
-        message = message.replace("`", "'").replace(" - at '$", " at '")
-        if message.startswith("Invalid enum value") and issubclass(kind, msgspec.Struct):
-            message = _choices(message, kind)
-        if message.startswith("unknown key") and issubclass(kind, msgspec.Struct):
-            unknown = message.split("'")[1]
-            message += suggest(unknown, [f.encode_name for f in msgspec.structs.fields(kind)])
-        raise UsageError(f"{where}: {message}") from None
+        from npu_guard.base.conversion import explain
 
-
-def _choices(message: str, kind: type[msgspec.Struct]) -> str:
-    """Of a word that none of a few is: the field, and the words that may stand there."""
-    found = re.fullmatch(r"Invalid enum value '(.*)' at '\.(\w+)'", message)
-    if found is None:
-        return message
-    kinds = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
-    words = [w for w in _words(kinds[found[2]]) if isinstance(w, str)]
-    meant = suggest(found[1], words)
-    return f"{found[2]} is {found[1]!r}{meant + ' It' if meant else '; it'} must be one of {', '.join(words)}"
-
-
-def _words(kind: Any) -> list[Any]:
-    return list(get_args(kind)) if get_origin(kind) is Literal else [w for k in get_args(kind) for w in _words(k)]
+        raise UsageError(f"{where}: {explain(error, data, kind, suggest).message}") from None
 
 
 def suggest(word: str, known: Any) -> str:

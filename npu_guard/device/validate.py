@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import onnx
 
+from npu_guard.base.conversion import explain
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.device import kinds
@@ -145,12 +146,12 @@ class _Checker:
             return
         yield from self._keys(where, entry, kind)
         names = {f.encode_name for f in msgspec.structs.fields(kind)}
+        given = {k: v for k, v in entry.items() if k in names}
         try:
-            convert({k: v for k, v in entry.items() if k in names}, kind, "")
-        except UsageError as error:
-            message = str(error).removeprefix(": ")
-            at = re.search(r" at '\.(\w+)", message) or re.match(r"(\w+) is '", message)
-            yield (*where, *([at[1]] if at else [])), message
+            msgspec.convert(given, kind)
+        except msgspec.ValidationError as error:
+            refused = explain(error, given, kind, suggest)
+            yield (*where, *refused.place[:1]), refused.message
         for name in _strings(entry.get("variants")):
             if name not in self._table("variants") and "extends" not in self.data:
                 yield (*where, "variants"), f"no variant {name!r}{suggest(name, self._table('variants'))}"

@@ -134,7 +134,8 @@ def _open(path: str | Path, name: str) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
-        what = f"{name}: no such file" if name else "'' names no file; a variable of the command may be empty"
+        told = f"{name}: no such file" if name != "-" else "-: standard input is not read; name a file"
+        what = told if name else "'' names no file; a variable of the command may be empty"
         raise ModelError("missing", what) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -192,12 +192,12 @@ WRONG = {
     "unknown key of a step": (lambda t: t.replace("\napply", "\naply"), "step 1: unknown key 'aply'; did you mean 'apply'?"),
     "unknown table": (lambda t: t.replace("[[step]]", "[[steps]]"), "unknown key 'steps'; did you mean 'step'?"),
     "unknown substitution": (lambda t: t.replace("eca-to", "eka-to"), "no substitution 'eka-to-se'; did you mean 'eca-to-se'?"),
-    "type": (lambda t: t.replace("\napply = true", '\napply = "yes"'), "step 1: Expected 'bool', got 'str' at '.apply'"),
-    "no place": (lambda t: t.replace('at = "c"', ""), "step 1: Object missing required field 'at'"),
-    "step is no table": (lambda t: t.replace("[[step]]", "[step]"), "step: Expected 'array', got 'object'"),
-    "version": (lambda t: t.replace("version = 1", "version = 2"), "Invalid enum value 2 at '.version'"),
+    "type": (lambda t: t.replace("\napply = true", '\napply = "yes"'), "step 1: apply is 'yes'; it must be true or false"),
+    "no place": (lambda t: t.replace('at = "c"', ""), "step 1: 'at' is missing"),
+    "step is no table": (lambda t: t.replace("[[step]]", "[step]"), "step: is a table; it must be a list"),
+    "version": (lambda t: t.replace("version = 1", "version = 2"), "version is 2; it must be 1"),
     "not TOML": (lambda t: t + "]]", "not valid TOML"),
-    "empty": (lambda _: "", "missing required field 'version'"),
+    "empty": (lambda _: "", "'version' is missing"),
 }  # fmt: skip
 
 

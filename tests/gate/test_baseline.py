@@ -132,7 +132,7 @@ BAD = {
     "a report": ('{"schema_version": 1, "models": []}', "is a report of 'check --format json'"),
     "newer": ('{"schema_version": 2, "entries": [], "profile": "x"}', "schema version 2"),
     "older": ('{"schema_version": 0, "entries": [], "profile": "x"}', "schema version 0"),
-    "no number": ('{"schema_version": "1", "entries": [], "profile": "x"}', "Expected 'int'"),
+    "no number": ('{"schema_version": "1", "entries": [], "profile": "x"}', "schema_version is '1'; it must be a whole number"),
     "unknown key": (
         '{"schema_version": 1, "entries": [], "profile": "aimotive-aiware", "entrys": []}',
         "unknown key 'entrys'; did you mean 'entries'?",
