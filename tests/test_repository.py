@@ -35,6 +35,13 @@ def test_commands_in_them_exist(path: Path) -> None:
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= known
 
 
+def test_owners_are_named_for_what_exists() -> None:
+    lines = [
+        line.split() for line in (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    assert [path for path, *owners in lines if not (GITHUB.parent / path.strip("/")).exists() or not owners] == []
+
+
 def test_a_release_is_published_from_what_was_tried_and_with_no_more_rights_than_that() -> None:
     jobs = read(GITHUB / "workflows" / "release.yml")["jobs"]
     assert jobs["publish"]["needs"] == "build"

@@ -20,6 +20,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 HOOK = "npu-guard-check"
 EVERY_MODEL = "**/*.onnx"
 _NOT_IN_A_PATTERN = regex(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff$\\]")
+_BESIDE = ("**/*.toml", "**/*.data", "**/*.bin", "**/*.weights", "npu-guard-baseline.json", ".gitlab-ci.npu-guard.yml")
+"""What a check reads besides models."""
 _LFS = regex(r"^[^#\n]*\bfilter=lfs\b", re.MULTILINE)
 
 
@@ -55,7 +57,8 @@ def write_files(folder: Path, profile: str, pattern: str, *, force: bool = False
     """Write the files into a folder. What cannot be written is an item too, and the others are still tried."""
     values = {
         "@PROFILE@": json.dumps(profile, ensure_ascii=False),
-        "@MODELS@": "'" + pattern.replace("'", "''") + "'",
+        "@MODELS@": _quoted(pattern),
+        "@CHANGES@": ", ".join(map(_quoted, (pattern, *(("**/*.py",) if ":" in pattern else ()), *_BESIDE))),
         "@VERSION@": VERSION,
         "@LFS@": "true" if _uses_lfs(folder) else "false",
     }
@@ -116,6 +119,11 @@ def _hooks(folder: Path, name: str) -> Item | None:
 def _has_own_settings(folder: Path) -> bool:
     """Whether pyproject.toml holds the settings; one that cannot be read is no reason to write others beside it."""
     return not os.path.lexists(folder / "npu-guard.toml") and find_config(folder) == folder / "pyproject.toml"
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _uses_lfs(folder: Path) -> bool:

@@ -269,6 +269,7 @@ def test_comment_script(project: Path) -> None:
       listComments: null,
       createComment: async c => {{ calls.push(c); comments.push({{id: 2, user: {{type: 'Bot'}}, body: c.body}}) }},
       updateComment: async c => calls.push(c),
+      deleteComment: async c => {{ calls.push(c); comments.shift() }},
     }}
     const github = {{paginate: async () => comments, rest: {{issues}}}}
     const step = async () => {{ {script} }}
@@ -281,10 +282,16 @@ def test_comment_script(project: Path) -> None:
         first, second = json.loads(done.stdout)
         assert (first["issue_number"], second["comment_id"], first["body"] == second["body"]) == (7, 2, True)
         assert ("x" * 100 in first["body"], len(first["body"]) <= 65_536) == (shown, True)
+    (project / "npu-guard.md").unlink()
+    driver = driver.replace("comments = [", "comments = [{id: 2, user: {type: 'Bot'}, body: '<!-- npu-guard -->'}, ")
+    for relevant, deleted in (("true", []), ("false", [2])):
+        env = {**os.environ, "RELEVANT": relevant}
+        done = subprocess.run(["node", "-e", driver], cwd=project, capture_output=True, text=True, check=True, env=env)
+        assert [call["comment_id"] for call in json.loads(done.stdout)] == deleted
 
 
 def test_hook_for_pre_commit(tmp_path: Path, program: Cli) -> None:
-    (hook,) = load(ROOT / ".pre-commit-hooks.yaml")
+    hook = load(ROOT / ".pre-commit-hooks.yaml")[0]
     assert (hook["id"], hook["language"], hook["entry"]) == (HOOK, "python", "npu-guard check")
     assert re.search(hook["files"], "models/a.onnx")
     assert not re.search(hook["files"], "a.onnx.data")
@@ -292,6 +299,24 @@ def test_hook_for_pre_commit(tmp_path: Path, program: Cli) -> None:
     done = program(tmp_path, *hook["entry"].split()[1:], *hook["args"], HOSTILE[4])
     assert (done.code, "NPU201" in done.out) == (1, True)
     assert [file.name for file in tmp_path.iterdir()] == [HOSTILE[4]]
+
+
+def test_hooks_in_pre_commit_itself(project: Path) -> None:
+    """Both hooks and what `init` writes, as pre-commit reads and runs them; from this environment, so nothing is fetched."""
+    pre_commit = Path(sys.executable).with_name("pre-commit")
+    for kind, file in (("manifest", ROOT / ".pre-commit-hooks.yaml"), ("config", project / FILES[1])):
+        subprocess.run([pre_commit, f"validate-{kind}", file], check=True)
+    models, code = load(ROOT / ".pre-commit-hooks.yaml")
+    here = [{**models, "language": "system"}, {**code, "args": ["net.py:Net"]}]
+    (project / FILES[1]).write_text(yaml.safe_dump({"repos": [{"repo": "local", "hooks": here}]}), encoding="utf-8")
+    (project / "net.py").write_text("Nett = 3\n", encoding="utf-8")
+    for arguments in (("init", "-q"), ("add", ".")):
+        subprocess.run(["git", *arguments], cwd=project, check=True)
+    env = environment(project, PRE_COMMIT_HOME=str(project / ".cache"))
+    done = subprocess.run([pre_commit, "run", "--all-files"], cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "NPU201" in done.stdout, done
+    assert "net has no 'Net'; did you mean 'Nett'?" in done.stdout, done
 
 
 # Running
@@ -304,7 +329,7 @@ def test_workflow_on_a_pull_request(project: Path) -> None:
     (base / "net.onnx").write_bytes(SAMPLE.read_bytes() + OTHER)
     steps = run_workflow(project)
     assert {name: step.code for name, step in steps.items()} == {
-        "Check": 1, "Compare with the base branch": 0, "Summary": 0, "Leave accepted findings out": 0
+        "Changed": 0, "Check": 1, "Compare with the base branch": 0, "Summary": 0, "Leave accepted findings out": 0
     }, steps  # fmt: skip
     assert "::error " in steps["Check"].out
     assert {r["analysisTarget"]["uri"] for r in results(project / "npu-guard.sarif")} == {"models/net.onnx", "models/new.onnx"}
@@ -314,6 +339,41 @@ def test_workflow_on_a_pull_request(project: Path) -> None:
     assert "0 new" in diff, steps
     assert "new.onnx" not in diff, "the base branch has no such model"
     assert (project / ".runner/summary").read_text(encoding="utf-8") == page + diff
+
+
+def test_a_pull_request_without_models_is_left_alone(project: Path, program: Cli) -> None:
+    step = next(values for name, values in workflow_steps(project) if name == "Changed")
+    own = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgsign=false")
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *own, *arguments], cwd=project, check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("commit", "-q", "--allow-empty", "-m", "base")
+
+    def relevant(changed: str, event: str = "pull_request", **env: str) -> str:
+        file = project / changed
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{changed} {event} {env}", encoding="utf-8")
+        git("add", "-f", changed)
+        git("commit", "-q", "-m", "change")
+        (project / ".runner/output").unlink(missing_ok=True)
+        done = execute(folder=project, **(step | env), GITHUB_EVENT_NAME=event)
+        assert done.code == 0, done
+        return (project / ".runner/output").read_text(encoding="utf-8")
+
+    for name, counts in {
+        "README.md": False, "net.py": False, "deep/er/net.onnx": True, "a.onnx": True, "a.onnx.data": True, "d.toml": True,
+        ".github/workflows/npu-guard.yml": True, ".github/workflows/other.yml": False, "npu-guard-baseline.json": True,
+        "$(touch owned).md": False,
+    }.items():  # fmt: skip
+        assert relevant(name) == f"relevant={str(counts).lower()}\n", name
+    assert relevant("README.md", "push") == "relevant=true\n"
+    assert relevant("net.py", MODELS="**/*.onnx\npackage.module:Net") == "relevant=true\n"
+    assert not (project / "owned").exists()
+    job = load(project / FILES[3])["npu-guard"]
+    assert "**/*.onnx" in job["rules"][0]["changes"]
+    assert "**/*.py" not in job["rules"][0]["changes"]
 
 
 def test_what_is_suppressed_does_not_reach_code_scanning(project: Path, program: Cli) -> None:
@@ -349,7 +409,7 @@ def test_hostile_names_stay_names(project: Path) -> None:
         (base / name).write_bytes(SAMPLE.read_bytes() + OTHER)
     before = {file.name for file in project.iterdir()}
     steps = run_workflow(project)
-    assert [step.code for step in steps.values()] == [1, 0, 0, 0], steps
+    assert [step.code for step in steps.values()] == [0, 1, 0, 0, 0], steps
     gitlab = load(project / FILES[3])["npu-guard"]
     for script in gitlab["script"]:
         assert execute(script, project, **gitlab["variables"]).code == 1
