@@ -254,6 +254,27 @@ def _norm(function: Callable[[Array], Any]) -> Callable[..., Any]:
     return lambda x, **how: np.sum(function(_float(x).astype(np.float64)), **how)
 
 
+def _along(node: Node, data: Array, given: Array) -> Array:
+    """Scales or zero points so that they broadcast with data: one for all, for each place of an axis, or for each block."""
+    if given.size == 1:
+        return given.reshape([1] * data.ndim)
+    axis = node.attr("axis", 1)
+    if size := node.attributes.get("block_size", 0):
+        return np.repeat(given, size, axis)[tuple(map(slice, data.shape))]
+    return given.reshape([-1 if i == axis % data.ndim else 1 for i in range(data.ndim)])
+
+
+def _dequantized(node: Node, data: Array, scale: Array, zero: Array | None = None) -> Array:
+    steps = data.astype(np.int32) if zero is None else data.astype(np.int32) - _along(node, data, zero.astype(np.int32))
+    return np.asarray(steps.astype(_float(scale).dtype) * _along(node, data, scale))
+
+
+def _quantized(node: Node, data: Array, scale: Array, zero: Array) -> Array:
+    info = np.iinfo(zero.dtype)
+    steps = np.rint(data / _along(node, data, scale)) + _along(node, data, zero)
+    return np.asarray(np.clip(steps, info.min, info.max).astype(zero.dtype))
+
+
 OPERATORS: Handlers[Callable[..., Any]] = Handlers(
     {"unary": _unary},
     {
@@ -276,6 +297,7 @@ OPERATORS: Handlers[Callable[..., Any]] = Handlers(
         "ReduceL2": _reduce(lambda x, **how: np.sqrt(_norm(np.square)(x, **how))), "ReduceSumSquare": _reduce(_norm(np.square)),
         "Size": lambda _, x: np.asarray(x.size, np.int64), "Shape": lambda node, x: shape_slice(node, x.shape),
         "NonZero": lambda _, x: np.asarray(np.nonzero(x), np.int64),
+        "DequantizeLinear": _dequantized, "QuantizeLinear": _quantized,
     },
     {
         "CastLike BitCast": "no exporter writes them in front of shapes or weights",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.opening import open_to_write
 from npu_guard.base.errors import NotVerified
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Profile
 from npu_guard.file import load
+from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
-from npu_guard.fixing.judge import Known
+from npu_guard.fixing.integers import in_integers, twin_of, with_same_remedies, without_scheme
+from npu_guard.fixing.judge import CheckModel, Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
@@ -25,7 +28,7 @@ from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
-from npu_guard.results.findings import RefusedMatch
+from npu_guard.results.findings import ModelReport, RefusedMatch
 from npu_guard.results.verification import Verification
 from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.accumulation import accumulated_together
@@ -64,8 +67,51 @@ def fix_model(
     if plan is not None:
         expect_plan_for(plan, path, digest, profile.name)
     document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)
-    before = checker(analysis)
 
+    def fixed(document: Document, analysis: Analysis, checker: CheckModel) -> FixReport:
+        return _fix(
+            path, digest, document, analysis, checker, profile, config, substitutions, calibration, seeds, check_numbers,
+            progress, prefer, plan, asked, layers,
+        )  # fmt: skip
+
+    twin = twin_of(document, analysis, config.input_shapes)
+    if twin is None:
+        return fixed(document, analysis, checker)
+    numbers = fixed(twin.real.document, twin.numbers, without_scheme(checker))
+
+    def told(analysis: Analysis, others: ModelReport, digest: str) -> ModelReport:
+        checked = checker(analysis)
+        checked = replace(checked, findings=with_same_remedies(checked.findings, others.findings))
+        return report_of(path, profile, config, analysis, checked, digest, layers=layers)
+
+    before = told(analysis, numbers.before, digest)
+    if not numbers.applied:
+        after = replace(before, crashes=numbers.after.crashes, sha256="")
+        return dataclasses.replace(numbers, before=before, after=after, document=document)
+    if numbers.verification.verdict == "differs":
+        return dataclasses.replace(numbers, before=before)
+    progress("Writing integers", 0, 1)
+    made, compared = in_integers(twin, numbers.document, profile, calibration, config.limits, config.input_shapes)
+    if compared.verdict == "not_run":
+        return fixed(document, analysis, checker)  # forms that leave the integers alone
+    after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
+    return dataclasses.replace(
+        numbers,
+        before=before,
+        after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)),
+        document=made,
+        verification=replace(compared, seeds=tuple(seeds), proof=numbers.verification.proof),
+    )
+
+
+def _fix(
+    path: str, digest: str, document: Document, analysis: Analysis, checker: CheckModel, profile: Profile, config: Config,
+    substitutions: Sequence[Substitution], calibration: Path | None, seeds: Sequence[int], check_numbers: bool,
+    progress: Progress, prefer: Sequence[str], plan: Plan | None, asked: bool, layers: bool,
+) -> FixReport:  # fmt: skip
+    """The same for a model that is opened, of which forms take all numbers as they are written."""
+    root = project_root(Path.cwd())
+    before = checker(analysis)
     outlooks, exact_forms = (
         Known(),
         [{s.name for s in several if s.exactness == EXACT} for several in (substitutions, catalog.substitutions())],

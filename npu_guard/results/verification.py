@@ -42,6 +42,8 @@ class OutputComparison(Struct, frozen=True):
     """Integers that differ where the first model gives the other value as well once its last bits move."""
     note: str = ""
     """What else differs: the type, the shape, or which values are NaN or infinite."""
+    steps: float | None = None
+    """The largest difference in steps of the scale that the output is held with; None where it is no integer, or not asked."""
 
 
 class Verification(Struct, frozen=True):

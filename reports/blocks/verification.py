@@ -19,7 +19,8 @@ def verification_json(v: Verification) -> dict[str, Any]:
         "verdict": v.verdict, "backend": v.backend, "seeds": list(v.seeds), "inputs": v.inputs, "reason": v.reason,
         "outputs": [
             {"name": o.name, "max_abs": _finite(o.max_abs), "max_rel": _finite(o.max_rel), "cosine": o.cosine, "snr_db": o.snr_db,
-             "atol": o.atol, "rtol": o.rtol, "ok": o.ok, "flips": o.flips, "note": o.note, "worst": _worst_json(o.worst)}
+             "atol": o.atol, "rtol": o.rtol, "ok": o.ok, "flips": o.flips, "steps": None if o.steps is None else _finite(o.steps),
+             "note": o.note, "worst": _worst_json(o.worst)}
             for o in v.outputs
         ],
         "proof": None if v.proof is None else proof_json(v.proof),
@@ -86,6 +87,7 @@ def verification_text(v: Verification) -> str:
             continue
         about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most"
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
+        measures += "" if o.steps is None else f", {o.steps:.3g} steps of its scale"
         allowed = f", rounding {o.rtol:.1g} of a slice" if exact and o.rtol else ""
         lines.append(f"{about}, {measures}{allowed}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
     return "\n".join(lines)

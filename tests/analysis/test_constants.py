@@ -552,6 +552,22 @@ def test_reductions_of_floats(op: str, keepdims: int, x: Array) -> None:
     must_agree(op, [x], keepdims=keepdims)
 
 
+@covers("DequantizeLinear")
+@covers("QuantizeLinear")
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_integers_and_back(dtype: Any) -> None:
+    x = np.linspace(-3, 3, 24, dtype=np.float32).reshape(2, 3, 4)
+    for scale, axis in ((np.float32([0.1]), 1), (np.float32([0.1, 0.02, 0.5]), -2), (np.float32([[0.1], [0.3]]).repeat(2, 1), 2)):
+        zero = np.full(scale.shape, 3, dtype)
+        given = (scale.reshape(()), zero.reshape(())) if scale.size == 1 else (scale, zero)
+        blocks = {"block_size": 2} if scale.ndim == 2 else {}
+        data = x[:, 0] if blocks else x
+        attributes = {"axis": 1 if blocks else axis, **blocks}
+        made = must_agree("QuantizeLinear", [data, *given], opset=21, **attributes)
+        must_agree("DequantizeLinear", [made[0], *given], opset=21, **attributes)
+    must_agree("DequantizeLinear", [np.array([7, -7], np.int32), np.array(0.25, np.float32)], opset=21)
+
+
 def test_every_operator_is_covered() -> None:
     assert {r.name for r in operators(domain="") if r.name in OPERATORS} == COVERED | {
         r.name for r in operators("unary", domain="") if r.formula and not onnx.defs.has(r.name)

@@ -1,0 +1,238 @@
+"""A network in real numbers that was changed becomes integers again: each tensor that is still there as it was held before.
+
+What moves numbers without computing holds its result as what it reads, so nothing is rounded there. Of other new tensors the
+range is measured. New weights are put on the grid of the old ones, so that weights that were only moved are the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
+from npu_guard.analysis.quantized.reading import CLAMPS, read
+from npu_guard.file.document import Document
+from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.handlers import OfKind
+from npu_guard.rewriting.edit import names_in
+from npu_guard.rewriting.integers.grid import Style, fitting, style_of
+from npu_guard.rewriting.integers.held import FLOAT, Held, Real, zero_point
+from npu_guard.rewriting.integers.weights import NewWeights
+
+_MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")
+"""Operators whose results are some of the numbers that they read, or 0."""
+_WIDE = frozenset({onnx.TensorProto.INT16, onnx.TensorProto.UINT16})
+WIDE_OPSET = 21
+"""The first in which QuantizeLinear has types of 16 bits; before, those of com.microsoft have."""
+
+
+def moves(node: Node) -> bool:
+    """Whether the results of a node are some of the numbers that it reads, or 0."""
+    if node.domain:
+        return False
+    if node.op_type == "Resize":
+        return bool(node.attr("mode", "nearest") == "nearest")
+    if node.op_type == "Pad":
+        return len(node.inputs) < 3 or node.inputs[2] is None
+    return node.op_type in _MOVES
+
+
+def style_of_model(analysis: Analysis, real: Real) -> Style:
+    """How a quantized network holds its tensors."""
+    weights = []
+    for node, unit in read(analysis).units.items():
+        for operand in unit.operands:
+            held = operand.encoding
+            if operand.role == "weight" and held is not None and held.scale is not None and not held.block:
+                scale = analysis.constants.get(held.scale)
+                if scale is not None:
+                    weights.append((node.op_type.replace("QLinear", "").replace("QGemm", "Gemm"), held.dtype, scale))
+    return style_of([*real.held.values()], weights)
+
+
+class Restoration:
+    """One changed network on its way back. `inexact` are the new tensors whose range has to be measured."""
+
+    def __init__(
+        self, real: Real, document: Document, analysis: Analysis, style: Style, *, same_scale: Collection[str] = (),
+        channel_operators: Collection[str] | None = None, wide: bool = False,
+    ) -> None:  # fmt: skip
+        """`document` and `analysis` are those of the changed network, `same_scale` operators that the device gives one scale on
+        both sides, `channel_operators` those whose weights may have a scale for each channel; `wide` holds new tensors that
+        nothing tells the scale of in 16 bits, so that parts of a sum lose nothing."""
+        self._wide = wide
+        self._real = real
+        self._document = document
+        self._analysis = analysis
+        self._style = style
+        self._channels = channel_operators
+        self._held: dict[str, Held] = {n: h for n, h in real.held.items() if n in analysis.model.graph.values}
+        self._alive: set[str] = {*self._held, *real.native}
+        self.inexact: list[Value] = []
+        self._backward()
+        for node in analysis.model.graph.nodes:
+            self._forward(node, same_scale)
+
+    def _data(self, node: Node) -> list[Value]:
+        """Activations in floating point that a node reads."""
+        return [v for v in node.inputs if v is not None and v.dtype == FLOAT and not self._analysis.is_constant(v)]
+
+    def _of(self, value: Value) -> Held | None:
+        return self._held.get(value.name) or self._real.native.get(value.name)
+
+    def _backward(self) -> None:
+        """Hold what is only moved before it becomes integers as those: to round and to move commute."""
+        for node in reversed(self._analysis.model.graph.nodes):
+            for v in node.outputs:
+                if v is None or v.dtype != FLOAT or v.is_output or not v.consumers or v.name in self._held:
+                    continue
+                after = [self._of(r.output) if moves(r) and r.op_type not in CLAMPS else None for r in v.consumers]
+                first = after[0]
+                if first is not None and all(h is not None and h.same(first) for h in after) and self._reads(node):
+                    self._hold(v, first)
+                elif not self._analysis.is_constant(v) and all(self._computes_anew(r) for r in v.consumers):
+                    self._alive.add(v.name)  # read in integers before, behind operators that are gone
+                    self.inexact.append(v)
+
+    def _computes_anew(self, node: Node) -> bool:
+        """Whether an operator is a new one, whose result is held."""
+        return node.name not in self._real.nodes and not moves(node) and self._of(node.output) is not None
+
+    def _reads(self, node: Node) -> bool:
+        return any(v.name in self._alive for v in self._data(node))
+
+    def _hold(self, value: Value, held: Held) -> None:
+        self._held[value.name] = held
+        self._alive.add(value.name)
+
+    def _forward(self, node: Node, same_scale: Collection[str]) -> None:
+        if quantizes(node) or dequantizes(node) or not self._reads(node):
+            return
+        data = self._data(node)
+        sources = [self._of(v) for v in data]
+        first = sources[0]
+        moved = first if moves(node) and all(s is not None and first is not None and s.same(first) for s in sources) else None
+        for v in node.outputs:
+            if v is None or v.dtype != FLOAT or self._analysis.is_constant(v):
+                continue
+            if v.name in self._held or v in self.inexact:
+                if v.name in self._held and moved is not None and node.op_type in same_scale:
+                    self._held[v.name] = moved
+            elif moved is not None and not (v.is_output and v.name in self._real.known):
+                self._hold(v, moved)
+            elif self._ends_in_bounds(v):
+                self._alive.add(v.name)
+            elif v.name not in self._real.known:
+                self._alive.add(v.name)
+                self.inexact.append(v)
+
+    def _ends_in_bounds(self, value: Value) -> bool:
+        """Whether a clamp alone reads the value, so that compilers take both as one operator."""
+        reader = value.only_consumer
+        return reader is not None and reader.op_type in CLAMPS and not reader.domain and not moves(_maker(value))
+
+    def write(self, ranges: Mapping[str, tuple[float, float]]) -> Document:
+        """The network in integers. `ranges` are the least and the largest number of each inexact tensor. Raises Refused."""
+        for value in self.inexact:
+            self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
+        result = self._document.copy()
+        return _Writer(self._analysis, self._real, self._held, result, self._style, self._channels).written()
+
+
+def _maker(value: Value) -> Node:
+    assert value.producer is not None
+    return value.producer
+
+
+class _Writer:
+    """Puts pairs, and weights in integers, into a document."""
+
+    def __init__(
+        self, analysis: Analysis, real: Real, held: Mapping[str, Held], document: Document, style: Style,
+        channels: Collection[str] | None,
+    ) -> None:  # fmt: skip
+        self._analysis = analysis
+        self._real = real
+        self._held = held
+        self._document = document
+        self._taken = names_in(document.proto.graph)
+        self._nodes: list[onnx.NodeProto] = []
+        self._new: list[onnx.TensorProto] = []
+        self._weights = NewWeights(document, analysis, style, channels, self.name, self._nodes, self._new)
+        self._numbers: dict[str, tuple[str, str]] = {}
+        """For each held tensor, what is rounded, and what comes of it."""
+
+    def name(self, wanted: str) -> str:
+        """A name that is free."""
+        name, number = wanted, 1
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+    def written(self) -> Document:
+        """The document. Raises Refused."""
+        graph = self._document.proto.graph
+        outputs = {o.name for o in graph.output}
+        for name in self._held:
+            loose = name not in outputs or ("", name) in self._real.loose
+            self._numbers[name] = (name, self.name(f"{name}_dequantized")) if loose else (self.name(f"{name}_unrounded"), name)
+        for entry in graph.input:
+            if entry.name in self._held:
+                self._pair(entry.name)
+        protos = list(graph.node)
+        for node, proto in zip(self._analysis.model.graph.nodes, protos, strict=True):
+            self._node(node, proto)
+        del graph.node[:]
+        graph.node.extend(self._nodes)
+        graph.initializer.extend(self._new)
+        used = {name for node in self._nodes for name in node.input} | outputs | {i.name for i in graph.input}
+        used |= {v.name for node in self._analysis.model.graph.nodes for v in node.captures()}
+        kept = [t for t in graph.initializer if t.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        del graph.value_info[:]
+        return self._document
+
+    def _node(self, node: Node, proto: onnx.NodeProto) -> None:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(proto)
+        owner = node.outputs[0].name if node.outputs and node.outputs[0] is not None else ""
+        for i, value in enumerate(node.inputs):
+            if value is not None and value.name in self._numbers:
+                raw, rounded = self._numbers[value.name]
+                copy.input[i] = raw if (owner, value.name) in self._real.loose else rounded
+        computes = [v for v in node.inputs if v is not None and (v.name in self._held or v.name in self._real.native)]
+        if computes and not quantizes(node) and not dequantizes(node):
+            self._weights.of(node, copy, [self._held.get(v.name) or self._real.native[v.name] for v in computes])
+        clamp = node.op_type == "Relu" and owner in self._real.clamps
+        if owner in self._held and (node.op_type == "Identity" or clamp):  # to round does the same
+            self._pair(owner, copy.input[0])
+            return
+        for i, value in enumerate(node.outputs):
+            if value is not None and value.name in self._numbers:
+                copy.output[i] = self._numbers[value.name][0]
+        self._nodes.append(copy)
+        for value in node.outputs:
+            if value is not None and value.name in self._held:
+                self._pair(value.name)
+
+    def _pair(self, name: str, given: str = "") -> None:
+        held, (raw, rounded) = self._held[name], self._numbers[name]
+        scale, zero, integers = (self.name(f"{name}_{what}") for what in ("scale", "zero_point", "quantized"))
+        self._new.append(onnx.numpy_helper.from_array(held.scale, scale))
+        self._new.append(zero_point(held, zero))
+        domain = self._domain(held.dtype)
+        for op, x, y in (("QuantizeLinear", given or raw, integers), ("DequantizeLinear", integers, rounded)):
+            self._nodes.append(onnx.helper.make_node(op, [x, scale, zero], [y], self.name(f"{name}_{op}"), domain=domain))
+
+    def _domain(self, dtype: int) -> str:
+        if dtype not in _WIDE or self._analysis.model.opsets.get("", 1) >= WIDE_OPSET:
+            return ""
+        imports = self._document.proto.opset_import
+        if not any(e.domain == "com.microsoft" for e in imports):
+            imports.add(domain="com.microsoft", version=1)
+        return "com.microsoft"

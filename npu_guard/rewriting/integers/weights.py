@@ -1,0 +1,142 @@
+"""New weights and constants of a network that becomes integers again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import onnx
+
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.constants import Array
+from npu_guard.base.errors import Undecidable
+from npu_guard.file.document import Document
+from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, middle, weight_scales
+from npu_guard.rewriting.integers.held import FLOAT, Held, zero_point
+from npu_guard.rewriting.substitution import Refused
+from npu_guard.rewriting.weights import Weights, evaluated
+
+_CHANNEL_OPSET = 13
+"""The first in which DequantizeLinear has an axis."""
+_INT32 = onnx.TensorProto.INT32
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Concat", "PRelu"})
+"""Operators whose constant operands are held as activations are."""
+
+
+class NewWeights:
+    """Writes constants in integers: initializers, and the nodes that make numbers of them."""
+
+    def __init__(
+        self, document: Document, analysis: Analysis, style: Style, channels: Collection[str] | None,
+        name: Callable[[str], str], nodes: list[onnx.NodeProto], made: list[onnx.TensorProto],
+    ) -> None:  # fmt: skip
+        self._analysis = analysis
+        self._style = style
+        self._channels = channels
+        self._name = name
+        self._nodes = nodes
+        self._made = made
+        self._weights = Weights(document)
+        self._known: dict[tuple[str, int | None, str], tuple[str, Array]] = {}
+
+    def of(self, node: Node, copy: onnx.NodeProto, read: Sequence[Held]) -> None:
+        """Give a node's constants a form in integers; `read` is how its activations are held. Raises Refused."""
+        if node.domain:
+            return
+        scales: Array | None = None
+        for index, value in enumerate(node.inputs):
+            if value is None or value.dtype != FLOAT or not self._analysis.is_constant(value):
+                continue
+            role = node.operator.role(index)
+            if node.kind in ("convolution", "product") and role in ("weight", "data"):
+                copy.input[index], scales = self._weight(node, value)
+            elif role == "bias" and len(read) == 1 and node.kind in ("convolution", "product"):
+                if scales is not None:
+                    copy.input[index] = self._bias(value, read[0], scales)
+            elif node.op_type in _ELEMENTWISE and role in ("data", "weight", "slope") and not _is_dequantized(value):
+                copy.input[index] = self._operand(value)
+
+    def _axis(self, node: Node, value: Value) -> int | None:
+        rank = len(value.shape or ())
+        style, op = self._style, node.op_type
+        seen = op in style.channel_operators
+        other = op not in style.operators and bool(style.channel_operators) and (self._channels is None or op in self._channels)
+        if self._analysis.model.opsets.get("", 1) < _CHANNEL_OPSET or not (seen or other):
+            return None
+        if op == "ConvTranspose":
+            return 1 if node.attr("group", 1) == 1 else None
+        if node.kind == "convolution":
+            return 0
+        if rank != 2:
+            return None
+        return 0 if op == "Gemm" and node.attr("transB", 0) else 1
+
+    def _weight(self, node: Node, value: Value) -> tuple[str, Array]:
+        """The name of the weight, and its scales."""
+        if _is_dequantized(value):
+            assert value.producer is not None
+            scale = value.producer.input(1)
+            assert scale is not None
+            return value.name, self._array(scale)
+        axis = self._axis(node, value)
+        key = value.name, axis, "weight"
+        if key not in self._known:
+            numbers = self._array(value)
+            scales = weight_scales(numbers, axis, self._style)
+            zero = middle(self._style.weight)
+            integers = in_steps(numbers, scales, zero, axis, self._style.weight)
+            made = self._dequantized(value.name, integers, scales if axis is not None else scales.reshape(()), zero, axis)
+            self._known[key] = made, scales
+        return self._known[key]
+
+    def _bias(self, value: Value, read: Held, scales: Array) -> str:
+        if _is_dequantized(value):
+            return value.name
+        numbers = self._array(value)
+        scale = (np.float64(read.scale) * scales.astype(np.float64)).astype(np.float32)
+        axis = 0 if scale.size > 1 else None
+        if axis is not None and scale.shape != numbers.shape:
+            return value.name
+        integers = in_steps(numbers, scale, 0, axis, _INT32)
+        return self._dequantized(value.name, integers, scale if axis is not None else scale.reshape(()), 0, axis)
+
+    def _operand(self, value: Value) -> str:
+        key = value.name, None, "operand"
+        if key not in self._known:
+            numbers = self._array(value)
+            held = fitting(float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0)), self._style)
+            integers = in_steps(numbers, held.scale, held.zero, None, held.dtype)
+            self._known[key] = self._dequantized(value.name, integers, held.scale, held.zero, None), held.scale
+        return self._known[key][0]
+
+    def _array(self, value: Value) -> Array:
+        try:
+            return self._weights.get(value, lambda _: None, evaluated)
+        except Undecidable as gap:
+            raise Refused(gap.reason) from None
+
+    def _dequantized(self, name: str, integers: Array, scale: Array, zero: int, axis: int | None) -> str:
+        names = [self._name(f"{name}_{what}") for what in ("integers", "scale")]
+        self._made.append(onnx.numpy_helper.from_array(integers, names[0]))
+        self._made.append(onnx.numpy_helper.from_array(scale, names[1]))
+        if zero or integers.dtype != np.int32:
+            names.append(self._name(f"{name}_zero_point"))
+            dtype = onnx.helper.np_dtype_to_tensor_dtype(integers.dtype)
+            held = Held(dtype, scale, zero)
+            one = zero_point(held, names[2])
+            self._made.append(one if axis is None else _many(one, integers, axis, zero))
+        result = self._name(f"{name}_numbers")
+        self._nodes.append(onnx.helper.make_node("DequantizeLinear", names, [result], result))
+        if axis is not None:
+            self._nodes[-1].attribute.append(onnx.helper.make_attribute("axis", axis))
+        return result
+
+
+def _many(one: onnx.TensorProto, integers: Array, axis: int, zero: int) -> onnx.TensorProto:
+    made: onnx.TensorProto = onnx.numpy_helper.from_array(np.full(integers.shape[axis], zero, integers.dtype), one.name)
+    return made
+
+
+def _is_dequantized(value: Value) -> bool:
+    return value.producer is not None and value.producer.op_type == "DequantizeLinear"

@@ -1,0 +1,113 @@
+"""Two quantized networks compared as what they are: integers, in steps of the scale that an output is held with.
+
+To round at another place moves a result by a step and says nothing about the network. So up to a step is equal; beyond, the noise
+of the second network against itself in real numbers may not be more than that of the first one, as `int8.py` grants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from npu_guard.base.text import short
+from npu_guard.results.verification import OutputComparison, Verification
+from npu_guard.verification.compare import BACKEND
+from npu_guard.verification.drawing import Spec
+from npu_guard.verification.feeds import Feed, normal_feed
+from npu_guard.verification.int8 import least_ratio, ratio_over
+from npu_guard.verification.outputs import compare_output
+
+Array = NDArray[Any]
+Results = Sequence[Mapping[str, Array]]
+_SLACK = 1e-3
+"""Steps by which a result may be beside one: it is a product in float32."""
+_FLIPS = 0.01
+"""Share of integers without a scale, such as classes, that may be others than the first network gives."""
+_SIGMAS = 3.0
+"""Standard deviations from the middle of an input's numbers, which is 0 where they have both signs, to the end of their range."""
+
+
+def feeds_in_range(wanted: Sequence[Spec], ranges: Mapping[str, tuple[float, float]], count: int) -> list[Feed]:
+    """Inputs as the network was made for: normal ones in the range that the integers of each input have. [count]"""
+    feeds: list[Feed] = []
+    for seed in range(count):
+        feed = dict(normal_feed(wanted, seed))
+        for spec in wanted:
+            if spec.name in ranges and spec.dtype.kind == "f":
+                low, high = ranges[spec.name]
+                middle, reach = (0.0, min(-low, high)) if low < 0 < high else ((low + high) / 2, (high - low) / 2)
+                numbers = middle + feed[spec.name].astype(np.float64) * reach / _SIGMAS
+                feed[spec.name] = np.clip(numbers, low, high).astype(spec.dtype)
+        feeds.append(feed)
+    return feeds
+
+
+def in_steps(before: Sequence[Array], after: Sequence[Array], scale: float | None) -> float | None:
+    """The largest difference in steps; None for numbers without a scale, infinity where shapes or what is finite differ."""
+    if before[0].dtype.kind == "f" and scale is None:
+        return None
+    step = 1.0 if before[0].dtype.kind != "f" or scale is None else scale
+    largest = 0.0
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return float("inf")
+        with np.errstate(invalid="ignore"):
+            apart = np.where(a == b, 0.0, np.abs(a.astype(np.float64) - b.astype(np.float64)) / step)
+        largest = max(largest, float("inf") if np.isnan(apart).any() else float(apart.max(initial=0.0)))
+    return largest
+
+
+def compare_in_steps(
+    names: Sequence[str], before: Results, after: Results, real: tuple[Results, Results], scales: Mapping[str, float],
+    growth: float, inputs: str,
+) -> Verification:  # fmt: skip
+    """What the second of two quantized networks gives against the first one; `real` is what both give in real numbers.
+
+    `scales` are those of outputs that are held as integers, 1 for those that are integers; `growth` is how many times more
+    operators the second has. The verdict is `equal` up to a step, `close` where it is no noisier than it may be, else `differs`.
+    """
+    found = []
+    noise: dict[str, tuple[float, float]] = {}
+    verdict = "equal"
+    for name in names:
+        a, b, first, second = ([result[name] for result in side] for side in (before, after, *real))
+        steps = in_steps(a, b, scales.get(name))
+        compared = replace(compare_output(name, a, b, 1.0), steps=steps)
+        equal = compared.ok if steps is None else steps <= 1 + _SLACK and (name in scales or steps == 0)
+        kept = equal or _keeps(a, b, first, second, growth)
+        if a[0].dtype.kind == "f" and not equal:
+            noise[name] = ratio_over(first, a), ratio_over(second, b)
+        verdict = "differs" if not kept else "close" if not equal and verdict == "equal" else verdict
+        found.append(replace(compared, ok=kept, note="" if kept else f"{_moved(compared)}, more than its own noise explains"))
+    told = max((o.steps for o in found if o.steps is not None and o.name in scales), default=None)
+    reason = "" if told is None or told <= 0 else f"results move by {_number(told)} of the outputs' scales at the most"
+    if noise:
+        name, (old, new) = min(noise.items(), key=lambda entry: entry[1][1] - entry[1][0])
+        own = f"{short(name)!r} keeps {new:.0f} dB of what it is in real numbers, and kept {old:.0f} dB before"
+        reason = f"{reason}; {own}" if reason else own
+    return Verification(verdict, BACKEND, (), inputs, reason, tuple(found))
+
+
+def _keeps(
+    before: Sequence[Array], after: Sequence[Array], first: Sequence[Array], second: Sequence[Array], growth: float
+) -> bool:
+    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(before, after, strict=True)):
+        return False
+    if before[0].dtype.kind == "f":
+        return ratio_over(second, after) >= least_ratio(ratio_over(first, before), growth)
+    pairs = list(zip(before, after, strict=True))
+    return sum(int((a != b).sum()) for a, b in pairs) <= _FLIPS * sum(a.size for a, _ in pairs)
+
+
+def _moved(output: OutputComparison) -> str:
+    moved = f"it moves by {_number(output.steps)}" if output.steps is not None else f"it moves by {output.max_abs:.3g}"
+    return f"{moved}, {output.snr_db:.0f} dB"
+
+
+def _number(steps: float) -> str:
+    rounded = round(steps, 2)
+    return f"{rounded:g} step{'' if rounded == 1 else 's'}"
