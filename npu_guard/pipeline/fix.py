@@ -88,7 +88,7 @@ def fix_model(
     if not numbers.applied:
         after = replace(before, crashes=numbers.after.crashes, sha256="")
         return dataclasses.replace(numbers, before=before, after=after, document=document)
-    if numbers.verification.verdict == "differs":
+    if numbers.verification.verdict == "differs" or (check_numbers and numbers.verification.verdict == "not_run"):
         return dataclasses.replace(numbers, before=before)
     progress("Writing integers", 0, 1)
     made, compared = in_integers(twin, numbers.document, profile, calibration, config.limits, config.input_shapes)
