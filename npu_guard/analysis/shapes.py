@@ -20,6 +20,7 @@ from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
 from npu_guard.base.regex import regex
+from npu_guard.base.standing import Standing
 from npu_guard.base.text import short, text
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.graph import Graph, Model, Node, Value, bodies
@@ -28,12 +29,13 @@ from npu_guard.results.findings import Dim
 _INVENTED = regex(r"unk__\d+")
 """Symbols that ONNX's inference makes up for extents of which nothing is known."""
 Type = tuple[int, tuple[Dim, ...] | None]
+_INFERENCE = Standing(strict)
 
 
 def start(skeleton: Skeleton) -> sandbox.Child:
     """ONNX's inference, in a child that runs beside whatever else is to be done first."""
     content = dense(without_defaults(skeleton.proto)).SerializeToString()
-    return sandbox.Child(lambda: strict(content))
+    return _INFERENCE.ask(content)
 
 
 def infer(model: Model, inference: sandbox.Child) -> Mapping[Value, str]:

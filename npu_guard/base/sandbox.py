@@ -67,13 +67,7 @@ class Child:
         if not hasattr(os, "fork"):  # pragma: no cover - systems without fork
             return
         self._pipe, write_end = os.pipe()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # closed by whoever started us
-                stream.flush()
-        with warnings.catch_warnings():
-            # Python warns that other threads' locks may be held; numpy's idle pool is all there is, and the child uses none.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._pid = os.fork()
+        self._pid = fork()
         if self._pid == 0:
             whole = min(int(seconds) + 1, PROCESSOR_SECONDS) if processor is None else int(processor) + 1
             _child(call, self._pipe, write_end, whole, memory)
@@ -88,7 +82,7 @@ class Child:
     def result(self) -> Outcome:
         """Wait for the outcome; once only."""
         if self._pid < 0:  # pragma: no cover - systems without fork
-            return _attempt(self._call)
+            return attempt(self._call)
         data, timed_out = _read_all(self._pipe, self._deadline)
         status = self._end()
         if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
@@ -107,6 +101,17 @@ class Child:
         _, status = os.waitpid(self._pid, 0)
         self._pid = -1
         return status
+
+
+def fork() -> int:
+    """`os.fork`, with nothing in the streams that both sides would write."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started us
+            stream.flush()
+    with warnings.catch_warnings():
+        # Python warns that other threads' locks may be held; numpy's idle pool is all there is, and the child uses none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 @contextlib.contextmanager
@@ -138,7 +143,8 @@ def used_memory() -> int:
         return 0
 
 
-def _attempt(call: Callable[[], bytes]) -> Outcome:
+def attempt(call: Callable[[], bytes]) -> Outcome:
+    """The call in this process, its errors as outcomes."""
     try:
         return Outcome("ok", call())
     except MemoryError:
@@ -155,13 +161,9 @@ def _child(call: Callable[[], bytes], read_end: int, write_end: int, processor: 
     try:
         faulthandler.disable()  # a crash here is a result and no news
         os.close(read_end)
-        while write_end < 3:  # where a stream was closed, the pipe has taken its number
-            write_end = os.dup(write_end)
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        _limit(processor, memory)
-        outcome = _attempt(call)
+        (write_end,) = without_streams(write_end)
+        limit(processor, memory)
+        outcome = attempt(call)
         letter = outcome.status[:1].encode()
         with os.fdopen(write_end, "wb") as pipe:
             pipe.write(letter)
@@ -172,10 +174,31 @@ def _child(call: Callable[[], bytes], read_end: int, write_end: int, processor: 
         os._exit(code)
 
 
-def _limit(processor: int, memory: int) -> None:
+def without_streams(*pipes: int) -> tuple[int, ...]:
+    """In a child: nothing that native code prints goes anywhere. The result are the pipes, perhaps under other numbers."""
+    moved = list(pipes)
+    for i in range(len(moved)):
+        while moved[i] < 3:  # where a stream was closed, the pipe has taken its number
+            moved[i] = os.dup(moved[i])
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    return tuple(moved)
+
+
+def grant_time(seconds: int = PROCESSOR_SECONDS) -> None:
+    """In a child: that much time of the processor from now on."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def limit(processor: int | None, memory: int) -> None:
+    """In a child: bounds of its memory and, where a number is given, of its time on the processor."""
     import resource  # not there on Windows, and neither is this child
 
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
+    if processor is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     own = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (own, own))  # what bounds the parent's own work is no bound of the child's
@@ -188,10 +211,10 @@ def _limit(processor: int, memory: int) -> None:
     more = 2 * held
     if memory <= MEMORY_BYTES:  # who asks for more than that has reckoned with what the model needs
         more = min(more, max(0, _TOGETHER - memory - held))
-    limit = mapped + memory + more
+    most = mapped + memory + more
     if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
 def _read_all(descriptor: int, deadline: float) -> tuple[bytes, bool]:

@@ -39,6 +39,8 @@ APPROXIMATE = "approximate"
 
 COPIES = 2
 """Times that protobuf and what is handed to it hold a constant while it is made."""
+NODE_BYTES, UNMEASURED = 4096, 4 << 20
+"""What a node may take, and what a rewrite may make before the system is asked again how much memory is used."""
 
 
 class Refused(Exception):
@@ -157,6 +159,7 @@ class Builder:
         self._weights = weights or Weights(document)
         self.most = 0
         """Bytes of memory that this process may use; 0 for any number."""
+        self._unmeasured = 0  # bytes made since the system was last asked
 
     def op(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> str:
         """A node; the result is the name of its first output. Inputs are values of the model or names from here."""
@@ -261,8 +264,11 @@ class Builder:
 
     def _expect_room(self, size: int = 0) -> None:
         """Raise MemoryError while there is still some left: protobuf does not ask whether it was given any, and crashes."""
-        if self.most and (used := sandbox.used_memory()) and used + COPIES * size > self.most:
-            raise MemoryError
+        self._unmeasured += size + NODE_BYTES
+        if self.most and self._unmeasured > UNMEASURED:
+            self._unmeasured = 0
+            if (used := sandbox.used_memory()) and used + COPIES * size > self.most:
+                raise MemoryError
 
     def _name(self, hint: str) -> str:
         return self._unique(f"{self.origin.label}__{self.match.substitution.name}_{hint}")

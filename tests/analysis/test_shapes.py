@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from npu_guard.analysis import shapes
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError, UsageError
+from npu_guard.base.standing import Standing
 from npu_guard.graph.graph import Value
 
 Analyse = Callable[..., Analysis]
@@ -353,7 +353,8 @@ def test_inference_that_aborts(analysis: Analyse) -> None:
 def test_whatever_happens_to_the_child_is_a_model_error(
     analysis: Analyse, monkeypatch: pytest.MonkeyPatch, status: str, kind: str
 ) -> None:
-    monkeypatch.setattr(shapes.sandbox.Child, "result", lambda _: sandbox.Outcome(status, b"some\nreason"))
+    monkeypatch.setattr(Standing, "ask", lambda _, content: sandbox.Child(lambda: content))
+    monkeypatch.setattr(sandbox.Child, "result", lambda _: sandbox.Outcome(status, b"some\nreason"))
     with pytest.raises(ModelError) as caught:
         analysis("g (float[1] x) => (float[1] y) { y = Relu(x) }")
     assert caught.value.kind == kind

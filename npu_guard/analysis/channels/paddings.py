@@ -7,6 +7,7 @@ its own at its end. Whatever ties two values (an Add, a Concat) ties their segme
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -193,19 +194,40 @@ def _raise(parts: list[Hashable], padded: dict[Hashable, int], fixed: set[Hashab
 
 
 def _cuts(carries: Iterable[Carry], units: Mapping[Value, int]) -> dict[Value, set[int]]:
-    """Where segments begin and end, in units: a cut in one value is a cut in all that are tied to it."""
-    cuts = {v: {0, extent} for v, extent in units.items()}
-    links: dict[Value, list[tuple[Value, int]]] = {v: [] for v in units}
-    groups: dict[Value, set[int]] = {}
+    """Where segments begin and end, in units: a cut in one value is a cut in all that are tied to it.
+
+    Most values are tied to others along their whole width, and have the cuts of these: one of them stands for all.
+    """
+    carries = list(carries)
+    unions = _Unions()
+    for carry in carries:
+        for whole, part, _ in carry.ties:
+            if units[whole] == units[part]:
+                unions.join(whole, part)
+    alike = {v: unions.find(v) for v in units}
+    cuts = {alike[v]: {0, extent} for v, extent in units.items()}
+    links: dict[Hashable, dict[tuple[Hashable, int], None]] = {v: {} for v in cuts}
+    groups: dict[Hashable, set[int]] = {}
     for carry in carries:
         for whole, part, offset in carry.ties:
-            links[whole].append((part, -offset))
-            links[part].append((whole, offset))
+            if alike[whole] is not alike[part]:
+                links[alike[whole]][alike[part], -offset] = None
+                links[alike[part]][alike[whole], offset] = None
         for value, count in carry.groups:
-            groups.setdefault(value, set()).add(units[value] // count)
+            groups.setdefault(alike[value], set()).add(units[value] // count)
+    _hand_on(cuts, {alike[v]: extent for v, extent in units.items()}, links, groups)
+    return {v: cuts[alike[v]] for v in units}
+
+
+def _hand_on(
+    cuts: Mapping[Hashable, set[int]], units: Mapping[Hashable, int],
+    links: Mapping[Hashable, Iterable[tuple[Hashable, int]]], groups: Mapping[Hashable, set[int]],
+) -> None:  # fmt: skip
+    """Add to the cuts of each value those of all that are linked to it, moved by the offsets, and repeat those of one group."""
     new = {v: set(found) for v, found in cuts.items()}  # each cut is handed on once
     while new:
-        value, fresh = new.popitem()
+        value = next(iter(new))  # the first and not the last: what reaches it by many ways is handed on together
+        fresh = new.pop(value)
         for size in groups.get(value, ()) if fresh else ():
             inner = {c % size for c in fresh}
             fresh |= {start + c for c in inner for start in range(0, units[value], size)} - cuts[value]
@@ -215,8 +237,9 @@ def _cuts(carries: Iterable[Carry], units: Mapping[Value, int]) -> dict[Value, s
             if more := again - cuts[value]:
                 cuts[value] |= more
                 new.setdefault(value, set()).update(more)
-        for other, offset in links[value]:
-            if moved := {c + offset for c in fresh if 0 <= c + offset <= units[other]} - cuts[other]:
+        ordered = sorted(fresh)
+        for other, offset in links[value]:  # of a value of a thousand parts, each looks at its own cuts alone
+            here = slice(bisect_left(ordered, -offset), bisect_right(ordered, units[other] - offset))
+            if moved := {c + offset for c in ordered[here]} - cuts[other]:
                 cuts[other] |= moved
                 new.setdefault(other, set()).update(moved)
-    return cuts
