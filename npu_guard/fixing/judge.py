@@ -124,7 +124,7 @@ class Judge:
         own = {node.output[0]: i for i, node in enumerate(sketch.nodes)}
         exact = [s for s in self._substitutions if s.exactness == EXACT]
         matches = [s for s in search.all(exact) if s.root.output.name in own and all(n.output.name in own for n in s.nodes)]
-        chosen = choose([c for c in judge.candidates(matches) if c.gain.errors > 0], exact)
+        chosen = _in_turn([c for c in judge.candidates(matches) if c.gain.errors > 0], exact)
         gone = {id(f) for c in chosen for f in c.before}
         left = [f for f in outlook.left if id(f) not in gone]
         left += (f for c in chosen for f in c.left)
@@ -163,6 +163,17 @@ def expect_all(match: Match, builder: Builder, outputs: Mapping[Value, str]) -> 
     missing = next((v for v in match.replaced if outputs.get(v) not in made), None)
     if missing is not None:
         raise LookupError(f"the rewrite has nothing for {short(missing.name)!r}")
+
+
+def _in_turn(candidates: Sequence[Candidate], order: Sequence[Substitution]) -> list[Candidate]:
+    """Candidates that do not overlap; those that wait for others take what these leave, as the next round of a fix would."""
+    chosen: list[Candidate] = []
+    left = list(candidates)
+    while left:
+        chosen += choose(left, order)
+        taken = {n for c in chosen for n in c.match.nodes}
+        left = [c for c in left if taken.isdisjoint(c.match.nodes)]
+    return chosen
 
 
 def link(candidate: Candidate, at: int) -> Link:

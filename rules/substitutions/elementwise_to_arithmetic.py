@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 class ElementwiseToArithmetic(Substitution):
     """An operator on each element that is plain arithmetic becomes that arithmetic.
 
-    -x = -1 x; |x| = max(x, -x); x^2 = x x, and x^3, x^4, x^0.5, x^-1 and x^-0.5 likewise; 1/x by Div;
-    softsign(x) = x / (1 + |x|); prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the channels is
-    sqrt(sum x x), the sum of squares the same without the root. Sum, of any number of tensors, is Add after Add.
+    -x = -1 x; |x| = max(x, -x) = relu(x) + relu(-x); x^2 = x x, and x^3, x^4, x^0.5, x^-1 and x^-0.5 likewise; 1/x by Div;
+    a - b = a + (-1) b; softsign(x) = x / (1 + |x|); prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the
+    channels is sqrt(sum x x), the sum of squares the same without the root. Sum, of any number of tensors, is Add after Add.
     """
 
     name = "elementwise-to-arithmetic"
     last = True  # others know their blocks by this operator
-    roots = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sum", "ReduceL2", "ReduceSumSquare")
+    roots = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sub", "Sum", "ReduceL2", "ReduceSumSquare")
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
     good = (
         Example(
@@ -55,6 +55,13 @@ class ElementwiseToArithmetic(Substitution):
             ops=("Mul", "ReduceSum", "Sqrt", "Mul", "ReduceSum", "Mul"),
             title="lengths",
         ),
+        Example(
+            "g (float[1,8,4,4] x) => (y) { y = Abs(x) }",
+            ops=("Mul", "Relu", "Relu", "Add"),
+            operators=dict.fromkeys(("Relu", "Mul", "Add"), "supported"),
+            title="a device without Max",
+        ),
+        Example("g (float[1,8,4,4] x, float[8,1,1] z) => (y) { y = Sub(x, z) }", ops=("Mul", "Add"), title="a difference"),
         Example("g (float x) => (y) { n = Neg(x)  y = Abs(n) }", ops=("Mul", "Mul", "Max"), title="single numbers"),
     )
     bad = (
@@ -73,7 +80,7 @@ class ElementwiseToArithmetic(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
+    def match(self, node: Node, ctx: Context) -> Sequence[Match]:
         facts: float | tuple[int, ...] = _exponent(node, ctx) if node.op_type == "Pow" else 0.0
         if node.op_type.startswith("Reduce"):
             if node.input(1) is not None and not ctx.is_constant(node.input(1)):
@@ -82,7 +89,8 @@ class ElementwiseToArithmetic(Substitution):
         if node.op_type == "Sum" and len(node.inputs) > MOST:
             raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
         writable(node)
-        return Match(self, node, (node,), (node.output,), facts)
+        ways = (_MAX, _RELU) if node.op_type in ("Abs", "Softsign") else (None,)
+        return [Match(self, node, (node,), (node.output,), facts, variant=way) for way in ways]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return {match.root.output: _written(match, Formula(build, match.root.output))}
@@ -93,6 +101,7 @@ class ElementwiseToArithmetic(Substitution):
         return {match.root.output: f("Mul", _written(match, f), 1.1)}
 
 
+_MAX, _RELU = "by Max", "by Relu"
 MOST = 64
 """Tensors of one Sum."""
 _POWERS = frozenset({2.0, 3.0, 4.0, 0.5, -0.5, -1.0})
@@ -120,6 +129,9 @@ def _written(match: Match, f: Formula) -> str:
     if node.op_type == "PRelu":
         assert node.inputs[1] is not None
         return f("Add", f("Relu", x), f("Mul", f("Min", x, 0.0), node.inputs[1]))
+    if node.op_type == "Sub":
+        assert node.inputs[1] is not None
+        return f("Add", x, f("Mul", node.inputs[1], -1.0))
     if node.op_type == "Sum":
         total: str | Value = x
         for value in node.inputs[1:]:
@@ -129,7 +141,12 @@ def _written(match: Match, f: Formula) -> str:
     if node.op_type.startswith("Reduce"):
         total = f.build.reduce("ReduceSum", f("Mul", x, x), match.facts, keepdims=bool(node.attr("keepdims", 1)))
         return f("Sqrt", total) if node.op_type == "ReduceL2" else total
-    return _SIMPLE[node.op_type](f, x)
+    if node.op_type == "Neg":
+        return f("Mul", x, -1.0)
+    if node.op_type == "Reciprocal":
+        return f("Div", 1.0, x)
+    absolute = _absolute(f, x, match.variant)
+    return absolute if node.op_type == "Abs" else f("Div", x, f("Add", absolute, 1.0))
 
 
 def _power(f: Formula, x: Value, exponent: float) -> str:
@@ -142,13 +159,6 @@ def _power(f: Formula, x: Value, exponent: float) -> str:
     return square if exponent == 2.0 else f("Mul", square, x if exponent == 3.0 else square)
 
 
-def _absolute(f: Formula, x: Value) -> str:
-    return f("Max", x, f("Mul", x, -1.0))
-
-
-_SIMPLE: Mapping[str, Callable[[Formula, Value], str]] = {
-    "Abs": _absolute,
-    "Neg": lambda f, x: f("Mul", x, -1.0),
-    "Reciprocal": lambda f, x: f("Div", 1.0, x),
-    "Softsign": lambda f, x: f("Div", x, f("Add", _absolute(f, x), 1.0)),
-}
+def _absolute(f: Formula, x: Value, way: object) -> str:
+    negative = f("Mul", x, -1.0)
+    return f("Max", x, negative) if way == _MAX else f("Add", f("Relu", x), f("Relu", negative))

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import Formula, writable
+from npu_guard.rewriting.gelu import Gelu, spelled_out
 from npu_guard.rewriting.substitution import APPROXIMATE, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class GeluToTanh(Substitution):
         if node.op_type == "Gelu" and node.attr("approximate", "none") != "none":
             raise Refused("it is the tanh form already; silu-to-sigmoid-mul writes it exactly")
         writable(node)
-        gelu = _spelled_out(node, ctx) if node.op_type == "Erf" else _Gelu(node.inputs[0], (node,))
+        gelu = spelled_out(node, ctx, 1e-3) if node.op_type == "Erf" else Gelu(node.inputs[0], (node,))
         return Match(
             self, node, (node,) if gelu is None else gelu.nodes, (node.output if gelu is None else gelu.nodes[-1].output,), gelu
         )
@@ -99,61 +99,3 @@ class GeluToTanh(Substitution):
             return {match.root.output: f("Tanh", f("Mul", f("Add", f("Mul", f("Mul", x, x), third), first), x))}
         gate = f("Sigmoid", f("Mul", f("Add", f("Mul", f("Mul", x, x), cubic * b), b), x))
         return {match.replaced[0]: f("Mul", x, gate)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Gelu:
-    """What gelu is taken of, and the nodes that spell it out, of which the last gives it."""
-
-    x: Value | None
-    nodes: tuple[Node, ...]
-
-
-def _spelled_out(erf: Node, ctx: Context) -> _Gelu | None:
-    """The gelu of which this Erf is a part, in any order of its factors; None where it is something else."""
-    scale = erf.inputs[0].producer if erf.inputs[0] is not None else None
-    found = None if scale is None else _times(scale, ctx)
-    if scale is None or found is None or not math.isclose(found[1], math.sqrt(0.5), rel_tol=1e-3):
-        return None
-    x, nodes, value, factor, squared = found[0], [erf], erf.output, 1.0, False
-    while not squared or not math.isclose(factor, 0.5, rel_tol=1e-3):
-        readers = value.consumers
-        if len(readers) != 1 or value.is_output:
-            return None
-        node = readers[0]
-        others = [v for v in node.inputs if v is not value]
-        if len(others) != 1 or others[0] is None:
-            return None
-        number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
-        if len(nodes) == 1:
-            if node.op_type != "Add" or number != 1.0:
-                return None
-        elif node.op_type != "Mul":
-            return None
-        elif number is not None:
-            factor *= number
-        elif others[0] is x and not squared:
-            squared = True
-        elif scaled is not None and scaled[0] is x and not squared:
-            squared, factor = True, factor * scaled[1]
-        else:
-            return None
-        nodes.append(node)
-        value = node.output
-    return _Gelu(x, tuple(nodes))
-
-
-def _times(node: Node, ctx: Context) -> tuple[Value, float] | None:
-    """A value times a number."""
-    if node.op_type not in ("Mul", "Div") or node.domain or len(node.inputs) != 2:
-        return None
-    for x, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
-        number = None if other is None else _number(other, ctx)
-        if x is not None and number is not None and not (node.op_type == "Div" and (x is not node.inputs[0] or number == 0)):
-            return x, number if node.op_type == "Mul" else 1 / number
-    return None
-
-
-def _number(value: Value, ctx: Context) -> float | None:
-    array = ctx.analysis.constants.get(value)
-    return float(array.reshape(())) if array is not None and array.size == 1 else None

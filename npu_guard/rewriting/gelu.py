@@ -1,0 +1,72 @@
+"""Gelu as exporters spell it out: a division by the root of 2, Erf, an addition of 1 and two products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from npu_guard.checking.context import Context
+    from npu_guard.graph.graph import Node, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Gelu:
+    """What gelu is taken of, and the nodes that spell it out, of which the last gives it."""
+
+    x: Value | None
+    nodes: tuple[Node, ...]
+
+
+def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
+    """The gelu of which this Erf is a part, in any order of its factors; None where it is something else.
+
+    `digits` is by how much its two numbers may be off, relative to what they should be.
+    """
+    scale = erf.inputs[0].producer if erf.inputs[0] is not None else None
+    found = None if scale is None else _times(scale, ctx)
+    if scale is None or found is None or not math.isclose(found[1], math.sqrt(0.5), rel_tol=digits):
+        return None
+    x, nodes, value, factor, squared = found[0], [erf], erf.output, 1.0, False
+    while not squared or not math.isclose(factor, 0.5, rel_tol=digits):
+        readers = value.consumers
+        if len(readers) != 1 or value.is_output:
+            return None
+        node = readers[0]
+        others = [v for v in node.inputs if v is not value]
+        if len(others) != 1 or others[0] is None:
+            return None
+        number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
+        if len(nodes) == 1:
+            if node.op_type != "Add" or number != 1.0:
+                return None
+        elif node.op_type != "Mul":
+            return None
+        elif number is not None:
+            factor *= number
+        elif others[0] is x and not squared:
+            squared = True
+        elif scaled is not None and scaled[0] is x and not squared:
+            squared, factor = True, factor * scaled[1]
+        else:
+            return None
+        nodes.append(node)
+        value = node.output
+    return Gelu(x, tuple(nodes))
+
+
+def _times(node: Node, ctx: Context) -> tuple[Value, float] | None:
+    """A value times a number."""
+    if node.op_type not in ("Mul", "Div") or node.domain or len(node.inputs) != 2:
+        return None
+    for x, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
+        number = None if other is None else _number(other, ctx)
+        if x is not None and number is not None and not (node.op_type == "Div" and (x is not node.inputs[0] or number == 0)):
+            return x, number if node.op_type == "Mul" else 1 / number
+    return None
+
+
+def _number(value: Value, ctx: Context) -> float | None:
+    array = ctx.analysis.constants.get(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
