@@ -130,7 +130,7 @@ class StridedSliceToConv(Substitution):
         dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
         channels = len(cuts.get(1, range(extents[1])))
         taps = np.zeros((channels, 1, *kernel), dtype)
-        taps[(..., *(-1 for _ in kernel))] = weight
+        taps.reshape(channels, -1)[:, -1] = weight  # the last position of each kernel
         return {node.output: build.op("Conv", x, build.constant(taps, "taps"), group=channels, strides=strides)}
 
 
