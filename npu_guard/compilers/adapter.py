@@ -18,7 +18,7 @@ from npu_guard.compilers import process
 from npu_guard.compilers.answers import Answer, NodeAnswer
 from npu_guard.compilers.builtin import BUILTINS, DRIVERS, Builtin
 from npu_guard.compilers.log import answer_of_log, last_line
-from npu_guard.compilers.settings import CompilerSettings, arguments
+from npu_guard.compilers.settings import CompilerSettings, arguments, needs_python
 from npu_guard.device import suggest
 
 
@@ -40,6 +40,11 @@ def choose(
     settings = configured.get(name, CompilerSettings())
     if python:
         settings = msgspec.structs.replace(settings, python=python)
+    if needs_python(settings) and not settings.python:
+        raise UsageError(
+            f"the command of the compiler {name!r} has {{python}}: name the interpreter with --compiler-python PATH or "
+            f"'python' in [tool.npu-guard.compiler.{name}]"
+        )
     if settings.command:
         return name, settings
     if name not in BUILTINS:

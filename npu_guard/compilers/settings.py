@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -28,7 +29,8 @@ class CompilerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """One compiler. Without a command, the name is that of a compiler that npu-guard knows."""
 
     command: tuple[str, ...] = ()
-    """Arguments with the placeholders {model}, {profile}, {out} (a folder that is removed afterwards) and {python}."""
+    """Arguments with the placeholders {model}, {profile}, {out} (a folder that is removed afterwards) and
+    {python}. What begins with ./ or ../ is a path from the current folder."""
     python: str = ""
     """The interpreter of the compiler's own environment."""
     options: dict[str, str | int] = {}
@@ -57,8 +59,6 @@ def validate_settings(compilers: Mapping[str, CompilerSettings], where: str) -> 
                 )
         if settings.command and "model" not in used:
             raise UsageError(f"{at}: no argument of 'command' is {{model}}, so the compiler would not see the model")
-        if "python" in used and not settings.python:
-            raise UsageError(f"{at}: 'command' has {{python}}, but 'python' names no interpreter")
         if set(settings.accepts) & set(settings.refuses):
             raise UsageError(f"{at}: an exit code is in 'accepts' and in 'refuses'")
         for entry in settings.findings:
@@ -76,5 +76,11 @@ def _validate_pattern(pattern: str, at: str) -> None:
 
 
 def arguments(settings: CompilerSettings, values: Mapping[str, str]) -> list[str]:
-    """The command with its placeholders filled in."""
-    return [_PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in settings.command]
+    """The command with its placeholders filled in; the compiler runs in a folder of its own, so no path stays relative."""
+    whole = (os.path.abspath(a) if a.startswith(("./", "../")) else a for a in settings.command)
+    return [_PLACEHOLDER.sub(lambda found: values[found[1]], argument) for argument in whole]
+
+
+def needs_python(settings: CompilerSettings) -> bool:
+    """Whether the command has a place for an interpreter."""
+    return any("{python}" in argument for argument in settings.command)

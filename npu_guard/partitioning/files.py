@@ -222,8 +222,9 @@ def _save(document: Document, partition: Partition, folder: Path) -> Manifest | 
     cutter = Cutter(document, partition)
     pieces: list[PieceInfo] = []
     room = _TIMES * (document.source.stat().st_size + sum(partition.analysis.beside.values())) + _FREE
+    digits = max(2, len(str(len(partition.pieces) - 1)))  # so that names sort in the order in which the pieces run
     for piece in partition.pieces:
-        path = folder / f"{piece.index}-{piece.side}.onnx"
+        path = folder / f"{piece.index:0{digits}}-{piece.side}.onnx"
         save_document(cutter.document_of(piece), path)
         data = sorted(f for f in folder.iterdir() if f.name.startswith(f"{path.name}."))
         room -= sum(f.stat().st_size for f in (path, *data))

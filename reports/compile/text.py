@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npu_guard.base.text import printable
 from npu_guard.compilers.compare import Comparison, Row
+from npu_guard.results.summary import plural
 
 _TITLES = {
     "missed": "missed: these fit by the rules, and the compiler refuses them",
@@ -27,10 +28,16 @@ def render(comparison: Comparison, *, color: bool = False) -> str:
     answer, counts = comparison.answer, comparison.counts()
     head = f"{printable(comparison.model)}: {answer.compiler} for {comparison.profile}: {_STATUS[answer.status]}"
     lines = [f"{head}{f' ({printable(answer.message)})' if answer.message else ''}"]
-    told = counts["agreement"] + counts["missed"] + counts["false-alarm"]
-    if told:
+    if total := len(comparison.rows):
+        agreed = counts["agreement"]
+        open_points = (
+            (counts["missed"] + counts["false-alarm"], "differ on"),
+            (counts["undecided"], "undecided by the rules:"),
+            (counts["unknown"], "not told by the compiler:"),
+        )
+        rest = "".join(f"; {words} {number}" for number, words in open_points if number)
         lines.append(
-            f"  rules and compiler agree on {counts['agreement']} of {told} operators ({100 * counts['agreement'] / told:.1f} %)"
+            f"  rules and compiler agree on {agreed} of {plural(total, 'operator')} ({100 * agreed / total:.1f} %){rest}"
         )
     for outcome, title in _TITLES.items():
         rows = [r for r in comparison.rows if r.outcome == outcome and (outcome != "agreement" or r.rules == "refused")]

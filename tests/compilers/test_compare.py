@@ -108,7 +108,7 @@ def test_text(run: Run, configured: Callable[..., None], model: Path) -> None:
     assert (code, err) == (1, "")
     assert out == (
         "model.onnx: mine for aimotive-aiware: refused (kernel 19 is too large)\n"
-        "  rules and compiler agree on 1 of 1 operators (100.0 %)\n"
+        "  rules and compiler agree on 1 of 3 operators (33.3 %); not told by the compiler: 2\n"
         "\n"
         "  refused by both\n"
         "    Conv  wide  rules: NPU201  compiler: refused (kernel 19 is too large)\n"

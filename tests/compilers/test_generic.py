@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from npu_guard.compilers.adapter import ask, choose
 from npu_guard.compilers.answers import NodeAnswer
 from npu_guard.compilers.log import answer_of_log
 from npu_guard.compilers.process import Ended
-from npu_guard.compilers.settings import CompilerSettings, LogPattern, validate_settings
+from npu_guard.compilers.settings import CompilerSettings, LogPattern, arguments, validate_settings
 
 Fake = Callable[..., CompilerSettings]
 Gone = Callable[[int], bool]
@@ -95,7 +96,6 @@ def test_a_pattern_that_takes_forever_is_no_opinion(monkeypatch: pytest.MonkeyPa
     [
         ({"command": ("cc", "{modle}")}, "no placeholder {modle}"),
         ({"command": ("cc", "x")}, "no argument of 'command' is {model}"),
-        ({"command": ("{python}", "{model}")}, "'python' names no interpreter"),
         ({"accepts": (0, 1)}, "in 'accepts' and in 'refuses'"),
         ({"findings": (LogPattern("(?P<node>"),)}, "no regular expression"),
         ({"findings": (LogPattern("(?P<nodes>x)"),)}, "a group 'nodes'"),
@@ -110,16 +110,21 @@ def test_settings_that_cannot_work(changes: dict[str, object], says: str) -> Non
 
 def test_which_compiler() -> None:
     mine = {"acme": CompilerSettings(command=("cc", "{model}"), profiles=("acme-*",))}
+    mine["own"] = CompilerSettings(command=("{python}", "./hw/cc.py", "{model}"))
     assert choose(None, "acme-1", mine, None)[0] == "acme"
     name, settings = choose(None, "ethos-u85", mine, "/env/bin/python")
     assert (name, settings.python) == ("vela", "/env/bin/python")
     for name, profile, says in (
+        ("own", "acme-1", "'own' has {python}: name the interpreter with --compiler-python PATH"),
         (None, "other", "no compiler is known for the profile 'other'"),
         ("acne", "acme-1", "did you mean 'acme'"),
         ("vela", "ethos-u85", "--compiler-python"),
     ):
         with pytest.raises(UsageError, match=says):
             choose(name, profile, mine, None)
+    assert arguments(choose("own", "acme-1", mine, "/env/bin/python")[1], {"model": "m", "python": "/env/bin/python"}) == [
+        "/env/bin/python", os.path.abspath("hw/cc.py"), "m"
+    ]  # fmt: skip
 
 
 def test_a_program_that_is_not_there(model: Path) -> None:

@@ -157,7 +157,7 @@ def test_names_stay_in_their_cells_and_lines(cli: Cli, write: Write, tmp_path: P
 def test_an_older_partition_is_replaced_and_nothing_else(cli: Cli, written: Path) -> None:
     (written.parent / "npu-guard.toml").unlink()
     assert cli("partition", "net.onnx", "-o", "cut").code == 0
-    assert sorted(f.name for f in written.iterdir()) == ["0-host.onnx", "manifest.json"]
+    assert sorted(f.name for f in written.iterdir()) == ["00-host.onnx", "manifest.json"]
     (written / "notes.txt").write_text("mine")
     done = cli("partition", "net.onnx", "-o", "cut")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -203,17 +203,17 @@ def test_pieces_that_compute_something_else_are_not_written(
 
 
 def test_a_file_that_was_changed(cli: Cli, written: Path) -> None:
-    piece = written / "1-host.onnx"
+    piece = written / "01-host.onnx"
     piece.write_bytes(piece.read_bytes() + b"\x42\x00")
     for model in ((), ("net.onnx",)):
         done = cli("verify", "--manifest", "cut/manifest.json", *model)
         assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
-        assert "cut/1-host.onnx: is not the file that was written" in done.err
+        assert "cut/01-host.onnx: is not the file that was written" in done.err
 
 
 def test_two_pieces_swapped(cli: Cli, written: Path) -> None:
     """0 and 4 have the same operator and weights, but not the same names; a manifest that was forged with them runs into that."""
-    first, last = written / "0-npu.onnx", written / "4-npu.onnx"
+    first, last = written / "00-npu.onnx", written / "04-npu.onnx"
     one, other = first.read_bytes(), last.read_bytes()
     first.write_bytes(other)
     last.write_bytes(one)
@@ -225,10 +225,10 @@ def test_two_pieces_swapped(cli: Cli, written: Path) -> None:
 
 def test_a_piece_that_computes_something_else(cli: Cli, written: Path) -> None:
     """The Transpose between them gone, and the hashes made to fit."""
-    piece = onnx.load(written / "1-host.onnx")
+    piece = onnx.load(written / "01-host.onnx")
     piece.graph.node[0].op_type = "Relu"
     del piece.graph.node[0].attribute[:]
-    onnx.save(piece, written / "1-host.onnx")
+    onnx.save(piece, written / "01-host.onnx")
     forge(written, manifest(written))
     assert cli("verify", "--manifest", "cut", "net.onnx").code == 5
 
@@ -239,7 +239,7 @@ def test_another_model(cli: Cli, write: Write, written: Path) -> None:
     assert (done.code, "is not the model that was cut" in done.err) == (3, True)
 
 
-@pytest.mark.parametrize("name", ["../net.onnx", "/etc/passwd", "0-npu.onnx/../../net.onnx", "net.onnx", "0-npu.onnx\n", ""])
+@pytest.mark.parametrize("name", ["../net.onnx", "/etc/passwd", "00-npu.onnx/../../net.onnx", "net.onnx", "00-npu.onnx\n", ""])
 def test_names_that_leave_the_folder(cli: Cli, written: Path, name: str) -> None:
     content = manifest(written)
     content["pieces"][0]["file"]["name"] = name
@@ -249,10 +249,10 @@ def test_names_that_leave_the_folder(cli: Cli, written: Path, name: str) -> None
 
 
 def test_a_link_in_the_place_of_a_piece(cli: Cli, written: Path) -> None:
-    (written / "1-host.onnx").rename(written.parent / "elsewhere.onnx")
+    (written / "01-host.onnx").rename(written.parent / "elsewhere.onnx")
     done = cli("verify", "--manifest", "cut", "net.onnx")
     assert (done.code, "is missing" in done.err) == (3, True)
-    (written / "1-host.onnx").symlink_to("../elsewhere.onnx")
+    (written / "01-host.onnx").symlink_to("../elsewhere.onnx")
     done = cli("verify", "--manifest", "cut", "net.onnx")
     assert (done.code, "plain file" in done.err) == (3, True)
 

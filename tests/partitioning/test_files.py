@@ -68,7 +68,7 @@ def test_pieces_and_manifest(cli: Cli, write: Write, project: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert (project / "net.onnx").read_bytes() == source
     assert {f.name for f in project.iterdir()} == {"net.onnx", "npu-guard.toml", "cut"}
-    assert sorted(f.name for f in (project / "cut").iterdir()) == ["0-npu.onnx", "1-host.onnx", "2-npu.onnx", "manifest.json"]
+    assert sorted(f.name for f in (project / "cut").iterdir()) == ["00-npu.onnx", "01-host.onnx", "02-npu.onnx", "manifest.json"]
     expect_same(project, {"x": np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)})
 
     manifest = json.loads((project / "cut" / "manifest.json").read_text())
@@ -154,7 +154,7 @@ def test_functions_metadata_and_old_versions(cli: Cli, project: Path) -> None:
     (project / "net.onnx").write_bytes(model.SerializeToString())
     assert cli("partition", "net.onnx", "-o", "cut").code == 0
     expect_same(project, {"x": np.ones((1, 8, 4, 4), np.float32)})
-    piece = onnx.load(project / "cut/1-host.onnx")
+    piece = onnx.load(project / "cut/01-host.onnx")
     assert (piece.ir_version, piece.producer_name, piece.metadata_props[0].value, len(piece.functions)) == (8, "us", "v", 0)
     assert {e.domain: e.version for e in piece.opset_import}[""] == 18
     assert piece.graph.node[0].metadata_props[0].value == "net.py:3"
@@ -210,7 +210,7 @@ def test_long_texts_about_the_whole_model_are_in_no_piece(cli: Cli, write: Write
     model.metadata_props.add(key="short", value="kept")
     onnx.save(model, project / "net.onnx")
     assert cli("partition", "net.onnx", "-o", "cut").code == 0
-    assert [p.key for p in onnx.load(project / "cut" / "0-npu.onnx").metadata_props] == ["short"]
+    assert [p.key for p in onnx.load(project / "cut" / "00-npu.onnx").metadata_props] == ["short"]
     model.metadata_props.add(key="long", value="v" * 100_000)
     model.graph.doc_string = "d" * 100_000
     onnx.save(model, project / "net.onnx")
