@@ -115,8 +115,9 @@ fuzz-guided: $(VENV)/dev  ## The same, guided by coverage with atheris.
 ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, into docs/ecosystem.md.
 	$(BIN)/python bench/ecosystem.py $(CORPORA) --output docs/ecosystem.md
 
-mending: $(VENV)/dev  ## What fix removes, networks by devices, into docs/mending.md; MODELS are ONNX files or folders of more.
+mending: $(VENV)/dev  ## What fix removes, networks by devices, into docs/mending.md, and of int8 twins, into docs/mending-int8.md; MODELS are ONNX files or folders of more.
 	$(BIN)/python bench/mending.py $(OPTIONS) $(MODELS)
+	$(BIN)/python bench/mending_int8.py
 
 test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an S3-compatible server, PostgreSQL.
 	$(BIN)/python -m pytest tests/fleet

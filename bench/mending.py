@@ -62,7 +62,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
         folder = Path(name)
         files = list(_files(options.models))
-        files += [] if options.no_samples else list(_samples(folder))
+        files += [] if options.no_samples else list(samples(folder))
         for file in files:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             for device in devices:
@@ -88,7 +88,8 @@ def _files(named: Sequence[Path]) -> Iterator[Path]:
         yield from sorted(path.glob("**/*.onnx")) if path.is_dir() else (path,)
 
 
-def _samples(folder: Path) -> Iterator[Path]:
+def samples(folder: Path) -> Iterator[Path]:
+    """Files of the sample networks at their tiny size."""
     from npu_guard.zoo.samples import entries, export_system
 
     for entry in entries():
@@ -97,7 +98,7 @@ def _samples(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _tool(*arguments: str, seconds: int) -> tuple[dict[str, Any] | None, str, float]:
+def tool(*arguments: str, seconds: int) -> tuple[dict[str, Any] | None, str, float]:
     """The JSON of a command, its last words, and the CPU seconds that it and its children took."""
 
     def limited() -> None:
@@ -115,10 +116,17 @@ def _tool(*arguments: str, seconds: int) -> tuple[dict[str, Any] | None, str, fl
         return None, done.stderr.strip() or f"ended with {done.returncode}", spent
 
 
+def fixed(file: Path, device: str, output: Path, seconds: int, *options: str) -> tuple[int, int, int] | None:
+    """Errors before and after `fix`, and how many blocks it replaced; None where it failed."""
+    told, _, _ = tool("fix", str(file), "-o", str(output), "--profile", device, *options, seconds=seconds)
+    model = {} if told is None else told["models"][0]
+    return (model["before"]["error"], model["summary"]["error"], len(model["applied"])) if "before" in model else None
+
+
 def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
     """One network on one device."""
     fixed.unlink(missing_ok=True)
-    told, words, spent = _tool("fix", str(file), "-o", str(fixed), "--profile", device, seconds=seconds)
+    told, words, spent = tool("fix", str(file), "-o", str(fixed), "--profile", device, seconds=seconds)
     if told is None:
         return {"failed": words[-300:], "seconds": spent}
     (model,) = told["models"]
@@ -148,7 +156,7 @@ def kind_of(reason: str) -> str:
 
 def deployable(file: Path, device: str, seconds: int) -> bool:
     """Whether one piece for the NPU has nearly all MACs, with host work only around it."""
-    told, _, _ = _tool("partition", str(file), "--profile", device, seconds=seconds)
+    told, _, _ = tool("partition", str(file), "--profile", device, seconds=seconds)
     pieces = [] if told is None else told["pieces"]
     own = [p for p in pieces if p["side"] == "npu"]
     return len(own) == 1 and own[0]["macs"] >= SHARE / 100 * sum(p["macs"] for p in pieces)
