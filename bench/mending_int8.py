@@ -2,7 +2,7 @@
 
 A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and *int8*
 are errors before and after `fix`; those of int8 include the rules for quantization. *Steps* is the largest move of a result, in
-steps of the scale with which it is held; *dB* are signal-to-noise ratios of the quantized network before and after against the one
+steps of the scale with which it is held; *dB* are signal-to-noise ratios of the quantized network before and after against that
 in floating point. Both are measured by ONNX Runtime here, on inputs of the kind that it was calibrated with. *WRONG* is a network
 that loses more than a bit (6 dB), and *lag* one that is mended less far than in floating point.
 """

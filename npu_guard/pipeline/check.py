@@ -175,6 +175,13 @@ def remedied(
         return checked
     from npu_guard.fixing import remedies  # what has nothing to mend starts faster without
 
+    if read(analysis):
+        from npu_guard.fixing.twin import of_analysis, with_same_remedies, without_scheme
+
+        if (twin := of_analysis(analysis)) is not None:  # `fix` works on it
+            again = without_scheme(again)
+            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.substitutions(), known)
+            return replace(checked, findings=with_same_remedies(checked.findings, others))
     findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known)
     return replace(checked, findings=findings)
 

@@ -18,13 +18,14 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
-from npu_guard.fixing.integers import in_integers, twin_of, with_same_remedies, without_scheme
+from npu_guard.fixing.integers import in_integers
 from npu_guard.fixing.judge import CheckModel, Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
 from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
+from npu_guard.fixing.twin import twin_of, with_same_remedies, without_scheme
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root

@@ -18,7 +18,8 @@ from npu_guard.file.document import Document
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.fixing.integers import twin_of
+from npu_guard.fixing.twin import twin_of
+from npu_guard.pipeline.check import check_model
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.integers.grid import fitting, in_steps, style_of, weight_scales
@@ -122,6 +123,15 @@ def test_a_kernel_that_is_too_long_is_taken_apart_in_integers(text: str, net: Ca
     step = 1 if a.dtype == np.uint8 else 0.03
     assert np.abs(a.astype(np.float64) - b).max() / step <= 2.01
     assert (np.abs(a.astype(np.float64) - b) > 0.01).mean() < 0.02
+
+
+def test_check_says_what_fix_does(net: Callable[[str], str]) -> None:
+    config = Config(profile="aimotive-aiware")
+    for text in FORMS.values():
+        report = check_model(net(text), registry.profile(config.profile), config, remedies=True)
+        (long,) = [f for f in report.findings if f.rule == "NPU201"]
+        assert long.remedy is not None
+        assert long.remedy.substitution == "large-kernel-to-phases"
 
 
 def test_weights_that_are_moved_stay_the_same_integers(net: Callable[[str], str]) -> None:

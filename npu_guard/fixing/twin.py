@@ -1,0 +1,67 @@
+"""A quantized network beside the one in real numbers that it stands for, on which forms are searched. Runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.checking import registry
+from npu_guard.checking.engine import Checked
+from npu_guard.checking.quantization import QuantizationRule
+from npu_guard.file.document import Document
+from npu_guard.results.findings import Finding
+from npu_guard.rewriting.integers.held import Real
+from npu_guard.rewriting.integers.real import in_real_numbers
+from npu_guard.rewriting.substitution import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A quantized network, and the one in real numbers that it stands for."""
+
+    document: Document
+    analysis: Analysis
+    real: Real
+    numbers: Analysis
+    """What is known of the one in real numbers."""
+
+
+def twin_of(document: Document, analysis: Analysis, shapes: Mapping[str, Sequence[int]]) -> Twin | None:
+    """The twin in real numbers; None where nothing is quantized, or it cannot be told what the network stands for."""
+    try:
+        real = in_real_numbers(document, analysis)
+    except Refused:
+        return None
+    if real is None:
+        return None
+    numbers = analyze(real.document.skeleton(), shapes)
+    numbers.write_branches(real.document.proto)
+    return Twin(document, analysis, real, numbers)
+
+
+def of_analysis(analysis: Analysis) -> Analysis | None:
+    """What is known of the twin, for whoever writes nothing; None as above."""
+    skeleton = analysis.model.skeleton
+    twin = twin_of(Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits), analysis, {})
+    return None if twin is None else twin.numbers
+
+
+def without_scheme(check: Callable[[Analysis], Checked]) -> Callable[[Analysis], Checked]:
+    """The same check without the rules for quantization, which have nothing to look at in real numbers."""
+    codes = {rule.code for rule in registry.rules() if isinstance(rule, QuantizationRule)}
+
+    def checked(analysis: Analysis) -> Checked:
+        found = check(analysis)
+        return replace(found, findings=tuple(f for f in found.findings if f.rule not in codes))
+
+    return checked
+
+
+def with_same_remedies(findings: Sequence[Finding], others: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings of a quantized network with what removes them in its twin in real numbers."""
+    known = {(f.rule, f.location.output): f.remedy for f in others if f.remedy is not None and f.remedy.substitution is not None}
+    return tuple(replace(f, remedy=known.get((f.rule, f.location.output), f.remedy)) for f in findings)
