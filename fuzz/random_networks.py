@@ -18,7 +18,7 @@ class Network:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.version = self.random.choice((13, 13, 17, 18))
+        self.version = self.random.choice((9, 13, 13, 17, 18))
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.last, self.shape = "x", (1, self.random.choice((8, 16)), self.random.choice((6, 8)), self.random.choice((6, 8)))
@@ -207,19 +207,84 @@ def tokens(net: Network) -> None:
     net.add("Softmax", [net.last], net.shape, axis=-1)
 
 
+def upsample(net: Network) -> None:
+    b, c, h, w = net.shape
+    if max(h, w) <= 16:
+        scales = net.weight(np.array([1, 1, 2, 2], np.float32))
+        net.add("Upsample", [net.last, scales], (b, c, 2 * h, 2 * w), mode=net.random.choice(("nearest", "linear")))
+
+
+def plain_activation(net: Network) -> None:
+    net.add(net.random.choice(("Relu", "Sigmoid", "Tanh", "LeakyRelu")), [net.last], net.shape)
+
+
+def transposed(net: Network) -> None:
+    b, c, h, w = net.shape
+    if max(h, w) <= 16:
+        net.add("ConvTranspose", [net.last, net.numbers(c, 8, 2, 2)], (b, 8, 2 * h, 2 * w), strides=[2, 2])
+
+
+def shuffled(net: Network) -> None:
+    b, c, h, w = net.shape
+    net.add("Reshape", [net.last, net.weight(np.array([b, 2, c // 2, h, w], np.int64))], (b, 2, c // 2, h, w))
+    net.add("Transpose", [net.last], (b, c // 2, 2, h, w), perm=[0, 2, 1, 3, 4])
+    net.add("Reshape", [net.last, net.weight(np.array([b, c, h, w], np.int64))], (b, c, h, w))
+
+
+def blocks(net: Network) -> None:
+    b, c, h, w = net.shape
+    if c % 4 == 0 and max(h, w) <= 16:
+        net.add("DepthToSpace", [net.last], (b, c // 4, 2 * h, 2 * w), blocksize=2)
+        net.add("SpaceToDepth", [net.last], (b, c, h, w), blocksize=2)
+
+
+def gathered(net: Network) -> None:
+    order = net.weight(np.arange(net.shape[1], dtype=np.int64)[::-1].copy())
+    net.add("Gather", [net.last, order], net.shape, axis=1)
+
+
+def instances(net: Network) -> None:
+    net.add("InstanceNormalization", [net.last, net.numbers(net.shape[1]), net.numbers(net.shape[1])], net.shape)
+
+
+def attention(net: Network) -> None:
+    b, c, h, w = net.shape
+    net.add("Reshape", [net.last, net.weight(np.array([b, c, h * w], np.int64))], (b, c, h * w))
+    keys = net.last
+    net.add("Transpose", [net.last], (b, h * w, c), perm=[0, 2, 1])
+    net.add("MatMul", [net.last, keys], (b, h * w, h * w))
+    net.add("Softmax", [net.last], net.shape, axis=-1)
+
+
+def two_products(net: Network) -> None:
+    b, c, _, _ = net.shape
+    net.reduce("ReduceMean", [2, 3], 0)
+    net.add("MatMul", [net.last, net.numbers(c, 16)], (b, 16))
+    net.add("Add", [net.last, net.numbers(16)], (b, 16))
+    net.add("Relu", [net.last], net.shape)
+    net.add("MatMul", [net.last, net.numbers(16, 8)], (b, 8))
+
+
 _LAYERS: tuple[Callable[[Network], None], ...] = (
     convolution, convolution, depthwise, activation, activation, clip, normalization, pool, excitation, attention_over_space,
     resize, residual, scaled, split, crop, pad, rearranged, there_and_back, softmax, row_mean, slopes,
+    transposed, shuffled, blocks, gathered, instances,
 )  # fmt: skip
-_ENDS: tuple[Callable[[Network], None] | None, ...] = (None, head, tokens)
+_ENDS: tuple[Callable[[Network], None] | None, ...] = (None, head, tokens, attention, two_products)
+
+
+_OLD_LAYERS: tuple[Callable[[Network], None], ...] = (
+    convolution, depthwise, plain_activation, normalization, pool, upsample, residual, scaled, there_and_back, rearranged,
+)  # fmt: skip
+"""Those that opset 9 has, in words that opset 11 has too."""
 
 
 def network(seed: int) -> onnx.ModelProto:
     """A network of two to seven layers."""
     net = Network(seed)
     for _ in range(net.random.randint(2, 7)):
-        net.random.choice(_LAYERS)(net)
-    end = net.random.choice(_ENDS)
+        net.random.choice(_LAYERS if net.version > 9 else _OLD_LAYERS)(net)
+    end = net.random.choice(_ENDS) if net.version > 9 else None
     if end is not None:
         end(net)
     return net.model()
@@ -238,6 +303,7 @@ def mutants(seed: int) -> Iterator[tuple[str, str, onnx.ModelProto, onnx.ModelPr
         pair = []
         for size in (within, over):
             net = Network(seed)
+            net.version = max(net.version, 13)
             for _ in range(Network(seed).random.randint(1, 3)):
                 net.random.choice((activation, normalization, residual))(net)
             build(net, size)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from rewrite_values import chosen, constants, dequantized, folded, identities, quantized, squeezed, taken
+from rewrite_words import batches, joined, listed, resized, sized, sums, undefaulted
 from twin_graphs import ADDED, opset, replace, stated_axes, value_types, weights_of
 
 Twin = Callable[[onnx.ModelProto], bool]
@@ -242,6 +243,7 @@ TWINS: dict[str, Twin] = {
     t.__name__: t
     for t in (
         constants, folded, dequantized, chosen, taken, identities, quantized, squeezed, without_keepdims, own_name, from_the_end,
-        swapped, defaults, renamed, stated, in_functions, older, newer, products, integers,
+        swapped, defaults, renamed, stated, in_functions, older, newer, products, integers, undefaulted, sized, resized, sums,
+        joined, listed, batches,
     )
 }  # fmt: skip

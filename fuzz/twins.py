@@ -28,6 +28,7 @@ from npu_guard.project.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from limit_mutants import limit_mutants
 from random_networks import mutants, network
 from rewritings import TWINS
 from twin_graphs import ADDED, labels
@@ -154,6 +155,29 @@ def escaped(count: int) -> list[str]:
     return found
 
 
+def unseen(devices: Sequence[str]) -> tuple[int, list[str]]:
+    """How many plain upper bounds of devices were stepped over, and those where nobody noticed or somebody did too early."""
+    count, found = 0, []
+    for device in devices:
+        for mutant in limit_mutants(profile(device)):
+            told = [_evidence(model, device, mutant.limit) for model in (mutant.within, mutant.beyond)]
+            if ("NPU101", None) in told[0]:
+                continue  # what the device does not have has no limits there
+            count += 1
+            if (mutant.rule, mutant.allowed) in told[0] or (mutant.rule, mutant.allowed) not in told[1]:
+                found.append(f"{device}: {mutant.op} with {mutant.limit} {mutant.allowed}: within {told[0]}, beyond {told[1]}")
+    return count, found
+
+
+def _evidence(model: onnx.ModelProto, device: str, limit: str) -> list[tuple[str, object]]:
+    """Rule and allowed value of the findings on a limit at the node in question."""
+    analysis = analyze(load.read_skeleton(model.SerializeToString(), "mutant.onnx"), {})
+    checked = engine.check(analysis, profile(device), registry.rules(), Config(profile=device))
+    here = [f for f in checked.findings if f.location.node == "node"]
+    refused = [("NPU101", None) for f in here if f.rule == "NPU101" and f.severity.value == "error"]
+    return [*refused, *((f.rule, f.evidence.allowed) for f in here if f.evidence is not None and f.evidence.limit == limit)]
+
+
 def main() -> int:
     """Compare all pairs; the exit code is 1 where some differ."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -164,11 +188,14 @@ def main() -> int:
     compared, different = differences(examples(), sys.maxsize)
     more, others = differences(networks(given.first), given.count, twins=given.twins)
     lost = escaped(max(given.count // 50, 1))
+    stepped, silent = unseen(registry.profile_names())
+    lost += silent
     compared += more
     print(*different, *others, *lost, sep="\n")
     for twin, number in sorted(compared.items()):
         print(f"{twin:16s} {number:6d} pairs")
     unexplained = len(different) + len(others) + len(lost)
+    print(f"{stepped} limits of {len(registry.profile_names())} device files stepped over")
     print(f"{compared.total()} pairs on {len(DEVICES)} devices, {unexplained} differ without a reason")
     return 1 if unexplained else 0
 

@@ -50,8 +50,7 @@ class ChannelAlignment(Rule):
             title="four groups of two",
         ),
         Case(
-            """g (float[1,3,"H","W"] x) => (y)
-            <float[16,3,1,1] w> { y = Conv(x, w) }""",
+            'g (float[1,3,"H","W"] x) => (y) <float[16,3,1,1] w> { y = Conv(x, w) }',
             _EIGHT,
             title="the weight tells",
         ),
@@ -99,6 +98,10 @@ class ChannelAlignment(Rule):
             expect=(("y", 12),),
             title="weights on the left, applied to a column",
         ),
+        Case("g (float[64] x) => (y) <float[64,12] w> { y = MatMul(x, w) }", _EIGHT, expect=(("y", 12),), title="no batch"),
+        Case(
+            "g (float[1,64] x) => (y) <float[64] w> { y = MatMul(x, w) }", _EIGHT, expect=(("y", 1),), severity=Severity.WARNING
+        ),
         Case(
             """g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {0}, uint8[12,8,1,1] w>
             { y = QLinearConv(x, s, z, w, s, z, s, z) }""",
@@ -129,14 +132,14 @@ class ChannelAlignment(Rule):
 
 
 def _is_gemm(node: Node, ctx: Context) -> bool:
-    """Whether a product applies a constant matrix to vectors: to a row, or from the left to a column."""
+    """Whether a product applies a constant matrix, or one row of it, to vectors: to a row, or from the left to a column."""
     if node.op_type == "Einsum" and einsum.product(node) is None:
         return False
     weight = ctx.weight(node)
     x = ctx.operands(node)[1 if ctx.weight_is_first(node) else 0]
     if ctx.is_constant(x) or ctx.is_flat_tokens(x):
         return False
-    return ctx.is_fixed(weight) and ctx.rank(weight) == 2 and ctx.rank(x) == 2
+    return ctx.is_fixed(weight) and ctx.rank(weight) in (1, 2) and ctx.rank(x) in (1, 2)
 
 
 def _channels(node: Node, ctx: Context) -> int:

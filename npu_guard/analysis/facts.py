@@ -147,8 +147,13 @@ class Facts:
         return self.along(node, node.output if out else self.data(node), 1)
 
     def _product_channels(self, node: Node, out: bool) -> int:
-        """Of a product, the length of its sums, and its columns; its rows where the weight stands on the left."""
+        """Of a product, the length of its sums, and its columns; its rows where the weight stands on the left.
+
+        A weight that is a vector makes one sum of each row.
+        """
         a, b = self.operands(node)[:2]
+        if self.rank(self.weight(node)) == 1:
+            return 1 if out else self.extent(self.weight(node), 0)
         if self.weight_is_first(node):
             return self.extent(a, -1 if bool(node.attr("transA", 0)) == out else -2)
         if out:

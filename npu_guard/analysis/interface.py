@@ -64,6 +64,17 @@ def hold_inputs(skeleton: Skeleton, held: Held) -> None:
     graph.input.extend(left)
 
 
+def unlist_weights(skeleton: Skeleton) -> None:
+    """Make a model of an IR version before 4, in which weights had to be listed as inputs and nobody could override one, one of
+    version 4 with its weights as weights alone: what is written into it could not be a weight otherwise.
+    """
+    proto = skeleton.proto
+    if proto.ir_version >= 4:
+        return
+    hold_inputs(skeleton, Held(freeze_weights=True))
+    proto.ir_version = 4
+
+
 def _tensor(entry: onnx.ValueInfoProto, numbers: Sequence[float], where: str) -> onnx.TensorProto:
     kind = entry.type.tensor_type
     if not entry.type.HasField("tensor_type") or not kind.HasField("shape"):

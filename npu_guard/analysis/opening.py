@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from npu_guard.analysis.analyze import Analysis, analyze
-from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.interface import hold_inputs, state_shapes, unlist_weights
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.file import load
 from npu_guard.file.document import Document
@@ -26,6 +26,7 @@ def open_to_write(
     skeleton = load.load(path, limits)
     if held is not None:
         hold_inputs(skeleton, held)
+    unlist_weights(skeleton)
     document = Document.of(skeleton)
     analysis = analyze(skeleton, shapes)
     if shapes:

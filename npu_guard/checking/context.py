@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.facts import Facts
 from npu_guard.device import Operator, Profile
+from npu_guard.device.requirement import severity_of
 from npu_guard.graph.graph import Node
 from npu_guard.graph.plain import INTEGERS, PLAIN
+from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
     from npu_guard.analysis.channels.paddings import Channels
@@ -71,9 +73,14 @@ class Context(Facts):
         return self.profile.operator(PLAIN[node.op] if node.op in INTEGERS else node.op)
 
     def refuses(self, node: Node) -> bool:
-        """Whether the device has no such operator at all; what else is wrong with the node then follows from that."""
-        operator = self.operator(node)
-        return self.profile.unlisted is not None if operator is None else operator.status == "refused"
+        """Whether the device surely has no such operator at all; what else is wrong with the node then follows from that.
+
+        Where the documents leave it open, or the compiler only splits it up or is slow, the limits hold as well.
+        """
+        operator, unlisted = self.operator(node), self.profile.unlisted
+        if operator is None:
+            return unlisted is not None and severity_of(unlisted.consequence, True) is Severity.ERROR
+        return operator.status == "refused" and severity_of(operator.consequence, operator.certain) is Severity.ERROR
 
 
 def _highest(bounds: Iterable[tuple[str, Any]]) -> Iterator[Any]:

@@ -49,7 +49,7 @@ from npu_guard.results.verification import Verification
 from npu_guard.verification.compare import accumulated_terms, judge_outputs, not_run, run_document
 from npu_guard.verification.feeds import Feed, Spec, calibration_feeds, feed_count, feeds_in_words, input_specs, seeded_feeds
 from npu_guard.verification.run_limits import RunLimits, run_limits
-from npu_guard.verification.runnable import runnable_feeds
+from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 Array = NDArray[Any]
@@ -148,11 +148,10 @@ def run(runtime: Runtime, manifest: Manifest, folder: Path, inputs: Sequence[Fee
 
 
 class _Wanted(NamedTuple):
-    """The user's own inputs, which others are drawn, and all in words."""
+    """The user's own inputs, and which others are drawn."""
 
     given: list[Feed]
     drawn: list[Spec]
-    words: str
 
 
 def _compare(
@@ -163,13 +162,15 @@ def _compare(
     if names != [t.name for t in manifest.outputs]:
         return not_run("the manifest names other outputs than the model", seeds)
     try:
-        used = [*inputs.given, *runnable_feeds(runtime, document, analysis, inputs.drawn, seeds)]
+        drawn, seeds = feeds_beside(runtime, document, analysis, inputs.drawn, seeds, inputs.given)
+        used = [*inputs.given, *drawn]
         whole = run_document(runtime, document, used)
         pieces = run(runtime, manifest, folder, used)
     except CannotRun as error:
         return not_run(str(error), seeds)
     terms = 2 * accumulated_terms(analysis)
-    return judge_outputs(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=inputs.words)
+    kinds = feeds_in_words(seeds, len(inputs.given))
+    return judge_outputs(whole, pieces, {n: n for n in names}, terms, exact=True, seeds=seeds, kinds=kinds)
 
 
 def _run_alone(manifest: Manifest, folder: Path, seeds: Sequence[int], limits: Limits) -> Verification:
@@ -208,7 +209,7 @@ def _draw(analysis: Analysis, calibration: Path | None, seeds: Sequence[int], al
     if why := allowed.refusal(feed_count(seeds)):
         raise NotVerified(why)
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
-    return _Wanted(given, wanted, feeds_in_words(seeds, len(given)))
+    return _Wanted(given, wanted)
 
 
 def _fixed(manifest: Manifest) -> Mapping[str, Sequence[int]]:

@@ -37,7 +37,7 @@ from npu_guard.verification.bisect import Side
 from npu_guard.verification.compare import compare_documents, not_run
 from npu_guard.verification.feeds import calibration_feeds, feed_labels, feeds_in_words, fitting_feeds, input_specs
 from npu_guard.verification.run_limits import run_limits
-from npu_guard.verification.runnable import runnable_feeds
+from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import Runtime
 
 NOISE = "on your data it may be far worse; give --calibration"
@@ -148,7 +148,7 @@ def _fix(
         raise NotVerified(f"{path}: not verified ({error}); nothing was written") from None
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     with Runtime(allowed) as runtime:
-        drawn = runnable_feeds(runtime, document, analysis, wanted, seeds)
+        drawn, seeds = feeds_beside(runtime, document, analysis, wanted, seeds, given)
         samples = fitting_feeds(wanted, seeds)
         batches, words = other_sizes(
             runtime, document, wanted, open_axes(document), config.input_shapes, seeds if check_numbers else ()

@@ -36,7 +36,7 @@ from npu_guard.verification.feeds import (
 )
 from npu_guard.verification.interface import match_interfaces, random_nodes
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
-from npu_guard.verification.runnable import runnable_feeds
+from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 BATCH = 2
@@ -113,7 +113,7 @@ def compare_models(
         names = ports.inputs | ports.outputs
 
         def compared(seeds: Sequence[int]) -> tuple[Verification, list[Feed]]:
-            drawn = runnable_feeds(runtime, documents[0], first, wanted, seeds)
+            drawn, seeds = feeds_beside(runtime, documents[0], first, wanted, seeds, given)
             used = [*given, *drawn, *larger]
             labels = [*feed_labels(len(given), seeds, 0), *words]
             kinds = ", ".join([feeds_in_words(seeds, len(given)), *words])

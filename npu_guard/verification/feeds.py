@@ -82,6 +82,8 @@ def feed_count(seeds: Sequence[int]) -> int:
 def feeds_in_words(seeds: Sequence[int], given: int = 0) -> str:
     """What is drawn with these seeds, and how many of the user's own come before."""
     kinds = dict.fromkeys(kind for seed in seeds for kind in kinds_of(seed))
+    if given and not seeds:
+        return f"{given} of calibration, as the model runs with no drawn input"
     drawn = f"{feed_count(seeds)} drawn inputs ({', '.join(kinds)})"
     return drawn + (f", {given} of calibration" if given else "")
 

@@ -22,14 +22,37 @@ def runnable_feeds(
     refuse a value are asked. An input that does not run either way stays, so that whoever compares on it says why.
     """
     drawn = [feed for seed in seeds for feed in seeded_feeds(wanted, seed)]
-    integers = any(spec.free and spec.dtype.kind in "iu" and spec.dtype.itemsize > 1 for spec in wanted)
-    if not integers and not any(_may_refuse(node, analysis) for node in analysis.model.graph.walk()):
+    if not _may_refuse_some(wanted, analysis):
         return drawn
     try:
         run_document(runtime, model, drawn)
     except CannotRun:
         return [_runnable(runtime, model, wanted, feed) for feed in drawn]
     return drawn
+
+
+def feeds_beside(
+    runtime: Runtime, model: Document, analysis: Analysis, wanted: Sequence[Spec], seeds: Sequence[int], given: Sequence[Feed]
+) -> tuple[list[Feed], tuple[int, ...]]:
+    """Drawn inputs, and the seeds that they are of: where the user gives some, seeds with one that the model refuses fall away.
+
+    A mode or a sampling rate may have a few values that the model is made for, which nobody draws.
+    """
+    drawn = runnable_feeds(runtime, model, analysis, wanted, seeds)
+    if not given or not seeds or not _may_refuse_some(wanted, analysis):
+        return drawn, tuple(seeds)
+    each = len(drawn) // len(seeds)
+    kept: list[Feed] = []
+    used: list[int] = []
+    for number, seed in enumerate(seeds):
+        feeds = drawn[number * each : (number + 1) * each]
+        try:
+            run_document(runtime, model, feeds)
+        except CannotRun:
+            continue
+        kept += feeds
+        used.append(seed)
+    return kept, tuple(used)
 
 
 _REFUSING = frozenset(
@@ -39,6 +62,11 @@ _REFUSING = frozenset(
 """Operators that a runtime refuses for some values of what is computed: for an index out of range, a count, a box."""
 _SMALLER = 3
 """How often an input is made smaller before it is given up."""
+
+
+def _may_refuse_some(wanted: Sequence[Spec], analysis: Analysis) -> bool:
+    integers = any(spec.free and spec.dtype.kind in "iu" and spec.dtype.itemsize > 1 for spec in wanted)
+    return integers or any(_may_refuse(node, analysis) for node in analysis.model.graph.walk())
 
 
 def _may_refuse(node: Node, analysis: Analysis) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -110,3 +111,22 @@ def test_a_placeholder_is_no_name(save: Callable[..., Path], cli: Callable[..., 
     path = save(model)
     assert cli("check", path, "--input-shape", "x:1,8,32,48").code == 0
     assert "dynamic axes 2, 3" in cli("check", path).out
+
+
+def test_fix_takes_weights_that_nobody_can_override_as_weights(listed: Path, cli: Any) -> None:
+    """Before IR version 4 every weight had to be listed as an input."""
+    model = onnx.load(listed)
+    model.ir_version, model.opset_import[0].version = 3, 11
+    onnx.save(model, listed)
+    assert "Mended: 1 error, now none" in cli("fix", listed.name, "-o", "fixed.onnx").out
+    fixed = onnx.load(listed.parent / "fixed.onnx")
+    assert [entry.name for entry in fixed.graph.input] == ["x"]
+    assert fixed.ir_version == 4
+
+
+def test_the_users_data_stands_in_where_the_model_runs_with_no_drawn_input(tmp_path: Path, cli: Any) -> None:
+    text = "g (float[1,4] x, int64[1] at) => (float[1,1] y) <int64 k = {16000}> { z = Sub(at, k) y = Gather<axis = 1>(x, z) }"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}'), tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.ones((1, 4), np.float32), at=np.array([16001], np.int64))
+    done = cli("verify", "net.onnx", "net.onnx", "--calibration", "data.npz")
+    assert (done.code, "on 1 of calibration, as the model runs with no drawn input" in done.out) == (0, True)

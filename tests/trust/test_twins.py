@@ -64,6 +64,12 @@ def test_mutants_have_the_finding_of_the_limit(twins: Any) -> None:
     assert twins.escaped(2) == []
 
 
+def test_limits_of_device_files_are_told_one_step_beyond_and_no_earlier(twins: Any) -> None:
+    """Also at operators of which the documents leave open whether the device has them, such as Neg on this one."""
+    count, found = twins.unseen(("rockchip-rk3588",))
+    assert (count > 20, found) == (True, [])
+
+
 def test_a_rewriting_that_means_something_else_is_noticed(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that lengthens kernels is no twin."""
 

@@ -134,7 +134,7 @@ class Quantized:
         x = node.input(0)
         if x is None:
             return
-        source = self.analysis.origin(x)
+        source = self._source(x)
         made = x in self.encodings or (source.producer is None and source.is_input)
         held = self.encodings.setdefault(x, stated(node, x, dynamic=self._is_computed(node.input(1))))
         self.encodings.setdefault(source, held)
@@ -179,14 +179,21 @@ class Quantized:
 
     def held(self, value: Value) -> Encoding | None:
         """How what a node reads is held: behind a DequantizeLinear, as what that reads; None where it is in floating point."""
-        value = self.analysis.origin(value)
+        value = self._source(value)
         found = self.encodings.get(value)
         if found is not None and value not in self._sums:
             return found
         producer = value.producer
         if producer is not None and dequantizes(producer) and producer.inputs[0] is not None:
-            return self.encodings.get(self.analysis.origin(producer.inputs[0]))
+            return self.encodings.get(self._source(producer.inputs[0]))
         return None
+
+    def _source(self, value: Value) -> Value:
+        """The value behind elided nodes, and behind those that hand a constant on as it is."""
+        value = self.analysis.origin(value)
+        while (node := value.producer) is not None and node.kind == "identity" and node.inputs and node.inputs[0] is not None:
+            value = self.analysis.origin(node.inputs[0])
+        return value
 
     def given(self, value: Value) -> Encoding | None:
         """How a result is held: as itself, or as the QuantizeLinear makes it that is behind it, or behind a clamp behind it.
