@@ -140,8 +140,4 @@ def batches(model: onnx.ModelProto) -> bool:
     opened = [dims for dims in shapes if len(dims) == 4 and dims[0].dim_value == 1]
     for dims in opened:
         dims[0].dim_param = "batch"
-    if opened:
-        for output in model.graph.output:
-            output.type.tensor_type.ClearField("shape")
-        del model.graph.value_info[:]
     return bool(opened)

@@ -44,7 +44,14 @@ _OF_SCALES = tuple(rule.code for rule in registry.rules() if rule.code.startswit
 REASONS: Mapping[tuple[str, str], str] = {
     ("without_keepdims", "NPU701"): "device files state `keepdims` where the vendor's document does",
     ("squeezed", "NPU405"): "a group that the compiler takes as one has no view inside (rockchip's tokens)",
-    ("squeezed", "NPU811"): "the rule names the operator that lies between integers, which is the view then",
+    **{
+        (
+            "squeezed",
+            code,
+        ): "a view between a DequantizeLinear and its operator is quantized on its own, or takes the scale from it"
+        for code in _OF_SCALES
+    },
+    ("squeezed", "NPU101"): "what quantizes beside a view stays on the device with it (qualcomm-htp)",
     ("quantized", "NPU101"): "what stands beside an island of floating point leaves with it, and the island is quantized then",
     ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
     **dict.fromkeys(
@@ -54,6 +61,13 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("integers", "NPU405"): "an extent that is not known is not asked about where the type is refused already (rockchip)",
     ("older", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
     ("newer", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
+    **dict.fromkeys(
+        itertools.product(("resized",), ("NPU501", "NPU402")),
+        "the vendor's notes bound Upsample and Resize apart (kneron, nnapi)",
+    ),
+    ("sized", "NPU405"): "TensorRT's matrix takes no `sizes` on the DLA (nvidia-dla)",
+    ("sums", "NPU101"): "device files list MatMul and Einsum apart, as vendors' documents do",
+    ("resized", "NPU101"): "device files list Upsample and Resize apart, as vendors' documents do",
     ("products", "NPU101"): "device files list MatMul and Gemm apart, as vendors' documents do",
 }
 """Why a rewriting may change what a rule says of the graph's own nodes, by the names of both."""
