@@ -58,7 +58,6 @@ REASONS: Mapping[tuple[str, str], str] = {
         itertools.product(("quantized", "dequantized", "integers"), _OF_SCALES),
         "the rules on quantization speak of the scales that the rewriting adds",
     ),
-    ("integers", "NPU405"): "an extent that is not known is not asked about where the type is refused already (rockchip)",
     ("older", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
     ("newer", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
     **dict.fromkeys(
@@ -77,6 +76,7 @@ OF_ADDED: Mapping[str, str] = {
     "NPU402": "vendors' documents state the rank of Squeeze and Unsqueeze",
     "NPU811": "the rule names the operator that lies between integers, which is the added one then",
     "NPU404": "the operator that the rewriting adds reads a type that the device does not have",
+    **dict.fromkeys(_OF_SCALES, "an operator that is added between quantized ones has no scale of its own"),
 }
 """Why a rule may speak of a node that a rewriting adds."""
 _INLINED = re.compile(r"__\d+$")
