@@ -45,6 +45,8 @@ class Summary(msgspec.Struct):
     documented_macs_percent: float
     """The share of these MACs on operators of which the device's documents say that they run."""
     fixable_errors: int = 0
+    uncounted: int = 0
+    """Operators whose MACs are not known, as shapes are open; the shares are of what is known."""
     integer_macs_percent: float | None = None
     """The share of the MACs on operators that read and give integers; null where nothing is quantized."""
 
@@ -185,6 +187,7 @@ def _model(report: ModelReport) -> Model:
             npu_macs_percent=totals.npu_macs_percent,
             documented_macs_percent=documented_percent(report),
             fixable_errors=counts.mended,
+            uncounted=totals.uncounted,
             integer_macs_percent=totals.integer_macs_percent,
         ),
         findings=[_finding(f) for f in report.findings],

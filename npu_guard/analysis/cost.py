@@ -49,6 +49,11 @@ def macs(node: Node) -> int | None:
         return None
 
 
+def uncounted(costs: Mapping[Node, NodeCost]) -> int:
+    """How many nodes have multiply-accumulates that nobody can count, as shapes are not known."""
+    return sum(cost.macs == 0 and macs(node) is None for node, cost in costs.items())
+
+
 def _integer_macs(node: Node) -> int | None:
     """Those of the plain operator on the same data and weight."""
     operator = plain(node)

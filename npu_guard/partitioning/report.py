@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from npu_guard.analysis.cost import uncounted
 from npu_guard.base.text import printable
 from npu_guard.partitioning.partition import Breaker, Partition
-from npu_guard.results.summary import percent, plural, si
+from npu_guard.results.summary import known_macs, percent, plural, si
 from npu_guard.results.verification import Verification
 
 
@@ -24,7 +25,8 @@ class PartitionReport:
 def headline(p: Partition) -> str:
     """The result in a sentence."""
     npu = sum(q.side == "npu" for q in p.pieces)
-    shares = f"{percent(p.npu_macs_percent)} of the MACs and {percent(p.npu_bytes_percent)} of the activation bytes"
+    macs, rest = known_macs(uncounted(p.analysis.costs) if p.analysis.unknown else 0)
+    shares = f"{percent(p.npu_macs_percent)} of the {macs} and {percent(p.npu_bytes_percent)} of the activation bytes"
     sizes = [c.bytes for c in p.crossings]
     known = sum(size for size in sizes if size is not None)
     more = f"{si(known)}B" + (" and what is not known" if None in sizes else "")
@@ -34,7 +36,7 @@ def headline(p: Partition) -> str:
         f" Of the {percent(p.runnable_macs_percent)} of the MACs that the device could run, the rest stays on the host, "
         "as handing it over costs more or it hangs on what the device does not have."
     )  # fmt: skip
-    return f"{pieces}{crossing}: {shares} on the NPU.{stays}"
+    return f"{pieces}{crossing}: {shares} on the NPU{rest}.{stays}"
 
 
 def advice(p: Partition) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.cost import uncounted
 from npu_guard.analysis.interface import hold_inputs
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError
@@ -241,6 +242,7 @@ def _totals(analysis: Analysis, checked: Checked) -> Totals:
         activation_bytes=sum(map(attrgetter("output_bytes"), costs)),
         peak_bytes=max(map(attrgetter("live_bytes"), costs), default=0),
         npu_macs_percent=_rounded(macs_share(analysis, checked.blocked)),
+        uncounted=uncounted(analysis.costs) if analysis.unknown else 0,
         integer_macs_percent=_integer_share(analysis),
     )
 

@@ -193,6 +193,8 @@ class Totals(Struct, frozen=True):
     activation_bytes: int = 0
     peak_bytes: int = 0
     npu_macs_percent: float = 0.0
+    uncounted: int = 0
+    """Operators whose MACs are not known, as shapes are open; shares are of what is known."""
     integer_macs_percent: float | None = None
     """The share of the MACs on operators that read and give integers; None where nothing is quantized."""
 

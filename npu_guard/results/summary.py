@@ -174,7 +174,13 @@ def outcome(model: ModelReport) -> str:
         return count(model.findings).words()
     share, documented = model.totals.npu_macs_percent, documented_percent(model)
     told = f", {percent(documented)} by the device's documents" if documented < share else ""
-    return f"{count(model.findings).words()}; {percent(share)} of the MACs run as they are{told}"
+    known, rest = known_macs(model.totals.uncounted)
+    return f"{count(model.findings).words()}; {percent(share)} of the {known} run as they are{told}{rest}"
+
+
+def known_macs(uncounted: int) -> tuple[str, str]:
+    """What a share of the MACs is of, and what to add where operators of open shapes are not in it."""
+    return ("known MACs", f"; {plural(uncounted, 'operator')} of open shape not counted") if uncounted else ("MACs", "")
 
 
 def mending(findings: Sequence[Finding]) -> str:
