@@ -166,16 +166,27 @@ class _Run:
                 self.require(rule, requirement, node)
 
     def refuse_opset(self, rules: Sequence[Rule]) -> None:
-        """Say, at the model's first input, that the compiler does not read its operator set."""
+        """Say, at the model's first input, that the compiler does not read its operator set or its version of the format."""
         tool, graph = self.ctx.profile.toolchain, self.ctx.analysis.model.graph
-        opset, rule = graph.model.opsets.get("", 0), next((r for r in rules if r.code == UNSUPPORTED), None)
+        rule = next((r for r in rules if r.code == UNSUPPORTED), None)
         given = next((value for value in graph.inputs if value.initializer is None), None)
-        if tool is None or tool.opset_max is None or opset <= tool.opset_max or rule is None or given is None:
+        if tool is None or rule is None or given is None:
             return
-        name = f"{tool.name} {tool.version}".rstrip()
-        text = f"the model is of operator set {opset}, and {name} reads sets up to {tool.opset_max}; export it with that one"
-        draft = Draft(text, "toolchain.opset_max", opset, tool.opset_max, Severity.ERROR, consequence="compile-error")
-        self._add(rule, None, given, draft, Outcome.FAIL)
+        opset, version = graph.model.opsets.get("", 0), graph.model.skeleton.proto.ir_version
+        name, high, low, newest = f"{tool.name} {tool.version}".rstrip(), tool.opset_max, tool.opset_min, tool.ir_max
+        found: list[tuple[str, str, int, int]] = []
+        if high is not None and opset > high:
+            text = f"the model is of operator set {opset}, and {name} reads sets up to {high}; export it with that one"
+            found.append((text, "toolchain.opset_max", opset, high))
+        if low is not None and 0 < opset < low:
+            text = f"the model is of operator set {opset}, and {name} reads sets from {low} on; export it with a newer one"
+            found.append((text, "toolchain.opset_min", opset, low))
+        if newest is not None and version > newest:
+            text = f"the file has format version {version} (ir_version), and {name} reads up to {newest}; save it with that one"
+            found.append((text, "toolchain.ir_max", version, newest))
+        for text, key, measured, allowed in found:
+            draft = Draft(text, key, measured, allowed, Severity.ERROR, consequence="compile-error")
+            self._add(rule, None, given, draft, Outcome.FAIL)
 
     def take(self, node: Node, pattern: Pattern, before: int) -> None:
         """A note in the place of what was found of a node since: the compiler takes it as a part of something else."""

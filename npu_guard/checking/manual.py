@@ -86,10 +86,13 @@ def profile_page(profile: Profile) -> str:
     """A profile as a page: every limit and every operator with its source."""
     lines = [f"# {profile.name}", "", f"{profile.title}. Source: {profile.source}.", ""]
     if profile.toolchain is not None:
-        newest = profile.toolchain.opset_max
-        read = f"; it reads operator sets up to {newest}" if newest is not None else ""
-        first = "; it runs onnx-simplifier first, see --simplify" if profile.toolchain.simplifies else ""
-        lines += [f"Toolchain: {profile.toolchain.name} {profile.toolchain.version}".rstrip() + f"{read}{first}.", ""]
+        tool = profile.toolchain
+        reads = [f"from {tool.opset_min} on"] if tool.opset_min is not None else []
+        reads += [f"up to {tool.opset_max}"] if tool.opset_max is not None else []
+        read = f"; it reads operator sets {' and '.join(reads)}" if reads else ""
+        read += f"; it reads files of format version up to {tool.ir_max}" if tool.ir_max is not None else ""
+        read += "; it runs onnx-simplifier first, see --simplify" if tool.simplifies else ""
+        lines += [f"Toolchain: {tool.name} {tool.version}".rstrip() + f"{read}.", ""]
     lines += [f"{note}\n" for note in profile.notes]
     if profile.variants:
         lines += ["## Devices", "", "| profile | device |", "|---|---|"]

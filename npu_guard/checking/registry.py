@@ -14,6 +14,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import ROOTS
 from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import suggest
+from npu_guard.device.toolkit import split_toolkit
 
 if TYPE_CHECKING:
     from npu_guard.device import Profile
@@ -64,6 +65,8 @@ def profile_files() -> dict[str, Path]:
 def profile(name: str) -> Profile:
     """One device: a shipped profile by name, or one by the path of its TOML file; `name:variant` where a file has several.
 
+    `name@TOOL==VERSION` has the limits of that version of its compiler, as far as they are known.
+
     Raises UsageError.
     """
     found = device_file(name)
@@ -78,8 +81,9 @@ def device_file(name: str) -> Profile:
     from npu_guard.device import load_profile  # settings alone do without onnx
 
     known = profile_files()
-    base, _, variant = name.rpartition(":") if not name.endswith(".toml") else (name, "", "")
-    base = base or name
+    given, toolkit = split_toolkit(name)
+    base, _, variant = given.rpartition(":") if not given.endswith(".toml") else (given, "", "")
+    base = base or given
     if base not in known and not base.endswith(".toml"):
         raise UsageError(
             f"no profile {base!r}{suggest(base, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
@@ -89,7 +93,7 @@ def device_file(name: str) -> Profile:
         from npu_guard.device.validate import refuse_broken  # those that are shipped are tested
 
         refuse_broken(Path(base), known, codes)
-    found = load_profile(known.get(base) or Path(base), known, variant if base != name else None)
+    found = load_profile(known.get(base) or Path(base), known, variant if base != given else None, toolkit)
     for code in found.severity:
         if code not in codes:
             raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")

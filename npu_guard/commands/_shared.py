@@ -15,6 +15,7 @@ from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.commands._completion import complete_profiles
+from npu_guard.device.toolkit import with_toolkit
 from npu_guard.file.held import Held
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
 from npu_guard.project.environment import with_environment
@@ -23,12 +24,34 @@ from npu_guard.results.proof import LABELS
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 FORMATS = tuple(registry.members("reports"))
 
-with_profile = click.option(
-    "--profile",
-    metavar="NAME",
-    shell_complete=complete_profiles,
-    help="Device: a name from 'npu-guard profiles' or the path of a TOML file.",
-)
+_TOOLKIT = "npu_guard.toolkit"
+"""Where a run of the program keeps what `--toolkit` was given."""
+
+
+def _keep_toolkit(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.meta[_TOOLKIT] = value
+
+
+def expect_no_toolkit(what: str) -> None:
+    """Raise UsageError where `--toolkit` was given, which says nothing of several devices."""
+    if click.get_current_context().meta.get(_TOOLKIT):
+        raise UsageError(f"--toolkit goes with a single profile, not with {what}; name it for each as DEVICE@NAME==VERSION")
+
+
+def with_profile(command: Decorated) -> Decorated:
+    """The options that say which device: `profile`, and the version of its compiler, which `config_of` puts together."""
+    toolkit = click.option(
+        "--toolkit", metavar="NAME==VERSION", expose_value=False, callback=_keep_toolkit,
+        help="The compiler that you have, such as rknn-toolkit2==2.3.2: limits of that version, where they are known.",
+    )  # fmt: skip
+    profile = click.option(
+        "--profile", metavar="NAME", shell_complete=complete_profiles,
+        help="Device: a name from 'npu-guard profiles' or the path of a TOML file.",
+    )  # fmt: skip
+    return profile(toolkit(command))
+
+
 with_format = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Format of the result."
 )
@@ -149,7 +172,7 @@ def config_of(
             expect_rule(entry, list(_rules()), flag)
     return replace(
         config,
-        profile=profile or config.profile,
+        profile=with_toolkit(profile or config.profile, click.get_current_context().meta.get(_TOOLKIT)),
         select=flags["--select"] or config.select,
         ignore=(*config.ignore, *flags["--ignore"]),
         fail_on=fail_on or config.fail_on,

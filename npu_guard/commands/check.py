@@ -21,6 +21,7 @@ from npu_guard.commands._shared import (
     FORMATS,
     config_of,
     date_of_run,
+    expect_no_toolkit,
     report_target,
     with_config,
     with_fail_on,
@@ -110,6 +111,7 @@ def command(
         from npu_guard.fleet import matrix
 
         several = matrix.matrix_devices(profile, all_profiles)
+        expect_no_toolkit("several")
         if extra or baseline or write_baseline or save_repro or cache or since or verify:
             lone = "--report, --baseline, --write-baseline, --since, --save-repro, --cache and --verify"
             raise UsageError(f"{lone} go with a single profile")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from npu_guard.device.partition import Given
 from npu_guard.device.pattern import Pattern, pattern
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
+from npu_guard.device.toolkit import in_range, version_of
 from npu_guard.graph.plain import INTEGERS, PLAIN, SAME
 from npu_guard.results.findings import Severity
 
@@ -97,10 +97,11 @@ class Profile(msgspec.Struct, frozen=True):
         return self.operators.get(op) or self.operators.get(NOW.get(op) or (PLAIN[op] if op in SAME or op in INTEGERS else ""))
 
 
-def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None) -> Profile:
+def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = None, toolkit: str = "") -> Profile:
     """Read a profile and those that it extends; `known` maps names to files. Raises UsageError.
 
-    Of a file with variants, the limits of one of them; of all of them where `variant` is None.
+    Of a file with variants, the limits of one of them; of all of them where `variant` is None. `toolkit` is the compiler that a
+    user has, NAME==VERSION, where it is not that of the file.
     """
     chain = _chain(path, known)
     last = chain[-1]
@@ -108,7 +109,7 @@ def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = No
     if variant is not None and variant not in variants:
         there = f"; it has {', '.join(variants)}" if variants else ""
         raise UsageError(f"profile {last.name} has no variant {variant!r}{suggest(variant, variants) or there}")
-    return _Merger(path.name, chain, variants, variant).profile()
+    return _Merger(path.name, chain, variants, variant, toolkit).profile()
 
 
 def _chain(path: Path, known: Mapping[str, Path]) -> list[ProfileFile]:
@@ -128,12 +129,20 @@ def _chain(path: Path, known: Mapping[str, Path]) -> list[ProfileFile]:
 
 
 class _Merger:
-    def __init__(self, file_name: str, chain: list[ProfileFile], variants: Mapping[str, str], variant: str | None) -> None:
+    def __init__(
+        self, file_name: str, chain: list[ProfileFile], variants: Mapping[str, str], variant: str | None, toolkit: str
+    ) -> None:
         self.where = f"profile {file_name}"
         self.chain = chain
         self.variants = variants
         self.variant = variant
         self.toolchain = next((f.toolchain for f in reversed(chain) if f.toolchain), None)
+        self.toolkit = toolkit
+        self.measured = self.toolchain.version if self.toolchain else ""
+        if toolkit:
+            version = version_of(toolkit, self.toolchain.name if self.toolchain else "", self.where)
+            assert self.toolchain is not None
+            self.toolchain = msgspec.structs.replace(self.toolchain, version=version)
 
     def profile(self) -> Profile:
         """All files of the chain, later ones over earlier ones. Raises UsageError."""
@@ -158,9 +167,12 @@ class _Merger:
             patterns += self._patterns(file)
             severity |= {code: Severity(word) for code, word in file.severity.items()}
         title = last.title if self.variant is None else self.variants[self.variant]
+        name = last.name if self.variant is None else f"{last.name}:{self.variant}"
+        notes = tuple(n for f in self.chain for n in f.notes)
+        if self.toolkit and self.toolchain and self.toolchain.version != self.measured:
+            notes = (*notes, f"Limits are of {self.toolchain.name} {self.measured} where no other version is known to differ.")
         return Profile(
-            last.name if self.variant is None else f"{last.name}:{self.variant}",
-            title, last.source, tuple(n for f in self.chain for n in f.notes), limits, operators, severity,
+            f"{name}@{self.toolkit}" if self.toolkit else name, title, last.source, notes, limits, operators, severity,
             tuple(requirements), next((f.unlisted for f in reversed(self.chain) if f.unlisted), None), self.toolchain,
             self.variants if self.variant is None else {}, last.coverage,
             next((f.partition for f in reversed(self.chain) if f.partition), None), tuple(patterns),
@@ -198,10 +210,16 @@ class _Merger:
     def _requirements(self, index: int, entry: RequirementEntry, file: ProfileFile) -> Iterable[Requirement]:
         where = f"[[limit]] {index} ({entry.id or entry.metric or 'constant'})"
         found = requirements(f"{self.where}, {where}", entry, file.source)
+        tool = self.toolchain.name if self.toolchain else ""
         if entry.reported:
-            self._current(entry.reported, where)  # which says what is wrong with how it is written
-            tool = self.toolchain.name if self.toolchain else ""
-            found = tuple(msgspec.structs.replace(r, reported=f"{tool} {entry.reported}") for r in found)
+            met = self._current(entry.reported, where)  # which says what is wrong with how it is written, too
+            if self.toolkit and not met:
+                return ()
+            met_with = f"{tool} {entry.reported}"
+            change = {"reported": "", "of": met_with} if self.toolkit else {"reported": met_with}
+            found = tuple(msgspec.structs.replace(r, **change) for r in found)
+        elif entry.toolchain:
+            found = tuple(msgspec.structs.replace(r, of=f"{tool} {entry.toolchain}") for r in found)
         if self._chosen(entry.variants, where) and self._current(entry.toolchain, where):
             return found
         return ()
@@ -217,7 +235,7 @@ class _Merger:
             return True
         if self.toolchain is None or not self.toolchain.version:
             raise UsageError(f"{self.where}, {where}: toolchain = {versions!r} needs a [toolchain] with a version")
-        return all(_holds(part, self.toolchain.version, f"{self.where}, {where}") for part in versions.split(","))
+        return in_range(versions, self.toolchain.version, f"{self.where}, {where}")
 
 
 def requirements(where: str, data: Mapping[str, Any] | RequirementEntry, source: str) -> tuple[Requirement, ...]:
@@ -249,22 +267,3 @@ def requirements(where: str, data: Mapping[str, Any] | RequirementEntry, source:
 
 def _clauses(table: Mapping[str, Any], where: str) -> tuple[Clause, ...]:
     return tuple(clause(name, condition, where) for name, condition in table.items())
-
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b,
-}  # fmt: skip
-
-
-def _holds(comparison: str, version: str, where: str) -> bool:
-    found = re.fullmatch(r"\s*(<=|>=|==|!=|<|>)\s*(\d+(?:\.\d+)*)\s*", comparison)
-    if found is None:
-        raise UsageError(f"{where}: toolchain is {comparison!r}; it must be written as in '>=4.5, <5'")
-    length = max(version.count("."), found[2].count(".")) + 1
-    return _COMPARE[found[1]](_version(version, length), _version(found[2], length))
-
-
-def _version(text: str, length: int) -> tuple[int, ...]:
-    numbers = [int(n) for n in re.findall(r"\d+", text)][:length]
-    return tuple(numbers + [0] * (length - len(numbers)))

@@ -50,7 +50,7 @@ class RequirementEntry(Predicate, frozen=True, forbid_unknown_fields=True, kw_on
     """`confirmed`: seen with the vendor's compiler; `uncertain`: the documents leave it open or disagree."""
     reported: str = ""
     """Versions of the compiler with which users met it, such as ">=2.0, <=2.3.2", where the version of this file takes it: the
-    finding is a warning that names them."""
+    finding is a warning that names them. With `--toolkit` the limit holds where that version is one of them."""
     source: str = ""
     note: str = ""
     id: str = ""
@@ -88,6 +88,10 @@ class Toolchain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The newest operator set that it reads; a model of a newer one is refused as a whole."""
     simplifies: bool = False
     """Whether it runs onnx-simplifier on a model first, as its documents say; findings then depend on `--simplify`."""
+    opset_min: int | None = None
+    """The oldest operator set that it reads."""
+    ir_max: int | None = None
+    """The newest version of the file format (`ir_version`) that it reads."""
 
 
 class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

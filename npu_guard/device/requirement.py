@@ -59,6 +59,8 @@ class Requirement(Struct, frozen=True):
     reported: str = ""
     """Compiler and versions with which users met it, against what is otherwise known of the device."""
     variants: tuple[str, ...] = ()
+    of: str = ""
+    """Compiler and versions that have the limit, where others do not."""
 
     @property
     def certain(self) -> bool:
@@ -144,6 +146,7 @@ class Requirement(Struct, frozen=True):
     def _after(self) -> str:
         where = f" (where {' and '.join(c.words() for c in self.when)})" if self.when else ""
         doubt = f" (reported with {self.reported})" if self.reported else "" if self.certain else " (uncertain)"
+        doubt += f" (with {self.of})" if self.of else ""
         return f"{where}; {CONSEQUENCES[self.consequence][0]}{doubt}"
 
     @property

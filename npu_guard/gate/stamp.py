@@ -17,6 +17,7 @@ from npu_guard.base.files import read_small
 from npu_guard.base.installation import VERSION
 from npu_guard.base.regex import regex
 from npu_guard.checking import registry
+from npu_guard.device.toolkit import split_toolkit
 from npu_guard.project.config import Config
 
 _PACKAGES = regex(r"(onnx|numpy|protobuf)-[^-]+\.(dist|egg)-info")
@@ -67,9 +68,10 @@ def _packages() -> list[str]:
 
 def _device(name: str) -> str:
     """A shipped device is part of the program. A file of one's own can extend shipped ones only, so its bytes say the rest."""
-    if not name.endswith(".toml"):
+    file, toolkit = split_toolkit(name)
+    if not file.endswith(".toml"):
         return name
     try:
-        return hashlib.sha256(read_small(name)).hexdigest()
+        return hashlib.sha256(read_small(file)).hexdigest() + toolkit
     except OSError:  # which whoever needs the device will report
         return name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jsonschema
+import onnx.parser
 import pytest
 
 from npu_guard.base.errors import UsageError
@@ -16,6 +17,8 @@ from npu_guard.checking import registry
 from npu_guard.device import Profile, load_profile
 from npu_guard.device.file import plain
 from npu_guard.device.validate import unknown_names
+from npu_guard.pipeline.check import check_model
+from npu_guard.project.config import Config
 from npu_guard.results.findings import Severity
 
 HEAD = 'name = "mine"\ntitle = "Mine"\nsource = "data sheet"\n'
@@ -101,6 +104,53 @@ def test_a_device_with_variants_must_be_chosen(tmp_path: Path) -> None:
 def test_versions_of_the_toolchain(load: Load, version: str, kernel: int | None) -> None:
     text = HEAD + f'{LIMIT}toolchain = ">=4.5, <5"\n[toolchain]\nname = "cc"\nversion = "{version}"\n'
     assert said(load(text)) == ([] if kernel is None else [f"Conv: kernel at most {kernel}"])
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "says"),
+    [
+        ("", ["it runs outside the NPU (reported with cc >=2, <=2.3)"]),
+        ("@cc==2.2.1", ["it does not compile (with cc <3)", "it runs outside the NPU (with cc >=2, <=2.3)"]),
+        ("@cc==1.9", ["it does not compile (with cc <3)"]),
+        ("@CC==4.0", []),
+    ],
+)
+def test_limits_of_the_version_that_a_user_has(tmp_path: Path, relu: Path, toolkit: str, says: list[str]) -> None:
+    versions = {"batch": 'toolchain = "<3"', "spatial.h": 'consequence = "host"\nreported = ">=2, <=2.3"'}
+    limits = (f'[[limit]]\nops = ["Relu"]\nmetric = "{m}"\nmax = 1\n{words}\n' for m, words in versions.items())
+    file = tmp_path / "mine.toml"
+    file.write_text(f'{HEAD}{"".join(limits)}[toolchain]\nname = "cc"\nversion = "3.1"\n')
+    profile = registry.profile(f"{file}{toolkit}")
+    found = [f.message.rpartition("; ")[2] for f in check_model(str(relu), profile, Config()).findings if f.rule != "NPU101"]
+    assert sorted(found) == says
+    assert profile.name == f"mine{toolkit}"
+    with pytest.raises(UsageError, match="has limits of cc, and --toolkit names 'other'"):
+        registry.profile(f"{file}@other==1")
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ("opset_min = 18", "reads sets from 18 on"),
+        ("opset_max = 16", "reads sets up to 16"),
+        ("ir_max = 7", "format version 8"),
+        ("opset_min = 17\nopset_max = 17\nir_max = 8", ""),
+    ],
+)
+def test_what_the_compiler_reads_at_all(tmp_path: Path, relu: Path, stated: str, says: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'{HEAD}[[operators]]\nstatus = "supported"\nnames = ["Relu"]\n[toolchain]\nname = "cc"\n{stated}\n')
+    found = check_model(str(relu), registry.profile(str(file)), Config()).findings
+    assert [says in f.message for f in found] == ([True] if says else [])
+
+
+@pytest.fixture
+def relu(tmp_path: Path) -> Path:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]>\ng (float[2,8,4,4] x) => (float[2,8,4,4] y) { y = Relu(x) }'
+    )
+    onnx.save(model, tmp_path / "relu.onnx")
+    return tmp_path / "relu.onnx"
 
 
 BASE = f"""name = "base"
