@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 PACKS = ("rules", "models", "reports")
 ROOMS = (
     "base", "results", "file", "graph", "analysis", "device", "compilers", "project", "checking", "verification", "proof",
-    "rewriting", "partitioning", "fixing", "pipeline", "training", "gate", "fleet", "zoo", "commands", "api", *PACKS, "",
+    "rewriting", "partitioning", "fixing", "pipeline", "learning", "training", "gate", "fleet", "zoo", "commands", "api", *PACKS,
+    "",
 )  # fmt: skip
 ENGINE = sorted((ROOT / "npu_guard").rglob("*.py"))
 MEMBERS = sorted(file for pack in PACKS for file in (ROOT / pack).rglob("*.py"))

@@ -13,6 +13,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_markdown, show_text, write_result
 from npu_guard.base.text import inert, printable
 from npu_guard.checking import manual, registry
+from npu_guard.commands._shared import config_of, progress_bar, with_config
 
 
 class _Named(click.Group):
@@ -86,9 +87,89 @@ def new(name: str, output: Path | None) -> None:
 @command.command("diff")
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
-def diff(before: str, after: str) -> None:
-    """List the limits and operators that differ between two devices or two versions of a device file."""
-    from npu_guard.device.compare import differences
+@click.option(
+    "--reproducers", metavar="DIR", type=click.Path(path_type=Path),
+    help="Models with a compiler's answers, as 'profiles learn' writes them: what A and B say of each.",
+)  # fmt: skip
+def diff(before: str, after: str, reproducers: Path | None) -> None:
+    """List the limits and operators that differ between two devices or two versions of a device file.
 
-    lines = differences(registry.device_file(before), registry.device_file(after))
-    show_text(inert("".join(f"{line}\n" for line in lines)) or "no difference\n")
+    The last line is the recall: how many limits of A, on operators that B names, B states with the same bound.
+    """
+    from npu_guard.device.compare import differences, recall
+
+    devices = registry.device_file(before), registry.device_file(after)
+    lines = differences(*devices)
+    said = [*lines, *filter(None, [recall(*devices) if lines else ""])]
+    if reproducers is not None:
+        from npu_guard.learning.reproducers import compare
+
+        said += compare(reproducers, *devices)
+    show_text(inert("".join(f"{line}\n" for line in said)) or "no difference\n")
+
+
+@command.command("learn")
+@click.argument("name")
+@click.option("--compiler", metavar="NAME", help="Which compiler; that of the device if it is left out.")
+@click.option("--compiler-python", "python", metavar="PATH", help="The interpreter of the compiler's environment.")
+@click.option("--compiler-version", "stated", metavar="TEXT", help="The version to name where the compiler is your own.")
+@click.option("--operator", "operators", metavar="OP", multiple=True, help="Learn this one; may be repeated.  [default: all]")
+@click.option(
+    "--compilations", metavar="N", type=click.IntRange(min=1), default=5000, show_default=True,
+    help="Compile so many models at most; the same command goes on later.",
+)  # fmt: skip
+@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Compilers at a time.  [default: what memory allows]")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="NAME-learned.toml if left out.")
+@with_config
+def learn(
+    name: str, compiler: str | None, python: str | None, stated: str | None, operators: tuple[str, ...], compilations: int,
+    jobs: int | None, output: Path | None, config_file: Path | None,
+) -> int:  # fmt: skip
+    """Learn a device file from the answers of a compiler.
+
+    NAME is the device as the compiler's options know it, such as ethos-u55. Models of one operator are compiled, each knob
+    turned by doubling and halving, and what was found is tried with random models. Written are the device file, a folder of
+    models that show each limit from both sides, a page of what was asked, and the answers, from which the same command goes on.
+
+    Exit codes: 0 all was asked; 1 the budget is spent or the run was interrupted, and what is known is written; 2 usage, or a
+    compiler that is not there.
+    """
+    from npu_guard.base.clock import report_date
+    from npu_guard.compilers import adapter
+    from npu_guard.compilers.builtin import BUILTINS
+    from npu_guard.device import suggest
+    from npu_guard.device.file import name_problem
+    from npu_guard.learning import session, writing
+    from npu_guard.learning.forms import FORMS
+    from npu_guard.learning.oracle import Oracle, jobs_for
+
+    if problem := name_problem(name):
+        raise UsageError(problem)
+    for op in operators:
+        if op not in FORMS:
+            raise UsageError(
+                f"--operator {op!r}: nothing is known of how to ask about it{suggest(op, FORMS)}; there are {', '.join(FORMS)}"
+            )
+    target = output or Path(f"{name}-learned.toml")
+    if target.suffix != ".toml":
+        raise UsageError(f"-o {target}: a device file ends in .toml")
+    chosen, settings = adapter.choose(compiler, name, config_of(config_file).compilers, python)
+    tool = BUILTINS[chosen].package if chosen in BUILTINS and not settings.command else chosen
+    version = stated or adapter.version(chosen, settings)
+    with progress_bar() as progress:
+        forms = [FORMS[op] for op in dict.fromkeys(operators or FORMS)]
+        oracle = Oracle(chosen, settings, name, target.with_suffix(".answers.jsonl"), compilations, jobs or jobs_for(settings))
+        found = session.run(
+            forms,
+            oracle,
+            lambda done, asked: progress(f"{asked} compilations, {done} of {len(forms)} operators", asked, compilations),
+        )
+    written = writing.write(found, oracle, target, f"{name}-learned", tool, version, report_date(dated=True))
+    shown = printable(str(target))
+    complain(
+        f"wrote {shown}: {written.limits} limits ({written.confirmed} confirmed) from {oracle.asked} compilations; "
+        f"{written.supported} operators supported, {written.refused} refused, {written.unknown} without an answer"
+    )
+    if found.stopped:
+        complain(f"{found.stopped}: {shown} has what is known so far; the same command goes on from there")
+    return int(bool(found.stopped))

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -73,32 +73,66 @@ def ask(name: str, settings: CompilerSettings, model: str, profile: str) -> Answ
             command[0] = _absolute(command[0])
             ended = process.run(command, Path(folder), settings.seconds, int(settings.memory_gb * 2**30))
             return answer_of_log(name, settings, ended)
-        return _driven(BUILTINS[name], settings, model, profile, Path(folder))
+        return _driven(BUILTINS[name], settings, [model], profile, Path(folder))[0]
 
 
-def _driven(builtin: Builtin, settings: CompilerSettings, model: str, profile: str, folder: Path) -> Answer:
-    """By way of a driver, which runs in the compiler's environment and writes one line of JSON."""
+def ask_all(name: str, settings: CompilerSettings, models: Sequence[str], profile: str) -> list[Answer]:
+    """What a compiler says of each of several model files; a driver is started once for all. Raises UsageError as `ask` does."""
+    if settings.command:
+        return [ask(name, settings, model, profile) for model in models]
+    with tempfile.TemporaryDirectory(prefix="npu-guard-compile-", ignore_cleanup_errors=True) as folder:
+        return _driven(BUILTINS[name], settings, models, profile, Path(folder))
+
+
+def _driven(builtin: Builtin, settings: CompilerSettings, models: Sequence[str], profile: str, folder: Path) -> list[Answer]:
+    """By way of a driver, which runs in the compiler's environment and writes a line of JSON for each model."""
     options = {**(builtin.options(profile) or {}), **{k: str(v) for k, v in settings.options.items()}}
     answers = folder / "answers"
     command = [_absolute(settings.python), "-E", "-s", "-B", str(DRIVERS / builtin.driver), "--out", str(answers)]
     command += ["--seconds", str(settings.seconds)]
     command += [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     # The driver ends a compilation in time and can say so; the limit on itself is for the case that it cannot.
-    ended = process.run([*command, os.path.abspath(model)], folder, settings.seconds + 30, int(settings.memory_gb * 2**30))
+    seconds = settings.seconds * len(models) + 30
+    ended = process.run([*command, *map(os.path.abspath, models)], folder, seconds, int(settings.memory_gb * 2**30))
+    found = _lines(answers)
+    if len(found) == len(models):
+        return [_answer(builtin, entry) for entry in found]
+    said = printable(last_line(ended.log)) or f"exit code {ended.code}"
+    if "ModuleNotFoundError" in said:
+        raise UsageError(
+            f"the interpreter {settings.python} does not have the compiler {builtin.name!r}: {said}; "
+            f"'npu-guard compile --recipe {builtin.name}' prints how to make its environment"
+        )
+    rest = Answer(builtin.name, "failed", "did not end in time" if ended.code is None else f"its driver ended with {said}")
+    return [*(_answer(builtin, entry) for entry in found), *(rest for _ in models[len(found) :])]
+
+
+def _lines(answers: Path) -> list[_DriverAnswer]:
+    """The answers that a driver wrote whole."""
+    found = []
     try:
         with answers.open(encoding="utf-8") as file:
-            found = msgspec.convert(json.loads(file.readline(1 << 26)), _DriverAnswer)
+            while line := file.readline(1 << 26):
+                found.append(msgspec.convert(json.loads(line), _DriverAnswer))
     except (OSError, ValueError, RecursionError):
-        said = printable(last_line(ended.log)) or f"exit code {ended.code}"
-        missing = "ModuleNotFoundError" in said
-        hint = f"; 'npu-guard compile --recipe {builtin.name}' prints how to make its environment" if missing else ""
-        if missing:
-            raise UsageError(
-                f"the interpreter {settings.python} does not have the compiler {builtin.name!r}: {said}{hint}"
-            ) from None
-        return Answer(builtin.name, "failed", "did not end in time" if ended.code is None else f"its driver ended with {said}")
+        pass
+    return found
+
+
+def _answer(builtin: Builtin, found: _DriverAnswer) -> Answer:
     nodes = tuple(NodeAnswer(n.output, n.op_type, n.word, n.message) for n in found.nodes)
     return Answer(builtin.name, found.status, found.message, nodes)
+
+
+def version(name: str, settings: CompilerSettings) -> str:
+    """The version of a compiler that npu-guard knows, as its environment has it; empty where that is not told."""
+    if name not in BUILTINS or settings.command:
+        return ""
+    code = f"import importlib.metadata as m; print('version', m.version({BUILTINS[name].package!r}))"
+    with tempfile.TemporaryDirectory(prefix="npu-guard-compile-") as folder:
+        ended = process.run([_absolute(settings.python), "-I", "-c", code], Path(folder), 60, 4 << 30)
+    words = last_line(ended.log).split()
+    return words[1] if ended.code == 0 and len(words) == 2 and words[0] == "version" else ""
 
 
 class _DriverNode(msgspec.Struct):

@@ -19,6 +19,8 @@ class Builtin:
     licence: str
     """Whose terms come with it."""
     driver: str
+    package: str
+    """What the package index calls it; its version is the compiler's."""
     requirements: tuple[tuple[str, ...], ...]
     """Arguments of `pip install`, one after the other, that make its environment."""
     profiles: tuple[tuple[str, Mapping[str, str]], ...]
@@ -49,6 +51,7 @@ BUILTINS: Mapping[str, Builtin] = {
             "Qualcomm's HTP compiler in ONNX Runtime's QNN provider, on x86-64 Linux",
             "Qualcomm's own licence covers the binaries in onnxruntime-qnn; read it before you install them.",
             "qnn_driver.py",
+            "onnxruntime-qnn",
             (("onnxruntime-qnn==2.7.0", "onnxruntime==1.29.0", "onnx"),),
             (("qualcomm-htp*", {"soc": "60", "arch": "73"}),),
         ),
@@ -57,6 +60,7 @@ BUILTINS: Mapping[str, Builtin] = {
             "Rockchip's rknn-toolkit2, on x86-64 Linux with Python up to 3.12",
             "Rockchip's own licence covers rknn-toolkit2; read it before you install it.",
             "rknn_driver.py",
+            "rknn-toolkit2",
             (
                 ("torch", "numpy<=1.26.4", "onnx>=1.16.1,<=1.18.0", "onnxruntime>=1.17,<1.23", "protobuf>=4.21.6,<=4.25.4",
                  "scipy<1.16", "psutil", "ruamel.yaml", "tqdm", "opencv-python-headless", "fast-histogram"),
@@ -74,6 +78,7 @@ BUILTINS: Mapping[str, Builtin] = {
             "Arm's Vela for Ethos-U",
             "Apache-2.0.",
             "vela_driver.py",
+            "ethos-u-vela",
             (("ethos-u-vela==5.2.0", "onnx", "setuptools<70"),),
             (
                 ("ethos-u55-legacy*", {"accelerator": "ethos-u55-128", "core": "legacy"}),

@@ -23,6 +23,29 @@ def differences(before: Profile, after: Profile) -> list[str]:
     return [*limits, *_pairs(*groups), *lines]
 
 
+def recall(before: Profile, after: Profile) -> str:
+    """How many limits of the first device, on operators that the second names, the second states too; "" where it has none."""
+    known, there = _each(before), _each(after)
+    asked = {key: value for key, value in known.items() if key[0] == "*" or after.operator(key[0]) is not None}
+    if not asked:
+        return ""
+    same = sum(there.get(key) == value for key, value in asked.items())
+    other = sum(key in there and there[key] != value for key, value in asked.items())
+    return (
+        f"recall: {after.name} states {same} of {len(asked)} limits of {before.name} with the same bound "
+        f"({100 * same / len(asked):.0f} %), {other} with another"
+    )
+
+
+def _each(profile: Profile) -> dict[tuple[str, str], str]:
+    """(operator, metric with its conditions) of each limit, and what it says."""
+    found: dict[tuple[str, str], str] = {}
+    for requirement in profile.requirements:
+        for op in requirement.ops:
+            found[op, _key(op, requirement)] = requirement.allowed
+    return found
+
+
 def _status(profile: Profile, name: str) -> str:
     operator = profile.operators.get(name)
     if operator is None:

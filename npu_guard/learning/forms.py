@@ -1,0 +1,336 @@
+"""The operators that can be learned, each with its knobs: what a compiler may limit, from plain and small values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from npu_guard.learning.form import Choice, Form, Knob, Range, call, graph, tensor, vector
+
+Knobs = Mapping[str, Any]
+_SIZES = (
+    "rank", "batch", "channels_in", "spatial.h", "spatial.w", "spatial", "spatial.product", "output_spatial.h",
+    "output_spatial.w", "output_spatial", "output_spatial.product", "extent", "elements",
+)  # fmt: skip
+_WINDOWS = (
+    "kernel", "kernel.h", "kernel.w", "kernel.product", "stride", "stride.h", "stride.w", "stride.product", "dilation",
+    "dilation.h", "dilation.w", "dilated_kernel", "dilated_kernel.h", "dilated_kernel.w", "dilated_kernel.product", "pads",
+    "kernel.product * channels_in",
+)  # fmt: skip
+_CONVS = (*_WINDOWS, "group", "group_channels", "channels_out", "channels", *_SIZES)
+_CONV_KINDS = ("depthwise", "grouped", "pointwise", "dilated", "padded", "constant.W")
+_POOL_KINDS = ("padded", "dilated", "attr.ceil_mode", "attr.count_include_pad")
+_SUMS = ("reduce_size", "reduce_size.product", "axes.count", "channels_out", *_SIZES)
+
+_MAP: Mapping[str, Knob] = {"h": Range(8, 16384), "w": Range(8, 16384), "batch": Range(1, 16)}
+
+
+def _reach(k: Knobs) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Kernel, dilation, and how far they reach."""
+    kernel, dilation = (k["kh"], k["kw"]), (k.get("dh", 1), k.get("dw", 1))
+    return kernel, dilation, ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
+
+
+def _same(reach: Sequence[int], k: Knobs, space: Sequence[int]) -> tuple[int, ...]:
+    """Padding that keeps a map as it is, or what the stride leaves of it: that of SAME_UPPER, which all formats can state."""
+    before, after = [], []
+    for extent, step, size in zip(reach, (k["sh"], k["sw"]), space, strict=True):
+        total = max((-(-size // step) - 1) * step + extent - size, 0)
+        before.append(total // 2)
+        after.append(total - total // 2)
+    return (*before, *after)
+
+
+def _grouping(k: Knobs) -> tuple[int, int, int]:
+    """Groups, channels in and channels out."""
+    if k["kind"] == "depthwise":
+        return k["channels"], k["channels"], k["channels"]
+    groups = 2 if k["kind"] == "grouped" else 1
+    return groups, groups * k["channels"], groups * k["out"]
+
+
+def _conv(k: Knobs) -> str:
+    kernel, dilation, reach = _reach(k)
+    groups, channels, out = _grouping(k)
+    space = [max(size, 1 if k["padded"] else r) for size, r in zip((k["h"], k["w"]), reach, strict=True)]
+    pads = _same(reach, k, space) if k["padded"] else (0, 0, 0, 0)
+    line = call(
+        "Conv", ["x", "w", "b"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), dilations=dilation, pads=pads, group=groups
+    )
+    weight = tensor("w", [out, channels // groups, *kernel])
+    inputs = [tensor("x", [k["batch"], channels, *space]), *([] if k["held"] else [weight])]
+    return graph(line, inputs, [*([weight] if k["held"] else []), tensor("b", [out])])
+
+
+def _conv_transpose(k: Knobs) -> str:
+    kernel, dilation, _ = _reach(k)
+    groups, channels, out = _grouping(k)
+    pads = (1, 1, 1, 1) if k["padded"] else None
+    line = call(
+        "ConvTranspose", ["x", "w"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), dilations=dilation, pads=pads, group=groups
+    )
+    weight = tensor("w", [channels, out // groups, *kernel])
+    return graph(line, [tensor("x", [k["batch"], channels, k["h"], k["w"]])], [weight])
+
+
+_WINDOW: Mapping[str, Knob] = {
+    "kh": Range(3, 1024), "kw": Range(3, 1024), "sh": Range(1, 32), "sw": Range(1, 32), "dh": Range(1, 64), "dw": Range(1, 64),
+    "channels": Range(8, 16384), "out": Range(8, 16384), **_MAP,
+}  # fmt: skip
+_GROUPS = Choice(("plain", "depthwise", "grouped"))
+
+
+def _pool(op: str) -> Form:
+    def write(k: Knobs) -> str:
+        kernel, dilation, reach = _reach(k)
+        space = [max(size, 1 if k["padded"] else r) for size, r in zip((k["h"], k["w"]), reach, strict=True)]
+        pads = _same(reach, k, space) if k["padded"] else (0, 0, 0, 0)
+        words = {name: k[name] for name in ("ceil_mode", "count_include_pad") if k.get(name)}
+        if op == "MaxPool":
+            words["dilations"] = dilation
+        line = call(op, ["x"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), pads=pads, **words)
+        return graph(line, [tensor("x", [k["batch"], k["channels"], *space])])
+
+    knobs: dict[str, Knob] = {name: knob for name, knob in _WINDOW.items() if name not in ("dh", "dw", "out")}
+    knobs |= {"padded": Choice((False, True)), "ceil_mode": Choice((0, 1))}
+    if op == "MaxPool":
+        knobs |= {"dh": Range(1, 16), "dw": Range(1, 16)}
+    else:
+        knobs["count_include_pad"] = Choice((0, 1))
+    return Form(op, knobs, write, (*_WINDOWS, *_SIZES), _POOL_KINDS)
+
+
+def _shape(k: Knobs) -> tuple[int, ...]:
+    """An activation of the rank that a knob says: extents of 2 between the channels and the map, none of the map below rank 3."""
+    whole = (k["batch"], k["channels"], *(2,) * max(0, k["rank"] - 4), k["h"], k["w"])
+    return whole if k["rank"] > 3 else whole[: k["rank"]]
+
+
+_SHAPE: Mapping[str, Knob] = {"channels": Range(8, 16384), **_MAP, "rank": Range(4, 6, 2)}
+
+
+def _one(op: str, **knobs: Knob) -> Form:
+    def write(k: Knobs) -> str:
+        words = {name: k[name] for name in knobs if name not in _SHAPE}
+        return graph(call(op, ["x"], **words), [tensor("x", _shape(k))])
+
+    return Form(op, {**_SHAPE, **knobs}, write, _SIZES)
+
+
+def _global(op: str) -> Form:
+    def write(k: Knobs) -> str:
+        if k["rank"] < 3:
+            raise ValueError("no map")
+        return graph(call(op, ["x"]), [tensor("x", _shape(k))])
+
+    return Form(op, _SHAPE, write, ("kernel", "kernel.h", "kernel.w", "kernel.product", *_SIZES))
+
+
+def _two(op: str) -> Form:
+    sides = Choice(("same", "channel", "scalar", "weights"))
+
+    def write(k: Knobs) -> str:
+        shape = _shape(k)
+        right = {"channel": (1, shape[1], *(1,) * (len(shape) - 2)), "scalar": (1,)}.get(k["right"], shape)
+        other, held = tensor("z", right), k["right"] == "weights"
+        inputs = [tensor("x", shape), *([] if held else [other])]
+        return graph(call(op, ["x", "z"]), inputs, [other] if held else [])
+
+    return Form(op, {**_SHAPE, "right": sides}, write, _SIZES, ("constant.B", "varies.B"))
+
+
+_AXES = tuple(c for n in (1, 2, 3) for c in itertools.combinations(range(4), n))
+
+
+def _reduction(op: str) -> Form:
+    def write(k: Knobs) -> str:
+        shape, axes = _shape(k), k["axes"]
+        if axes and max(axes) >= len(shape):
+            raise ValueError("no such axis")
+        if op == "ReduceSum":  # of opset 13 already; the others follow in 18
+            return graph(call(op, ["x", "a"], keepdims=k["keepdims"]), [tensor("x", shape)], [vector("a", axes)])
+        return graph(call(op, ["x"], axes=axes, keepdims=k["keepdims"]), [tensor("x", shape)])
+
+    first = (2, 3)
+    axes = Choice((first, *(a for a in _AXES if a != first)))
+    return Form(op, {**_SHAPE, "axes": axes, "keepdims": Choice((1, 0))}, write, _SUMS, ("axes", "attr.keepdims"))
+
+
+def _along(op: str, result: str = "float", **knobs: Knob) -> Form:
+    """Operators over one axis."""
+
+    def write(k: Knobs) -> str:
+        shape = _shape(k)
+        if k["axis"] >= len(shape):
+            raise ValueError("no such axis")
+        words = {name: k[name] for name in knobs}
+        return graph(call(op, ["x"], axis=k["axis"], **words), [tensor("x", shape)], outputs=[f"{result}[] y"])
+
+    return Form(op, {**_SHAPE, "axis": Choice((1, 2, 3)), **knobs}, write, _SUMS, ("axes", "attr.keepdims"))
+
+
+def _resize(k: Knobs) -> str:
+    if k["mode"] != "nearest" and k["nearest_mode"] != "floor":
+        raise ValueError("no rounding")
+    scales = [k.get("batch_scale", 1), 1, k["up_h"], k["up_w"]]
+    if k["down"]:
+        scales = [1, 1, 1 / k["up_h"], 1 / k["up_w"]]
+    words = {"mode": k["mode"], "coordinate_transformation_mode": k["transform"]}
+    if k["mode"] == "nearest":
+        words["nearest_mode"] = k["nearest_mode"]
+    space = [max(k[name], k[up] if k["down"] else 1) for name, up in (("h", "up_h"), ("w", "up_w"))]
+    line = call("Resize", ["x", "", "s"], **words)
+    x = tensor("x", [k["batch"], k["channels"], *space])
+    return graph(line, [x], [vector("s", [float(s) for s in scales], "float")])
+
+
+def _matmul(k: Knobs) -> str:
+    outer = {2: (), 3: (k["batch"],), 4: (k["batch"], 2)}[k["rank"]]
+    right = (k["length"], k["columns"]) if k["held"] else (*outer, k["length"], k["columns"])
+    other = tensor("z", right)
+    inputs = [tensor("x", (*outer, k["rows"], k["length"])), *([] if k["held"] else [other])]
+    return graph(call("MatMul", ["x", "z"]), inputs, [other] if k["held"] else [])
+
+
+def _gemm(k: Knobs) -> str:
+    weight = (k["columns"], k["length"]) if k["transB"] else (k["length"], k["columns"])
+    left = (k["length"], k["rows"]) if k["transA"] else (k["rows"], k["length"])
+    held = [tensor("w", weight), tensor("b", [k["columns"]])]
+    return graph(call("Gemm", ["x", "w", "b"], transA=k["transA"], transB=k["transB"]), [tensor("x", left)], held)
+
+
+def _transpose(k: Knobs) -> str:
+    perm = k["perm"]
+    shape = (k["batch"], k["channels"], *(2,) * max(0, len(perm) - 4), k["h"], k["w"])[: max(len(perm), 2)]
+    return graph(call("Transpose", ["x"], perm=perm), [tensor("x", shape)])
+
+
+_PERMS: list[tuple[int, ...]] = [(0, 2, 3, 1)]
+_PERMS += [p for n in (4, 3, 2) for p in itertools.permutations(range(n)) if p != (0, 2, 3, 1) and p != tuple(range(n))]
+_PERMS += [(0, 1, 2, 4, 3), (0, 2, 1, 3, 4), (0, 4, 1, 2, 3), (0, 1, 3, 5, 2, 4)]
+
+
+def _reshape(k: Knobs) -> str:
+    shape = _shape(k)
+    count = math.prod(shape[1:])
+    after: Sequence[int] = {
+        "flat": (shape[0], count),
+        "tokens": (shape[0], shape[1], count // shape[1]),
+        "groups": (shape[0], 2, shape[1] // 2, *shape[2:]),
+        "map": (shape[0], count, 1, 1),
+    }[k["into"]]
+    if math.prod(after) != math.prod(shape):
+        raise ValueError("an odd number of channels")
+    return graph(call("Reshape", ["x", "s"]), [tensor("x", shape)], [vector("s", after)])
+
+
+def _concat(k: Knobs) -> str:
+    shape = _shape(k)
+    if k["axis"] >= len(shape):
+        raise ValueError("no such axis")
+    names = [f"x{i}" for i in range(k["parts"])]
+    return graph(call("Concat", names, axis=k["axis"]), [tensor(n, shape) for n in names])
+
+
+def _split(k: Knobs) -> str:
+    shape, axis, parts = list(_shape(k)), k["axis"], k["parts"]
+    if axis >= len(shape):
+        raise ValueError("no such axis")
+    size = max(1, shape[axis] // parts)
+    sizes = [size] * (parts - 1) + [size + (1 if k["uneven"] else 0)]
+    shape[axis] = sum(sizes)
+    names = [f"y{i}" for i in range(parts)]
+    line = call("Split", ["x", "s"], names, axis=axis)
+    return graph(line, [tensor("x", shape)], [vector("s", sizes)], [f"float[] {n}" for n in names])
+
+
+def _slice(k: Knobs) -> str:
+    shape, axis, step = _shape(k), k["axis"], k["step"]
+    if axis >= len(shape):
+        raise ValueError("no such axis")
+    start, end = (0, max(1, shape[axis] - 1)) if step > 0 else (shape[axis] - 1, -shape[axis] - 1)
+    held = [vector(name, [value]) for name, value in (("s", start), ("e", end), ("a", axis), ("t", step))]
+    return graph(call("Slice", ["x", "s", "e", "a", "t"]), [tensor("x", shape)], held)
+
+
+def _pad(k: Knobs) -> str:
+    shape, axes = _shape(k), k["axes"]
+    if axes and max(axes) >= len(shape):
+        raise ValueError("no such axis")
+    if k["mode"] == "reflect":
+        shape = tuple(max(s, k["size"] + 1) if a in axes else s for a, s in enumerate(shape))
+    pads = [k["size"] if a in axes else 0 for a in range(len(shape))] * 2
+    return graph(call("Pad", ["x", "p"], mode=k["mode"]), [tensor("x", shape)], [vector("p", pads)])
+
+
+def _prelu(k: Knobs) -> str:
+    shape = _shape(k)
+    slope = {"channel": (shape[1], *(1,) * (len(shape) - 2)), "scalar": (1,), "all": shape[1:]}[k["slope"]]
+    return graph(call("PRelu", ["x", "slope"]), [tensor("x", shape)], [tensor("slope", slope)])
+
+
+_BLOCKS: Mapping[str, Callable[[Knobs], str]] = {
+    "DepthToSpace": lambda k: graph(
+        call("DepthToSpace", ["x"], blocksize=k["size"], mode=k["mode"]),
+        [tensor("x", [k["batch"], k["channels"] * k["size"] ** 2, k["h"], k["w"]])],
+    ),
+    "SpaceToDepth": lambda k: graph(
+        call("SpaceToDepth", ["x"], blocksize=k["size"]),
+        [tensor("x", [k["batch"], k["channels"], k["h"] * k["size"], k["w"] * k["size"]])],
+    ),
+}
+_MODES = Choice(("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"))
+
+FORMS: Mapping[str, Form] = {
+    form.op: form
+    for form in (
+        Form("Conv", {**_WINDOW, "kind": _GROUPS, "padded": Choice((False, True)), "held": Choice((True, False))}, _conv,
+             _CONVS, _CONV_KINDS),
+        Form("ConvTranspose", {
+            **_WINDOW, "kh": Range(2, 64), "kw": Range(2, 64), "kind": _GROUPS, "padded": Choice((False, True)),
+        }, _conv_transpose, _CONVS, _CONV_KINDS),
+        *map(_pool, ("MaxPool", "AveragePool")),
+        *map(_global, ("GlobalAveragePool", "GlobalMaxPool")),
+        *map(_reduction, ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")),
+        _along("ArgMax", "int64", keepdims=Choice((1, 0))), _along("Softmax"), _along("LogSoftmax"),
+        Form("Resize", {
+            "mode": Choice(("nearest", "linear", "cubic")), "transform": _MODES,
+            "nearest_mode": Choice(("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")),
+            "up_h": Range(2, 32), "up_w": Range(2, 32), "down": Choice((False, True)), "channels": Range(8, 4096), **_MAP,
+        }, _resize, ("scale", "scale.h", "scale.w", *_SIZES),
+            ("attr.mode", "attr.coordinate_transformation_mode", "attr.nearest_mode")),
+        *map(_one, ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Exp", "Log", "Abs", "Neg", "Sqrt", "Erf",
+                    "Softplus", "Reciprocal", "Floor", "LeakyRelu")),
+        Form("PRelu", {**_SHAPE, "slope": Choice(("channel", "scalar", "all"))}, _prelu, _SIZES, ("varies.slope",)),
+        *map(_two, ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow")),
+        Form("MatMul", {
+            "rows": Range(8, 8192), "length": Range(8, 131072), "columns": Range(8, 131072), "batch": Range(1, 16),
+            "rank": Choice((3, 2, 4)), "held": Choice((False, True)),
+        }, _matmul, ("rank", "batch", "reduce_size", "channels_out", "spatial.w", "elements"), ("constant.B",)),
+        Form("Gemm", {
+            "rows": Range(1, 1024), "length": Range(16, 131072), "columns": Range(8, 131072),
+            "transA": Choice((0, 1)), "transB": Choice((1, 0)),
+        }, _gemm, ("batch", "reduce_size", "channels_out", "elements"), ("attr.transA", "attr.transB")),
+        Form("Transpose", {"perm": Choice(tuple(_PERMS)), "channels": Range(8, 16384), **_MAP}, _transpose,
+             _SIZES, ("perm",)),
+        Form("Reshape", {**_SHAPE, "into": Choice(("flat", "tokens", "groups", "map"))}, _reshape,
+             ("output_rank", *_SIZES)),
+        Form("Concat", {**_SHAPE, "axis": Choice((1, 2, 3, 0)), "parts": Range(2, 32)}, _concat,
+             ("inputs", "channels_out", *_SIZES), ("axes",)),
+        Form("Split", {**_SHAPE, "axis": Choice((1, 2, 3, 0)), "parts": Range(2, 16), "uneven": Choice((False, True))}, _split,
+             ("parts", "outputs", "channels_out", *_SIZES), ("axes",)),
+        Form("Slice", {**_SHAPE, "axis": Choice((3, 2, 1, 0)), "step": Choice((1, 2, 3, 4, -1))}, _slice,
+             ("channels_out", *_SIZES), ("axes", "strided_axes", "value.steps")),
+        Form("Pad", {
+            **_SHAPE, "size": Range(1, 256), "mode": Choice(("constant", "reflect", "edge")),
+            "axes": Choice(((2, 3), (2,), (3,), (1,), (0,), (1, 2), (1, 2, 3))),
+        }, _pad, ("pads", "channels_out", *_SIZES), ("axes", "attr.mode")),
+        Form("DepthToSpace", {"size": Range(2, 16), "mode": Choice(("DCR", "CRD")), "channels": Range(4, 1024), **_MAP},
+             _BLOCKS["DepthToSpace"], ("attr.blocksize", "channels_out", *_SIZES), ("attr.mode",)),
+        Form("SpaceToDepth", {"size": Range(2, 16), "channels": Range(4, 1024), **_MAP}, _BLOCKS["SpaceToDepth"],
+             ("attr.blocksize", "channels_out", *_SIZES)),
+    )
+}  # fmt: skip
+"""By operator, in the order in which they are asked about."""

@@ -1,0 +1,328 @@
+"""Learn one operator: turn each knob, find where the compiler refuses, and try what was found against random models."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from npu_guard.learning.form import Choice, Form, Model, Point, Range, Value, built
+from npu_guard.learning.guess import Guess, guesses
+from npu_guard.learning.search import Fits, Search, climb, halve, shrink, together
+
+_SMALL = (1, 2, 3, 5, 7)
+"""Numbers at which divisors and odd numbers show."""
+_ROUNDS = 8
+_TRIES = 3
+"""Random models on either side of each limit, in a round."""
+_STRAY = 12
+"""Random models in a round that ought to fit."""
+_DRAWS = 60
+_SURPRISES = 8
+"""Unexpected answers that are looked into in a round."""
+_OLD = 3
+"""Rounds that a limit must have come out of, where the answers did not settle."""
+_CHOICES = 4
+"""Of a knob with many values, how many are tried with each other knob."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A limit with the models that show it."""
+
+    guess: Guess
+    fits: Model | None
+    """The nearest that the compiler takes."""
+    refused: Model
+    """The nearest that it refuses, for this limit alone."""
+    inside: int
+    """Models at the limit with other values elsewhere that were taken."""
+    outside: int
+    """Such models past it that were refused."""
+    settled: bool
+    """Whether random models brought nothing new in the end."""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a second axis was varied on both sides."""
+        return self.settled and self.inside > 1 and self.outside > 1
+
+
+@dataclass
+class Learned:
+    """What is known of an operator, from what was asked so far."""
+
+    form: Form
+    answers: dict[Point, Fits] = field(default_factory=dict)
+    seeds: dict[Point, None] = field(default_factory=dict)
+    """Refused points from which no knob can be turned back."""
+    found: list[Guess] = field(default_factory=list)
+    unexplained: list[Point] = field(default_factory=list)
+    ages: dict[Guess, int] = field(default_factory=dict)
+    """In how many rounds each limit came out."""
+    settled: bool = False
+    """Whether the last random models were all as expected."""
+    done: bool = False
+
+    @property
+    def status(self) -> str:
+        """`supported`, `refused`, or `unknown` where the compiler answered for none of its models."""
+        if any(self.answers.values()):
+            return "supported"
+        return "refused" if self.answers.get(self.form.base) is False else "unknown"
+
+    def models(self, wanted: bool) -> list[tuple[Point, Model]]:
+        """Points that the compiler took, or refused."""
+        pairs = ((point, built(self.form, point)) for point, fits in self.answers.items() if fits is wanted)
+        return [(point, model) for point, model in pairs if model is not None]
+
+    def explain(self) -> None:
+        """Find limits for all answers."""
+        taken = [model.facts for _, model in self.models(True)]
+        seeds = [(p, m) for p in self.seeds if (m := built(self.form, p)) is not None]
+        self.found, left = guesses(taken, [m.facts for _, m in seeds], self.form.numbers, self.form.kinds)
+        self.unexplained = [seeds[index][0] for index in left]
+        self.ages = {guess: self.ages.get(guess, 0) + 1 for guess in self.found}
+
+    def claims(self) -> list[Claim]:
+        """Limits that some refused model shows alone, with their models."""
+        taken, refused = self.models(True), self.models(False)
+        made = []
+        for guess in self.found:
+            alone = [
+                (p, m)
+                for p, m in refused
+                if guess.refuses(m.facts) and not any(g.refuses(m.facts) for g in self.found if g != guess)
+            ]
+            if alone and (self.settled or self.ages[guess] > _OLD):
+                made.append(self._claim(guess, taken, alone))
+        return made
+
+    def _claim(self, guess: Guess, taken: Sequence[tuple[Point, Model]], alone: Sequence[tuple[Point, Model]]) -> Claim:
+        inside = [(p, m) for p, m in taken if guess.applies(m.facts)]
+        near = [(p, m) for p, m in inside if _at_bound(guess, m)] or inside
+        pairs = [(_distance(p, q, self.form), i, j) for i, (p, _) in enumerate(near) for j, (q, _) in enumerate(alone)]
+        _, i, j = min(pairs, default=(0.0, -1, 0))
+        return Claim(guess, near[i][1] if i >= 0 else None, alone[j][1], len(near), len(alone), self.settled)
+
+
+def learn(form: Form, learned: Learned) -> Search[None]:
+    """Ask until nothing contradicts what was found, or there is nothing more to ask. Fills `learned` as it goes."""
+    yield from _start(form, learned)
+    if learned.status == "supported":
+        base = _base(form, learned)
+        yield from together([_turn(form, learned, base, name) for name in _alone(form)])
+        drawing = random.Random(f"{form.op} of a compiler")  # the same questions each time, so that a run can go on
+        yield from _pairs(form, learned, base, drawing)
+        for _ in range(_ROUNDS):
+            learned.explain()
+            before = len(learned.seeds)
+            surprises = yield from _try(form, learned, base, drawing)
+            yield from together([_settle(form, learned, base, point) for point in surprises[:_SURPRISES]])
+            learned.settled = not surprises and len(learned.seeds) == before
+            if learned.settled:
+                break
+    learned.explain()
+    learned.done = True
+
+
+def _ask(learned: Learned, points: Iterable[Point]) -> Search[list[Fits]]:
+    points = list(points)
+    fresh = [point for point in dict.fromkeys(points) if point not in learned.answers]
+    answers = (yield fresh) if fresh else []
+    learned.answers.update(zip(fresh, answers, strict=True))
+    return [learned.answers[point] for point in points]
+
+
+def _noted(learned: Learned, search: Search[tuple[int, int | None]]) -> Search[tuple[int, int | None]]:
+    """A search whose answers are kept."""
+    points = next(search, None)
+    while points is not None:
+        answers = yield from _ask(learned, points)
+        try:
+            points = search.send(answers)
+        except StopIteration as stop:
+            result: tuple[int, int | None] = stop.value
+            return result
+    return 0, None
+
+
+def _start(form: Form, learned: Learned) -> Search[None]:
+    """The base, and where it is refused the same with one choice made otherwise, until one is taken."""
+    yield from _ask(learned, [form.base])
+    if learned.answers.get(form.base):
+        return
+    others = [form.turned(form.base, **{n: v}) for n, k in form.knobs.items() if isinstance(k, Choice) for v in k.values[1:]]
+    low = [form.turned(form.base, **{n: k.low}) for n, k in form.knobs.items() if isinstance(k, Range) and k.low != k.base]
+    yield from _ask(learned, [*others, *low])
+
+
+def _base(form: Form, learned: Learned) -> Point:
+    return next(point for point, fits in learned.answers.items() if fits)
+
+
+def _alone(form: Form) -> list[tuple[str, ...]]:
+    """Knobs to turn: each by itself, and height with width, as a compiler may want them equal."""
+    pairs = [(name, f"{name[:-1]}w") for name in form.knobs if name.endswith("h") and f"{name[:-1]}w" in form.knobs]
+    return [*((name,) for name in form.knobs), *pairs]
+
+
+def _turn(form: Form, learned: Learned, base: Point, names: tuple[str, ...]) -> Search[None]:
+    """Each value of a choice; of a range its ends, by doubling and halving, and a few small numbers."""
+    knob = form.knobs[names[0]]
+    if isinstance(knob, Choice):
+        points = [form.turned(base, **{names[0]: value}) for value in knob.values]
+        answers = yield from _ask(learned, points)
+        learned.seeds.update((point, None) for point, fits in zip(points, answers, strict=True) if fits is False)
+        return
+
+    def at(value: int) -> Point:
+        return form.turned(base, **dict.fromkeys(names, value))
+
+    start = int(dict(base)[names[0]])  # type: ignore[arg-type]  # of a range
+    small = [at(n) for n in _SMALL if knob.low <= n <= knob.high]
+    yield from together(
+        [_edge(learned, at, start, end) for end in (knob.high, knob.low)]
+        + [_settle(form, learned, base, point) for point in small]
+    )
+
+
+def _edge(learned: Learned, at: Callable[[int], Point], start: int, end: int) -> Search[None]:
+    """Where refusals begin on the way to an end, and a few numbers around it."""
+    asked: dict[Point, None] = {}
+
+    def kept(value: int) -> Point:
+        asked[at(value)] = None
+        return at(value)
+
+    fits, refused = yield from _noted(learned, climb(kept, start, end))
+    if refused is not None:
+        step = 1 if refused > fits else -1
+        beyond = [value for value in (refused + step, refused + 3 * step, 2 * refused, fits - step) if 1 <= value <= 1 << 20]
+        yield from _ask(learned, [kept(value) for value in beyond])
+    learned.seeds.update((point, None) for point in asked if learned.answers.get(point) is False)
+
+
+def _settle(form: Form, learned: Learned, base: Point, point: Point) -> Search[None]:
+    """Ask about a point; of a refused one find out what of it is refused, and where along each knob that begins."""
+    (answer,) = yield from _ask(learned, [point])
+    if answer is not False:
+        return
+    search = shrink(point, base)
+    asked = next(search, None)
+    while asked is not None:
+        answers = yield from _ask(learned, asked)
+        try:
+            asked = search.send(answers)
+        except StopIteration as stop:
+            point = stop.value
+            break
+    learned.seeds[point] = None
+    start = dict(base)
+    turned = [n for n, v in point if v != start[n] and isinstance(form.knobs[n], Range)]
+    yield from together([_narrow(form, learned, point, name, int(start[name])) for name in turned])  # type: ignore[arg-type]
+
+
+def _narrow(form: Form, learned: Learned, point: Point, name: str, fits: int) -> Search[None]:
+    def at(value: int) -> Point:
+        return form.turned(point, **{name: value})
+
+    _, refused = yield from _noted(learned, halve(at, fits, int(dict(point)[name])))  # type: ignore[arg-type]
+    if refused is not None and learned.answers.get(at(refused)) is False:
+        learned.seeds[at(refused)] = None
+
+
+def _pairs(form: Form, learned: Learned, base: Point, drawing: random.Random) -> Search[None]:
+    """The largest of each two knobs together, and of each knob with each choice: what fits alone may not fit so."""
+    largest: dict[str, Value] = {}
+    for name, knob in form.knobs.items():
+        if isinstance(knob, Range):
+            alone = ((dict(p)[name], p) for p, fits in learned.answers.items() if fits)
+            largest[name] = max((v for v, p in alone if p == form.turned(base, **{name: v})), default=knob.base)
+    pairs = [{first: largest[first], second: largest[second]} for first, second in itertools.combinations(largest, 2)]
+    for name, knob in form.knobs.items():
+        if isinstance(knob, Choice):
+            others = [v for v in knob.values if v != dict(base)[name] and learned.answers.get(form.turned(base, **{name: v}))]
+            drawn = drawing.sample(others, min(len(others), _CHOICES))
+            pairs += [{name: value, other: reach} for value in drawn for other, reach in largest.items()]
+            refused = [v for v in knob.values if learned.answers.get(form.turned(base, **{name: v})) is False]
+            pairs += [{name: value, other: 1} for value in refused[:_CHOICES] for other in largest]  # an extent of 1 may exempt
+    points = [point for pair in pairs if built(form, point := form.turned(base, **pair)) is not None]
+    yield from together([_settle(form, learned, base, point) for point in points])
+
+
+def _try(form: Form, learned: Learned, base: Point, drawing: random.Random) -> Search[list[Point]]:
+    """Random models on both sides of each limit and away from all; those that are not as expected."""
+    asked: dict[Point, bool] = {}
+    for guess in learned.found:
+        for wanted in (False, True):
+            asked.update(dict.fromkeys(_near(form, learned, base, guess, wanted, drawing), wanted))
+    for _ in range(_STRAY):
+        point = _draw(form, base, drawing)
+        model = built(form, point)
+        if model is not None and not any(g.refuses(model.facts) for g in learned.found):
+            asked[point] = True
+    fresh = [point for point in asked if point not in learned.answers]
+    answers = yield from _ask(learned, fresh)
+    told = dict(zip(fresh, answers, strict=True))
+    return [point for point, fits in told.items() if fits is not None and fits != asked[point]]
+
+
+def _near(form: Form, learned: Learned, base: Point, guess: Guess, fits: bool, drawing: random.Random) -> list[Point]:
+    """Random models at a limit, or just past it, that keep to all other limits."""
+    known = []
+    for point, told in learned.answers.items():
+        model = built(form, point) if told is not None else None
+        if model and guess.applies(model.facts) and (_at_bound(guess, model) if fits else guess.refuses(model.facts)):
+            known.append(dict(point))
+    found: list[Point] = []
+    others = [g for g in learned.found if g != guess]
+    for _ in range(_DRAWS if known else 0):
+        point = _mixed(form, drawing.choice(known), _draw(form, base, drawing), drawing)
+        model = built(form, point)
+        if model is None or point in learned.answers or not guess.applies(model.facts):
+            continue
+        if guess.refuses(model.facts) == fits or any(g.refuses(model.facts) for g in others):
+            continue
+        if not fits or _at_bound(guess, model):
+            found.append(point)
+        if len(found) == _TRIES:
+            break
+    return found
+
+
+def _draw(form: Form, base: Point, drawing: random.Random) -> Point:
+    """A point with about half of the knobs somewhere else."""
+    values: dict[str, Value] = {}
+    for name, knob in form.knobs.items():
+        if drawing.random() < 0.5:
+            continue
+        if isinstance(knob, Choice):
+            values[name] = drawing.choice(knob.values)
+        else:
+            top = min(knob.high, max(8 * knob.base, 8))
+            values[name] = drawing.randint(knob.low, max(knob.low, drawing.choice((min(9, top), top))))
+    return form.turned(base, **values)
+
+
+def _mixed(form: Form, known: dict[str, Value], drawn: Point, drawing: random.Random) -> Point:
+    """Some knobs of a known point, the others as drawn."""
+    kept = {name for name in form.knobs if drawing.random() < 0.6}
+    return tuple((name, known[name] if name in kept else value) for name, value in drawn)
+
+
+def _at_bound(guess: Guess, model: Model) -> bool:
+    bound, values = guess.bound, model.facts[guess.bound.metric]
+    if bound.name == "max" and not isinstance(bound.value, str):
+        return bool(max(values) == bound.value)
+    return bool(min(values) == bound.value) if bound.name == "min" else True
+
+
+def _distance(first: Point, second: Point, form: Form) -> float:
+    """How far apart two points are: knobs that differ, then by how much."""
+    apart = 0.0
+    for (_, a), (_, b) in zip(first, second, strict=True):
+        if a != b:
+            apart += 1 + (min(abs(a - b), 1 << 20) / (1 << 21) if isinstance(a, int) and isinstance(b, int) else 0.25)
+    return apart
