@@ -5,101 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from npu_guard.learning.form import Choice, Form, Knob, Range, call, graph, tensor, vector
+from npu_guard.learning.window_forms import MAP, SIZES, WINDOW_FORMS, Knobs
 
-Knobs = Mapping[str, Any]
-_SIZES = (
-    "rank", "batch", "channels_in", "spatial.h", "spatial.w", "spatial", "spatial.product", "output_spatial.h",
-    "output_spatial.w", "output_spatial", "output_spatial.product", "extent", "elements",
-)  # fmt: skip
-_WINDOWS = (
-    "kernel", "kernel.h", "kernel.w", "kernel.product", "stride", "stride.h", "stride.w", "stride.product", "dilation",
-    "dilation.h", "dilation.w", "dilated_kernel", "dilated_kernel.h", "dilated_kernel.w", "dilated_kernel.product", "pads",
-    "kernel.product * channels_in",
-)  # fmt: skip
-_CONVS = (*_WINDOWS, "group", "group_channels", "channels_out", "channels", *_SIZES)
-_CONV_KINDS = ("depthwise", "grouped", "pointwise", "dilated", "padded", "constant.W")
-_POOL_KINDS = ("padded", "dilated", "attr.ceil_mode", "attr.count_include_pad")
-_SUMS = ("reduce_size", "reduce_size.product", "axes.count", "channels_out", *_SIZES)
-
-_MAP: Mapping[str, Knob] = {"h": Range(8, 16384), "w": Range(8, 16384), "batch": Range(1, 16)}
-
-
-def _reach(k: Knobs) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Kernel, dilation, and how far they reach."""
-    kernel, dilation = (k["kh"], k["kw"]), (k.get("dh", 1), k.get("dw", 1))
-    return kernel, dilation, ((kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1)
-
-
-def _same(reach: Sequence[int], k: Knobs, space: Sequence[int]) -> tuple[int, ...]:
-    """Padding that keeps a map as it is, or what the stride leaves of it: that of SAME_UPPER, which all formats can state."""
-    before, after = [], []
-    for extent, step, size in zip(reach, (k["sh"], k["sw"]), space, strict=True):
-        total = max((-(-size // step) - 1) * step + extent - size, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    return (*before, *after)
-
-
-def _grouping(k: Knobs) -> tuple[int, int, int]:
-    """Groups, channels in and channels out."""
-    if k["kind"] == "depthwise":
-        return k["channels"], k["channels"], k["channels"]
-    groups = 2 if k["kind"] == "grouped" else 1
-    return groups, groups * k["channels"], groups * k["out"]
-
-
-def _conv(k: Knobs) -> str:
-    kernel, dilation, reach = _reach(k)
-    groups, channels, out = _grouping(k)
-    space = [max(size, 1 if k["padded"] else r) for size, r in zip((k["h"], k["w"]), reach, strict=True)]
-    pads = _same(reach, k, space) if k["padded"] else (0, 0, 0, 0)
-    line = call(
-        "Conv", ["x", "w", "b"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), dilations=dilation, pads=pads, group=groups
-    )
-    weight = tensor("w", [out, channels // groups, *kernel])
-    inputs = [tensor("x", [k["batch"], channels, *space]), *([] if k["held"] else [weight])]
-    return graph(line, inputs, [*([weight] if k["held"] else []), tensor("b", [out])])
-
-
-def _conv_transpose(k: Knobs) -> str:
-    kernel, dilation, _ = _reach(k)
-    groups, channels, out = _grouping(k)
-    pads = (1, 1, 1, 1) if k["padded"] else None
-    line = call(
-        "ConvTranspose", ["x", "w"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), dilations=dilation, pads=pads, group=groups
-    )
-    weight = tensor("w", [channels, out // groups, *kernel])
-    return graph(line, [tensor("x", [k["batch"], channels, k["h"], k["w"]])], [weight])
-
-
-_WINDOW: Mapping[str, Knob] = {
-    "kh": Range(3, 1024), "kw": Range(3, 1024), "sh": Range(1, 32), "sw": Range(1, 32), "dh": Range(1, 64), "dw": Range(1, 64),
-    "channels": Range(8, 16384), "out": Range(8, 16384), **_MAP,
-}  # fmt: skip
-_GROUPS = Choice(("plain", "depthwise", "grouped"))
-
-
-def _pool(op: str) -> Form:
-    def write(k: Knobs) -> str:
-        kernel, dilation, reach = _reach(k)
-        space = [max(size, 1 if k["padded"] else r) for size, r in zip((k["h"], k["w"]), reach, strict=True)]
-        pads = _same(reach, k, space) if k["padded"] else (0, 0, 0, 0)
-        words = {name: k[name] for name in ("ceil_mode", "count_include_pad") if k.get(name)}
-        if op == "MaxPool":
-            words["dilations"] = dilation
-        line = call(op, ["x"], kernel_shape=kernel, strides=(k["sh"], k["sw"]), pads=pads, **words)
-        return graph(line, [tensor("x", [k["batch"], k["channels"], *space])])
-
-    knobs: dict[str, Knob] = {name: knob for name, knob in _WINDOW.items() if name not in ("dh", "dw", "out")}
-    knobs |= {"padded": Choice((False, True)), "ceil_mode": Choice((0, 1))}
-    if op == "MaxPool":
-        knobs |= {"dh": Range(1, 16), "dw": Range(1, 16)}
-    else:
-        knobs["count_include_pad"] = Choice((0, 1))
-    return Form(op, knobs, write, (*_WINDOWS, *_SIZES), _POOL_KINDS)
+_SUMS = ("reduce_size", "reduce_size.product", "axes.count", "channels_out", *SIZES)
 
 
 def _shape(k: Knobs) -> tuple[int, ...]:
@@ -108,7 +18,7 @@ def _shape(k: Knobs) -> tuple[int, ...]:
     return whole if k["rank"] > 3 else whole[: k["rank"]]
 
 
-_SHAPE: Mapping[str, Knob] = {"channels": Range(8, 16384), **_MAP, "rank": Range(4, 6, 2)}
+_SHAPE: Mapping[str, Knob] = {"channels": Range(8, 16384), **MAP, "rank": Range(4, 6, 2)}
 
 
 def _one(op: str, **knobs: Knob) -> Form:
@@ -116,7 +26,7 @@ def _one(op: str, **knobs: Knob) -> Form:
         words = {name: k[name] for name in knobs if name not in _SHAPE}
         return graph(call(op, ["x"], **words), [tensor("x", _shape(k))])
 
-    return Form(op, {**_SHAPE, **knobs}, write, _SIZES)
+    return Form(op, {**_SHAPE, **knobs}, write, SIZES)
 
 
 def _global(op: str) -> Form:
@@ -125,7 +35,7 @@ def _global(op: str) -> Form:
             raise ValueError("no map")
         return graph(call(op, ["x"]), [tensor("x", _shape(k))])
 
-    return Form(op, _SHAPE, write, ("kernel", "kernel.h", "kernel.w", "kernel.product", *_SIZES))
+    return Form(op, _SHAPE, write, ("kernel", "kernel.h", "kernel.w", "kernel.product", *SIZES))
 
 
 def _two(op: str) -> Form:
@@ -138,7 +48,7 @@ def _two(op: str) -> Form:
         inputs = [tensor("x", shape), *([] if held else [other])]
         return graph(call(op, ["x", "z"]), inputs, [other] if held else [])
 
-    return Form(op, {**_SHAPE, "right": sides}, write, _SIZES, ("constant.B", "varies.B"))
+    return Form(op, {**_SHAPE, "right": sides}, write, SIZES, ("constant.B", "varies.B"))
 
 
 _AXES = tuple(c for n in (1, 2, 3) for c in itertools.combinations(range(4), n))
@@ -286,24 +196,19 @@ _MODES = Choice(("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corner
 FORMS: Mapping[str, Form] = {
     form.op: form
     for form in (
-        Form("Conv", {**_WINDOW, "kind": _GROUPS, "padded": Choice((False, True)), "held": Choice((True, False))}, _conv,
-             _CONVS, _CONV_KINDS),
-        Form("ConvTranspose", {
-            **_WINDOW, "kh": Range(2, 64), "kw": Range(2, 64), "kind": _GROUPS, "padded": Choice((False, True)),
-        }, _conv_transpose, _CONVS, _CONV_KINDS),
-        *map(_pool, ("MaxPool", "AveragePool")),
+        *WINDOW_FORMS,
         *map(_global, ("GlobalAveragePool", "GlobalMaxPool")),
         *map(_reduction, ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")),
         _along("ArgMax", "int64", keepdims=Choice((1, 0))), _along("Softmax"), _along("LogSoftmax"),
         Form("Resize", {
             "mode": Choice(("nearest", "linear", "cubic")), "transform": _MODES,
             "nearest_mode": Choice(("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")),
-            "up_h": Range(2, 32), "up_w": Range(2, 32), "down": Choice((False, True)), "channels": Range(8, 4096), **_MAP,
-        }, _resize, ("scale", "scale.h", "scale.w", *_SIZES),
+            "up_h": Range(2, 32), "up_w": Range(2, 32), "down": Choice((False, True)), "channels": Range(8, 4096), **MAP,
+        }, _resize, ("scale", "scale.h", "scale.w", *SIZES),
             ("attr.mode", "attr.coordinate_transformation_mode", "attr.nearest_mode")),
         *map(_one, ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Exp", "Log", "Abs", "Neg", "Sqrt", "Erf",
                     "Softplus", "Reciprocal", "Floor", "LeakyRelu")),
-        Form("PRelu", {**_SHAPE, "slope": Choice(("channel", "scalar", "all"))}, _prelu, _SIZES, ("varies.slope",)),
+        Form("PRelu", {**_SHAPE, "slope": Choice(("channel", "scalar", "all"))}, _prelu, SIZES, ("varies.slope",)),
         *map(_two, ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow")),
         Form("MatMul", {
             "rows": Range(8, 8192), "length": Range(8, 131072), "columns": Range(8, 131072), "batch": Range(1, 16),
@@ -313,24 +218,24 @@ FORMS: Mapping[str, Form] = {
             "rows": Range(1, 1024), "length": Range(16, 131072), "columns": Range(8, 131072),
             "transA": Choice((0, 1)), "transB": Choice((1, 0)),
         }, _gemm, ("batch", "reduce_size", "channels_out", "elements"), ("attr.transA", "attr.transB")),
-        Form("Transpose", {"perm": Choice(tuple(_PERMS)), "channels": Range(8, 16384), **_MAP}, _transpose,
-             _SIZES, ("perm",)),
+        Form("Transpose", {"perm": Choice(tuple(_PERMS)), "channels": Range(8, 16384), **MAP}, _transpose,
+             SIZES, ("perm",)),
         Form("Reshape", {**_SHAPE, "into": Choice(("flat", "tokens", "groups", "map"))}, _reshape,
-             ("output_rank", *_SIZES)),
+             ("output_rank", *SIZES)),
         Form("Concat", {**_SHAPE, "axis": Choice((1, 2, 3, 0)), "parts": Range(2, 32)}, _concat,
-             ("inputs", "channels_out", *_SIZES), ("axes",)),
+             ("inputs", "channels_out", *SIZES), ("axes",)),
         Form("Split", {**_SHAPE, "axis": Choice((1, 2, 3, 0)), "parts": Range(2, 16), "uneven": Choice((False, True))}, _split,
-             ("parts", "outputs", "channels_out", *_SIZES), ("axes",)),
+             ("parts", "outputs", "channels_out", *SIZES), ("axes",)),
         Form("Slice", {**_SHAPE, "axis": Choice((3, 2, 1, 0)), "step": Choice((1, 2, 3, 4, -1))}, _slice,
-             ("channels_out", *_SIZES), ("axes", "strided_axes", "value.steps")),
+             ("channels_out", *SIZES), ("axes", "strided_axes", "value.steps")),
         Form("Pad", {
             **_SHAPE, "size": Range(1, 256), "mode": Choice(("constant", "reflect", "edge")),
             "axes": Choice(((2, 3), (2,), (3,), (1,), (0,), (1, 2), (1, 2, 3))),
-        }, _pad, ("pads", "channels_out", *_SIZES), ("axes", "attr.mode")),
-        Form("DepthToSpace", {"size": Range(2, 16), "mode": Choice(("DCR", "CRD")), "channels": Range(4, 1024), **_MAP},
-             _BLOCKS["DepthToSpace"], ("attr.blocksize", "channels_out", *_SIZES), ("attr.mode",)),
-        Form("SpaceToDepth", {"size": Range(2, 16), "channels": Range(4, 1024), **_MAP}, _BLOCKS["SpaceToDepth"],
-             ("attr.blocksize", "channels_out", *_SIZES)),
+        }, _pad, ("pads", "channels_out", *SIZES), ("axes", "attr.mode")),
+        Form("DepthToSpace", {"size": Range(2, 16), "mode": Choice(("DCR", "CRD")), "channels": Range(4, 1024), **MAP},
+             _BLOCKS["DepthToSpace"], ("attr.blocksize", "channels_out", *SIZES), ("attr.mode",)),
+        Form("SpaceToDepth", {"size": Range(2, 16), "channels": Range(4, 1024), **MAP}, _BLOCKS["SpaceToDepth"],
+             ("attr.blocksize", "channels_out", *SIZES)),
     )
 }  # fmt: skip
 """By operator, in the order in which they are asked about."""

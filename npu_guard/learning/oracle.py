@@ -56,10 +56,10 @@ class Oracle:
 
     def __post_init__(self) -> None:
         """Read what earlier runs were told; a line that was not written whole is asked again."""
-        if self.kept.is_dir():
+        if os.path.isdir(self.kept):
             raise UsageError(f"{self.kept} is a folder; the answers of the compiler go into a file of that name")
         try:
-            text = self.kept.read_text(encoding="utf-8") if self.kept.exists() else ""
+            text = self.kept.read_text(encoding="utf-8") if os.path.exists(self.kept) else ""
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.kept}: cannot be read ({error}); remove it to ask everything anew") from None
         for line in text.splitlines():

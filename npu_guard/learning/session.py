@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npu_guard.learning.form import Form, Point, built
-from npu_guard.learning.learner import Learned, learn
+from npu_guard.learning.learned import Learned
+from npu_guard.learning.learner import learn
 from npu_guard.learning.oracle import Oracle, OutOfBudget
 from npu_guard.learning.search import Fits
 

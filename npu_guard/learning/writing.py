@@ -14,7 +14,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import write_atomic
 from npu_guard.learning.form import Model, Point, built
 from npu_guard.learning.guess import Bound, Guess
-from npu_guard.learning.learner import Claim, Learned
+from npu_guard.learning.learned import Claim, Learned
 from npu_guard.learning.oracle import Oracle
 from npu_guard.learning.session import Session
 

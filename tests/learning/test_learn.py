@@ -13,7 +13,8 @@ from npu_guard.compilers.settings import CompilerSettings
 from npu_guard.learning.form import Model, built
 from npu_guard.learning.forms import FORMS
 from npu_guard.learning.guess import Bound, Guess
-from npu_guard.learning.learner import Learned, _draw
+from npu_guard.learning.learned import Learned
+from npu_guard.learning.learner import _draw
 from npu_guard.learning.oracle import Oracle, OutOfBudget, Said
 from npu_guard.learning.search import Search, climb
 from npu_guard.learning.session import run
