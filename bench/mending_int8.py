@@ -2,9 +2,9 @@
 
 A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and *int8*
 are errors before and after `fix`; those of int8 include the rules for quantization. *Steps* is the largest move of a result, in
-steps of the scale with which it is held; *dB* are signal-to-noise ratios of the quantized network before and after against that
-in floating point. Both are measured by ONNX Runtime here, on inputs of the kind that it was calibrated with. *WRONG* is a network
-that loses more than a bit (6 dB), and *lag* one that is mended less far than in floating point.
+steps of the scale with which it is held, by ONNX Runtime here, on inputs of the kind that it was calibrated with. *WRONG* is
+a network that comes less close to the one in floating point than before, by more than a bit (6 dB), and *lag* one that is mended
+less far than in floating point.
 """
 
 from __future__ import annotations
@@ -109,25 +109,24 @@ def feed(file: Path, seed: int) -> dict[str, Array]:
 
 
 def compared(plain: Path, before: Path, after: Path) -> Cell:
-    """Steps and ratios over some inputs, and what is wrong with them."""
+    """Steps over some inputs, and what is wrong with the result."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     sessions = [onnxruntime.InferenceSession(str(path), options) for path in (plain, before, after)]
     results = [[s.run(None, feed(plain, seed)) for seed in range(JUDGED)] for s in sessions]
     scales = output_scales(before)
-    steps, ratios, wrong = 0.0, (LIMIT_DB, LIMIT_DB), ""
+    steps, wrong = 0.0, ""
     for i, entry in enumerate(sessions[0].get_outputs()):
         real, old, new = (np.stack([r[i] for r in result]).astype(np.float64) for result in results)
         if real.shape != old.shape or old.shape != new.shape:
-            return {"steps": None, "dB": ratios, "wrong": f"{entry.name}: shapes"}
+            return {"steps": None, "wrong": f"{entry.name}: shapes"}
         if entry.name in scales:
             steps = max(steps, float(np.abs(old - new).max(initial=0.0)) / scales[entry.name])
         own = ratio(real, old), ratio(real, new)
-        ratios = min(ratios, own, key=lambda pair: pair[1] - pair[0])
         if own[1] < min(own[0], 40.0) - BIT_DB:
             wrong = f"{entry.name}: {own[0]:.0f} dB before, {own[1]:.0f} dB after"
-    return {"steps": round(steps, 2) if scales else None, "dB": ratios, "wrong": wrong}
+    return {"steps": round(steps, 2) if scales else None, "wrong": wrong}
 
 
 def output_scales(file: Path) -> Mapping[str, float]:
@@ -152,12 +151,12 @@ def row(cell: Cell) -> str:
         return "fits"
     plain, numbers = (f"{c[0]} -> {c[1]}" if (c := cell.get(k)) else "" for k in ("float", "int8"))
     if cell.get("failed"):
-        return f"{plain} | {numbers or 'failed'} | | | {cell['failed'].replace('|', '/')}"
+        return f"{plain} | {numbers or 'failed'} | | {cell['failed'].replace('|', '/')}"
     marks = " ".join([*(["lag"] if cell.get("lag") else []), *(["WRONG"] if cell["wrong"] else [])])
     if "steps" not in cell:
-        return f"{plain} | {numbers} | | | {marks}"
+        return f"{plain} | {numbers} | | {marks}"
     steps = "" if cell["steps"] is None else f"{cell['steps']:g}"
-    return f"{plain} | {numbers} | {steps} | {cell['dB'][0]:.0f} -> {cell['dB'][1]:.0f} | {marks}"
+    return f"{plain} | {numbers} | {steps} | {marks}"
 
 
 def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
@@ -175,7 +174,7 @@ def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
         near = sum(c.get("steps") is not None and c["steps"] <= 1.01 for c in ran)
         marks = [sum(bool(c.get(key)) for c in some) for key in ("lag", "wrong", "failed")]
         lines.append(f"| {' | '.join(map(str, (device, len(ran), *sums, near, *marks)))} |")
-    lines += ["", "| network | device | float | int8 | steps | dB | |", "|---|---|---|---|---|---|---|"]
+    lines += ["", "| network | device | float | int8 | steps | |", "|---|---|---|---|---|---|"]
     lines += [f"| {c['name']} | {c['device']} | {row(c)} |" for c in cells if not c.get("fits")]
     return "\n".join(lines) + "\n"
 

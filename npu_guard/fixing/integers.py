@@ -19,7 +19,6 @@ from npu_guard.file.document import Document
 from npu_guard.fixing.twin import Twin
 from npu_guard.graph.graph import Value
 from npu_guard.results.verification import Verification
-from npu_guard.rewriting.integers.held import Held, span
 from npu_guard.rewriting.integers.restore import Restoration, style_of_model
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.verification.capture import capture
@@ -27,7 +26,7 @@ from npu_guard.verification.compare import not_run, run_document
 from npu_guard.verification.feeds import Feed, calibration_feeds, input_specs
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
-from npu_guard.verification.steps import compare_in_steps, feeds_in_range
+from npu_guard.verification.steps import compare_in_steps, feeds_in_range, ranges_of
 
 DRAWN, GIVEN = 8, 64
 """Inputs on which ranges are measured and results compared: drawn ones, and at most so many of calibration."""
@@ -56,8 +55,7 @@ def in_integers(
         feeds: Sequence[Feed] = calibration_feeds(calibration, wanted)[:GIVEN]
         inputs = f"{len(feeds)} of calibration"
     else:
-        ranges = {spec.name: _range(held) for spec in wanted if (held := twin.real.held.get(spec.name)) is not None}
-        feeds = feeds_in_range(wanted, ranges, DRAWN)
+        feeds = feeds_in_range(wanted, ranges_of(twin.analysis), DRAWN)
         inputs = f"{DRAWN} drawn in the range of the inputs' scales"
     allowed = run_limits(limits, (twin.document, twin.analysis), (fixed, changed))
     if why := allowed.refusal(len(feeds)):
@@ -79,11 +77,6 @@ def in_integers(
 def _has_wide(profile: Profile) -> bool:
     """Whether new sums may have 16 bits: where the device's file neither names types nor wants a network wholly in integers."""
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
-
-
-def _range(held: Held) -> tuple[float, float]:
-    low, high = span(held.dtype)
-    return (low - held.zero) * float(held.scale), (high - held.zero) * float(held.scale)
 
 
 def _scales(twin: Twin) -> dict[str, float]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import hold_inputs, state_shapes
+from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import text
@@ -38,7 +39,12 @@ from npu_guard.verification.interface import match_interfaces, random_nodes
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
 from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
+from npu_guard.verification.steps import feeds_in_range, ranges_of, with_steps
 
+MIXED = "one of the models is quantized, so what counts is how much of the signal is left"
+"""What is said where a model in floating point is compared with a quantized one."""
+DRAWN = 8
+"""Inputs that are drawn for such two."""
 BATCH = 2
 """Where the batch is open, results are compared for this one too."""
 
@@ -111,17 +117,29 @@ def compare_models(
         if larger:
             documents = loose
         names = ports.inputs | ports.outputs
+        mixed = bool(read(first)) != bool(read(second))
+        ranges = ranges_of(first) or {a: ranges_of(second)[b] for a, b in ports.inputs.items() if b in ranges_of(second)}
+
+        def judged(used: Sequence[Feed], kinds: str, labels: Sequence[str], seeds: Sequence[int]) -> Verification:
+            return compare_documents(
+                runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels,
+                analysis=first, pairs=names, wanted=wanted,
+            )  # fmt: skip
 
         def compared(seeds: Sequence[int]) -> tuple[Verification, list[Feed]]:
             drawn, seeds = feeds_beside(runtime, documents[0], first, wanted, seeds, given)
             used = [*given, *drawn, *larger]
             labels = [*feed_labels(len(given), seeds, 0), *words]
             kinds = ", ".join([feeds_in_words(seeds, len(given)), *words])
-            result = compare_documents(
-                runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels,
-                analysis=first, pairs=names, wanted=wanted,
-            )  # fmt: skip
-            return _remarked(result, [*random_nodes(first), *random_nodes(second)], ports.notes), used
+            result = judged(used, kinds, labels, seeds)
+            notes = list(ports.notes)
+            if mixed and result.verdict == "differs":  # of course: beyond its range, a quantized model gives something else
+                used = given or feeds_in_range(wanted, ranges, DRAWN)
+                kinds = f"{len(used)} of calibration" if given else f"{DRAWN} drawn in the range of the quantized model's inputs"
+                nearer = judged(used, kinds, (), seeds)
+                result, notes = (nearer, [*notes, MIXED]) if nearer.verdict == "differs" else (result, notes)
+            result = with_steps(result, first if mixed and read(first) else second)
+            return _remarked(result, [*random_nodes(first), *random_nodes(second)], notes), list(used)
 
         result, used = compared(seeds)
         if all(a == b for a, b in names.items()):

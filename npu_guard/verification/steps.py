@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.quantized.held import held_of, span
+from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.text import short
 from npu_guard.results.verification import OutputComparison, Verification
 from npu_guard.verification.compare import BACKEND
@@ -23,6 +27,7 @@ from npu_guard.verification.outputs import compare_output
 
 Array = NDArray[Any]
 Results = Sequence[Mapping[str, Array]]
+_FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _SLACK = 1e-3
 """Steps by which a result may be beside one: it is a product in float32."""
 _FLIPS = 0.01
@@ -46,6 +51,18 @@ def feeds_in_range(wanted: Sequence[Spec], ranges: Mapping[str, tuple[float, flo
     return feeds
 
 
+def ranges_of(analysis: Analysis) -> dict[str, tuple[float, float]]:
+    """The least and the largest number of each input that becomes integers as the first thing."""
+    found = {}
+    for value in analysis.model.graph.inputs:
+        makers = [node for node in value.consumers if node.op_type == "QuantizeLinear"]
+        held = held_of(read(analysis).encodings.get(makers[0].output), analysis) if makers else None
+        if held is not None:
+            low, high = span(held.dtype)
+            found[value.name] = (low - held.zero) * float(held.scale), (high - held.zero) * float(held.scale)
+    return found
+
+
 def in_steps(before: Sequence[Array], after: Sequence[Array], scale: float | None) -> float | None:
     """The largest difference in steps; None for numbers without a scale, infinity where shapes or what is finite differ."""
     if before[0].dtype.kind == "f" and scale is None:
@@ -59,6 +76,26 @@ def in_steps(before: Sequence[Array], after: Sequence[Array], scale: float | Non
             apart = np.where(a == b, 0.0, np.abs(a.astype(np.float64) - b.astype(np.float64)) / step)
         largest = max(largest, float("inf") if np.isnan(apart).any() else float(apart.max(initial=0.0)))
     return largest
+
+
+def with_steps(result: Verification, analysis: Analysis, names: Mapping[str, str] | None = None) -> Verification:
+    """The same with the largest difference of each output in steps, where the model of the analysis holds it in integers.
+
+    `names` are those that the model has for the outputs, where these are other ones.
+    """
+    quantized = read(analysis)
+    if not quantized:
+        return result
+
+    def told(output: OutputComparison) -> OutputComparison:
+        value = analysis.model.graph.values.get((names or {}).get(output.name, output.name))
+        held = None if value is None else held_of(quantized.encodings.get(value) or quantized.held(value), analysis)
+        if value is None or held is None or not np.isfinite(output.max_abs):
+            return output
+        step = float(held.scale) if value.dtype in _FLOATS else 1.0
+        return replace(output, steps=output.max_abs / step) if step > 0 else output
+
+    return replace(result, outputs=tuple(map(told, result.outputs)))
 
 
 def compare_in_steps(

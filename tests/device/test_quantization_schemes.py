@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from npu_guard import check
 from npu_guard.checking import registry
 from npu_guard.checking.quantization import MIDDLES
+from npu_guard.zoo.samples import export_system
 
 TYPES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "int16": TensorProto.INT16, "uint16": TensorProto.UINT16,
          "int32": TensorProto.INT32, "int4": TensorProto.INT4}  # fmt: skip
@@ -211,3 +213,30 @@ def test_a_planted_fault_is_found_at_its_node(device: str, key: str, tmp_path: P
 def test_the_nearest_that_fits_has_no_finding(device: str, key: str, tmp_path: Path) -> None:
     for net in neighbours(device, key):
         assert found(net, device, tmp_path) == [], net
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_pairs_of_units_are_no_operators_on_any_device(form: str, tmp_path: Path) -> None:
+    """A sample network that somebody else has quantized: no device is asked whether it has QuantizeLinear."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    export_system("linear-attention", tmp_path / "net.onnx", "tiny", "legacy")
+    given = onnx.load(tmp_path / "net.onnx").graph.input
+    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in given}
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.rest = iter([{n: np.random.default_rng(0).standard_normal(s).astype(np.float32) for n, s in shapes.items()}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.rest, None)
+
+    path = tmp_path / "int8.onnx"
+    kind = getattr(quantization.QuantFormat, form)
+    logging.disable(logging.WARNING)
+    quantization.quantize_static(str(tmp_path / "net.onnx"), str(path), Reader(), quant_format=kind, per_channel=True)
+    logging.disable(logging.NOTSET)
+    of_each_file = {device.partition(":")[0]: device for device in registry.profile_names()}
+    for device in of_each_file.values():
+        findings = check(str(path), profile=device).findings
+        told = [f for f in findings if f.location.op_type.endswith(("QuantizeLinear", "DequantizeLinear"))]
+        assert not [f.message for f in told if "not documented" in f.message or f.outcome.value != "fail"], device

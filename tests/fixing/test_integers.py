@@ -12,6 +12,7 @@ import pytest
 
 from npu_guard.analysis.analyze import analyze
 from npu_guard.analysis.opening import open_to_write
+from npu_guard.analysis.quantized.held import Held
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.checking import registry
 from npu_guard.file.document import Document
@@ -23,7 +24,6 @@ from npu_guard.pipeline.check import check_model
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.integers.grid import fitting, in_steps, style_of, weight_scales
-from npu_guard.rewriting.integers.held import Held
 from npu_guard.rewriting.integers.real import in_real_numbers
 from npu_guard.rewriting.integers.restore import Restoration, style_of_model
 from npu_guard.rewriting.substitution import EXACT, Refused

@@ -9,6 +9,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from npu_guard.pipeline.verify import verify_models
 from npu_guard.verification.layers import compare_layers
 
 pytest.importorskip("onnxruntime")
@@ -53,3 +54,20 @@ def test_models_without_a_tensor_in_common_are_not_compared(tmp_path: Path) -> N
         _save("g (float[1,4,4,4] x) => (float[1,4,4,4] z) { z = Neg(x) }", tmp_path / "b.onnx"),
     )
     assert "no tensor of the same name" in compare_layers(*files, {}, None).reason
+
+
+def test_a_quantized_model_is_compared_within_its_range(tmp_path: Path) -> None:
+    """Beyond it, a quantized model gives something else on purpose; the ratio and the steps within it are what is told."""
+    head = "g (float[1,4,8,8] x) => (float[1,4,8,8] y) <float s = {0.05}, uint8 z = {120}, float t = {0.4}> {"
+    plain = _save(head + "y = Mul(x, x) }", tmp_path / "a.onnx")
+    held = _save(
+        head + "q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  m = Mul(d, d)"
+        "  r = QuantizeLinear(m, t, z)  y = DequantizeLinear(r, t, z) }", tmp_path / "b.onnx",
+    )  # fmt: skip
+    result = verify_models(plain, held, {}, seeds=(0,))
+    assert result.verdict == "differs"
+    assert "quantized" in result.reason
+    (output,) = result.outputs
+    assert output.snr_db > 20
+    assert output.steps is not None
+    assert 0.5 < output.steps < 3

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from npu_guard.analysis.constants import Array
-from npu_guard.rewriting.integers.held import Held, span
+from npu_guard.analysis.quantized.held import Held, span
 
 _NEAR = 1e-3
 """Steps by which a number may be beside the grid: what rounding to float32 leaves of 127 steps is a hundredth of it."""

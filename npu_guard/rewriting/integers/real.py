@@ -11,13 +11,14 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import Encoding, computes_integers, dequantizes, quantizes, stated
+from npu_guard.analysis.quantized.held import FLOAT, Held, held_of, span, zero_point
 from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.base.text import short
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 from npu_guard.graph.plain import plain
-from npu_guard.rewriting.integers.held import FLOAT, Held, Real, held_of, span, zero_point
+from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.plainly import plainly
 from npu_guard.rewriting.substitution import Refused
 

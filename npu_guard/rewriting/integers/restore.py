@@ -12,13 +12,14 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
+from npu_guard.analysis.quantized.held import FLOAT, Held, zero_point
 from npu_guard.analysis.quantized.reading import CLAMPS, read
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 from npu_guard.rewriting.edit import names_in
 from npu_guard.rewriting.integers.grid import Style, fitting, style_of
-from npu_guard.rewriting.integers.held import FLOAT, Held, Real, zero_point
+from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.weights import NewWeights
 
 _MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")

@@ -9,11 +9,11 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
+from npu_guard.analysis.quantized.held import FLOAT, Held, zero_point
 from npu_guard.base.errors import Undecidable
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, middle, weight_scales
-from npu_guard.rewriting.integers.held import FLOAT, Held, zero_point
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.weights import Weights, evaluated
 
