@@ -31,6 +31,24 @@ _REDUCTIONS = frozenset(
         "ArgMin",
     }
 )
+_WITH_AXIS = frozenset(
+    [
+        "Concat",
+        "DequantizeLinear",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "Hardmax",
+        "LayerNormalization",
+        "LogSoftmax",
+        "LpNormalization",
+        "QuantizeLinear",
+        "Softmax",
+        "Split",
+        "Squeeze",
+        "TopK",
+    ]
+)
 _FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -73,7 +91,7 @@ def own_name(model: onnx.ModelProto) -> bool:
 def from_the_end(model: onnx.ModelProto) -> bool:
     """Axes that are stated as attributes, counted from the end."""
     types, changed = value_types(model), False
-    over = (*_REDUCTIONS, "Softmax", "LogSoftmax", "Concat", "Split", "Gather", "TopK", "Squeeze", "LayerNormalization")
+    over = _REDUCTIONS | _WITH_AXIS
     for node in model.graph.node:
         rank = len(types.get(node.input[0], (0, ()))[1]) if node.input else 0
         if not rank or node.op_type not in over or opset(model) < 11:
@@ -87,6 +105,24 @@ def from_the_end(model: onnx.ModelProto) -> bool:
             elif attribute.name == "axes" and attribute.ints and all(0 <= a < rank for a in attribute.ints):
                 attribute.ints[:] = [a - rank for a in attribute.ints]
                 changed = True
+    return changed
+
+
+def inputs_from_the_end(model: onnx.ModelProto) -> bool:
+    """Axes that are stated as inputs, counted from the end."""
+    types, held, changed = value_types(model), {t.name: t for t in weights_of(model)}, False
+    places = {**dict.fromkeys((*_REDUCTIONS, "Squeeze", "Unsqueeze"), 1), "Slice": 3}
+    for number, node in enumerate(model.graph.node):
+        place = places.get(node.op_type, 0)
+        tensor = held.get(node.input[place]) if 0 < place < len(node.input) else None
+        side = node.output[0] if node.op_type == "Unsqueeze" else node.input[0]
+        rank = len(types.get(side, (0, ()))[1])
+        axes = numpy_helper.to_array(tensor) if tensor is not None else np.array([], np.int64)
+        if not rank or not axes.size or axes.min() < 0:
+            continue
+        model.graph.initializer.append(numpy_helper.from_array(axes - rank, f"{ADDED}axes from the end {number}"))
+        node.input[place] = f"{ADDED}axes from the end {number}"
+        changed = True
     return changed
 
 
@@ -244,6 +280,6 @@ TWINS: dict[str, Twin] = {
     for t in (
         constants, folded, dequantized, chosen, taken, identities, quantized, squeezed, without_keepdims, own_name, from_the_end,
         swapped, defaults, renamed, stated, in_functions, older, newer, products, integers, undefaulted, sized, resized, sums,
-        joined, listed, batches,
+        joined, listed, batches, inputs_from_the_end,
     )
 }  # fmt: skip

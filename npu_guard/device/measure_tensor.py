@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 def batch(node: Node, ctx: Facts) -> Measured:
     """Axis 0 of the first input; the analysis takes one that is left open as 1."""
-    x = ctx.data(node)
-    return extents(ctx.map_dims(x)[:1], x, ctx)
+    return extents(ctx.map_dims(x := ctx.data(node))[:1], x, ctx)
 
 
 def reduce_size(node: Node, ctx: Facts) -> Measured:
@@ -36,8 +35,7 @@ def reduce_size(node: Node, ctx: Facts) -> Measured:
     if plain(node) in ("MatMul", "Gemm"):
         return channels_in(node, ctx)
     x = ctx.data(node)
-    dims = ctx.dims(x)
-    return extents([dims[a] for a in _own_axes(node, ctx)], x, ctx)
+    return extents([ctx.dims(x)[a] for a in _own_axes(node, ctx)], x, ctx)
 
 
 def axes(node: Node, ctx: Facts) -> Measured:
@@ -261,12 +259,15 @@ _OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 def attribute(node: Node, ctx: Facts, name: str) -> Measured:
-    """An attribute, ONNX's default where it is left out."""
+    """An attribute, ONNX's default where it is left out; an axis of the first input is counted from the front."""
     found = node.attr(name, _OLD.get(name) if node.op_type in ("Resize", "Upsample") else None)
     if found is None and not node.domain:
         found = latest_default(node.op_type, name)
     if node.op_type == "Upsample" and name == "mode":
         found = found.removeprefix("bi")
+    if name == "axis" and isinstance(found, int) and node.op_type != "OneHot":
+        rank = ctx.rank(ctx.input(node, 0))
+        return Measured((found % max(rank, 1),), rank=rank)
     return Measured(() if found is None else found if isinstance(found, tuple) else (found,))
 
 
@@ -297,8 +298,7 @@ def named_input(node: Node, name: str) -> Value | None:
         return None if index is None else node.input(index)
     operator = find_operator(PLAIN[node.op])
     index = operator.index(name)
-    role = None if index is None else operator.role(index)
-    if index is None or role is None:
+    if index is None or (role := operator.role(index)) is None:
         return None
     alike = node.operator.indices(role)
     number = operator.indices(role).index(index)

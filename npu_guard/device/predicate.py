@@ -199,7 +199,8 @@ def _answers(name: str, measured: Measured, allowed: tuple[Any, ...]) -> list[bo
         known = {v for v in values if v is not None}
         return [False if len(known) > 1 else None if None in values and len(values) > 1 else True]
     if name not in ("in", "not_in"):
-        pairs = zip(values, allowed if name in _NUMERIC else allowed * len(values), strict=False)
+        front = tuple(_from_front(a, measured.rank) for a in allowed) if name == "is" else allowed
+        pairs = zip(values, front if name in _NUMERIC else front * len(values), strict=False)
         return [None if v is None else _SINGLE[name](v, a) for v, a in pairs]
     wanted = [_from_front(a, measured.rank) for a in allowed]
     whole = [a for a in wanted if isinstance(a, tuple)]

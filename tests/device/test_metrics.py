@@ -451,6 +451,20 @@ ROWS = [
         resize("1.0, 1.0, 2.0, 2.0"),
     ),
     Row(
+        {"ops": ["Flatten"], "metric": "attr.axis", "is": 1},
+        "NPU701",
+        unary("Flatten<axis = -2>(x)"),
+        2,
+        unary("Flatten<axis = -3>(x)"),
+    ),
+    Row(
+        {"ops": ["Elu", "Softmax"], "metric": "attr.axis", "is": -1},
+        "NPU701",
+        unary("Softmax<axis = 1>(x)"),
+        1,
+        unary("Softmax(x)"),
+    ),
+    Row(
         {"ops": ["Pad"], "metric": "attr.mode", "is": "constant"},
         "NPU205",
         unary('Pad<mode = "reflect">(x, p)', more="<int64[8] p = {0,0,1,1,0,0,1,1}>"),
