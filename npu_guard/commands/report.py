@@ -6,10 +6,27 @@ import os
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain, write_result
+from npu_guard.checking import registry
 from npu_guard.commands import check
-from npu_guard.commands._shared import with_config, with_dated, with_held, with_profile, with_shapes, with_simplify
+from npu_guard.commands._shared import (
+    config_of,
+    date_of_run,
+    with_config,
+    with_dated,
+    with_held,
+    with_profile,
+    with_shapes,
+    with_simplify,
+)
+from npu_guard.file import sources
+from npu_guard.file.apart import expect_apart
+from npu_guard.gate.gate import check_with_gate
+from npu_guard.project.config import Config
+from npu_guard.results.summary import exit_code
 
 _OURS = b'<meta name="generator" content="npu-guard '
 
@@ -31,14 +48,34 @@ def command(
 ) -> int:  # fmt: skip
     """Check models and write one HTML page: verdict, findings, graph and layers. It needs no network and no other file.
 
-    Exit codes are those of 'npu-guard check'.
+    With --profile A,B the page has one model on both devices beside each other. Exit codes are those of 'npu-guard check'.
     """
     if not force:
         _expect_ours(output)
+    devices = [name.strip() for name in (profile or "").split(",") if name.strip()]
+    names = sources.names(models)
+    if len(devices) == 2 and len(names) == 1:
+        return _on_two_devices(names[0], devices, config_of(config_file, shapes=shapes), output)
     code: int = context.invoke(
         check.command, models=models, form="html", output=output, profile=profile, shapes=shapes, config_file=config_file
     )
     return code
+
+
+def _on_two_devices(name: str, devices: list[str], config: Config, output: Path) -> int:
+    expect_apart([output], [name])
+    one, two = (
+        check_with_gate([name], replace(config, profile=device), None, None, None, hashes=True, layers=True, remedies=True)[0]
+        for device in devices
+    )
+    report = replace(one, models=(*one.models, *two.models), date=date_of_run(), docs_url=config.docs_url)
+    for message in dict.fromkeys(model.error[1] for model in report.models if model.error is not None):
+        complain(message)
+    for crash in (crash for model in report.models for crash in model.crashes):
+        complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
+    if all(model.error is None for model in report.models):
+        write_result(output, registry.renderer("html", "devices")(report))
+    return exit_code(report)
 
 
 def _expect_ours(path: Path) -> None:

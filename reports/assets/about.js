@@ -59,7 +59,7 @@ class About {
 
   counterparts(i) {
     const other = models[1 - this.model.index], rows = other.changed(this.model.change(i));
-    return rows.length ? [this.model.index ? ", before: " : ", after: ", ...rows.slice(0, 8).flatMap((row, at) => [at ? ", " : "", other.nodeLink(row, other.text("op", row))]), rows.length > 8 ? " …" : ""] : [];
+    return rows.length ? [", " + DATA.sides[1 - this.model.index] + ": ", ...rows.slice(0, 8).flatMap((row, at) => [at ? ", " : "", other.nodeLink(row, other.text("op", row))]), rows.length > 8 ? " …" : ""] : [];
   }
 
   /* What a rule says, what to do about it, and what `fix` would put there. */

@@ -23,6 +23,7 @@ from npu_guard.verification.report import proof_text
 _LISTED = 300
 _LINKS = 12
 """Nodes of one change that have a link of their own."""
+_LEGEND = "What was {} has a number and a coloured box. Choosing one shows its counterpart."
 _NUMBERS = (("Layers", "nodes", ""), ("Multiply-accumulates", "macs", ""), ("Parameters", "params", ""),
             ("Activations", "activation_bytes", "B"), ("Peak activations", "peak_bytes", "B"))  # fmt: skip
 
@@ -65,7 +66,7 @@ def of_fix(result: FixResult) -> Compared:
         "left": [_left(finding, reason) for finding, reason in left[:_LISTED]],
         "more_left": max(0, len(left) - _LISTED),
         "lists": [],
-        "verb": "replaced",
+        "legend": _LEGEND.format("replaced"),
     }
     return Compared(view, changes, tuple(names))
 
@@ -77,8 +78,9 @@ def of_diff(diff: Diff) -> Compared:
         "title": diff.words(),
         "lead": f"{shown_path(diff.base.path)} compared with {shown_path(diff.head.path)}.",
         "verification": None, "int8": [], "replaced": [], "more_replaced": 0, "left": [], "more_left": 0,
-        "lists": [_findings("New findings", diff.head, diff.head.findings), _findings("Fixed findings", diff.base, diff.fixed)],
-        "verb": "changed",
+        "lists": [finding_list("New findings", diff.head, diff.head.findings),
+                  finding_list("Fixed findings", diff.base, diff.fixed)],
+        "legend": _LEGEND.format("changed"),
     }  # fmt: skip
     return Compared(view, changes, names)
 
@@ -93,7 +95,8 @@ def _both(before: ModelReport, after: ModelReport, now: Sequence[Finding] | None
         shown.append((label, f"{si(was)}{unit}", f"{si(is_now)}{unit}", _change(was, is_now)))
     shares = [percent(model.totals.npu_macs_percent) for model in (before, after)]
     shown.append(("MACs that run as they are", shares[0], shares[1], ""))
-    return {"rows": shown, "paths": [shown_path(before.path), shown_path(after.path)]}
+    words = {"tab": "Before and after", "caption": "Errors and costs", "sides": ("Before", "After"), "change": "Change"}
+    return {"rows": shown, **words}
 
 
 def _change(old: int, new: int) -> str:
@@ -154,7 +157,8 @@ def _left(finding: Finding, reason: str) -> dict[str, str]:
     return {"rule": finding.rule, "message": printable(finding.message), "node": _node(finding), "reason": printable(reason)}
 
 
-def _findings(title: str, model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
+def finding_list(title: str, model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Findings as the page lists them, those that say the same together."""
     groups = alike(model, findings)
     lines = [
         {

@@ -51,6 +51,7 @@ def page(report: Report, compared: Compared | None = None) -> str:
     models = [_model(report, model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
     data: dict[str, Any] = {"models": [data for _, data in models], "advice": _advice(report)}
     if compared is not None:
+        data["sides"] = [side.lower() if side in ("Before", "After") else side for side in compared.view["sides"]]
         data["changes"] = [printable(name, 120) for name in compared.names]
         for model, change in zip(data["models"], compared.changes, strict=True):
             model["change"] = {str(row): number for row, number in change.items()}

@@ -15,7 +15,7 @@ def render(diff: FolderDiff, *, color: bool = False) -> str:
     lines = [registry.renderer("text")(changed, color=color)] if changed.models else []
     lines.append(f"Compared {printable(diff.head)} with {printable(diff.base)}: {diff.words()}")
     rows = diff.rows()
-    width = max((len(name) for name, _ in rows), default=0)
+    width = max((len(printable(name)) for name, _ in rows), default=0)
     for name, told in rows:
         lines.append(f"  {printable(name):<{width}}  {told}")
         if name in diff.models:

@@ -31,6 +31,7 @@ from npu_guard.fleet.scan import Tally
 from npu_guard.fleet.store import Run
 from npu_guard.fleet.work import Row
 from npu_guard.gate.diff import compare_reports
+from npu_guard.gate.diff_folders import FolderDiff, compare_folders
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
 from npu_guard.pipeline.quantize import Quantization, QuantizeResult, Sensitivity, Shares
@@ -106,6 +107,19 @@ def diff(sample: ModuleType, folder: Path) -> Any:
     )
 
 
+def diff_folders(sample: ModuleType, folder: Path) -> FolderDiff:
+    base, fine, unread = sample.REPORT.models
+    before = {BAD: replace(base, findings=base.findings[:3]), "gone.onnx": fine, "was broken.onnx": unread, "same.onnx": fine}
+    after = {BAD: base, "new.onnx": base, "same.onnx": fine, "was broken.onnx": fine, "is broken.onnx": unread}
+    return compare_folders(("main:models/", BAD), (before, after), sample.REPORT)
+
+
+def two_devices(sample: ModuleType, folder: Path) -> Any:
+    base = sample.REPORT.models[0]
+    other = replace(base, profile=BAD, findings=base.findings[1:])
+    return replace(sample.REPORT, models=(base, other))
+
+
 def compile_(sample: ModuleType, folder: Path) -> Comparison:
     words = (
         ("refused", "refused", "agreement"), ("fits", "host", "missed"), ("refused", "npu", "false-alarm"),
@@ -149,7 +163,7 @@ def quantize(sample: ModuleType, folder: Path) -> QuantizeResult:
 
 RESULTS: dict[str, Make] = {
     "fix": fix, "verify": verify, "partition": partition, "diff": diff, "compile": compile_, "matrix": matrix, "scan": scan,
-    "quantize": quantize,
+    "quantize": quantize, "diff_folders": diff_folders, "devices": two_devices,
 }  # fmt: skip
 FORMATS = [(command, form) for command in RESULTS for form in registry.formats(command)]
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +65,19 @@ def test_fix_refuses_a_format_that_it_does_not_have(capsys: pytest.CaptureFixtur
         cli.main(("fix", "a.onnx", "--dry-run", "--report", "sarif:x"))
     assert ended.value.code == 2
     assert "text, html, json" in capsys.readouterr().err
+
+
+def test_two_devices_have_a_page_of_both(root: Path, tmp_path: Path, program: Callable[..., Any]) -> None:
+    page = tmp_path / "both.html"
+    done = program(root, "report", "samples/sample_net.onnx", "--profile", "aimotive-aiware,ethos-u85", "-o", page)
+    assert (done.code, done.out, done.err) == (1, "", "")
+    text = page.read_text(encoding="utf-8")
+    assert '<h1 id="comparison-title">Does not run on AImotive aiWare, runs on ' in text
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    one, two = (model["change"] for model in data["models"])
+    assert one == two
+    assert {data["changes"][number - 1] for number in one.values()} >= {"context.vertical", "gate"}
+    for title in ("Only on AImotive aiWare: 11", "On both: 0"):
+        assert title in text
+    again = program(root, "report", "nothing.onnx", "--profile", "aimotive-aiware,ethos-u85", "-o", tmp_path / "x.html")
+    assert (again.code, again.err, (tmp_path / "x.html").exists()) == (3, "npu-guard: nothing.onnx: no such file\n", False)
