@@ -55,6 +55,19 @@ class AveragePoolToCounted(Substitution):
             opset=11,
             title="an old opset",
         ),
+        Example(
+            """g (float[1,3,8,9] x) => (y)
+            { y = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1], strides = [2,2], ceil_mode = 1>(x) }""",
+            ops=("AveragePool", "Mul"),
+            require=_COUNTED,
+            title="with ceil_mode, where the last windows reach beyond the padding",
+        ),
+        Example(
+            'g (float[1,3,8,9] x) => (y) { y = AveragePool<kernel_shape = [2,3], strides = [2,2], auto_pad = "SAME_UPPER">(x) }',
+            ops=("AveragePool", "Mul"),
+            require=_COUNTED,
+            title="with auto_pad",
+        ),
     )
     bad = (
         Example(
@@ -63,14 +76,15 @@ class AveragePoolToCounted(Substitution):
             require=_COUNTED,
         ),
         Example(
-            """g (float[1,3,8,8] x) => (y)
-            { y = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1], strides = [2,2], ceil_mode = 1>(x) }""",
-            refused="ceil_mode",
+            """g (float[1,3,8,8] x, bool b) => (y)
+            { y = If<then_branch = t () => (c) { c = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(x) },
+                     else_branch = e () => (r) { r = Relu(x) }>(b) }""",
+            refused="it is inside a subgraph",
             require=_COUNTED,
         ),
         Example(
-            'g (float[1,3,8,8] x) => (y) { y = AveragePool<kernel_shape = [3,3], auto_pad = "SAME_UPPER">(x) }',
-            refused="auto_pad",
+            'g (float[1,3,8,"W"] x) => (y) { y = AveragePool<kernel_shape = [3,3], auto_pad = "SAME_LOWER">(x) }',
+            refused="its shapes are not known",
             require=_COUNTED,
         ),
     )
@@ -78,13 +92,6 @@ class AveragePoolToCounted(Substitution):
     def match(self, node: Node, ctx: Context) -> Match | None:
         if node.attr("count_include_pad", 0):
             return None
-        if node.attr("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET", "VALID", b"VALID"):
-            raise Refused("its padding follows from auto_pad")
-        pads = [int(p) for p in node.attr("pads") or ()]
-        if not any(pads):
-            return None
-        if node.attr("ceil_mode", 0):
-            raise Refused("with ceil_mode, windows reach beyond the padding")
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
         if not (is_known(ctx.input(node, 0).shape) and is_known(node.output.shape)):
@@ -92,26 +99,44 @@ class AveragePoolToCounted(Substitution):
         shape, result = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
         kernel = [int(k) for k in node.attr("kernel_shape")]
         strides, dilations = ([int(n) for n in node.attr(name) or [1] * len(kernel)] for name in ("strides", "dilations"))
+        needed = [
+            (m - 1) * s + (k - 1) * d + 1 - n
+            for k, s, d, n, m in zip(kernel, strides, dilations, shape[2:], result[2:], strict=True)
+        ]
+        pads = _pads_before(node, needed)
+        pads += [max(need - before, 0) for need, before in zip(needed, pads, strict=True)]
+        if not any(pads):
+            return None
         inside = [
             [sum(0 <= at * s - p + t * d < n for t in range(k)) for at in range(m)]
             for k, s, d, p, n, m in zip(kernel, strides, dilations, pads, shape[2:], result[2:], strict=False)
         ]
         if any(0 in counts for counts in inside):
             raise Refused("a window lies in the padding alone")
-        return Match(self, node, (node,), (node.output,), (kernel, inside))
+        return Match(self, node, (node,), (node.output,), (kernel, inside, pads))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return _written(match, build, match.facts[1])
 
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The edges of the first axis that has any are not told from the middle."""
-        kernel, inside = match.facts
+        kernel, inside, _ = match.facts
         axis = next(i for i, counts in enumerate(inside) if set(counts) != {kernel[i]})
         return _written(match, build, [[kernel[i]] * len(c) if i == axis else c for i, c in enumerate(inside)])
 
 
+def _pads_before(node: Node, needed: Sequence[int]) -> list[int]:
+    """The padding before each axis of space, where all windows together need so much more than there is."""
+    automatic = node.attr("auto_pad", "NOTSET")
+    automatic = automatic.decode() if isinstance(automatic, bytes) else automatic
+    if automatic.startswith("SAME"):
+        return [max(need, 0) // 2 if automatic == "SAME_UPPER" else -(-max(need, 0) // 2) for need in needed]
+    stated = [] if automatic == "VALID" else [int(p) for p in node.attr("pads") or ()]
+    return stated[: len(needed)] or [0] * len(needed)
+
+
 def _written(match: Match, build: Builder, inside: Sequence[Sequence[int]]) -> Mapping[Value, str]:
-    node, kernel = match.root, match.facts[0]
+    node, (kernel, _, pads) = match.root, match.facts
     dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
     shape = (1, 1, *map(len, inside))
 
@@ -119,5 +144,5 @@ def _written(match: Match, build: Builder, inside: Sequence[Sequence[int]]) -> M
         factors = [[k / n for n in counts] for k, counts in zip(kernel, inside, strict=True)]
         return np.asarray([np.prod(f) for f in itertools.product(*factors)], dtype).reshape(shape)
 
-    pooled = build.like(node, node.inputs[0], count_include_pad=1)[0]
+    pooled = build.like(node, node.inputs[0], count_include_pad=1, pads=pads, ceil_mode=None, auto_pad=None)[0]
     return {node.output: build.op("Mul", pooled, build.later(shape, make, dtype))}

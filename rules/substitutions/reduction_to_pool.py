@@ -52,9 +52,20 @@ class ReductionToPool(Substitution):
             title="prime extents",
         ),
         Example("g (float[1,3,6,5] x) => (y) { y = GlobalAveragePool(x) }", ops=("AveragePool",)),
+        Example(
+            "g (float[2,3,6,5] x) => (y) { y = ReduceMax<axes = [-1], keepdims = 0>(x) }",
+            ops=("MaxPool", "Squeeze"),
+            operators={**_REFUSED, "Squeeze": "supported"},
+            opset=13,
+            title="an axis that goes",
+        ),
     )
     bad = (
-        Example("g (float[1,3,6,5] x) => (y) { y = ReduceMax<axes = [2], keepdims = 0>(x) }", refused="drops its axes", opset=13),
+        Example(
+            """g (float[1,3,6,5] x, bool b) => (y)
+            { y = If<then_branch = t () => (c) { c = GlobalMaxPool(x) }, else_branch = e () => (r) { r = Relu(x) }>(b) }""",
+            refused="it is inside a subgraph",
+        ),
         Example(
             'g (float[1,3,"H",5] x) => (y) { y = GlobalMaxPool(x) }',
             refused="its shape is not known",
@@ -74,8 +85,6 @@ class ReductionToPool(Substitution):
             return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
-        if not node.attr("keepdims", 1):
-            raise Refused("it drops its axes")
         if x.dtype not in _FLOATS:
             raise Refused("what it reduces is not of floating point")
         if not is_known(x.shape):
@@ -86,7 +95,7 @@ class ReductionToPool(Substitution):
             windows = [_windows(extent, limit, exact=pool == "AveragePool") for extent in extents]
             if all(w is not None for w in windows):
                 found[tuple(w or () for w in windows)] = None
-        made = [Match(self, node, (node,), (node.output,), (extents, w), w) for w in found if max(map(len, w)) <= MOST]
+        made = [Match(self, node, (node,), (node.output,), (extents, w, axes), w) for w in found if max(map(len, w)) <= MOST]
         return made or None
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
@@ -115,7 +124,7 @@ def _windows(extent: int, limit: int, *, exact: bool) -> tuple[int, ...] | None:
 
 
 def _written(match: Match, build: Builder, pool: str) -> Mapping[Value, str]:
-    node, (extents, windows) = match.root, match.facts
+    node, (extents, windows, dropped) = match.root, match.facts
     assert node.inputs[0] is not None
     name: str | Value = node.inputs[0]
     for i in range(max(map(len, windows), default=0) or 1):
@@ -125,4 +134,4 @@ def _written(match: Match, build: Builder, pool: str) -> Mapping[Value, str]:
         name = build.op(pool, name, kernel_shape=kernel, strides=kernel, **pads)
         extents = [-(-n // k) for n, k in zip(extents, kernel, strict=True)]
     assert isinstance(name, str)
-    return {node.output: name}
+    return {node.output: name if node.attr("keepdims", 1) else build.squeeze(name, *dropped)}

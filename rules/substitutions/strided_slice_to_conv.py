@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,14 @@ class StridedSliceToConv(Substitution):
             ops=("Conv",),
             require=_PLAIN_ONLY,
             title="every second row and column, of a Focus layer",
+        ),
+        Example(
+            "g (float[1,8,6,10] x) => (y, z)"
+            "<int64[1] s = {1}, int64[1] o = {0}, int64[1] e = {99}, int64[1] a = {2}, int64[1] b = {3}, int64[1] t = {2}>"
+            "{ r = Slice(x, s, e, a, t)  y = Slice(r, o, e, b, t)  z = Slice(r, s, e, b, t) }",
+            ops=("Conv", "Conv"),
+            require=(*_PLAIN_ONLY, {"ops": ["Conv"], "metric": "stride", "equal": True, "consequence": "host"}),
+            title="rows, then columns, for a device that wants equal strides",
         ),
         Example(
             "g (float[2,3,7,9] x) => (y) <int64[1] s = {4}, int64[1] e = {-1}, int64[1] a = {-1}, int64[1] t = {3}>"
@@ -88,23 +96,22 @@ class StridedSliceToConv(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
-        if node.input(4) is None:
-            return None
+    def match(self, node: Node, ctx: Context) -> Sequence[Match]:
         extents = numbers(node.input(0))
         if extents is None:
             raise Refused("its shapes are not known; fix them with --input-shape")
         cuts = _cuts(node, ctx, extents)
-        strided = {axis: cut for axis, cut in cuts.items() if cut.step != 1}
-        if not strided or not all(map(len, cuts.values())):
-            return None
-        if any(cut.step < 0 for cut in strided.values()):
-            raise Refused("it steps backwards")
-        if min(strided) < SPACE or len(extents) not in (3, 4):
-            raise Refused(f"it steps over axis {min(strided)}, which is no axis of space")
-        if node.output.dtype not in FLOATS:
-            raise Refused("its elements are neither float32, float16 nor double")
-        return Match(self, node, (node,), (node.output,), (extents, cuts))
+        matches = [Match(self, node, (node,), (node.output,), (extents, {node.output: cuts}))] if _strided(cuts) else []
+        readers = [] if node.output.is_output else node.output.consumers
+        if readers and len(set(readers)) == len(readers) and all(r.op_type == "Slice" and not r.domain for r in readers):
+            # Devices that want equal strides along both axes take a Slice of rows and one of columns as one.
+            parts = {r.output: _composed(cuts, _cuts(r, ctx, numbers(node.output) or ()), extents) for r in readers}
+            if any(map(_strided, parts.values())):
+                nodes = (node, *readers)
+                matches.append(Match(self, node, nodes, tuple(parts), (extents, parts), variant="with its readers"))
+        for match in matches:
+            _expect(match.root, extents, [cut for part in match.facts[1].values() for cut in part.items()])
+        return matches
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._write(match, build, 1.0)
@@ -114,24 +121,55 @@ class StridedSliceToConv(Substitution):
         return self._write(match, build, 0.999)
 
     def _write(self, match: Match, build: Builder, weight: float) -> Mapping[Value, str]:
-        node, (extents, cuts) = match.root, match.facts
-        x: str | Value | None = node.inputs[0]
+        (extents, parts), x = match.facts, match.root.inputs[0]
         assert x is not None
-        kernel, strides = [1] * (len(extents) - SPACE), [1] * (len(extents) - SPACE)
-        for axis, cut in sorted(cuts.items()):
-            inside = cut.start % cut.step if cut.step > 1 else 0
-            start = cut.start - inside
-            # Behind the last window nothing may follow that would make room for one more.
-            end = start + (len(cut) - 1) * cut.step + inside + 1
-            if start or (extents[axis] - end) >= cut.step:
-                x = build.slice(x, axis, start, end)
-            if cut.step > 1:
-                kernel[axis - SPACE], strides[axis - SPACE] = inside + 1, cut.step
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
-        channels = len(cuts.get(1, range(extents[1])))
-        taps = np.zeros((channels, 1, *kernel), dtype)
-        taps.reshape(channels, -1)[:, -1] = weight  # the last position of each kernel
-        return {node.output: build.op("Conv", x, build.constant(taps, "taps"), group=channels, strides=strides)}
+        return {value: _part(build, x, extents, cuts, weight) for value, cuts in parts.items()}
+
+
+def _part(build: Builder, x: Value, extents: tuple[int, ...], cuts: dict[int, range], weight: float) -> str:
+    """Emit the plain Slices and the Conv of one part."""
+    name: str | Value = x
+    kernel, strides = [1] * (len(extents) - SPACE), [1] * (len(extents) - SPACE)
+    for axis, cut in sorted(cuts.items()):
+        inside = cut.start % cut.step
+        start = cut.start - inside
+        # Behind the last window nothing may follow that would make room for one more.
+        end = start + (len(cut) - 1) * cut.step + inside + 1
+        if start or extents[axis] - end >= cut.step:
+            name = build.slice(name, axis, start, end)
+        if cut.step > 1:
+            kernel[axis - SPACE], strides[axis - SPACE] = inside + 1, cut.step
+    if max(strides) == 1:
+        return name if isinstance(name, str) else build.op("Identity", name)
+    channels = len(cuts.get(1, range(extents[1])))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(x.dtype)
+    taps = np.zeros((channels, 1, *kernel), dtype)
+    taps.reshape(channels, -1)[:, -1] = weight  # the last position of each kernel
+    return build.op("Conv", name, build.constant(taps, "taps"), group=channels, strides=strides)
+
+
+def _strided(cuts: Mapping[int, range]) -> bool:
+    return any(cut.step != 1 for cut in cuts.values())
+
+
+def _composed(outer: Mapping[int, range], inner: Mapping[int, range], extents: tuple[int, ...]) -> dict[int, range]:
+    """A part of a part, as a part of the whole."""
+    whole = {axis: outer.get(axis, range(extents[axis])) for axis in {*outer, *inner}}
+    return {axis: r[inner[axis].start : inner[axis].stop : inner[axis].step] if axis in inner else r for axis, r in whole.items()}
+
+
+def _expect(node: Node, extents: tuple[int, ...], cuts: Sequence[tuple[int, range]]) -> None:
+    """Raise Refused where no stride of a Conv does what the cuts do."""
+    strided = [(axis, cut) for axis, cut in cuts if cut.step != 1]
+    if any(cut.step < 0 for _, cut in strided):
+        raise Refused("it steps backwards")
+    if any(not len(cut) for _, cut in cuts):
+        raise Refused("nothing is left")
+    axis = min(axis for axis, _ in strided)
+    if axis < SPACE or len(extents) not in (3, 4):
+        raise Refused(f"it steps over axis {axis}, which is no axis of space")
+    if node.output.dtype not in FLOATS:
+        raise Refused("its elements are neither float32, float16 nor double")
 
 
 def _cuts(node: Node, ctx: Context, extents: tuple[int, ...]) -> dict[int, range]:
@@ -140,9 +178,11 @@ def _cuts(node: Node, ctx: Context, extents: tuple[int, ...]) -> dict[int, range
         starts, ends, axes, steps = (ctx.array(ctx.input(node, i)) if node.input(i) is not None else None for i in range(1, 5))
     except Undecidable:
         raise Refused("where it begins and ends is computed") from None
+    if starts is None or ends is None:  # attributes, before opset 10: no steps
+        starts, ends, axes = (None if node.attr(n) is None else np.asarray(node.attr(n)) for n in ("starts", "ends", "axes"))
     assert starts is not None
     assert ends is not None
-    assert steps is not None
+    steps = np.ones(len(starts), int) if steps is None else steps
     over = range(len(starts)) if axes is None else (int(a) % len(extents) for a in axes)
     lists = zip(over, starts, ends, steps, strict=True)
     return {axis: range(extents[axis])[slice(int(a), int(b), int(step))] for axis, a, b, step in lists}
