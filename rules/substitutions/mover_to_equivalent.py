@@ -11,23 +11,26 @@ from npu_guard.rewriting.stated import numbers
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
 
 MOST_PARTS = 64
 """Outputs of a Split that are written as Slices."""
 _RESHAPE = "by Reshape"
+_BEHIND = "behind a batch of 1"
 
 
 class MoverToEquivalent(Substitution):
     """An operator that only moves data becomes another one that moves it the same way.
 
     Split is one Slice for each part. Gather with indices that follow each other, or one index, is a Slice, and a Reshape where
-    the axis goes. Squeeze, Unsqueeze and Flatten are a Reshape to the shape that they give.
+    the axis goes; for a device that wants a batch of 1, parts of the first axis are taken behind a Reshape that puts a 1 in front
+    of it. Squeeze, Unsqueeze and Flatten are a Reshape to the shape that they give.
     """
 
     name = "mover-to-equivalent"
-    last = True  # others know their blocks by this operator
     roots = ("Split", "Gather", "Squeeze", "Unsqueeze", "Flatten")
     operators = dict.fromkeys(("Slice", "Reshape", "Relu", "Add"), "supported")
     good = (
@@ -58,6 +61,12 @@ class MoverToEquivalent(Substitution):
         ),
         Example("g (float[1,8,4,5] x) => (y) { y = Flatten(x) }", ops=("Reshape",)),
         Example(
+            "g (float[3,1,2,5,4] x) => (q, k, v) { a, b, c = Split<num_outputs = 3>(x)  q = Relu(a)  k = Relu(b)  v = Relu(c) }",
+            ops=("Reshape", *("Slice", "Reshape", "Relu") * 3),
+            require=({"ops": ["Slice"], "metric": "batch", "max": 1, "consequence": "host"},),
+            title="queries, keys and values, for a device that wants a batch of 1",
+        ),
+        Example(
             "g (float[1,8,4,5] x) => (y, z) { y, z = Split<axis = 1, split = [2, 6]>(x) }",
             ops=("Slice", "Slice"),
             opset=9,
@@ -77,7 +86,7 @@ class MoverToEquivalent(Substitution):
         ),
     )
 
-    def match(self, node: Node, ctx: Context) -> Match | None:
+    def match(self, node: Node, ctx: Context) -> Match | Sequence[Match] | None:
         extents = numbers(node.input(0))
         if extents is None or any(v is not None and numbers(v) is None for v in node.outputs):
             raise Refused("its shapes are not known; fix them with --input-shape")
@@ -86,13 +95,18 @@ class MoverToEquivalent(Substitution):
         axis = node.attr("axis", 0) % len(extents)
         if node.op_type == "Gather":
             start, size = _run(node, ctx, extents[axis])
-            return Match(self, node, (node,), (node.output,), (axis, [(node.output, start, start + size)]))
+            return self._ways(node, axis, [(node.output, start, start + size)])
         if len(node.outputs) > MOST_PARTS:
             raise Refused(f"it has {len(node.outputs)} parts; {MOST_PARTS} are the most that are written out")
         sizes = [(numbers(v) or extents)[axis] for v in node.outputs]
         cuts = zip(node.outputs, accumulate(sizes), sizes, strict=True)
         parts = [(v, end - size, end) for v, end, size in cuts if v is not None and (v.consumers or v.is_output)]
-        return Match(self, node, (node,), tuple(v for v, _, _ in parts), (axis, parts))
+        return self._ways(node, axis, parts)
+
+    def _ways(self, node: Node, axis: int, parts: list[tuple[Value, int, int]]) -> list[Match]:
+        """As Slices of the tensor, and for its first axis of one with a 1 in front."""
+        ways = [None] if axis or len(numbers(node.input(0)) or ()) < 2 else [None, _BEHIND]
+        return [Match(self, node, (node,), tuple(v for v, _, _ in parts), (axis, parts), variant=way) for way in ways]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._write(match, build, 0)
@@ -107,11 +121,16 @@ class MoverToEquivalent(Substitution):
         if match.variant == _RESHAPE:
             return {node.output: _reshaped(build, x, node.output)}
         axis, parts = match.facts
+        rank = len(numbers(x) or ())
+        source: str | Value = x
+        if match.variant == _BEHIND:
+            count, *_, last = numbers(x) or (1, 1)
+            source, axis, rank = build.op("Reshape", x, build.ints(1, count, -1, last)), 1, 0
         made: dict[Value, str] = {}
         for value, start, end in parts:
             shift = min(early, start)
-            part = build.slice(x, axis, start - shift, end - shift)
-            made[value] = part if len(numbers(value) or ()) == len(numbers(x) or ()) else _reshaped(build, part, value)
+            part = build.slice(source, axis, start - shift, end - shift)
+            made[value] = part if len(numbers(value) or ()) == rank else _reshaped(build, part, value)
         return made
 
 

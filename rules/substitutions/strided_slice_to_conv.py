@@ -28,7 +28,6 @@ class StridedSliceToConv(Substitution):
     """
 
     name = "strided-slice-to-conv"
-    last = True  # others know their blocks by this operator
     roots = ("Slice",)
     operators = dict.fromkeys(("Slice", "Conv", "Concat"), "supported")
     good = (
