@@ -83,6 +83,14 @@ class Context(Facts):
         return operator.status == "refused" and severity_of(operator.consequence, operator.certain) is Severity.ERROR
 
 
+def context_of(analysis: Analysis, profile: Profile) -> Context:
+    """The context of an analysis on a device, the same for all who ask in turn: what rules have worked out, rewrites need too."""
+    found: Context | None = analysis.known.get("context")
+    if found is None or found.profile is not profile:
+        found = analysis.known["context"] = Context(analysis, profile)
+    return found
+
+
 def _highest(bounds: Iterable[tuple[str, Any]]) -> Iterator[Any]:
     for name, value in bounds:
         if name == "max":

@@ -14,7 +14,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import ModelError, Undecidable
 from npu_guard.base.limits import exceeded
 from npu_guard.base.text import short
-from npu_guard.checking.context import Context
+from npu_guard.checking.context import Context, context_of
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.device import Limit, Profile, Requirement
 from npu_guard.device.keys import EVERY, with_old_names
@@ -45,7 +45,7 @@ class Checked(Struct, frozen=True):
 
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
     """Ask every selected rule about every node that the device has to run."""
-    ctx = Context(analysis, profile)
+    ctx = context_of(analysis, profile)
     selected = [r for r in rules if config.selects(r.code, r.name)]
     wanted = _requirements(profile, {r.code: r for r in selected})
     spoken = {rule.code for found in wanted.values() for rule, _ in found}

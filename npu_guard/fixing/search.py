@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import NpuGuardError, Undecidable
 from npu_guard.base.text import short
-from npu_guard.checking.context import Context
+from npu_guard.checking.context import context_of
 from npu_guard.device import Profile
 from npu_guard.fixing.tally import counts, fails
 from npu_guard.graph.graph import Node
@@ -31,7 +31,7 @@ class Search:
 
     def __init__(self, analysis: Analysis, findings: Iterable[Finding], profile: Profile) -> None:
         self.analysis = analysis
-        self.context = Context(analysis, profile)
+        self.context = context_of(analysis, profile)
         self.profile = profile
         self.found: list[Match] = []
         self.almost: list[RefusedMatch] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,6 @@ class Layout:
 
     segments: tuple[tuple[int, int], ...]
     factor: int = 1
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is padded."""
-        return all(units == padded for units, padded in self.segments)
 
     def width(self, units: int | None = None) -> int:
         """Channels that the first units take, with the padding behind them; of all of them by default."""
@@ -80,7 +75,7 @@ class Channels:
         self.reasons = flow.reasons
         self._elided = ctx.analysis.elided
         carries = list(flow.carries.values())
-        layouts = {v: layout for v, layout in _layouts(flow, carries, multiple).items() if not layout.is_plain}
+        layouts = _layouts(flow, carries, multiple)
         unions = _Unions()
         touched = [c for c in carries if any(v in layouts for v in (*c.wide.values(), *c.forms))]
         for carry in touched:
@@ -152,39 +147,85 @@ class _Unions:
 
 
 def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value, Layout]:
-    """The smallest paddings with which every convolution fills its blocks."""
+    """The smallest paddings with which every convolution fills its blocks; of the values that are padded.
+
+    Most values are tied to others along their whole width, and are padded like these: one of them stands for all.
+    """
     carries = list(carries)
     pinned = {value: units for c in carries for value, units in c.pinned.items()}
-    units = {**pinned, **{v: form.units for v, form in flow.forms.items()}}
-    cuts = _cuts(carries, units)
-    bounds = {v: sorted(found) for v, found in cuts.items()}
+    alike, units = _alike(carries, {**pinned, **{v: form.units for v, form in flow.forms.items()}})
+    ties = {(alike[a], alike[b], at): None for c in carries for a, b, at in c.ties if alike[a] is not alike[b]}
+    groups = {(alike[value], units[alike[value]] // count): None for c in carries for value, count in c.groups}
+    bounds = {v: np.asarray(sorted(found)) for v, found in _cuts(units, ties, groups).items()}
+    parts = _parts(bounds, ties, groups)
+    padded = np.zeros(sum(map(len, bounds.values())), np.int64)
+    for value, found in parts.items():
+        padded[found] = np.diff(bounds[value])
+    fixed = {part for v in pinned for part in parts[alike[v]].tolist()}
+    aligned = [(parts[alike[v]], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items()]
+    while sum(_raise(found, padded, fixed, factor, multiple) for found, factor in aligned):
+        pass  # until none has grown; none grows beyond the next multiple of its own width
+    segments = {
+        v: tuple(zip(sizes.tolist(), widths.tolist(), strict=True))
+        for v, found in parts.items()
+        if ((widths := padded[found]) != (sizes := np.diff(bounds[v]))).any()
+    }
+    return {v: Layout(segments[alike[v]], form.factor) for v, form in flow.forms.items() if alike[v] in segments}
+
+
+def _parts(
+    bounds: Mapping[Value, Array], ties: Iterable[tuple[Value, Value, int]], groups: Iterable[tuple[Value, int]]
+) -> dict[Value, Array]:  # fmt: skip
+    """For each value a number for each of its segments, the same for segments that are padded alike.
+
+    A network of attention has segments by the hundred thousand, so they are joined as arrays.
+    """
+    first = dict(zip(bounds, itertools.accumulate(map(len, bounds.values()), initial=0), strict=False))
+    pairs: list[tuple[Array, Array]] = []
+    for whole, part, offset in ties:
+        starts = bounds[part][:-1]
+        pairs.append((first[whole] + np.searchsorted(bounds[whole], starts + offset), first[part] + np.arange(len(starts))))
+    for value, size in groups:
+        starts = bounds[value][:-1]
+        pairs.append((first[value] + np.searchsorted(bounds[value], starts % size), first[value] + np.arange(len(starts))))
+    labels = np.arange(sum(map(len, bounds.values())))
+    if pairs:
+        labels = _joined(labels, *(np.concatenate(side) for side in zip(*pairs, strict=True)))
+    return {v: labels[first[v] : first[v] + len(found) - 1] for v, found in bounds.items()}
+
+
+def _joined(labels: Array, one: Array, other: Array) -> Array:
+    """Equal labels for all that pairs connect. In each round every label that is not the least around it goes: half, at least."""
+    while not np.array_equal(labels[one], labels[other]):
+        a, b = labels[one], labels[other]
+        least = np.minimum(a, b)
+        np.minimum.at(labels, a, least)
+        np.minimum.at(labels, b, least)
+        while not np.array_equal(further := labels[labels], labels):
+            labels = further
+    return labels
+
+
+def _alike(carries: Iterable[Carry], units: Mapping[Value, int]) -> tuple[Mapping[Value, Value], Mapping[Value, int]]:
+    """For each value the one that stands for it, and the widths of these, in units."""
     unions = _Unions()
     for carry in carries:
-        for whole, part, offset in carry.ties:
-            for start in bounds[part][:-1]:
-                unions.join((whole, start + offset), (part, start))
-        for value, count in carry.groups:
-            size = units[value] // count
-            for start in bounds[value][:-1]:
-                unions.join((value, start % size), (value, start))
-    parts = {v: [(unions.find((v, a)), b - a) for a, b in itertools.pairwise(found)] for v, found in bounds.items()}
-    padded = {part: size for found in parts.values() for part, size in found}
-    fixed = {part for v in pinned for part, _ in parts[v]}
-    aligned = [(v, form.factor) for c in carries if c.width > 1 for v, form in c.forms.items()]
-    while sum(_raise([part for part, _ in parts[v]], padded, fixed, factor, multiple) for v, factor in aligned):
-        pass  # until none has grown; none grows beyond the next multiple of its own width
-    return {v: Layout(tuple((size, padded[part]) for part, size in parts[v]), form.factor) for v, form in flow.forms.items()}
+        for whole, part, _ in carry.ties:
+            if units[whole] == units[part]:
+                unions.join(whole, part)
+    alike: dict[Value, Value] = {v: unions.find(v) for v in units}  # type: ignore[misc]  # values are joined with values alone
+    return alike, {alike[v]: extent for v, extent in units.items()}
 
 
-def _raise(parts: list[Hashable], padded: dict[Hashable, int], fixed: set[Hashable], factor: int, multiple: int) -> bool:
+def _raise(parts: Array, padded: Array, fixed: Set[int], factor: int, multiple: int) -> bool:
     """Widen the parts of one value until they fill whole blocks together. Whether anything had to be done.
 
     Equal groups grow by as little as will do. Parts that go different ways are each brought to a multiple, so that a Concat or
     a Split is at the border of a block too.
     """
-    if factor * sum(padded[p] for p in parts) % multiple == 0:
+    if factor * int(padded[parts].sum()) % multiple == 0:
         return False
-    loose = [p for p in dict.fromkeys(parts) if p not in fixed]
+    loose = [p for p in dict.fromkeys(parts.tolist()) if p not in fixed]
     before = [padded[p] for p in loose]
     for part in loose:
         step = multiple if len(loose) > 1 else 1
@@ -193,47 +234,28 @@ def _raise(parts: list[Hashable], padded: dict[Hashable, int], fixed: set[Hashab
     return before != [padded[p] for p in loose]
 
 
-def _cuts(carries: Iterable[Carry], units: Mapping[Value, int]) -> dict[Value, set[int]]:
-    """Where segments begin and end, in units: a cut in one value is a cut in all that are tied to it.
-
-    Most values are tied to others along their whole width, and have the cuts of these: one of them stands for all.
-    """
-    carries = list(carries)
-    unions = _Unions()
-    for carry in carries:
-        for whole, part, _ in carry.ties:
-            if units[whole] == units[part]:
-                unions.join(whole, part)
-    alike = {v: unions.find(v) for v in units}
-    cuts = {alike[v]: {0, extent} for v, extent in units.items()}
-    links: dict[Hashable, dict[tuple[Hashable, int], None]] = {v: {} for v in cuts}
-    groups: dict[Hashable, set[int]] = {}
-    for carry in carries:
-        for whole, part, offset in carry.ties:
-            if alike[whole] is not alike[part]:
-                links[alike[whole]][alike[part], -offset] = None
-                links[alike[part]][alike[whole], offset] = None
-        for value, count in carry.groups:
-            groups.setdefault(alike[value], set()).add(units[value] // count)
-    _hand_on(cuts, {alike[v]: extent for v, extent in units.items()}, links, groups)
-    return {v: cuts[alike[v]] for v in units}
-
-
-def _hand_on(
-    cuts: Mapping[Hashable, set[int]], units: Mapping[Hashable, int],
-    links: Mapping[Hashable, Iterable[tuple[Hashable, int]]], groups: Mapping[Hashable, set[int]],
-) -> None:  # fmt: skip
-    """Add to the cuts of each value those of all that are linked to it, moved by the offsets, and repeat those of one group."""
+def _cuts(
+    units: Mapping[Value, int], ties: Iterable[tuple[Value, Value, int]], groups: Iterable[tuple[Value, int]]
+) -> dict[Value, set[int]]:  # fmt: skip
+    """Where segments begin and end, in units: a cut in one value is a cut in all that are tied to it, and in all its groups."""
+    cuts = {v: {0, extent} for v, extent in units.items()}
+    links: dict[Value, list[tuple[Value, int]]] = {v: [] for v in units}
+    for whole, part, offset in ties:
+        links[whole].append((part, -offset))
+        links[part].append((whole, offset))
+    sizes: dict[Value, list[int]] = {}
+    for value, size in groups:
+        sizes.setdefault(value, []).append(size)
     new = {v: set(found) for v, found in cuts.items()}  # each cut is handed on once
     while new:
         value = next(iter(new))  # the first and not the last: what reaches it by many ways is handed on together
         fresh = new.pop(value)
-        for size in groups.get(value, ()) if fresh else ():
+        for size in sizes.get(value, ()) if fresh else ():
             inner = {c % size for c in fresh}
             fresh |= {start + c for c in inner for start in range(0, units[value], size)} - cuts[value]
             cuts[value] |= fresh
-        if len(groups.get(value, ())) > 1 and fresh:  # a cut of one grouping is one of the others as well
-            again = {c % size + start for size in groups[value] for c in fresh for start in range(0, units[value], size)}
+        if len(sizes.get(value, ())) > 1 and fresh:  # a cut of one grouping is one of the others as well
+            again = {c % size + start for size in sizes[value] for c in fresh for start in range(0, units[value], size)}
             if more := again - cuts[value]:
                 cuts[value] |= more
                 new.setdefault(value, set()).update(more)
@@ -243,3 +265,4 @@ def _hand_on(
             if moved := {c + offset for c in ordered[here]} - cuts[other]:
                 cuts[other] |= moved
                 new.setdefault(other, set()).update(moved)
+    return cuts
