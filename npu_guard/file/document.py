@@ -6,12 +6,12 @@ The structure is the skeleton's protobuf. A weight is read when somebody asks fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from npu_guard.base.errors import ModelError
@@ -28,8 +28,7 @@ _T = onnx.TensorProto
 _MEMORY_FIELDS = frozenset({4, 9, 10})
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """`proto` may be edited freely; `source` is the file that it was loaded from and `payloads` what was cut out of it."""
 
     proto: onnx.ModelProto

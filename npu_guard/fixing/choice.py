@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.graph.graph import Node
@@ -16,8 +17,7 @@ FREE = 0.01
 """Share of a block's cost by which it may rise for nothing but a warning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A form that takes the place of new nodes of the form before it."""
 
     substitution: Substitution
@@ -32,8 +32,7 @@ class Link:
         return self.substitution.name, *(name for link in self.chain for name in link.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """What becomes of a block: findings that its new nodes have, and what they cost."""
 
     left: tuple[Finding, ...]
@@ -44,8 +43,7 @@ class Outlook:
     chain: tuple[Link, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class Candidate(Struct, frozen=True, eq=False):
     """A match, what is wrong with its nodes, and what its form makes of it; None where only the real model tells."""
 
     match: Match

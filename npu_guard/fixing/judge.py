@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.base import sandbox
@@ -37,8 +38,7 @@ SPARE = 32 << 20
 CheckModel = Callable[[Analysis], Checked]
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct):
     """Outlooks by the kind of block, for all states of a model: equal blocks of a network, of which there may be hundreds."""
 
     outlooks: dict[Hashable, Outlook | None] = field(default_factory=dict)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
 from npu_guard.proof import modular
@@ -24,8 +24,7 @@ _SHORT = 16
 """Characters of a fraction that is told as one."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Exact:
+class Exact(Struct, frozen=True, eq=False):
     """An array of real numbers, as an expression of floats, fractions, roots and named constants.
 
     >>> third = Exact.of(Fraction(1, 3)) * Exact.of(np.array([3.0, 6.0]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.graph.graph import Value
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
@@ -28,8 +28,7 @@ _CHUNK = 4 << 20
 """Numbers that are held at once for a part of the channels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """Weights for each channel, and signal-to-noise ratios in dB."""
 
     down: Array
@@ -125,8 +124,7 @@ def _design(
     return np.concatenate(columns, 2), np.concatenate(results, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _System:
+class _System(Struct, frozen=True):
     """Sums of products over the positions of each part, for some of the channels: all that least squares need."""
 
     gram: Array

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.rewriting import sampling
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
@@ -29,8 +29,7 @@ _NUMBERS = 4 << 20
 """Numbers that are held at once for the equations; more positions or channels are passed over evenly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """The kernel `weight` [O, C/groups, *window.extent], and signal-to-noise ratios in dB."""
 
     weight: Array
@@ -126,8 +125,7 @@ def _solve(
     return np.stack([s.solve(mean[g], kept, ridge, 2) for g, s in enumerate(systems)]), window
 
 
-@dataclass(frozen=True, slots=True)
-class _System:
+class _System(Struct, frozen=True):
     """Sums of products over the positions of each part, for the channels of one offset group."""
 
     gram: Array

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
 
 
-@dataclass(frozen=True, slots=True)
-class Gelu:
+class Gelu(Struct, frozen=True):
     """What gelu is taken of, and the nodes that spell it out, of which the last gives it."""
 
     x: Value | None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -24,8 +24,7 @@ Taps = tuple[tuple[int, Fraction], ...]
 """Indices with their weights, in order. Weights are fractions, as positions are. An index beyond the edge means the edge."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """One axis of a Resize: its extent before, and the taps of each output position."""
 
     size: int

@@ -7,8 +7,9 @@ looks on maps. What enters or leaves by a Reshape, Squeeze or Unsqueeze of just 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.checking.context import Context
@@ -37,8 +38,7 @@ FORMS: Handlers[Form] = Handlers(
 """How an operator looks on maps: as on tensors of any rank, with all operands as maps, or with its axes translated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifting:
+class Lifting(Struct, frozen=True):
     """Tensors of rank `rank` become maps, which have axes of extent 1 at `axes` in addition."""
 
     rank: int
@@ -71,8 +71,7 @@ class Lifting:
         return array.reshape(shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Struct, frozen=True):
     """Nodes that belong together, in order, values that are needed outside, and the node that speaks for all."""
 
     nodes: tuple[Node, ...]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -23,8 +24,7 @@ OPSET = 13
 """The oldest in which Softmax runs over one axis and Split takes its sizes as an input, as they are written here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(Struct, frozen=True):
     """A map under construction: one tensor, or several that follow each other along channels (one for each head)."""
 
     view: View

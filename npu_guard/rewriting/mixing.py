@@ -7,7 +7,9 @@ the positions come about is left to whoever replaces the block and compares.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
@@ -25,8 +27,7 @@ _ELEMENTWISE = OfKind("unary", "broadcasting", also="Softmax")
 _FLOATS = frozenset({1, 10, 11})
 
 
-@dataclass(frozen=True, slots=True)
-class Mixing:
+class Mixing(Struct, frozen=True):
     """`values` is the map whose positions are mixed, `result` the map that comes out."""
 
     values: Value

@@ -14,10 +14,11 @@ Where the device has no such convolutions, or channels do not fill its blocks, b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.checking.context import Context
 from npu_guard.file.tensors import BITS
@@ -35,8 +36,7 @@ KeysRight = Callable[[View], bool]
 """Asked with the view of scores whose channels are the positions of the right operand: whether that is what softmax needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Struct, frozen=True):
     """Positions on their way into channels: window lengths along rows and columns, or None where windows cannot do it."""
 
     rows: int

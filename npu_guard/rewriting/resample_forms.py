@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.checking.context import Context
 from npu_guard.rewriting.interpolation import Sampling, Taps
@@ -15,8 +17,7 @@ KERNEL = 17
 """The longest kernel that is made on a device without a limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Regular:
+class Regular(Struct, frozen=True):
     """An axis on which `up` outputs read `down` inputs further on, one of both being 1: a fixed kernel.
 
     `kernel` begins at input position `begin` where the axis shrinks, and at output position `begin` where it grows;
@@ -38,8 +39,7 @@ class Regular:
         return self.up == 1 and all(w == Fraction(1, len(self.kernel)) for w in self.kernel)
 
 
-@dataclass(frozen=True, slots=True)
-class Blended:
+class Blended(Struct, frozen=True):
     """An axis that grows by a whole factor, with weights of its own at each position.
 
     `maps` has, for each of the neighbours j, the weights of input o // factor + j at output o.
@@ -54,8 +54,7 @@ Form = Regular | Blended | Sampling
 """A Sampling as it is: each position is fetched."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """How far the windows of a form go, and how it repeats pixels: what devices differ in."""
 
     kernel: int = KERNEL

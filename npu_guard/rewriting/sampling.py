@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.rewriting.substitution import Array
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Struct, frozen=True):
     """A DeformConv: input [C, H, W], output positions, and what places the taps. Pairs are (height, width)."""
 
     size: tuple[int, int]
@@ -31,8 +30,7 @@ class Geometry:
         return [(i * d - p, j * e - q) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One run of the real model: `x` [B, C, H, W], `offset` [B, G T 2, h, w], `mask` [B, G T, h, w] or None, `y` [B, O, h, w]."""
 
     x: Array
@@ -56,8 +54,7 @@ class Sample:
         return mask.transpose(1, 2, 0, 3, 4).reshape(*count[1:3], -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """Pixels that a kernel reads, relative to the stride's position; ends included."""
 
     low: tuple[int, int]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
@@ -21,8 +21,7 @@ from npu_guard.rewriting.substitution import Array, Builder, Refused
 SCALING = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
+class Strip(Struct, frozen=True):
     """The way from a pooled map through a strip back to a map, in order."""
 
     batch: int

@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx
+from msgspec import Struct
 from numpy.typing import DTypeLike, NDArray
 
 from npu_guard.base import sandbox
@@ -51,8 +51,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(Struct, frozen=True, eq=False):
     """A block that a substitution can replace. `replaced` are the values that the new nodes have to provide."""
 
     substitution: Substitution
@@ -65,8 +64,7 @@ class Match:
     """What tells this form from the others that `match` has for the same nodes, such as the longest kernel that it writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """An executable example of a substitution, in ONNX text as in `rule.Case`.
 
     `ops` are the operators of the result in order; `refused` is (part of) the reason where the block must be refused.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.rewriting.substitution import Array, Refused
 
@@ -48,8 +49,7 @@ def _axis(extent: int) -> Axis:
     return (Atom(extent),) if extent != 1 else ()
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """`stored` are the four axes of the map in memory, `axes` those of the tensor that it stands for."""
 
     stored: tuple[Axis, ...]
@@ -207,8 +207,7 @@ def joined(x: View, y: View) -> View:
     return View(tuple(stored), tuple(a or b for a, b in zip(x.axes, y.axes, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
+class Moves(Struct, frozen=True):
     """A rearrangement as Reshape, Transpose, Reshape; None where that step does nothing.
 
     Both shapes begin with a 0 or -1, as Reshape has them, so that they hold for every batch where that is left open.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from npu_guard.analysis import constants
 from npu_guard.analysis.constants import Array
@@ -27,8 +28,7 @@ MATCHES = 1000
 """Blocks that one attempt may replace. A network has a few hundred at most."""
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """What is left to one run of `fix`, all passes and attempts together: far more than networks need, and soon over."""
 
     matches: int = 2 * MATCHES

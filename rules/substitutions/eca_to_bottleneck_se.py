@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.rewriting import strip
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
@@ -165,8 +165,7 @@ class EcaToBottleneckSe(Substitution):
         return strip.write_strip(found, build, convolutions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Gate:
+class _Gate(Struct, frozen=True):
     """up relu(down p + shift) + bias, fitted to samples with this mean."""
 
     down: Array

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from msgspec import Struct
 from numpy.typing import DTypeLike
 
 from npu_guard.analysis.layout import RUNNING
@@ -188,8 +188,7 @@ def _is_layer(node: Node, ctx: Context) -> bool:
     return plain and not ctx.is_constant(x) and ctx.is_constant(weight)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flat:
+class _Flat(Struct, frozen=True):
     """A vector and the map that it was; `order` is that of the Transpose between, `nodes` what nothing else needs."""
 
     vector: Value

@@ -4,10 +4,10 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.graph.graph import is_known
 from npu_guard.rewriting.quantized import relaid
@@ -162,8 +162,7 @@ def _padded(taps: Array, axis: int, front: int, length: int) -> Array:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Phase:
+class _Phase(Struct, frozen=True):
     """One axis of one phase's kernel: taps with `front` zero taps among them, dilation and paddings."""
 
     taps: int
@@ -173,8 +172,7 @@ class _Phase:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
+class _Axis(Struct, frozen=True):
     """One spatial axis of the original: everything in pixels of the side that the kernel slides over."""
 
     transposed: bool

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from npu_guard.analysis.layout import MOVING
 from npu_guard.base.text import short
@@ -128,8 +129,7 @@ def _written(match: Match, to: Depths) -> Mapping[Value, str]:
     return to.exits(match.replaced)
 
 
-@dataclass(frozen=True, slots=True)
-class _Region:
+class _Region(Struct, frozen=True):
     """Nodes that tensors of rank 5 join, in order, what is needed outside, an operator that cannot go along, the first window."""
 
     nodes: tuple[Node, ...]

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
 from npu_guard.rewriting.stated import numbers, reduced
@@ -118,8 +118,7 @@ class SpatialGateRemoval(Substitution):
         return {result: build.op("Mul", x, build.constant(array))}
 
 
-@dataclass(frozen=True, slots=True)
-class _Gate:
+class _Gate(Struct, frozen=True):
     """The map, what comes out, and all nodes from its mean and maximum on."""
 
     x: Value

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 
 from npu_guard.results.proof import SAMPLED
 from npu_guard.rewriting.maps.lowering import OPERATORS, Lowered, abilities, lowered

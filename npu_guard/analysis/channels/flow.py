@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.evaluate import OPERATORS
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """A value that can be widened."""
 
     units: int
@@ -35,8 +35,7 @@ class Form:
     """Where channels joined that cannot be widened. Only values that come from there share paddings with each other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """A constant whose axes follow channels: axis -> value, and groups, of which the axis spans the first."""
 
     axes: Mapping[int, tuple[Value, int]]
@@ -47,8 +46,7 @@ Extent = int | tuple[Value, int]
 """A number, or the padded channels that the first units of a value take."""
 
 
-@dataclass(slots=True, eq=False)
-class Carry:
+class Carry(Struct, eq=False):
     """A node that can run on widened values, and what has to change for that."""
 
     node: Node
@@ -129,7 +127,7 @@ class Flow:
         form = self.forms.get(x)
         if form is None:
             return None
-        form = dataclasses.replace(form, zero=form.zero if zero is None else zero)
+        form = replace(form, zero=form.zero if zero is None else zero)
         return Carry(node, {0: x}, {y: form}, ((x, y, 0),), stretch=stretch or {})
 
     def _keep(self, carry: Carry) -> None:

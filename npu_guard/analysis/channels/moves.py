@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
+from msgspec.structs import replace
 
 from npu_guard.analysis.channels.flow import Carry, Extent, Flow, Form
 from npu_guard.graph.graph import Node
@@ -18,10 +17,10 @@ def concat(node: Node, flow: Flow) -> Carry | None:
     forms = [flow.forms[v] for v in wide.values()]
     zero = all(f.zero for f in forms)
     if node.attr("axis", 1) % ctx.rank(y) != 1:
-        alike = {dataclasses.replace(f, zero=True) for f in forms}
+        alike = {replace(f, zero=True) for f in forms}
         if len(alike) != 1 or len(wide) != len(sources):
             return None
-        return Carry(node, wide, {y: dataclasses.replace(alike.pop(), zero=zero)}, tuple((y, v, 0) for v in sources))
+        return Carry(node, wide, {y: replace(alike.pop(), zero=zero)}, tuple((y, v, 0) for v in sources))
     if not wide or any(f.factor > 1 for f in forms):
         return None
     ties, pinned, offset = [], {}, 0
@@ -48,7 +47,7 @@ def split(node: Node, flow: Flow) -> Carry | None:
         return None
     made, ties, offset = {}, [], 0
     for part in parts:
-        made[part] = dataclasses.replace(form, units=flow.ctx.extent(part, 1), rigid=form.rigid and part)
+        made[part] = replace(form, units=flow.ctx.extent(part, 1), rigid=form.rigid and part)
         ties.append((x, part, offset))
         offset += made[part].units
     sizes = tuple((v, made[v].units) for v in parts)
@@ -76,7 +75,7 @@ def cut(node: Node, flow: Flow) -> Carry | None:
         return None
     low, high = (1, 2) if flow.opset >= 10 else ("starts", "ends")
     numbers: dict[int | str, tuple[Extent, ...]] = {low: ((x, start),), high: ((x, start + units),)}
-    form = dataclasses.replace(form, units=units, rigid=form.rigid and y)
+    form = replace(form, units=units, rigid=form.rigid and y)
     return Carry(node, {0: x}, {y: form}, ((x, y, start),), numbers=numbers)
 
 
@@ -95,7 +94,7 @@ def reshape(node: Node, flow: Flow) -> Carry | None:
     if after[1] != before[1]:
         if rest or after[1] != form.units * form.factor * int(np.prod(space)):
             return None
-        form = dataclasses.replace(form, factor=form.factor * int(np.prod(space)))
+        form = replace(form, factor=form.factor * int(np.prod(space)))
         carry.forms = {node.output: form}
     if node.op_type == "Reshape":
         if flow.opset < 5 or (node.attr("allowzero", 0) and not isinstance(before[0], int)):

@@ -6,9 +6,8 @@ of it is cut back to its original width.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
+from msgspec.structs import replace
 
 from npu_guard.analysis.channels import moves
 from npu_guard.analysis.channels.flow import Carry, Flow, Form, Operator, Stretch
@@ -83,7 +82,7 @@ def _elementwise(node: Node, flow: Flow) -> Carry | None:
         elif extent > 1:
             return None
         zeros.append(form.zero if i in wide and form is not None else i in stretch)
-    forms = {dataclasses.replace(flow.forms[v], zero=True) for v in wide.values()}
+    forms = {replace(flow.forms[v], zero=True) for v in wide.values()}
     if len(forms) != 1:
         return None
     zero = all(zeros) and node.operator.keeps_zero
@@ -100,7 +99,7 @@ def _elementwise(node: Node, flow: Flow) -> Carry | None:
             return None
     elif not node.operator.keeps_finite:
         return None
-    made = dataclasses.replace(forms.pop(), zero=zero)
+    made = replace(forms.pop(), zero=zero)
     return Carry(node, wide, {y: made}, tuple((y, v, 0) for v in wide.values()), stretch=stretch)
 
 

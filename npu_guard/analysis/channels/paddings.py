@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Mapping, Set
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.analysis.channels.flow import Carry, Flow
 from npu_guard.analysis.channels.operators import OPERATORS
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """The widened channel axis of a value: segments of (units, padded units), with `factor` channels to a unit."""
 
     segments: tuple[tuple[int, int], ...]
@@ -53,8 +52,7 @@ class Layout:
         return np.asarray((positions[:, None] * self.factor + np.arange(self.factor)).reshape(-1))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Region:
+class Region(Struct, frozen=True, eq=False):
     """Nodes that are widened together."""
 
     root: Node

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
@@ -14,8 +13,7 @@ from npu_guard.analysis.quantized.encoding import Encoding
 FLOAT = onnx.TensorProto.FLOAT
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """How one activation is held: one scale and one zero point."""
 
     dtype: int

@@ -8,11 +8,11 @@ depths. A tensor is kept as one map, as parts of it, or both, whichever its read
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 import onnx
+from msgspec import Struct, field
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -26,8 +26,7 @@ NODE_BUDGET = 4096
 """Operators that may take the place of one network; beyond that its depth is better put into the batch by its author."""
 
 
-@dataclass(slots=True, eq=False)
-class Folded:
+class Folded(Struct, eq=False):
     """A tensor of rank 5 as maps. `windows` has the names of parts by the depths that they hold, in order."""
 
     channels: int

@@ -8,11 +8,11 @@ one of them alone: more products and weights, fewer operators. What costs least 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
@@ -27,8 +27,7 @@ _PER_AXIS = ("kernel_shape", "strides", "dilations", "output_padding", "output_s
 WINDOWS = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool"})
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(Struct, frozen=True):
     """The depth axis of a window: `kernel` taps, extents before and after, and the padding in front."""
 
     transposed: bool

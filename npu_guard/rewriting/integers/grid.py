@@ -7,10 +7,10 @@ on. Of the scales that the old ones had, that grid is the one on which every num
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.quantized.held import Held, span
@@ -22,8 +22,7 @@ _TRIED = 64
 """Scales that are tried for a channel, those first on which its largest number is the most steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Struct, frozen=True):
     """How a network holds its tensors, as far as its tensors have it in common."""
 
     activation: int

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from npu_guard.analysis.quantized.held import Held
 from npu_guard.file.document import Document
 
 
-@dataclass(slots=True)
-class Real:
+class Real(Struct):
     """The document in real numbers, and how its tensors were held."""
 
     document: Document

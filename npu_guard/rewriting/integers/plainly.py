@@ -7,10 +7,10 @@ Sources: the operators' documents in ONNX; docs/ContribOperators.md of onnxrunti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from msgspec import Struct, field
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import Encoding, operands
@@ -27,8 +27,7 @@ _OWN = frozenset({"channels_last", "opset"})
 """Attributes that the plain operators do not have."""
 
 
-@dataclass(slots=True)
-class Plain:
+class Plain(Struct):
     """The nodes, the last of which gives the result under its old name, and initializers that they need."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)

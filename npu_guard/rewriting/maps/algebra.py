@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, PIECE, ROWS, SPACE, Abilities
 from npu_guard.rewriting.maps.program import Constant, Given, Program, Shape, shape_of
@@ -19,8 +20,7 @@ from npu_guard.rewriting.views import Atom, Axis, atoms, size
 Made = Callable[[Builder], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Maps:
+class Maps(Struct, frozen=True):
     """Where nodes go, and what the device is known to take."""
 
     program: Program

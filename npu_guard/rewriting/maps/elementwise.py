@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value

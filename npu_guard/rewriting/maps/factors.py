@@ -18,7 +18,8 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 BATCH, CHANNELS, ROWS, COLUMNS = range(4)
 SPACE = (ROWS, COLUMNS)
@@ -36,8 +37,7 @@ SPLIT = frozenset({"dealt", "reordered", "repeated"})
 """Factors that are a Split and a Concat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
+class Abilities(Struct, frozen=True):
     """What is known beforehand of what a device takes, so that a search does not offer what is refused anyway."""
 
     kernel: int = 32
@@ -54,8 +54,7 @@ class Abilities:
     """Whether one-hot convolutions are taken at all, for instance of the data type at hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Factor:
+class Factor(Struct, frozen=True):
     """One step: what it is, and the arrangement behind it."""
 
     kind: str

@@ -8,7 +8,8 @@ A node that has no form here stays, with the rearrangements before and behind it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from npu_guard.analysis.static import BROADCASTING
 from npu_guard.base.errors import Undecidable
@@ -100,8 +101,7 @@ STARTS = frozenset(
 """Operators that begin a region also where all their tensors are maps: what a device may not take on them."""
 
 
-@dataclass(eq=False, slots=True)
-class Region:
+class Region(Struct, eq=False):
     """Nodes that hang together, and what they have to provide."""
 
     program: Program
@@ -138,8 +138,7 @@ def abilities(ctx: Context, *, convolved: bool = True) -> Maps:
     return Maps(program, can, None if axes is None else tuple(tuple(a) for a in axes), ctx.limit("reduce.max_channels"))
 
 
-@dataclass(frozen=True, slots=True)
-class Lowered:
+class Lowered(Struct, frozen=True):
     """Regions of a model by their first nodes, and nodes outside of all that have no form, with the reason."""
 
     regions: Mapping[Node, Region]

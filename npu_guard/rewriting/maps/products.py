@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from npu_guard.rewriting.maps.algebra import Maps, extended, orders, reduced, restricted, stored
 from npu_guard.rewriting.maps.factors import BATCH, BYTE, CHANNELS, PIECE, SPACE, volume

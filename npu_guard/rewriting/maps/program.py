@@ -6,11 +6,12 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.substitution import Array, Builder, Refused
@@ -20,8 +21,7 @@ SOFTMAX = 13
 """The opset from which on Softmax runs over one axis."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class Constant(Struct, frozen=True, eq=False):
     """An initializer that is made when it is written."""
 
     shape: Shape
@@ -29,8 +29,7 @@ class Constant:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
+class Tensor(Struct, frozen=True, eq=False):
     """What a node of the program makes."""
 
     shape: Shape
@@ -41,8 +40,7 @@ Operand = Value | Constant | Tensor | None
 Given = Value | Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class Line(Struct, frozen=True, eq=False):
     """One node."""
 
     op_type: str
@@ -52,8 +50,7 @@ class Line:
     origin: Node | None
 
 
-@dataclass(slots=True)
-class Program:
+class Program(Struct):
     """What is to be written. Equal constants are one, and what was split or joined before is not split or joined again."""
 
     opset: int

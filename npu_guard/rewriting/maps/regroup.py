@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from npu_guard.rewriting.maps.algebra import Maps, spread, stored
 from npu_guard.rewriting.maps.factors import CHANNELS, COLUMNS, ROWS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from npu_guard.graph.graph import Value
 from npu_guard.rewriting.maps.algebra import Made, Maps, fixed, stored

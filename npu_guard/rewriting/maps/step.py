@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -20,8 +20,7 @@ from npu_guard.rewriting.views import Axis
 from npu_guard.rewriting.weights import evaluated
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One node."""
 
     node: Node

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, ROWS, Abilities, Place
 from npu_guard.rewriting.maps.program import Given, Program, Shape, shape_of
@@ -24,8 +25,7 @@ Stored = tuple[Axis, Axis, Axis, Axis]
 EMPTY: Stored = ((), (), (), ())
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(Struct, frozen=True):
     """A tensor of the model, and the map that holds it."""
 
     axes: tuple[Axis, ...]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short

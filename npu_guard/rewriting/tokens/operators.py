@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
+from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -20,8 +21,7 @@ from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import BATCH, CHANNELS, COLUMNS, ROWS, Axis, View, atoms, joined, size
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One node with the maps of its inputs, as far as they are any."""
 
     node: Node

@@ -7,7 +7,8 @@ A region begins where a map is reshaped or transposed (or at an input [B, N, C])
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
 from npu_guard.base.errors import Undecidable
@@ -58,8 +59,7 @@ OPERATORS: Handlers[Translate] = Handlers(
 """Operators that are known on tokens."""
 
 
-@dataclass(eq=False, slots=True)
-class Region:
+class Region(Struct, eq=False):
     """Nodes that hang together by tensors that are no maps."""
 
     ctx: Context

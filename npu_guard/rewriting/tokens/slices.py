@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from npu_guard.analysis.static import regroups
 from npu_guard.base.text import short
