@@ -96,6 +96,7 @@ def text(found: Mapping[str, Sequence[Line]]) -> str:
     """The page."""
     parts = [
         HEAD,
+        *_verdicts(),
         *_table(
             ("profile", "compiler", "cases", "agreement", "missed", "false alarms", "undecided", "no answer"), _summary(found)
         ),
@@ -172,6 +173,26 @@ def _rules(mine: Sequence[Line]) -> list[tuple[object, ...]]:
     fired = collections.Counter(code for line in told for code in line.opinion.codes)
     right = collections.Counter(code for line in told for code in line.opinion.codes if line.outcome == "agreement")
     return [(code, fired[code], right[code]) for code in sorted(fired)]
+
+
+def _verdicts() -> list[str]:
+    """What a user meets: whether a whole network passes, by the rules and by the compiler, and then its operators."""
+    rows: list[tuple[object, ...]] = []
+    for name, found in networks.read().items():
+        told = [entry for entry in found.values() if entry["status"] in ("accepted", "refused") and "rules" in entry]
+        if not told:
+            continue
+        same = sum((entry["rules"] == "pass") == (entry["status"] == "accepted") for entry in told)
+        counts: collections.Counter[str] = collections.Counter()
+        for entry in told:
+            counts.update(entry["counts"])
+        answered = counts["agreement"] + counts["missed"] + counts["false-alarm"]
+        share = f"{100 * counts['agreement'] / max(answered, 1):.1f} %"
+        rows.append((f"[{name}](#{name}-networks)", len(told), f"{same} of {len(told)}", answered, share))
+    if not rows:
+        return []
+    head = ("profile", "networks answered", "same verdict", "operators answered", "agreement")
+    return ["Whole networks first: pass or fail as the compiler, then operator by operator.", "", *_table(head, rows), ""]
 
 
 def _networks() -> list[str]:

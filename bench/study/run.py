@@ -3,7 +3,7 @@
     python bench/study/run.py                   install what is missing, ask what was not asked yet, write the page
     python bench/study/run.py --page            write the page from what is recorded; needs no compiler
     python bench/study/run.py --only ethos-u85  one profile, and not the networks;  --again asks everything anew
-    python bench/study/run.py --networks        the sample networks alone
+    python bench/study/run.py --networks        the sample networks alone;  --only P  those of one profile
 
 The compilers go into environments of their own below .bench/compilers. Their licences are yours to accept.
 """
@@ -50,8 +50,9 @@ def main() -> int:
     if not arguments.page and not arguments.networks:
         for profile in arguments.only or recorded.TARGETS:
             study(profile, given, again=arguments.again)
-    if not arguments.page and not arguments.only:
-        networks.study({name: given.get(name) or environment(BUILTINS[name]) for name in ("rknn", "qnn")}, again=arguments.again)
+    if not arguments.page and (arguments.networks or not arguments.only):
+        names = dict.fromkeys(recorded.TARGETS[profile] for profile in arguments.only or networks.PROFILES)
+        networks.study({name: given.get(name) or environment(BUILTINS[name]) for name in names}, again=arguments.again)
     write_atomic(ROOT / "docs" / "agreement.md", [page.text(page.lines()).encode()])
     return 0
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.terminal import complain, show_markdown, show_text, write_result
@@ -118,12 +119,16 @@ def diff(before: str, after: str, reproducers: Path | None) -> None:
     "--compilations", metavar="N", type=click.IntRange(min=1), default=5000, show_default=True,
     help="Compile so many models at most; the same command goes on later.",
 )  # fmt: skip
+@click.option(
+    "--seconds", metavar="N", type=click.FloatRange(min=1), default=60, show_default=True,
+    help="For each compilation; one that takes longer has no answer.",
+)  # fmt: skip
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="Compilers at a time.  [default: what memory allows]")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="NAME-learned.toml if left out.")
 @with_config
 def learn(
     name: str, compiler: str | None, python: str | None, stated: str | None, operators: tuple[str, ...], compilations: int,
-    jobs: int | None, output: Path | None, config_file: Path | None,
+    seconds: float, jobs: int | None, output: Path | None, config_file: Path | None,
 ) -> int:  # fmt: skip
     """Learn a device file from the answers of a compiler.
 
@@ -154,6 +159,7 @@ def learn(
     if target.suffix != ".toml":
         raise UsageError(f"-o {target}: a device file ends in .toml")
     chosen, settings = adapter.choose(compiler, name, config_of(config_file).compilers, python)
+    settings = replace(settings, seconds=min(seconds, settings.seconds))
     tool = BUILTINS[chosen].package if chosen in BUILTINS and not settings.command else chosen
     version = stated or adapter.version(chosen, settings)
     with progress_bar() as progress:

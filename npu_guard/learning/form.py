@@ -21,7 +21,7 @@ from npu_guard.device.metric import metric
 OPSET = 17
 IR_VERSION = 8
 """The newest that all the compilers read which npu-guard knows."""
-MOST_ELEMENTS = 1 << 24
+MOST_ELEMENTS = 1 << 22
 """Of one tensor: a larger one would measure the machine."""
 
 Value = int | float | str | bool | tuple[int, ...]
