@@ -192,7 +192,8 @@ def _verdicts() -> list[str]:
     if not rows:
         return []
     head = ("profile", "networks answered", "same verdict", "operators answered", "agreement")
-    return ["Whole networks first: pass or fail as the compiler, then operator by operator.", "", *_table(head, rows), ""]
+    words = "Whole networks first: pass or fail as the compiler, then operator by operator, as of when the compiler was asked."
+    return [words, "", *_table(head, rows), ""]
 
 
 def _networks() -> list[str]:

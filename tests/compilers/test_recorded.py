@@ -43,6 +43,14 @@ def test_agreement(lines: Mapping[str, Sequence[page.Line]]) -> None:
     assert not {profile: c for profile, c in shares.items() if c.share < SHARE or c.told < 400}
 
 
+def test_whole_networks_pass_or_fail_as_the_compiler_says() -> None:
+    for profile, found in networks.read().items():
+        told = [entry for entry in found.values() if entry["status"] in ("accepted", "refused")]
+        same = sum((entry["rules"] == "pass") == (entry["status"] == "accepted") for entry in told)
+        assert len(told) > 25, profile
+        assert same >= 0.95 * len(told), profile
+
+
 def test_every_disagreement_has_a_reason(lines: Mapping[str, Sequence[page.Line]]) -> None:
     """Above all the missed ones: the profile says that it fits, and the compiler refuses."""
     kinds = ("missed", "false-alarm", "undecided")
