@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterable
 
-from npu_guard.learning.form import Choice, Form, Point, Range, Value, built
+from npu_guard.learning.form import Choice, Form, Model, Point, Range, Value, built
 from npu_guard.learning.guess import Guess
 from npu_guard.learning.learned import Learned, at_bound
 from npu_guard.learning.search import Fits, Search, climb, halve, shrink, together
@@ -18,6 +18,8 @@ _TRIES = 3
 """Random models on either side of each limit, in a round."""
 _STRAY = 12
 """Random models in a round that ought to fit."""
+_CROSSED = 12
+"""Pairs of choices that are tried."""
 _DRAWS = 60
 _SURPRISES = 8
 """Unexpected answers that are looked into in a round."""
@@ -81,9 +83,8 @@ def _base(form: Form, learned: Learned) -> Point:
 
 
 def _alone(form: Form) -> list[tuple[str, ...]]:
-    """Knobs to turn: each by itself, and height with width, as a compiler may want them equal."""
-    pairs = [(name, f"{name[:-1]}w") for name in form.knobs if name.endswith("h") and f"{name[:-1]}w" in form.knobs]
-    return [*((name,) for name in form.knobs), *pairs]
+    """Knobs to turn: each by itself, and height with width."""
+    return [*((name,) for name in form.knobs), *_twins(form)]
 
 
 def _turn(form: Form, learned: Learned, base: Point, names: tuple[str, ...]) -> Search[None]:
@@ -152,22 +153,48 @@ def _narrow(form: Form, learned: Learned, point: Point, name: str, fits: int) ->
 
 
 def _pairs(form: Form, learned: Learned, base: Point, drawing: random.Random) -> Search[None]:
-    """The largest of each two knobs together, and of each knob with each choice: what fits alone may not fit so."""
-    largest: dict[str, Value] = {}
+    """The ends of each two knobs together, and of knobs with choices: what fits alone may not fit so."""
+    ends = _ends(form, learned, base)
+    pairs: list[dict[str, Value]] = [{a: ends[a][1], b: ends[b][1]} for a, b in itertools.combinations(ends, 2)]
+    limited = [name for name in ends if any(fits is False for fits in _alone_at(form, learned, base, name).values())]
+    pairs += [{name: ends[name][1], other: ends[other][0]} for name in limited for other in ends if other != name]
+    choices = {
+        name: [v for v in knob.values if v != dict(base)[name]] for name, knob in form.knobs.items() if isinstance(knob, Choice)
+    }
+    for name, values in choices.items():
+        told = {value: learned.answers.get(form.turned(base, **{name: value})) for value in values}
+        taken = [value for value, fits in told.items() if fits]
+        drawn = drawing.sample(taken, min(len(taken), _CHOICES))
+        pairs += [{name: value, other: reach} for value in drawn for other, (_, reach) in ends.items()]
+        refused = [value for value, fits in told.items() if fits is False][:_CHOICES]
+        pairs += [{name: value, other: 1} for value in refused for other in ends]  # an extent of 1 may exempt
+    crossed = [{a: x, b: y} for a, b in itertools.combinations(choices, 2) for x in choices[a] for y in choices[b]]
+    for cross in drawing.sample(crossed, min(len(crossed), _CROSSED)):
+        other = drawing.choice(sorted(ends))
+        pairs += [cross, {**cross, other: ends[other][1]}, *({**cross, **dict.fromkeys(both, 4)} for both in _twins(form))]
+    points = [point for pair in pairs if built(form, point := form.turned(base, **pair)) is not None]
+    yield from together([_settle(form, learned, base, point) for point in dict.fromkeys(points)])
+
+
+def _ends(form: Form, learned: Learned, base: Point) -> dict[str, tuple[int, int]]:
+    """(smallest, largest) of each range that was taken with all else at the base."""
+    found = {}
     for name, knob in form.knobs.items():
         if isinstance(knob, Range):
-            alone = ((dict(p)[name], p) for p, fits in learned.answers.items() if fits)
-            largest[name] = max((v for v, p in alone if p == form.turned(base, **{name: v})), default=knob.base)
-    pairs = [{first: largest[first], second: largest[second]} for first, second in itertools.combinations(largest, 2)]
-    for name, knob in form.knobs.items():
-        if isinstance(knob, Choice):
-            others = [v for v in knob.values if v != dict(base)[name] and learned.answers.get(form.turned(base, **{name: v}))]
-            drawn = drawing.sample(others, min(len(others), _CHOICES))
-            pairs += [{name: value, other: reach} for value in drawn for other, reach in largest.items()]
-            refused = [v for v in knob.values if learned.answers.get(form.turned(base, **{name: v})) is False]
-            pairs += [{name: value, other: 1} for value in refused[:_CHOICES] for other in largest]  # an extent of 1 may exempt
-    points = [point for pair in pairs if built(form, point := form.turned(base, **pair)) is not None]
-    yield from together([_settle(form, learned, base, point) for point in points])
+            taken = [value for value, fits in _alone_at(form, learned, base, name).items() if fits] or [knob.base]
+            found[name] = min(taken), max(taken)
+    return found
+
+
+def _alone_at(form: Form, learned: Learned, base: Point, name: str) -> dict[int, Fits]:
+    """Answers for a range by its value, with all else at the base."""
+    values = ((int(dict(point)[name]), point, fits) for point, fits in learned.answers.items())  # type: ignore[arg-type]
+    return {value: fits for value, point, fits in values if point == form.turned(base, **{name: value})}
+
+
+def _twins(form: Form) -> list[tuple[str, str]]:
+    """Height and width of a thing, which a compiler may want equal."""
+    return [(name, f"{name[:-1]}w") for name in form.knobs if name.endswith("h") and f"{name[:-1]}w" in form.knobs]
 
 
 def _try(form: Form, learned: Learned, base: Point, drawing: random.Random) -> Search[list[Point]]:
@@ -176,6 +203,7 @@ def _try(form: Form, learned: Learned, base: Point, drawing: random.Random) -> S
     for guess in learned.found:
         for wanted in (False, True):
             asked.update(dict.fromkeys(_near(form, learned, base, guess, wanted, drawing), wanted))
+        asked.update(dict.fromkeys(_flipped(form, learned, guess), False))
     for _ in range(_STRAY):
         point = _draw(form, base, drawing)
         model = built(form, point)
@@ -208,6 +236,26 @@ def _near(form: Form, learned: Learned, base: Point, guess: Guess, fits: bool, d
         if len(found) == _TRIES:
             break
     return found
+
+
+def _flipped(form: Form, learned: Learned, guess: Guess) -> list[Point]:
+    """A refused model with each other choice, and each extent at its least: whether that exempts is the limit's condition."""
+    alone = [p for p in learned.seeds if (m := built(form, p)) and _refused_by(learned, m) == [guess]]
+    found: list[Point] = []
+    for point in alone[:1]:
+        changes: list[dict[str, Value]] = [dict.fromkeys(both, 1) for both in _twins(form)]
+        for name, knob in form.knobs.items():
+            values = knob.values[:_CHOICES] if isinstance(knob, Choice) else (knob.low,)
+            changes += [{name: value} for value in values]
+        for change in changes:
+            model = built(form, form.turned(point, **change))
+            if model is not None and _refused_by(learned, model) == [guess]:
+                found.append(form.turned(point, **change))
+    return found
+
+
+def _refused_by(learned: Learned, model: Model) -> list[Guess]:
+    return [guess for guess in learned.found if guess.refuses(model.facts)]
 
 
 def _draw(form: Form, base: Point, drawing: random.Random) -> Point:
