@@ -115,9 +115,10 @@ def inputs_from_the_end(model: onnx.ModelProto) -> bool:
     for number, node in enumerate(model.graph.node):
         place = places.get(node.op_type, 0)
         tensor = held.get(node.input[place]) if 0 < place < len(node.input) else None
-        side = node.output[0] if node.op_type == "Unsqueeze" else node.input[0]
-        rank = len(types.get(side, (0, ()))[1])
-        axes = numpy_helper.to_array(tensor) if tensor is not None else np.array([], np.int64)
+        if tensor is None:
+            continue
+        rank = len(types.get(node.output[0] if node.op_type == "Unsqueeze" else node.input[0], (0, ()))[1])
+        axes = numpy_helper.to_array(tensor)
         if not rank or not axes.size or axes.min() < 0:
             continue
         model.graph.initializer.append(numpy_helper.from_array(axes - rank, f"{ADDED}axes from the end {number}"))

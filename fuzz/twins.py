@@ -53,6 +53,7 @@ REASONS: Mapping[tuple[str, str], str] = {
     },
     ("squeezed", "NPU101"): "what quantizes beside a view stays on the device with it (qualcomm-htp)",
     ("quantized", "NPU101"): "what stands beside an island of floating point leaves with it, and the island is quantized then",
+    ("quantized", "NPU402"): "a rearrangement that the provider takes as one has no quantization inside (qualcomm's windows)",
     ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
     **dict.fromkeys(
         itertools.product(("quantized", "dequantized", "integers"), _OF_SCALES),

@@ -26,7 +26,7 @@ LAYING = OfKind("broadcasting", also="Expand")
 """Operators that lay an operand of fewer axes along those of the output."""
 _BLOCKS = {"SpaceToDepth": "blocks of space become channels", "DepthToSpace": "channels become blocks of space"}
 _QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
-_PAIRS = 4
+_PAIRS = 16
 """Quantizing operators in a row through which a run goes on."""
 
 
