@@ -24,8 +24,8 @@ class ResizeMode(Rule):
 
     Compares mode, scale and coordinate transformation of Resize and Upsample with the forms in `resize`. The scale is the
     output's extent over the input's, the same along all axes of space. Nearest at a whole scale has to repeat every pixel
-    that often, which follows from coordinates and rounding. Resizing batch or channels never fits, nor does antialiasing or
-    cropping.
+    that often, which follows from coordinates and rounding. Resizing batch or channels never fits, nor does cropping, nor
+    antialiasing where something shrinks.
 
     *Why it matters*
 
@@ -47,6 +47,10 @@ class ResizeMode(Rule):
         Case('g (float[1,8,4,6] x) => (y) <int64[4] s = {1, 8, 12, 18}> { y = Resize<mode = "linear">(x, , , s) }', _LIMIT),
         Case('g (float[1,8,"H",4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize(x, , s) }', _LIMIT, title="whatever H is"),
         Case("g (float[1,8,4,4] x) => (y) <float[2] s = {2, 2}> { y = Resize<axes = [-2, -1]>(x, , s) }", _LIMIT),
+        Case(
+            'g (float[1,8,4,4] x) => (y) <float[4] s = {1, 1, 2, 2}> { y = Resize<mode = "linear", antialias = 1>(x, , s) }',
+            _LIMIT,
+        ),
     )
     bad = (
         Case(
@@ -118,7 +122,7 @@ class ResizeMode(Rule):
         # What Upsample and opset 10 always do.
         transform, pixels = node.attr("coordinate_transformation_mode", "asymmetric"), node.attr("nearest_mode", "floor")
         scale = map_scales(node, ctx)
-        antialias = node.attr("antialias", 0) != 0
+        antialias = node.attr("antialias", 0) != 0 and min(scale, default=1) < 1  # without effect where nothing shrinks
         space = scale[2:] if all(s == 1 for s in scale[:2]) else ()
         plain = len(set(space)) == 1 and not antialias and transform != "tf_crop_and_resize"
         if plain and any(_fits(form, mode, space[0], transform, pixels) for form in forms):

@@ -117,6 +117,17 @@ def _shrinks_nothing(node: Node, ctx: Facts) -> bool:
     return node.attr("mode", "nearest") == "nearest" or min(scales(node, ctx), default=1) >= 1
 
 
+def _has_one_tap(node: Node, ctx: Facts) -> bool:
+    """Dilation is about the distance between taps."""
+    return all(extent == 1 for extent in ctx.kernel(node))
+
+
+def _stays_in_place(node: Node, ctx: Facts) -> bool:
+    """A stride is about the distance between windows; of a ConvTranspose, between what they are laid at."""
+    ends = ctx.input(node, 0) if node.op_type == "ConvTranspose" else node.output
+    return all(extent == 1 for extent in ctx.shape(ends)[2:])
+
+
 def _pads_no_number(node: Node, ctx: Facts) -> bool:
     """`constant_value` of Pad is about the mode of that name."""
     return bool(node.attr("mode", "constant") != "constant")
@@ -142,6 +153,9 @@ _IDLE: Mapping[tuple[str, str], Mapping[str, Judge]] = {
     ("attr", "exclude_outside"): dict.fromkeys(_RESIZING, _is_not_cubic),
     ("attr", "extrapolation_value"): dict.fromkeys(_RESIZING, _crops_nothing),
     ("attr", "antialias"): dict.fromkeys(_RESIZING, _shrinks_nothing),
+    # Not of a ConvTranspose, as qualcomm's builder refuses it there all the same.
+    ("dilation", ""): dict.fromkeys(("Conv", *_POOLS), _has_one_tap),
+    ("stride", ""): dict.fromkeys(_WINDOWS, _stays_in_place),
     ("value", "constant_value"): {"Pad": _pads_no_number},
     ("value", "value"): {"Pad": _pads_no_number},
 }

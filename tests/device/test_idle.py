@@ -11,6 +11,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.device import Profile, requirements
+from npu_guard.device.vocabulary import METRICS
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Finding
 
@@ -62,6 +63,12 @@ ROWS: list[tuple[str, Any, str, str]] = [
     ("Resize extrapolation_value", 0.0, unary("Resize<extrapolation_value = 1.0>(x, , s)", more=TWICE),
      unary('Resize<extrapolation_value = 1.0, coordinate_transformation_mode = "tf_crop_and_resize">(x, r, s)',
            more="<float[4] s = {1, 1, 2, 2}, float[8] r = {0, 0, 0, 0, 1, 1, 1, 1}>")),
+    ("Conv dilation", 1, unary("Conv<dilations = [7,7]>(x, w)", more="<float[8,8,1,1] w>"),
+     unary("Conv<dilations = [7,7]>(x, w)", more="<float[8,8,1,2] w>")),
+    ("Conv stride", 1, unary("Conv<strides = [9,9]>(x, w)", more="<float[8,8,2,2] w>"),
+     unary("Conv<strides = [9,7]>(x, w)", more="<float[8,8,2,2] w>")),
+    ("ConvTranspose stride", 1, unary("ConvTranspose<strides = [2,2]>(x, w)", "1,8,1,1", "<float[8,8,2,2] w>"),
+     unary("ConvTranspose<strides = [2,2]>(x, w)", "1,8,1,2", "<float[8,8,2,2] w>")),
     ("Pad constant_value", 0.0, unary('Pad<mode = "edge">(x, p, c)', more="<int64[8] p = {0,0,0,0,0,0,1,1}, float c = {1.5}>"),
      unary("Pad(x, p, c)", more="<int64[8] p = {0,0,0,0,0,0,1,1}, float c = {1.5}>")),
 ]  # fmt: skip
@@ -75,7 +82,8 @@ def ask(graph: str, limits: list[dict[str, Any]], analysis: Callable[..., Analys
 
 def limit(row: tuple[str, Any, str, str]) -> dict[str, Any]:
     op, name = row[0].split()
-    return {"ops": [op], "metric": f"{'value' if name == 'constant_value' else 'attr'}.{name}", "is": row[1]}
+    metric = name if name in METRICS else f"{'value' if name == 'constant_value' else 'attr'}.{name}"
+    return {"ops": [op], "metric": metric, "is": row[1]}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
