@@ -89,8 +89,7 @@ def carry_origins(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
             maker = next((makers[name] for name in node.output if name in makers), None)
             if maker is None:
                 continue
-            if maker.name:
-                node.name = maker.name
+            node.name = maker.name  # also none: people know such a node by what it makes
             node.doc_string = maker.doc_string
             del node.metadata_props[:]
             node.metadata_props.extend(maker.metadata_props)

@@ -204,7 +204,8 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     if counts.mended:
         part = f"{counts.mended:,}" if rest else "all"
         told = f"{plural(counts.error, 'error')}, {part} mended exactly by"
-        steps.append((told, f"npu-guard fix {given} -o {fixed} {device}"))
+        simplify = " --simplify" if model.simplified is not None else ""
+        steps.append((told, f"npu-guard fix {given} -o {fixed} {device}{simplify}"))
     if rest and model.ends:
         others = "the other one" if rest == 1 else f"the other {rest:,}"
         told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"

@@ -83,6 +83,15 @@ def test_without_it_the_device_is_named_that_simplifies(net: str, cli: Any) -> N
     )
 
 
+def test_nodes_without_names_stay_without(net: str, cli: Any) -> None:
+    model = onnx.load(net)
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save(model, net)
+    done = cli("check", net, "--simplify", "--profile", "strict.toml", "--format", "json")
+    assert [f["node"] for f in json.loads(done.out)["models"][0]["findings"]] == ["c"]
+
+
 def test_fix_writes_what_was_simplified_and_verified(net: str, cli: Any) -> None:
     Path("npu-guard.toml").write_text("simplify = true\n", encoding="utf-8")
     done = cli("fix", net, "-o", "fixed.onnx")
