@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import Limits
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.twin import Twin
+from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
 from npu_guard.graph.graph import Value
+from npu_guard.results.findings import Applied, Finding
 from npu_guard.results.verification import Verification
-from npu_guard.rewriting.integers.restore import Restoration, style_of_model
-from npu_guard.rewriting.substitution import Refused
+from npu_guard.rewriting.integers.restore import Restoration, in_style, style_of_model
+from npu_guard.rewriting.integers.scheme import Wanted
+from npu_guard.rewriting.substitution import APPROXIMATE, EXACT, Refused
 from npu_guard.verification.capture import capture
 from npu_guard.verification.compare import not_run, run_document
 from npu_guard.verification.feeds import Feed, calibration_feeds, input_specs
@@ -28,12 +31,20 @@ from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
 from npu_guard.verification.steps import compare_in_steps, feeds_in_range, ranges_of
 
+TYPES = {name: number for number, name in DTYPE_NAMES.items()}
 DRAWN, GIVEN = 8, 64
 """Inputs on which ranges are measured and results compared: drawn ones, and at most so many of calibration."""
 
 
 def in_integers(
-    twin: Twin, fixed: Document, profile: Profile, calibration: Path | None, limits: Limits, shapes: Mapping[str, Sequence[int]]
+    twin: Twin,
+    fixed: Document,
+    profile: Profile,
+    calibration: Path | None,
+    limits: Limits,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    approximate: bool = False,
 ) -> tuple[Document, Verification]:
     """What was made of the twin, in integers, and how it compares with the quantized network.
 
@@ -42,11 +53,9 @@ def in_integers(
     """
     changed = analyze(fixed.skeleton(), shapes)
     changed.write_branches(fixed.proto)
-    restoration = Restoration(
-        twin.real, fixed, changed, style_of_model(twin.analysis, twin.real),
-        same_scale=profile.limit("quantization.same_scale") or (),
-        channel_operators=profile.limit("quantization.channel_operators"), wide=_has_wide(profile),
-    )  # fmt: skip
+    wanted_scheme = _wanted(profile, approximate=approximate)
+    style = in_style(style_of_model(twin.analysis, twin.real), wanted_scheme)
+    restoration = Restoration(twin.real, fixed, changed, style, wanted_scheme, wide=_has_wide(profile))
     try:
         wanted = input_specs(twin.analysis.model.graph.inputs, twin.analysis.constants)
     except NotVerified as error:
@@ -74,9 +83,48 @@ def in_integers(
     return made, compare_in_steps(names, results[0], results[1], (results[2], results[3]), _scales(twin), growth, inputs)
 
 
+def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
+    def types(key: str) -> list[int]:
+        return [TYPES[name] for name in profile.limit(f"quantization.{key}") or () if name in TYPES]
+
+    granularity = profile.limit("quantization.weight_scales")
+    return Wanted(
+        types("activation_types"), types("activations_symmetric"), bool(profile.limit("quantization.power_of_two")),
+        tuple(profile.limit("quantization.same_scale") or ()), tuple(profile.limit("quantization.same_operands") or ()),
+        profile.limit("quantization.channel_operators"), granularity is None or "channel" in granularity,
+        bool(profile.limit("quantization.whole")), approximate,
+    )  # fmt: skip
+
+
 def _has_wide(profile: Profile) -> bool:
     """Whether new sums may have 16 bits: where the device's file neither names types nor wants a network wholly in integers."""
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
+
+
+def repairs(
+    before: Sequence[Finding], after: Sequence[Finding], verification: Verification, *, rounding: bool
+) -> tuple[Applied, ...]:
+    """What was changed in the scheme alone, a step for each rule that has less to say; none where no rule has.
+
+    `rounding`: whether numbers are rounded to other scales.
+    """
+    left = {(f.rule, f.location.node) for f in scheme_findings(after)}
+    gone: dict[str, list[Finding]] = {}
+    for finding in scheme_findings(before):
+        if (finding.rule, finding.location.node) not in left:
+            gone.setdefault(finding.rule, []).append(finding)
+    name, exactness = (ROUNDED, APPROXIMATE) if rounding else (MOVED, EXACT)
+    steps = []
+    for rule, found in sorted(gone.items()):
+        first, nodes = found[0], tuple(dict.fromkeys(f.location.node for f in found))
+        steps.append(
+            Applied(
+                substitution=name, exactness=exactness, node=first.location.node, rules=(rule,), nodes_before=nodes,
+                nodes_after=nodes, verification=verification, at=first.location.output, op_type=first.location.op_type,
+                source=first.source,
+            )
+        )  # fmt: skip
+    return tuple(steps)
 
 
 def _scales(twin: Twin) -> dict[str, float]:

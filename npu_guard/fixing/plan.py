@@ -20,6 +20,7 @@ from npu_guard.device import convert, suggest
 from npu_guard.fixing.choice import Candidate
 from npu_guard.fixing.judge import Judge, reason
 from npu_guard.fixing.picker import Key
+from npu_guard.fixing.twin import MOVED, ROUNDED
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Applied, RefusedMatch, Work
 from npu_guard.rewriting.substitution import EXACT, Match, Refused, Substitution
@@ -92,7 +93,7 @@ def expect_plan_for(plan: Plan, model: str, digest: str, profile: str) -> None:
 def plan_text(model: str, digest: str, profile: str, applied: Sequence[Applied], refused: Sequence[RefusedMatch]) -> str:
     """The plan as TOML."""
     lines = [_HEAD, "version = 1", f"model = {_string(model)}", f"sha256 = {_string(digest)}", f"profile = {_string(profile)}"]
-    for number, steps in groupby(applied, key=lambda a: a.number):
+    for number, steps in groupby((a for a in applied if a.substitution not in (MOVED, ROUNDED)), key=lambda a: a.number):
         lines += ["", f"# ---- pass {number}"]
         for a in steps:
             lines += ["", "[[step]]", *(f"# {printable(line, 600)}" for line in describe_step(a)), "apply = true"]

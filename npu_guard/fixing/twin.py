@@ -13,10 +13,14 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked
 from npu_guard.checking.quantization import QuantizationRule
 from npu_guard.file.document import Document
+from npu_guard.fixing.tally import fails
 from npu_guard.results.findings import Finding
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.real import in_real_numbers
 from npu_guard.rewriting.substitution import Refused
+
+MOVED, ROUNDED = "scales-as-they-are", "scales-of-the-device"
+"""Names of steps that change the scheme alone, without rounding and with. They follow from the device; no plan has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,12 @@ def without_scheme(check: Callable[[Analysis], Checked]) -> Callable[[Analysis],
         return replace(found, findings=tuple(f for f in found.findings if f.rule not in codes))
 
     return checked
+
+
+def scheme_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """Those of the rules for quantization that count."""
+    codes = {rule.code for rule in registry.rules() if isinstance(rule, QuantizationRule)}
+    return [f for f in findings if f.rule in codes and fails(f)]
 
 
 def with_same_remedies(findings: Sequence[Finding], others: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -18,14 +18,15 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
-from npu_guard.fixing.integers import in_integers
+from npu_guard.fixing.integers import in_integers, repairs
 from npu_guard.fixing.judge import CheckModel, Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
 from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
-from npu_guard.fixing.twin import twin_of, with_same_remedies, without_scheme
+from npu_guard.fixing.tally import tally
+from npu_guard.fixing.twin import scheme_findings, twin_of, with_same_remedies, without_scheme
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
@@ -86,23 +87,46 @@ def fix_model(
         return report_of(path, profile, config, analysis, checked, digest, layers=layers)
 
     before = told(analysis, numbers.before, digest)
-    if not numbers.applied:
-        after = replace(before, crashes=numbers.after.crashes, sha256="")
-        return dataclasses.replace(numbers, before=before, after=after, document=document)
-    if numbers.verification.verdict == "differs" or (check_numbers and numbers.verification.verdict == "not_run"):
-        return dataclasses.replace(numbers, before=before)
-    progress("Writing integers", 0, 1)
-    made, compared = in_integers(twin, numbers.document, profile, calibration, config.limits, config.input_shapes)
-    if compared.verdict == "not_run":
-        return fixed(document, analysis, checker)  # forms that leave the integers alone
-    after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
-    return dataclasses.replace(
-        numbers,
-        before=before,
-        after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)),
-        document=made,
-        verification=replace(compared, seeds=tuple(seeds), proof=numbers.verification.proof),
-    )
+    untouched = dataclasses.replace(
+        numbers, before=before, after=replace(before, crashes=numbers.after.crashes, sha256=""), document=document, applied=(),
+        verification=not_run("nothing was replaced"),
+    )  # fmt: skip
+    if numbers.applied:
+        if numbers.verification.verdict == "differs" or (check_numbers and numbers.verification.verdict == "not_run"):
+            return dataclasses.replace(numbers, before=before)
+    elif plan is not None or not scheme_findings(before.findings):
+        return untouched
+    found: list[FixReport] = []
+    compared = not_run("")
+    for rounding in (False, True) if any(s.exactness != EXACT for s in substitutions) else (False,):
+        progress("Writing integers", 0, 1)
+        made, compared = in_integers(
+            twin, numbers.document if numbers.applied else twin.real.document, profile, calibration, config.limits,
+            config.input_shapes, approximate=rounding,
+        )  # fmt: skip
+        if compared.verdict == "not_run":
+            continue
+        after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
+        steps = repairs(before.findings, after.findings, compared, rounding=rounding)
+        found.append(
+            dataclasses.replace(
+                numbers, before=before, after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)), document=made,
+                applied=(*numbers.applied, *steps),
+                verification=replace(compared, seeds=tuple(seeds), proof=numbers.verification.proof),
+            )
+        )  # fmt: skip
+    if not found:  # forms that leave the integers alone may do
+        return fixed(document, analysis, checker) if numbers.applied else untouched
+    verified = [report for report in found if report.verification.verdict != "differs"]
+    best = min(verified or found, key=lambda report: tally(report.after.findings))
+    if best.applied and tally(best.after.findings) < tally(before.findings):
+        return best
+    worse = next(iter(scheme_findings(best.after.findings)), None)
+    if not numbers.applied or worse is None:
+        return untouched
+    reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
+    refused = tuple(RefusedMatch(a.substitution, a.node, reason, (a.at,)) for a in numbers.applied)
+    return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
 
 
 def _fix(

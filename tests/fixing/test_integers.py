@@ -80,8 +80,8 @@ def run(model: str | Document, x: np.ndarray[Any, Any], tmp_path: Path) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
 
-def fixed(path: str, device: str = "aimotive-aiware") -> FixReport:
-    forms = [s for s in catalog.substitutions() if s.exactness == EXACT]
+def fixed(path: str, device: str = "aimotive-aiware", *, approximate: bool = False) -> FixReport:
+    forms = [s for s in catalog.substitutions() if approximate or s.exactness == EXACT]
     return fix_model(path, registry.profile(device), Config(profile=device), forms, seeds=(0,))
 
 
@@ -151,6 +151,37 @@ def test_what_cannot_be_told_is_left_as_it_is(net: Callable[[str], str]) -> None
         in_real_numbers(document, analysis)
     assert twin_of(document, analysis, {}) is None
     assert fixed(path).before.totals is not None
+
+
+MOVED = f"""g (float[1,4,8,8] x) => (float[1,4,8,8] y) <{SCALES}, int8[4,4,1,1] v = {numbers(4, 4, 1, 1)}> {{
+    xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)
+    [pool] p = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(xd)
+    vd = DequantizeLinear<axis = 0>(v, sw, zw)
+    [conv] d = Conv(p, vd)  dq = QuantizeLinear(d, sm, zm)  y = DequantizeLinear(dq, sm, zm) }}"""
+
+
+def test_a_pair_that_is_missing_behind_what_only_moves_is_put_in_without_a_loss(
+    net: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = net(MOVED)
+    report = fixed(path, "ethos-u85")
+    assert {f.rule for f in report.before.findings if f.severity.value == "error"} == {"NPU801"}
+    assert [f for f in report.after.findings if f.severity.value == "error"] == []
+    assert {a.exactness for a in report.applied} == {EXACT}
+    x = random.standard_normal((1, 4, 8, 8)).astype(np.float32)
+    np.testing.assert_array_equal(run(path, x, tmp_path), run(report.document, x, tmp_path))
+
+
+def test_a_scheme_is_changed_where_rounding_is_allowed(net: Callable[[str], str]) -> None:
+    text = MOVED.replace("d = Conv(p, vd)", "pq = QuantizeLinear(p, s, z)  pd = DequantizeLinear(pq, s, z)  d = Conv(pd, vd)")
+    path = net(text)
+    for device in ("nvidia-dla", "amd-dpu:DPUCZDX8G"):
+        assert fixed(path, device).applied == (), "zero points and scales are not changed unless somebody allows it"
+        report = fixed(path, device, approximate=True)
+        assert [f.rule for f in report.before.findings if f.severity.value == "error"]
+        assert [f.rule for f in report.after.findings if f.severity.value == "error"] == []
+        assert report.verification.verdict == "close"
+        assert report.verification.outputs[0].steps is not None
 
 
 def test_scales_are_those_of_the_network() -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.quantized.held import Held, span
+from npu_guard.rewriting.integers.scheme import middle
 
 _NEAR = 1e-3
 """Steps by which a number may be beside the grid: what rounding to float32 leaves of 127 steps is a hundredth of it."""
@@ -38,12 +39,6 @@ class Style(Struct, frozen=True):
     """Whether all scales are powers of two."""
     scales: Array
     """Scales of weights, each once, falling."""
-
-
-def middle(dtype: int) -> int:
-    """The integer that stands for 0 where numbers are held symmetrically."""
-    low, high = span(dtype)
-    return (low + high + 1) // 2
 
 
 def fitting(low: float, high: float, style: Style, *, wide: bool = False) -> Held:

@@ -7,12 +7,14 @@ range is measured. New weights are put on the grid of the old ones, so that weig
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
-from npu_guard.analysis.quantized.held import FLOAT, Held, zero_point
+from npu_guard.analysis.quantized.held import FLOAT, Held, span, zero_point
 from npu_guard.analysis.quantized.reading import CLAMPS, read
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
@@ -20,6 +22,7 @@ from npu_guard.graph.handlers import OfKind
 from npu_guard.rewriting.edit import names_in
 from npu_guard.rewriting.integers.grid import Style, fitting, style_of
 from npu_guard.rewriting.integers.held import Real
+from npu_guard.rewriting.integers.scheme import Wanted, fitted, shared
 from npu_guard.rewriting.integers.weights import NewWeights
 
 _MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")
@@ -53,28 +56,37 @@ def style_of_model(analysis: Analysis, real: Real) -> Style:
     return style_of([*real.held.values()], weights)
 
 
+def in_style(style: Style, wanted: Wanted) -> Style:
+    """The style of a network that may be rounded to what the device takes."""
+    if not (wanted.approximate and wanted.powers):
+        return style
+    return replace(style, powers=True, scales=style.scales[np.frexp(style.scales)[0] == 0.5])
+
+
 class Restoration:
     """One changed network on its way back. `inexact` are the new tensors whose range has to be measured."""
 
     def __init__(
-        self, real: Real, document: Document, analysis: Analysis, style: Style, *, same_scale: Collection[str] = (),
-        channel_operators: Collection[str] | None = None, wide: bool = False,
+        self, real: Real, document: Document, analysis: Analysis, style: Style, wanted: Wanted | None = None, *,
+        wide: bool = False,
     ) -> None:  # fmt: skip
-        """`document` and `analysis` are those of the changed network, `same_scale` operators that the device gives one scale on
-        both sides, `channel_operators` those whose weights may have a scale for each channel; `wide` holds new tensors that
-        nothing tells the scale of in 16 bits, so that parts of a sum lose nothing."""
+        """`document` and `analysis` are those of the changed network, `wanted` is what the device takes; `wide` holds new tensors
+        that nothing tells the scale of in 16 bits, so that parts of a sum lose nothing."""
+        self._wanted = wanted or Wanted()
         self._wide = wide
         self._real = real
         self._document = document
         self._analysis = analysis
         self._style = style
-        self._channels = channel_operators
         self._held: dict[str, Held] = {n: h for n, h in real.held.items() if n in analysis.model.graph.values}
         self._alive: set[str] = {*self._held, *real.native}
         self.inexact: list[Value] = []
+        if self._wanted.fills:
+            self.inexact += [v for v in analysis.model.graph.inputs if v.dtype == FLOAT and v.name not in self._alive]
+            self._alive.update(v.name for v in self.inexact)
         self._backward()
         for node in analysis.model.graph.nodes:
-            self._forward(node, same_scale)
+            self._forward(node, self._wanted.same_scale)
 
     def _data(self, node: Node) -> list[Value]:
         """Activations in floating point that a node reads."""
@@ -125,7 +137,7 @@ class Restoration:
                 self._hold(v, moved)
             elif self._ends_in_bounds(v):
                 self._alive.add(v.name)
-            elif v.name not in self._real.known:
+            elif v.name not in self._real.known or (self._wanted.fills and not v.is_output):
                 self._alive.add(v.name)
                 self.inexact.append(v)
 
@@ -138,8 +150,9 @@ class Restoration:
         """The network in integers. `ranges` are the least and the largest number of each inexact tensor. Raises Refused."""
         for value in self.inexact:
             self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
-        result = self._document.copy()
-        return _Writer(self._analysis, self._real, self._held, result, self._style, self._channels).written()
+        held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
+        shared(held, self._analysis.model.graph.nodes, self._wanted)
+        return _Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted).written()
 
 
 def _maker(value: Value) -> Node:
@@ -152,16 +165,17 @@ class _Writer:
 
     def __init__(
         self, analysis: Analysis, real: Real, held: Mapping[str, Held], document: Document, style: Style,
-        channels: Collection[str] | None,
+        wanted: Wanted,
     ) -> None:  # fmt: skip
         self._analysis = analysis
         self._real = real
         self._held = held
+        self._wanted = wanted
         self._document = document
         self._taken = names_in(document.proto.graph)
         self._nodes: list[onnx.NodeProto] = []
         self._new: list[onnx.TensorProto] = []
-        self._weights = NewWeights(document, analysis, style, channels, self.name, self._nodes, self._new)
+        self._weights = NewWeights(document, analysis, style, wanted, self.name, self._nodes, self._new)
         self._numbers: dict[str, tuple[str, str]] = {}
         """For each held tensor, what is rounded, and what comes of it."""
 
@@ -205,11 +219,13 @@ class _Writer:
         for i, value in enumerate(node.inputs):
             if value is not None and value.name in self._numbers:
                 raw, rounded = self._numbers[value.name]
-                copy.input[i] = raw if (owner, value.name) in self._real.loose else rounded
+                loose = (owner, value.name) in self._real.loose and not self._wanted.fills
+                copy.input[i] = raw if loose else rounded
         computes = [v for v in node.inputs if v is not None and (v.name in self._held or v.name in self._real.native)]
         if computes and not quantizes(node) and not dequantizes(node):
             self._weights.of(node, copy, [self._held.get(v.name) or self._real.native[v.name] for v in computes])
-        clamp = node.op_type == "Relu" and owner in self._real.clamps
+        ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
+        clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
         if owner in self._held and (node.op_type == "Identity" or clamp):  # to round does the same
             self._pair(owner, copy.input[0])
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -13,7 +13,8 @@ from npu_guard.analysis.quantized.held import FLOAT, Held, zero_point
 from npu_guard.base.errors import Undecidable
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, middle, weight_scales
+from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, weight_scales
+from npu_guard.rewriting.integers.scheme import Wanted, fitted, middle
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.weights import Weights, evaluated
 
@@ -28,12 +29,12 @@ class NewWeights:
     """Writes constants in integers: initializers, and the nodes that make numbers of them."""
 
     def __init__(
-        self, document: Document, analysis: Analysis, style: Style, channels: Collection[str] | None,
+        self, document: Document, analysis: Analysis, style: Style, wanted: Wanted,
         name: Callable[[str], str], nodes: list[onnx.NodeProto], made: list[onnx.TensorProto],
     ) -> None:  # fmt: skip
         self._analysis = analysis
         self._style = style
-        self._channels = channels
+        self._wanted = wanted
         self._name = name
         self._nodes = nodes
         self._made = made
@@ -49,19 +50,29 @@ class NewWeights:
             if value is None or value.dtype != FLOAT or not self._analysis.is_constant(value):
                 continue
             role = node.operator.role(index)
-            if node.kind in ("convolution", "product") and role in ("weight", "data"):
+            if (node.kind in ("convolution", "product") or self._is_other_weight(node, value)) and role in ("weight", "data"):
                 copy.input[index], scales = self._weight(node, value)
             elif role == "bias" and len(read) == 1 and node.kind in ("convolution", "product"):
                 if scales is not None:
                     copy.input[index] = self._bias(value, read[0], scales)
-            elif node.op_type in _ELEMENTWISE and role in ("data", "weight", "slope") and not _is_dequantized(value):
+            elif (
+                node.op_type in _ELEMENTWISE
+                and role in ("data", "weight", "slope")
+                and not (_is_dequantized(value) and not self._wanted.approximate)
+            ):
                 copy.input[index] = self._operand(value)
+
+    def _is_other_weight(self, node: Node, value: Value) -> bool:
+        """Whether it is a parameter of a normalization with scales that the device does not take."""
+        return node.kind == "normalization" and _is_dequantized(value) and self._is_to_change(node, value)
 
     def _axis(self, node: Node, value: Value) -> int | None:
         rank = len(value.shape or ())
         style, op = self._style, node.op_type
-        seen = op in style.channel_operators
-        other = op not in style.operators and bool(style.channel_operators) and (self._channels is None or op in self._channels)
+        wanted = self._wanted
+        allowed = wanted.by_channel and (wanted.channel_operators is None or op in wanted.channel_operators)
+        seen = op in style.channel_operators and (allowed or not wanted.approximate)
+        other = op not in style.operators and bool(style.channel_operators) and allowed
         if self._analysis.model.opsets.get("", 1) < _CHANNEL_OPSET or not (seen or other):
             return None
         if op == "ConvTranspose":
@@ -72,9 +83,18 @@ class NewWeights:
             return None
         return 0 if op == "Gemm" and node.attr("transB", 0) else 1
 
+    def _is_to_change(self, node: Node, value: Value) -> bool:
+        """Whether the device wants a weight that is in integers to have other scales, and it may be rounded to them."""
+        if not self._wanted.approximate or value.producer is None:
+            return False
+        scale = value.producer.input(1)
+        scales = self._array(scale) if scale is not None else np.ones(1)
+        powers = self._wanted.powers and bool((np.frexp(scales)[0] != 0.5).any())
+        return powers or (scales.size > 1 and self._axis(node, value) is None)
+
     def _weight(self, node: Node, value: Value) -> tuple[str, Array]:
         """The name of the weight, and its scales."""
-        if _is_dequantized(value):
+        if _is_dequantized(value) and not self._is_to_change(node, value):
             assert value.producer is not None
             scale = value.producer.input(1)
             assert scale is not None
@@ -91,7 +111,7 @@ class NewWeights:
         return self._known[key]
 
     def _bias(self, value: Value, read: Held, scales: Array) -> str:
-        if _is_dequantized(value):
+        if _is_dequantized(value) and not self._wanted.approximate:
             return value.name
         numbers = self._array(value)
         scale = (np.float64(read.scale) * scales.astype(np.float64)).astype(np.float32)
@@ -105,7 +125,7 @@ class NewWeights:
         key = value.name, None, "operand"
         if key not in self._known:
             numbers = self._array(value)
-            held = fitting(float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0)), self._style)
+            held = fitted(fitting(float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0)), self._style), self._wanted)
             integers = in_steps(numbers, held.scale, held.zero, None, held.dtype)
             self._known[key] = self._dequantized(value.name, integers, held.scale, held.zero, None), held.scale
         return self._known[key][0]
