@@ -18,7 +18,8 @@ class DegenerateScale(QuantizationRule):
 
     *What it does*
 
-    Looks at the scales of all that an operator reads and gives, whatever the device.
+    Looks at the scales of all that an operator reads and gives, whatever the device. That of a block of a weight may be
+    negative: quantizers to 4 bits put the largest number of a block at the longer end of the range.
 
     *Why it matters*
 
@@ -44,6 +45,12 @@ class DegenerateScale(QuantizationRule):
             { a = DequantizeLinear(x, s, z)  c = DequantizeLinear<axis = 0>(w, t, n)  b = Conv(a, c)
               y = QuantizeLinear(b, s, z) }""",
             title="for each channel",
+        ),
+        Case(
+            """g (float[1,32] x) => (float[1,2] y)
+            <uint8[2,1,16] w, float[2] t = {-0.1, 0.2}>
+            { y = com.microsoft.MatMulNBits<K = 32, N = 2, bits = 4, block_size = 32>(x, w, t) }""",
+            title="of blocks, which may be negative",
         ),
     )
     bad = (
@@ -75,10 +82,11 @@ class DegenerateScale(QuantizationRule):
             found = scales(held, ctx)
             if found is None:
                 continue
-            broken = ~(np.isfinite(found) & (found >= _SMALLEST))
+            sizes = np.abs(found) if held.block else found
+            broken = ~(np.isfinite(found) & (sizes >= _SMALLEST))
             if broken.any():
                 at = int(np.argmax(broken))
-                where = f" of channel {at}" if len(found) > 1 else ""
+                where = f" of {'block' if held.block else 'channel'} {at}" if len(found) > 1 else ""
                 yield Draft(f"the scale{where} of {named(value)} is {found[at]:.6g}", value=value)
                 return
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from npu_guard.analysis.evaluate import MAX_ELEMENTS, OPERATORS, Array, bound, shape_slice, tensor
 from npu_guard.graph.graph import Node, Value
+from npu_guard.graph.plain import SAME
 
 __all__ = ["MAX_ELEMENTS", "Array", "Constants", "constant_node", "evaluate", "shape_of", "tensor"]
 
@@ -36,7 +37,7 @@ def evaluate(node: Node, inputs: Sequence[Array | None], limit: int | None = MAX
     `limit` bounds the elements of an output. None is for weights that are in memory already: as many as these, so that two
     small tables whose broadcast fills the machine are left alone; those of Expand, Tile and the like are bounded all the same.
     """
-    function = OPERATORS.get(node.op_type) if not node.domain else None
+    function = OPERATORS.get(node.op_type) if not node.domain or node.op in SAME else None
     if function is None:
         return None
     try:

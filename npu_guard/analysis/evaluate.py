@@ -23,7 +23,8 @@ Array = NDArray[Any]
 _NUMPY: dict[int, Any] = {
     onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.DOUBLE: np.float64, onnx.TensorProto.INT64: np.int64,
     onnx.TensorProto.INT32: np.int32, onnx.TensorProto.BOOL: np.bool_, onnx.TensorProto.UINT8: np.uint8,
-    onnx.TensorProto.INT8: np.int8, onnx.TensorProto.FLOAT16: np.float16,
+    onnx.TensorProto.INT8: np.int8, onnx.TensorProto.FLOAT16: np.float16, onnx.TensorProto.UINT16: np.uint16,
+    onnx.TensorProto.INT16: np.int16,
 }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import onnx
 from msgspec import Struct
 
@@ -10,7 +11,13 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.quantized.encoding import Encoding
 
-FLOAT = onnx.TensorProto.FLOAT
+_T = onnx.TensorProto
+FLOAT = _T.FLOAT
+_INTEGERS: Mapping[int, tuple[int, bool]] = {
+    _T.INT4: (4, True), _T.UINT4: (4, False), _T.INT8: (8, True), _T.UINT8: (8, False), _T.INT16: (16, True),
+    _T.UINT16: (16, False), _T.INT32: (32, True), _T.UINT32: (32, False),
+}  # fmt: skip
+"""Bits of integers, and whether they have a sign."""
 
 
 class Held(Struct, frozen=True):
@@ -32,15 +39,15 @@ def held_of(encoding: Encoding | None, analysis: Analysis) -> Held | None:
         return None
     scale = analysis.constants.get(encoding.scale)
     zero = None if encoding.zero is None else analysis.constants.get(encoding.zero)
-    if scale is None or scale.size != 1 or (zero is None and encoding.zero is not None):
+    if scale is None or scale.size != 1 or (zero is None and encoding.zero is not None) or encoding.dtype not in _INTEGERS:
         return None
     return Held(encoding.dtype, scale.reshape(()), 0 if zero is None else int(zero.reshape(-1)[0]))
 
 
 def span(dtype: int) -> tuple[int, int]:
-    """The least and the largest integer of a type."""
-    info = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(dtype))
-    return int(info.min), int(info.max)
+    """The least and the largest integer of a type; (0, 0) of one that has none, such as float8."""
+    bits, signed = _INTEGERS.get(dtype, (0, False))
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
 
 def zero_point(held: Held, name: str) -> onnx.TensorProto:

@@ -104,7 +104,7 @@ def style_of(held: Sequence[Held], weights: Sequence[tuple[str, int, Array]]) ->
     types = [h.dtype for h in held]
     activation = max(sorted(set(types)), key=types.count)
     same = [h for h in held if h.dtype == activation]
-    kinds = [dtype for _, dtype, _ in weights]
+    kinds = [dtype for _, dtype, _ in weights if span(dtype)[1]]
     scales = np.unique(np.concatenate([np.ravel(s) for _, _, s in weights] or [np.ones(1)]).astype(np.float64))[::-1]
     every = [*(float(h.scale) for h in same), *scales.tolist()]
     return Style(
