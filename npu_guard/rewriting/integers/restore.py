@@ -7,10 +7,10 @@ range is measured. New weights are put on the grid of the old ones, so that weig
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
