@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.quantized.held import held_of
+from npu_guard.analysis.quantized.reading import read
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import Limits
@@ -127,15 +129,16 @@ def repairs(
     return tuple(steps)
 
 
-def _scales(twin: Twin) -> dict[str, float]:
-    """Scales of outputs that are held as integers; a step of those that are integers is 1."""
-    found: dict[str, float] = {}
+def _scales(twin: Twin) -> dict[str, tuple[float, int]]:
+    """Scale and zero point of outputs that are held as integers; of those that are integers, the step is 1."""
+    found: dict[str, tuple[float, int]] = {}
     for value in twin.analysis.model.graph.outputs:
         held = twin.real.held.get(value.name)
+        own = held_of(read(twin.analysis).encodings.get(value), twin.analysis)
         if held is not None:
-            found[value.name] = float(held.scale)
-        elif value.producer is not None and value.producer.op_type == "QuantizeLinear":
-            found[value.name] = 1.0
+            found[value.name] = float(held.scale), held.zero
+        elif own is not None:
+            found[value.name] = 1.0, own.zero
     return found
 
 

@@ -27,6 +27,8 @@ from npu_guard.verification.outputs import compare_output
 
 Array = NDArray[Any]
 Results = Sequence[Mapping[str, Array]]
+Range = tuple[float, float, float]
+"""The least number, the one in the middle of what is usual, and the largest."""
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _SLACK = 1e-3
 """Steps by which a result may be beside one: it is a product in float32."""
@@ -36,30 +38,36 @@ _SIGMAS = 3.0
 """Standard deviations from the middle of an input's numbers, which is 0 where they have both signs, to the end of their range."""
 
 
-def feeds_in_range(wanted: Sequence[Spec], ranges: Mapping[str, tuple[float, float]], count: int) -> list[Feed]:
+def feeds_in_range(wanted: Sequence[Spec], ranges: Mapping[str, Range], count: int) -> list[Feed]:
     """Inputs as the network was made for: normal ones in the range that the integers of each input have. [count]"""
     feeds: list[Feed] = []
     for seed in range(count):
-        feed = dict(normal_feed(wanted, seed))
+        feed, random = dict(normal_feed(wanted, seed)), np.random.default_rng(seed)
         for spec in wanted:
-            if spec.name in ranges and spec.dtype.kind == "f":
-                low, high = ranges[spec.name]
-                middle, reach = (0.0, min(-low, high)) if low < 0 < high else ((low + high) / 2, (high - low) / 2)
-                numbers = middle + feed[spec.name].astype(np.float64) * reach / _SIGMAS
-                feed[spec.name] = np.clip(numbers, low, high).astype(spec.dtype)
+            if spec.name in ranges:
+                low, middle, high = ranges[spec.name]
+                normal = feed[spec.name].astype(np.float64) if spec.dtype.kind == "f" else random.standard_normal(spec.shape)
+                numbers = np.clip(middle + normal * min(middle - low, high - middle) / _SIGMAS, low, high)
+                feed[spec.name] = (numbers if spec.dtype.kind == "f" else np.rint(numbers)).astype(spec.dtype)
         feeds.append(feed)
     return feeds
 
 
-def ranges_of(analysis: Analysis) -> dict[str, tuple[float, float]]:
-    """The least and the largest number of each input that becomes integers as the first thing."""
+def ranges_of(analysis: Analysis) -> dict[str, Range]:
+    """The range of each input that is integers, or becomes integers as the first thing."""
     found = {}
     for value in analysis.model.graph.inputs:
         makers = [node for node in value.consumers if node.op_type == "QuantizeLinear"]
-        held = held_of(read(analysis).encodings.get(makers[0].output), analysis) if makers else None
-        if held is not None:
-            low, high = span(held.dtype)
-            found[value.name] = (low - held.zero) * float(held.scale), (high - held.zero) * float(held.scale)
+        integers = makers[0].output if makers and value.dtype in _FLOATS else value
+        held = held_of(read(analysis).encodings.get(integers), analysis)
+        if held is None:
+            continue
+        low, high = span(held.dtype)
+        if value.dtype not in _FLOATS:
+            found[value.name] = float(low), float(min(max(held.zero, low + 1), high - 1)), float(high)
+            continue
+        least, most = (low - held.zero) * float(held.scale), (high - held.zero) * float(held.scale)
+        found[value.name] = least, 0.0 if least < 0 < most else (least + most) / 2, most
     return found
 
 
@@ -99,22 +107,26 @@ def with_steps(result: Verification, analysis: Analysis, names: Mapping[str, str
 
 
 def compare_in_steps(
-    names: Sequence[str], before: Results, after: Results, real: tuple[Results, Results], scales: Mapping[str, float],
+    names: Sequence[str], before: Results, after: Results, real: tuple[Results, Results], scales: Mapping[str, tuple[float, int]],
     growth: float, inputs: str,
 ) -> Verification:  # fmt: skip
     """What the second of two quantized networks gives against the first one; `real` is what both give in real numbers.
 
-    `scales` are those of outputs that are held as integers, 1 for those that are integers; `growth` is how many times more
-    operators the second has. The verdict is `equal` up to a step, `close` where it is no noisier than it may be, else `differs`.
+    `scales` are scale and zero point of outputs that are held as integers, of those that are integers 1 and theirs; `growth` is
+    how many times more operators the second has. The verdict is `equal` up to a step, `close` where it is no noisier than it may
+    be, else `differs`.
     """
     found = []
     noise: dict[str, tuple[float, float]] = {}
     verdict = "equal"
     for name in names:
         a, b, first, second = ([result[name] for result in side] for side in (before, after, *real))
-        steps = in_steps(a, b, scales.get(name))
+        scale, zero = scales.get(name, (None, 0))
+        steps = in_steps(a, b, scale)
         compared = replace(compare_output(name, a, b, 1.0), steps=steps)
         equal = compared.ok if steps is None else steps <= 1 + _SLACK and (name in scales or steps == 0)
+        if a[0].dtype.kind != "f" and name in scales:  # numbers like others, but for their scale
+            a, b, first, second = ([array.astype(np.float64) - zero for array in side] for side in (a, b, first, second))
         kept = equal or _keeps(a, b, first, second, growth)
         if a[0].dtype.kind == "f" and not equal:
             noise[name] = ratio_over(first, a), ratio_over(second, b)

@@ -199,12 +199,22 @@ def test_scales_are_those_of_the_network() -> None:
     assert in_steps(weight, scales, 0, 0, INT8).tolist() == [[3, -60, 0], [127, 0, 1]]
 
 
+def test_a_network_between_integers_is_judged_within_their_range(net: Callable[[str], str]) -> None:
+    text = QDQ.replace("float[1,4,24,24] x", "uint8[1,4,24,24] x").replace("float[1,4,24,24] y", "uint8[1,4,24,24] y")
+    text = text.replace("xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)", "xd = DequantizeLinear(x, s, z)")
+    text = text.replace("dq = QuantizeLinear(d, sm, zm)  y = DequantizeLinear(dq, sm, zm)", "y = QuantizeLinear(d, sm, zm)")
+    report = fixed(net(text))
+    assert not any(f.rule == "NPU201" for f in report.after.findings)
+    assert report.verification.verdict in ("equal", "close")
+    assert "range" in report.verification.inputs
+
+
 def test_verdicts_in_steps() -> None:
     real = [{"y": random.standard_normal(1000)}]
     before = [{"y": np.round(real[0]["y"] / 0.1) * 0.1}]
 
     def verdict(after: np.ndarray[Any, Any]) -> str:
-        return compare_in_steps(["y"], before, [{"y": after}], (real, real), {"y": 0.1}, 1.0, "").verdict
+        return compare_in_steps(["y"], before, [{"y": after}], (real, real), {"y": (0.1, 0)}, 1.0, "").verdict
 
     assert verdict(before[0]["y"] + 0.1) == "equal"
     assert verdict(before[0]["y"] + 0.2 * (np.arange(1000) % 30 == 0)) == "close"
