@@ -22,6 +22,7 @@ from npu_guard.file.document import Document
 from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
+from npu_guard.results.proof import SAMPLED, Proof
 from npu_guard.results.verification import Verification
 from npu_guard.rewriting.integers.restore import Restoration, in_style, style_of_model
 from npu_guard.rewriting.integers.scheme import Wanted
@@ -101,6 +102,12 @@ def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
 def _has_wide(profile: Profile) -> bool:
     """Whether new sums may have 16 bits: where the device's file neither names types nor wants a network wholly in integers."""
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
+
+
+def proof_in_integers(real: Proof | None) -> Proof:
+    """What is known of the network in integers, where in real numbers this is known: to round at other places is no identity."""
+    label = "" if real is None or real.label == SAMPLED else f"in real numbers it is {real.label}; "
+    return Proof(SAMPLED, reason=f"{label}what rounding to integers makes of it is compared on inputs")
 
 
 def repairs(

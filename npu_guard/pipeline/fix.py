@@ -18,7 +18,7 @@ from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
-from npu_guard.fixing.integers import in_integers, repairs
+from npu_guard.fixing.integers import in_integers, proof_in_integers, repairs
 from npu_guard.fixing.judge import CheckModel, Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
@@ -112,7 +112,7 @@ def fix_model(
             dataclasses.replace(
                 numbers, before=before, after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)), document=made,
                 applied=(*numbers.applied, *steps),
-                verification=replace(compared, seeds=tuple(seeds), proof=numbers.verification.proof),
+                verification=replace(compared, seeds=tuple(seeds), proof=proof_in_integers(numbers.verification.proof)),
             )
         )  # fmt: skip
     if not found:  # forms that leave the integers alone may do
