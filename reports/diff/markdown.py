@@ -6,7 +6,7 @@ from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
-from npu_guard.reports.blocks.findings import finding_line
+from npu_guard.reports.blocks.finding_line import finding_line
 from npu_guard.results.findings import Verdict
 from npu_guard.results.summary import count, percent, plural
 

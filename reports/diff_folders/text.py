@@ -5,7 +5,7 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate.diff_folders import FolderDiff
-from npu_guard.reports.blocks.findings import finding_line
+from npu_guard.reports.blocks.finding_line import finding_line
 from npu_guard.results.summary import plural
 
 
