@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.rewriting.substitution import Refused
 
 
 def numbers(value: Value | None) -> tuple[int, ...] | None:
@@ -23,6 +26,30 @@ def reduced(node: Node, ctx: Context) -> tuple[int, ...] | None:
         return ctx.axes(node)
     except Undecidable:
         return None
+
+
+def over_channels(node: Node, ctx: Context, dtypes: Set[int], what: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Axes and input shape of a reduction over the channels of a map; None where it is none, or runs over none.
+
+    `dtypes` are the element types that it may have, and `what` names the input in the refusal. Raises Refused.
+    """
+    x, axes = ctx.input(node, 0), reduced(node, ctx)
+    if x.shape is None or len(x.shape) != 4:
+        return None
+    if axes is None:
+        raise Refused("its axes are computed")
+    if 1 not in axes:
+        return None
+    if node.graph.parent is not None:
+        raise Refused("it is inside a subgraph")
+    if 0 in axes:
+        raise Refused("it runs over the batch as well")
+    if x.dtype not in dtypes:
+        raise Refused(f"{what} is not of floating point")
+    shape = numbers(x)
+    if shape is None:
+        raise Refused("its shape is not known; fix it with --input-shape")
+    return axes, shape
 
 
 def sliced(node: Node, ctx: Context) -> list[int] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -174,8 +175,30 @@ def _runs(parts: Axis, wholes: Axis) -> Iterable[Axis]:
 
 def aligned(x: View, y: View, pairs: Sequence[tuple[int, int]]) -> tuple[View, View]:
     """Both views with equal factors on axes that run along each other; `y` has no others in common with `x`. Raises Refused."""
-    y = y.fresh()
-    names: dict[Atom, Atom] = {}
+    x, y, same = cut_alike(x, y.fresh(), pairs)
+    return x, y.renamed(same)
+
+
+class Factored(Protocol):
+    """Anything with axes of factors that can be taken apart."""
+
+    @property
+    def axes(self) -> Sequence[Axis]:
+        """The factors of each axis, the outermost first."""
+
+    def split(self, atom: Atom, outer: int) -> Self:
+        """One factor taken apart, the outer part first. Raises Refused."""
+
+
+F = TypeVar("F", bound=Factored)
+
+
+def cut_alike(x: F, y: F, pairs: Iterable[tuple[int, int]]) -> tuple[F, F, dict[Atom, Atom]]:
+    """Both with factors of equal extents on axes that run along each other, and for each such factor of `y` that of `x`.
+
+    Raises Refused where the extents do not go together.
+    """
+    same: dict[Atom, Atom] = {}
     for i, j in pairs:
         at = 0
         while at < min(len(x.axes[i]), len(y.axes[j])):
@@ -188,8 +211,8 @@ def aligned(x: View, y: View, pairs: Sequence[tuple[int, int]]) -> tuple[View, V
                 at += 1
         if len(x.axes[i]) != len(y.axes[j]):
             raise Refused(f"axes of {size(x.axes[i])} and {size(y.axes[j])} do not go together")
-        names.update(zip(y.axes[j], x.axes[i], strict=True))
-    return x, y.renamed(names)
+        same.update(zip(y.axes[j], x.axes[i], strict=True))
+    return x, y, same
 
 
 def joined(x: View, y: View) -> View:

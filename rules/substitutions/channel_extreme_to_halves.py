@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.rewriting.stated import numbers, reduced
+from npu_guard.rewriting.stated import over_channels
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -58,27 +58,12 @@ class ChannelExtremeToHalves(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        x, axes = ctx.input(node, 0), reduced(node, ctx)
-        if x.shape is None or len(x.shape) != 4:
+        found = over_channels(node, ctx, _FLOATS, "what it compares")
+        if found is None or found[1][1] < 2:
             return None
-        if axes is None:
-            raise Refused("its axes are computed")
-        if 1 not in axes:
-            return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
-        if 0 in axes:
-            raise Refused("it runs over the batch as well")
-        if x.dtype not in _FLOATS:
-            raise Refused("what it compares is not of floating point")
-        shape = numbers(x)
-        if shape is None:
-            raise Refused("its shape is not known; fix it with --input-shape")
-        if shape[1] < 2:
-            return None
-        if shape[1] > MOST:
-            raise Refused(f"it has {shape[1]} channels, more than {MOST}")
-        return Match(self, node, (node,), (node.output,), (axes, shape))
+        if found[1][1] > MOST:
+            raise Refused(f"it has {found[1][1]} channels, more than {MOST}")
+        return Match(self, node, (node,), (node.output,), found)
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return _written(match, build, 0)

@@ -9,8 +9,8 @@ import onnx
 
 from npu_guard.proof.exact import Exact
 from npu_guard.results.proof import ROUNDING
-from npu_guard.rewriting.stated import numbers, reduced
-from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
+from npu_guard.rewriting.stated import over_channels
+from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -59,23 +59,8 @@ class ChannelReductionToConv(Substitution):
     )  # fmt: skip
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        x, axes = ctx.input(node, 0), reduced(node, ctx)
-        if x.shape is None or len(x.shape) != 4:
-            return None
-        if axes is None:
-            raise Refused("its axes are computed")
-        if 1 not in axes:
-            return None
-        if node.graph.parent is not None:
-            raise Refused("it is inside a subgraph")
-        if 0 in axes:
-            raise Refused("it runs over the batch as well")
-        if x.dtype not in _FLOATS:
-            raise Refused("what it reduces is not of floating point")
-        shape = numbers(x)
-        if shape is None:
-            raise Refused("its shape is not known; fix it with --input-shape")
-        return Match(self, node, (node,), (node.output,), (axes, shape))
+        found = over_channels(node, ctx, _FLOATS, "what it reduces")
+        return None if found is None else Match(self, node, (node,), (node.output,), found)
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return _written(match, build, 0)

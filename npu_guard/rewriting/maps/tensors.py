@@ -19,7 +19,7 @@ from npu_guard.rewriting.maps.program import Given, Program, Shape, shape_of
 from npu_guard.rewriting.maps.route import estimate, route
 from npu_guard.rewriting.maps.written import written
 from npu_guard.rewriting.substitution import Refused
-from npu_guard.rewriting.views import Atom, Axis, atoms, size
+from npu_guard.rewriting.views import Atom, Axis, atoms, cut_alike, size
 
 Stored = tuple[Axis, Axis, Axis, Axis]
 EMPTY: Stored = ((), (), (), ())
@@ -98,22 +98,8 @@ def as_map(value: Given) -> Laid:
 
 def aligned(x: Laid, y: Laid, pairs: Iterable[tuple[int, int]]) -> tuple[Laid, Laid]:
     """Both with the same factors on axes that run along each other; they have no others in common. Raises Refused."""
-    y = y.renamed({a: (Atom(a.extent),) for a in {*atoms(y.axes), *y.held}})
-    names: dict[Atom, Axis] = {}
-    for i, j in pairs:
-        at = 0
-        while at < min(len(x.axes[i]), len(y.axes[j])):
-            a, b = x.axes[i][at], y.axes[j][at]
-            if a.extent > b.extent:
-                x = x.split(a, b.extent)
-            elif b.extent > a.extent:
-                y = y.split(b, a.extent)
-            else:
-                at += 1
-        if len(x.axes[i]) != len(y.axes[j]):
-            raise Refused(f"axes of {size(x.axes[i])} and {size(y.axes[j])} do not go together")
-        names.update((b, (a,)) for b, a in zip(y.axes[j], x.axes[i], strict=True))
-    return x, y.renamed(names)
+    x, y, same = cut_alike(x, y.renamed({a: (Atom(a.extent),) for a in {*atoms(y.axes), *y.held}}), pairs)
+    return x, y.renamed({b: (a,) for b, a in same.items()})
 
 
 def numbered(source: Stored, target: Stored) -> tuple[Place, Place, tuple[int, ...]]:
