@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import CodeType, FrameType
 
+FEW = 20
+"""Sketches of a check whose growth is counted: the smallest model uses them up, so that they are the same for all."""
 UNCOUNTED = ("<frozen importlib", "<frozen zipimport")
 """Finding modules takes as long as there are folders to look in, and compiling them happens once."""
 
@@ -134,6 +136,7 @@ def growth(also: str, shape: str, size: str) -> dict[str, list[int]]:
     import functools
 
     from npu_guard.checking import registry
+    from npu_guard.fixing import remedies
     from npu_guard.pipeline.check import check_models
     from npu_guard.project.config import Config
 
@@ -142,6 +145,7 @@ def growth(also: str, shape: str, size: str) -> dict[str, list[int]]:
         registry.renderer(form)(check_models([path], Config(), layers=layers, remedies=remedies), color=False)
 
     found = {}
+    remedies.SKETCHES = FEW
     with _models(shape, int(size)) as paths:
         exec(also, {})
         for form in ("text", "json", "html"):

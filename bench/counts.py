@@ -26,9 +26,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RECORD = HERE / "counts" / f"{sys.version_info.major}.{sys.version_info.minor}.json"
 SHAPES = ("chain", "findings", "fan", "passed_on", "rearranged", "nested")
-NODES = 240
-"""Of the smallest model: as many as have so many findings that the sketches of a check (`fixing/remedies.py`) are used up. Below,
-each node of `passed_on` has a sketch, at 2 n not all have, and the step down would read as growth (2.5 of 120, 2.0 of 240)."""
+NODES = 160
+"""Of the smallest model: as many as use up the sketches that `counted.py` grants."""
 
 OWN, OTHERS, MODULES = "bytecodes in npu-guard", "bytecodes in what it uses", "modules imported"
 USED = ("onnx", "numpy", "protobuf", "click", "msgspec", "typing-extensions")
