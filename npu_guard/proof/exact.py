@@ -93,7 +93,7 @@ class Exact(Struct, frozen=True, eq=False):
             case "fractions", (array,):
                 return np.asarray(np.vectorize(lambda x: modular.fraction(x, m), otypes=[np.int64])(array))
             case "stored", (array,):
-                return modular.dyadic(array, m)
+                return modular.dyadic(array, m)[0]
             case "symbol", (name, _):
                 return np.asarray(symbol(name), np.int64)
             case "root", (radicand,):

@@ -105,7 +105,7 @@ class Fields(Arithmetic):
         known = array if lowest is None else np.where(lowest, np.zeros((), array.dtype), array)
         if not np.isfinite(known).all():
             raise Unsupported("a constant that is not finite")
-        values = [modular.dyadic(known, m) for m in self._every]
+        values = modular.dyadic(known, *self._every)
         values = self._adjusted(array, values)
         tensor = self._of(values, array)
         tensor.lowest = lowest

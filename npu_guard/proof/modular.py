@@ -61,11 +61,15 @@ def _powers_of_two(m: int) -> Array:
     return _ladder(2, m, _HIGH - _LOW + 1) * pow(2, _LOW % (m - 1), m) % m
 
 
-def dyadic(a: Array, m: int) -> Array:
-    """Finite floats as the elements that they are: whole numbers times powers of two."""
-    mantissa, exponent = np.frexp(np.asarray(a, np.float64))
-    whole = np.ldexp(mantissa, 53).astype(np.int64)
-    return whole % m * _powers_of_two(m)[exponent.astype(np.int64) - 53 - _LOW] % m
+def dyadic(a: Array, *moduli: int) -> list[Array]:
+    """Finite floats as the elements that they are, for each modulus: whole numbers times powers of two."""
+    a = np.asarray(a)
+    bits = 24 if a.dtype in (np.float32, np.float16) else 53
+    mantissa, exponent = np.frexp(a.astype(np.float32 if bits == 24 else np.float64, copy=False))
+    whole, place = np.ldexp(mantissa, bits).astype(np.int64), exponent.astype(np.intp) - bits - _LOW
+    if bits == 24:  # below 2^55 times a power of two, which has 31 bits
+        return [whole * _powers_of_two(m)[place] % m for m in moduli]
+    return [whole % m * _powers_of_two(m)[place] % m for m in moduli]
 
 
 def fraction(x: Fraction | int, m: int) -> int:
