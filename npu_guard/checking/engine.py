@@ -46,10 +46,7 @@ class Checked(Struct, frozen=True):
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
     """Ask every selected rule about every node that the device has to run."""
     ctx = context_of(analysis, profile)
-    selected = [r for r in rules if config.selects(r.code, r.name)]
-    wanted = _requirements(profile, {r.code: r for r in selected})
-    spoken = {rule.code for found in wanted.values() for rule, _ in found}
-    own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
+    selected, own, wanted, spoken = _selected(profile, rules, config)
     needed = sorted((r for r in own if r.needed(ctx)), key=attrgetter("code"))
     asked_of: dict[str, tuple[list[Rule], Sequence[tuple[Rule, Requirement]]]] = {}
     """Rules and limits that are asked about an operator, by its name; made for those that the model has."""
@@ -85,6 +82,22 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
     return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
+
+
+_Selected = tuple[list[Rule], list[Rule], Mapping[str, list[tuple[Rule, Requirement]]], set[str]]
+_last: list[tuple[Profile, Sequence[Rule], Config, _Selected]] = []
+
+
+def _selected(profile: Profile, rules: Sequence[Rule], config: Config) -> _Selected:
+    """Rules that the settings select, those of them with a check and a limit of their own here, the device's limits on operators,
+    and the codes of the rules that report these. Kept for the next model: `fix` and remedies ask dozens of times."""
+    if not _last or not all(a is b for a, b in zip(_last[0], (profile, rules, config), strict=False)):
+        selected = [r for r in rules if config.selects(r.code, r.name)]
+        wanted = _requirements(profile, {r.code: r for r in selected})
+        spoken = {rule.code for found in wanted.values() for rule, _ in found}
+        own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
+        _last[:] = [(profile, rules, config, (selected, own, wanted, spoken))]
+    return _last[0][3]
 
 
 def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list[tuple[Rule, Requirement]]]:
