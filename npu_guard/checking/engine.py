@@ -16,14 +16,15 @@ from npu_guard.base.limits import exceeded
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context, context_of
 from npu_guard.checking.rule import Draft, Rule
+from npu_guard.checking.selection import of_plain, selected_rules
 from npu_guard.device import Limit, Profile, Requirement
-from npu_guard.device.keys import EVERY, with_old_names
+from npu_guard.device.keys import EVERY
 from npu_guard.device.matching import taken
 from npu_guard.device.pattern import Pattern
 from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import input_location, location_of, source_of
-from npu_guard.graph.plain import PLAIN, SAME
+from npu_guard.graph.plain import PLAIN
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.results.fingerprint import with_fingerprints
@@ -46,7 +47,7 @@ class Checked(Struct, frozen=True):
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
     """Ask every selected rule about every node that the device has to run."""
     ctx = context_of(analysis, profile)
-    selected, own, wanted, spoken = _selected(profile, rules, config)
+    selected, own, wanted, spoken = selected_rules(profile, rules, config)
     needed = sorted((r for r in own if r.needed(ctx)), key=attrgetter("code"))
     asked_of: dict[str, tuple[list[Rule], Sequence[tuple[Rule, Requirement]]]] = {}
     """Rules and limits that are asked about an operator, by its name; made for those that the model has."""
@@ -67,7 +68,7 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         if op not in asked_of:
             names = {EVERY, op, PLAIN.get(op, op)}  # what is said of the plain operator holds for one that is it in other words
             rules_of = [r for r in needed if not names.isdisjoint(r.ops) and r.needed_at(node, ctx)]
-            limits = [] if ctx.refuses(node) else [*wanted.get(op, ()), *_of_plain(wanted, op), *wanted.get(EVERY, ())]
+            limits = [] if ctx.refuses(node) else [*wanted.get(op, ()), *of_plain(wanted, op), *wanted.get(EVERY, ())]
             asked_of[op] = rules_of, limits  # where it is refused, all that is wrong with the node follows from NPU101
         asking, required = asked_of[op]
         for rule in asking:
@@ -84,44 +85,8 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
 
 
-_Selected = tuple[list[Rule], list[Rule], Mapping[str, list[tuple[Rule, Requirement]]], set[str]]
-_last: list[tuple[Profile, Sequence[Rule], Config, _Selected]] = []
-
-
-def _selected(profile: Profile, rules: Sequence[Rule], config: Config) -> _Selected:
-    """Rules that the settings select, those of them with a check and a limit of their own here, the device's limits on operators,
-    and the codes of the rules that report these. Kept for the next model: `fix` and remedies ask dozens of times."""
-    if not _last or not all(a is b for a, b in zip(_last[0], (profile, rules, config), strict=False)):
-        selected = [r for r in rules if config.selects(r.code, r.name)]
-        wanted = _requirements(profile, {r.code: r for r in selected})
-        spoken = {rule.code for found in wanted.values() for rule, _ in found}
-        own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
-        _last[:] = [(profile, rules, config, (selected, own, wanted, spoken))]
-    return _last[0][3]
-
-
-def _requirements(profile: Profile, rules: Mapping[str, Rule]) -> dict[str, list[tuple[Rule, Requirement]]]:
-    """The device's limits on single operators, by operator, with the rule that reports each."""
-    wanted: dict[str, list[tuple[Rule, Requirement]]] = collections.defaultdict(list)
-    for requirement in profile.requirements:
-        for op in with_old_names(requirement.ops):
-            rule = rules.get(requirement.code(op))
-            if rule is not None:
-                wanted[op].append((rule, requirement))
-    return dict(wanted)
-
-
 UNSUPPORTED = "NPU101"
 """The rule that says that an operator does not run on the device."""
-
-
-def _of_plain(wanted: Mapping[str, list[tuple[Rule, Requirement]]], op: str) -> list[tuple[Rule, Requirement]]:
-    """Limits of the operator that another is in other words; those of element types are its own unless the two are the same."""
-    if op not in PLAIN:
-        return []
-    own = [r for _, r in wanted.get(op, ())]
-    found = [(rule, r) for rule, r in wanted.get(PLAIN[op], ()) if r not in own]
-    return [(rule, r) for rule, r in found if op in SAME or all(term.key != "dtype" for term in r.clause.metric.terms)]
 
 
 class _Run:
