@@ -27,6 +27,8 @@ class Composed:
     ops: Sequence[Op]
     children: Mapping[Op, Child]
     norms: dict[str, tuple[Call, Call]]
+    inside: Sequence[Call]
+    """Calls of modules inside."""
     trained: Callable[[str], bool]
 
 
@@ -75,7 +77,7 @@ def compose(job: Composed, name: str, arguments: Sequence[str]) -> Written:
     call, path = job.call, job.path
     own = {f"{path}.{n}" if path else n: n for n, _ in call.module.named_parameters(recurse=False)}
     taken = [child.modules[i].split(".")[0] for child in job.children.values() for i in range(len(child.modules))]
-    writer = Writer(job.graph, name, job.trained, own, taken, norms.norm_of(job.graph, job.norms))
+    writer = Writer(job.graph, name, job.trained, own, taken, norms.norm_of(job.graph, job.norms, job.inside))
     signature, unpack, names = signature_of(call, job.inputs, arguments)
     writer.write(job.ops, names, job.children, WRITERS)
     written = writer.written

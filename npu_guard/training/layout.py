@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from npu_guard.training.writer import Written
+from npu_guard.training.writer import FRAMES, Written
 
 WIDTH = 88
 HEAD = '''"""Blocks that fit the device, written by npu-guard. They are yours to edit; `npu_guard.torch.apply` puts them in."""'''
@@ -28,6 +28,33 @@ class Masked{name}(nn.{name}):
         result: Tensor = {call}
         return result
 '''
+FRAMES_TEXT = '''
+class FramesBatchNorm(nn.BatchNorm2d):
+    """A norm over frames in the channels: channel d C + c is channel c of frame d.
+
+    The frames of a channel share its statistics, as in BatchNorm3d. `more` channels behind
+    them are passed on.
+    """
+
+    def __init__(
+        self, channels: int, frames: int, more: int = 0, **options: Any
+    ) -> None:
+        super().__init__(channels, **options)
+        self.frames, self.more = frames, more
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+            state = self._all(mean), self._all(var, 1.0), self._all(self.weight, 1.0)
+            return F.batch_norm(input, *state, self._all(self.bias), eps=self.eps)
+        shape = (-1, self.num_features, *input.shape[2:])
+        own, more = input.tensor_split([input.shape[1] - self.more], 1)
+        return torch.cat([super().forward(own.reshape(shape)).view_as(own), more], 1)
+
+    def _all(self, one: Tensor | None, padding: float = 0.0) -> Tensor:
+        assert one is not None
+        return F.pad(one.repeat(self.frames), (0, self.more), value=padding)
+'''
 CALLS = {
     "Conv1d": "self._conv_forward(input, weight, self.bias)",
     "Conv2d": "self._conv_forward(input, weight, self.bias)",
@@ -38,7 +65,7 @@ CALLS = {
 def module_text(classes: Sequence[Written]) -> str:
     """A Python file with these classes."""
     helpers = sorted({h for c in classes for h in c.helpers})
-    parts = [MASKED.format(name=h.removeprefix("Masked"), call=CALLS[h.removeprefix("Masked")]).strip() for h in helpers]
+    parts = [helper_text(h) for h in helpers]
     written = {c.name: c for c in reversed(classes) if not c.constructor}
     parts += ["\n".join(class_lines(c)) for c in reversed(written.values())]
     body = "\n\n\n".join(parts)
@@ -49,6 +76,14 @@ def module_text(classes: Sequence[Written]) -> str:
         imports[-1] = "from torch import nn"
     lines = [HEAD, "", *(["from typing import Any", ""] if helpers else []), *(imports if parts else [])]
     return "\n".join(lines) + (f"\n\n\n{body}\n" if parts else "\n")
+
+
+def helper_text(name: str) -> str:
+    """A class that other ones use."""
+    if name == FRAMES:
+        return FRAMES_TEXT.strip()
+    kind = name.removeprefix("Masked")
+    return MASKED.format(name=kind, call=CALLS[kind]).strip()
 
 
 def class_lines(written: Written) -> Iterator[str]:

@@ -4,12 +4,16 @@ In eval mode a folded convolution gives y = g (c - mean) / sqrt(var + eps) + b. 
 bias b, running mean b and running variance g^2 gives y again. In training, a batch with the statistics that were folded gives y
 the mean b and the variance g^2, so that the norm gives what the original one does; channels that were added stay zero. The new
 eps is the smallest that a channel asks for, eps g^2 / (var + eps): a larger one would shrink channels whose g is small.
+
+Where frames lie behind each other in the channels, channel d C + c being channel c of frame d, the norm goes over all frames of a
+channel together, as BatchNorm3d does.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import nn
@@ -17,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.training.calls import Call, fused
 from npu_guard.training.graph import Array, Graph, Op
-from npu_guard.training.writer import Norm
+from npu_guard.training.writer import FRAMES, Norm
 
 LEAST = 1e-12
 """An eps below which no norm goes."""
@@ -28,40 +32,59 @@ def folded_norms(calls: Sequence[Call]) -> dict[str, tuple[Call, Call]]:
     return {after.path: (before, after) for before, after in fused(calls) if isinstance(after.module, _BatchNorm)}
 
 
-def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]]) -> Callable[[Op], Norm | None]:
-    """Tells of an operator of the fixed model whether a folded norm goes behind it; each norm goes to one operator."""
+def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[Call] = ()) -> Callable[[Op], Norm | None]:
+    """Tells of an operator of the fixed model which norm goes behind it, as it was folded, or in its place; each goes to one.
+
+    In the place of a BatchNormalization goes one over frames, where it is one; `calls` are those of the norms.
+    """
     given: set[str] = set()
+    alone = {c.path: c for c in calls if isinstance(c.module, _BatchNorm) and c.path not in pairs and len(c.results) == 1}
 
     def find(op: Op) -> Norm | None:
+        if op.type == "BatchNormalization" and op.scope in alone and op.scope not in given:
+            call = alone[op.scope]
+            frames = frames_of(graph.values[op.outputs[0]], call)
+            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 and given.add(op.scope) is None else None
         pair = pairs.get(op.scope)
-        if pair is None or op.scope in given or not keeps_channels(graph.values[op.outputs[0]], pair[1]):
+        frames = 0 if pair is None or op.scope in given else frames_of(graph.values[op.outputs[0]], pair[1])
+        if pair is None or not frames:
             return None
         given.add(op.scope)
-        return refilled(pair[1], graph.shape(op.outputs[0])[1])
+        return refilled(pair[1], graph.shape(op.outputs[0]), frames)
 
     return find
 
 
-def keeps_channels(value: Array, call: Call) -> bool:
-    """Whether the first channels of the value are those that the norm gives on the example."""
+def frames_of(value: Array, call: Call) -> int:
+    """Frames in the first channels of the value that the norm gives on the example; 0 where they are something else.
+
+    1 also where positions are only arranged otherwise, as tokens `[B, C, H W]` that are a map `[B, C, H, W]` now.
+    """
     wanted = call.results[0].numpy()
-    if value.ndim != wanted.ndim or value.ndim < 2 or value.shape[1] < wanted.shape[1]:
-        return False
-    first = value[:, : wanted.shape[1]]
-    return first.shape == wanted.shape and bool(np.allclose(first, wanted, rtol=1e-3, atol=1e-5 * (1 + np.abs(wanted).max())))
+    if value.ndim < 2 or wanted.ndim < 2 or value.shape[0] != wanted.shape[0] or 0 in (*value.shape, *wanted.shape):
+        return 0
+    batch, channels = wanted.shape[:2]
+    positions, all_positions = math.prod(value.shape[2:]), math.prod(wanted.shape[2:])
+    frames = all_positions // positions
+    if frames * positions != all_positions or value.shape[1] < frames * channels:
+        return 0
+    first = value.reshape(batch, -1, positions)[:, : frames * channels]
+    arranged = wanted.reshape(batch, channels, frames, positions).swapaxes(1, 2).reshape(first.shape)
+    return frames if np.allclose(first, arranged, rtol=1e-3, atol=1e-5 * (1 + np.abs(wanted).max())) else 0
 
 
-def refilled(call: Call, channels: int) -> Norm | None:
-    """The norm for so many channels; None where it keeps no running statistics."""
+def refilled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:
+    """The norm for a value of that shape; None where it keeps no running statistics."""
     old = call.module
     if not isinstance(old, _BatchNorm) or old.running_mean is None or old.running_var is None:
         return None
-    more = channels - old.num_features
+    features = old.num_features if frames > 1 else shape[1]
     ones, zeros = np.ones(old.num_features, np.float32), np.zeros(old.num_features, np.float32)
-    gain = np.pad(ones if old.weight is None else old.weight.detach().numpy(), (0, more), constant_values=1.0)
-    bias = np.pad(zeros if old.bias is None else old.bias.detach().numpy(), (0, more))
+    padding = features - old.num_features
+    gain = np.pad(ones if old.weight is None else old.weight.detach().numpy(), (0, padding), constant_values=1.0)
+    bias = np.pad(zeros if old.bias is None else old.bias.detach().numpy(), (0, padding))
     variance = (gain.astype(np.float64) ** 2).astype(np.float32)
-    spread = np.pad(old.running_var.detach().numpy(), (0, more), constant_values=1.0)
+    spread = np.pad(old.running_var.detach().numpy(), (0, padding), constant_values=1.0)
     epsilon = max(LEAST, float(f"{old.eps * float((variance / (spread + old.eps)).min()):.3g}"))
     state = {
         "weight": np.sqrt(variance + np.float32(epsilon)),
@@ -69,11 +92,30 @@ def refilled(call: Call, channels: int) -> Norm | None:
         "running_mean": bias.copy(),
         "running_var": variance,
     }
+    return _norm(call, shape, frames, epsilon, state)
+
+
+def tiled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:
+    """The norm itself over so many frames; None where it keeps no running statistics or has no weight."""
+    old = call.module
+    names = ("weight", "bias", "running_mean", "running_var")
+    tensors = {name: getattr(old, name) for name in names}
+    if not isinstance(old, _BatchNorm) or any(t is None for t in tensors.values()):
+        return None
+    return _norm(call, shape, frames, old.eps, {name: t.detach().numpy() for name, t in tensors.items()})
+
+
+def _norm(call: Call, shape: Sequence[int], frames: int, epsilon: float, state: Mapping[str, Array]) -> Norm:
+    features, momentum = len(state["weight"]), call.module.momentum
     name = re.sub(r"\W", "_", call.path.split(".")[-1])
-    options = f", eps={epsilon}"
-    if old.momentum != 0.1:
-        options += f", momentum={old.momentum}"
-    return Norm(call.path, "norm" if name.isdigit() else name, f"nn.{type(old).__name__}({channels}{options})", state)
+    options = f", eps={epsilon}" + (f", momentum={momentum}" if momentum != 0.1 else "")
+    kind = f"nn.BatchNorm{max(1, len(shape) - 2)}d"
+    if frames > 1:
+        more = shape[1] - frames * features
+        kind, options = FRAMES, f", {frames}{f', {more}' if more else ''}{options}"
+    return Norm(
+        call.path, "norm" if name.isdigit() else name, f"{kind}({features}{options})", state, FRAMES if frames > 1 else ""
+    )
 
 
 def is_leaf(module: nn.Module) -> bool:

@@ -130,7 +130,7 @@ class Planner:
             children = children_of(
                 self.after, path, ops, inside, self.survivors, new, {p.path: _ops(p) for p in places.values()}, self.norms
             )
-            job = Composed(self.after, call, path, inputs, outputs, ops, children, self.norms, self.trained)
+            job = Composed(self.after, call, path, inputs, outputs, ops, children, self.norms, inside, self.trained)
             substitutions = list(dict.fromkeys(s for c in outer[path] for s in c.substitutions))
             try:
                 written = compose(job, self._class_name(path), argument_names(call.module))

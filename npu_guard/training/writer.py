@@ -22,6 +22,8 @@ Array = NDArray[Any]
 MOST_PARTS = 4
 """Parts of a split that get a name each."""
 NUMPY_NAMES = {"float32": "", "int64": ", dtype=torch.int64", "bool": ", dtype=torch.bool"}
+FRAMES = "FramesBatchNorm"
+"""The class of a norm over frames that lie in the channels."""
 Write = Callable[["Writer", Op], None]
 """Writes one operator into the forward."""
 
@@ -51,6 +53,8 @@ class Norm:
     name: str
     constructor: str
     state: Mapping[str, Array]
+    helper: str = ""
+    """The class that has to be written for it, where torch has none."""
 
 
 @dataclass(slots=True)
@@ -253,20 +257,30 @@ class Writer:
         self._fields.add(name)
         return name
 
+    def replaced_norm(self, op: Op) -> bool:
+        """Write a norm of another kind in the place of a BatchNormalization, where there is one."""
+        norm = self._norm_of(op)
+        if norm is not None:
+            self.assign(op, self.hint(op, "y"), f"self.{self._norm(norm)}({self.value(op.inputs[0], False)})")
+        return norm is not None
+
     def _normalize(self, op: Op) -> None:
         """Put the norm back that the exporter has folded into the operator."""
-        norm = self._norm_of(op)
-        if norm is None:
-            return
+        norm = None if op.type == "BatchNormalization" else self._norm_of(op)
+        if norm is not None:
+            name = self._names[op.outputs[0]]
+            self.written.body.append(f"{name} = self.{self._norm(norm)}({name})")
+
+    def _norm(self, norm: Norm) -> str:
         attribute = self.field(norm.name)
         self.written.fields.append(f"self.{attribute} = {norm.constructor}")
         self.written.norms.append(norm.path)
+        self.written.helpers.update([norm.helper] if norm.helper else [])
         for part, array in norm.state.items():
             trained = part in ("weight", "bias")
             role = Role(roles.TRAINED, (f"{norm.path}.{part}",)) if trained else Role(roles.FIXED)
             self.written.state[f"{attribute}.{part}"] = Parameter(array, role, trained)
-        name = self._names[op.outputs[0]]
-        self.written.body.append(f"{name} = self.{attribute}({name})")
+        return attribute
 
     def _call(self, child: Child) -> None:
         given = ", ".join(self.value(name) for name in child.inputs)
@@ -283,19 +297,8 @@ class Writer:
 
 
 _RESERVED = {
-    "training",
-    "forward",
-    "children",
-    "modules",
-    "parameters",
-    "buffers",
-    "state_dict",
-    "train",
-    "eval",
-    "to",
-    "type",
-    "mask",
-}
+    "training", "forward", "children", "modules", "parameters", "buffers", "state_dict", "train", "eval", "to", "type", "mask",
+}  # fmt: skip
 
 
 def literal(array: Array) -> str:

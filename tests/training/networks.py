@@ -65,7 +65,7 @@ class Net(nn.Module):
         self.wide = nn.Conv2d(16, 16, 19, padding=9, bias=False)
         self.bn = nn.BatchNorm2d(16)
         self.down = nn.Conv2d(16, 20, 3, 2, 1)
-        self.fc = nn.Linear(20 * 4 * 4, 10)
+        self.fc = nn.Linear(20 * 2 * 2, 10)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.tokens(self.attention(self.eca(self.stem(image))))
@@ -98,12 +98,24 @@ class Holder(nn.Module):
         return self.again(self.first(y["sum"])) + y["more"]
 
 
+class Volume(nn.Module):
+    """Over volumes, with a norm that the exporter folds and one that it leaves, as the operator before it is no convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv3d(2, 8, 3, padding=1, bias=False), nn.BatchNorm3d(8)
+        self.before, self.last = nn.BatchNorm3d(8), nn.Conv3d(8, 8, 3, stride=2, padding=1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.last(torch.relu(self.before(torch.relu(self.norm(self.conv(clip))))))
+
+
 def build(kind: type[nn.Module] = Net, seed: int = 0) -> nn.Module:
     """A network whose norms have statistics, as after training."""
     torch.manual_seed(seed)
     network = kind()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_()
@@ -117,4 +129,6 @@ def inputs(kind: type[nn.Module] = Net) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     if kind is Holder:
         return {"x": torch.randn(1, 8, 12, 10, generator=generator)}
-    return {"image": torch.randn(1, 3, 16, 16, generator=generator)}
+    if kind is Volume:
+        return {"clip": torch.randn(1, 2, 4, 6, 6, generator=generator)}
+    return {"image": torch.randn(1, 3, 8, 8, generator=generator)}

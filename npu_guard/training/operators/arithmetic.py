@@ -139,12 +139,15 @@ def matrix(w: Writer, op: Op) -> None:
 
 
 def batch_norm(w: Writer, op: Op) -> None:
-    """BatchNormalization over maps."""
+    """BatchNormalization over maps; over frames in the channels where it was that of a network over volumes."""
+    if w.replaced_norm(op):
+        return
     names = dict(zip(("weight", "bias", "running_mean", "running_var"), op.inputs[1:5], strict=True))
     dims = len(w.shape(op.inputs[0])) - 2
     epsilon = op.attributes.get("epsilon", 1e-5)
     constructor = f"nn.BatchNorm{max(1, dims)}d({w.shape(op.inputs[1])[0]}, eps={epsilon:.6g})"
     module = w.module(op, w.hint(op, "norm"), constructor, names)
+    w.written.norms.append(op.scope)
     w.assign(op, w.hint(op, "y"), f"self.{module}({w.value(op.inputs[0], False)})")
 
 

@@ -90,7 +90,7 @@ def split(w: Writer, op: Op) -> None:
     axis = op.attributes.get("axis", 0)
     sizes = [w.shape(name)[axis] for name in op.outputs]
     equal = len(set(sizes)) == 1
-    w.split(op, f"{receiver(w.value(op.inputs[0], False))}.split({sizes[0] if equal else sizes}, {axis})")
+    w.split(op, f"torch.split({w.value(op.inputs[0], False)}, {sizes[0] if equal else sizes}, {axis})")
 
 
 def concat(w: Writer, op: Op) -> None:
