@@ -7,7 +7,7 @@ import functools
 import msgspec
 
 from npu_guard.base.folding import fold
-from npu_guard.checking import registry
+from npu_guard.checking import pairs, registry
 from npu_guard.checking.rule import Case, Rule
 from npu_guard.device import LIMITS, Profile, Requirement
 from npu_guard.device.keys import EVERY
@@ -50,6 +50,12 @@ def page(rule: Rule) -> str:
     ):
         if cases:
             lines += _example(word, cases[0])
+    if found := [pair for pair in pairs.pairs() if pair.is_about(rule.code)]:
+        lines += ["## In PyTorch", ""]
+        for pair in found:
+            where = ", ".join(op for code, op in pair.findings if code == rule.code)
+            lines += [f"{pair.title}", "", f"{where} on {pair.device}:", "", "```python", pair.before, "```", ""]
+            lines += ["Instead:", "", "```python", pair.after, "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
