@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs site pictures chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
 	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending \
-	test-cluster digits healing clean
+	test-cluster digits healing example clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -144,9 +144,12 @@ zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, so
 study: $(VENV)/dev  ## Ask the vendors' compilers (their licences are yours to accept) and rewrite docs/agreement.md.
 	$(BIN)/python bench/study/run.py
 
-healing: $(VENV)/dev  ## Accuracy of approximate blocks landed, healed and tuned, on digits of scikit-learn; some minutes a seed.
-	@$(PIP) install scikit-learn
-	$(BIN)/python bench/healing.py
+healing: $(VENV)/study  ## Accuracy of approximate blocks landed, healed and tuned, on digits, three seeds, into docs/depth.md.
+	$(BIN)/python bench/healing.py --seeds 0 1 2 --output docs/depth.md
+
+SEEDS := 0 1 2
+example: $(VENV)/dev  ## A depth network trained, landed, healed, tuned and quantized from SEEDS, into docs/depth.md; some minutes.
+	$(BIN)/python samples/depth/example.py --seeds $(SEEDS) --reports .bench/example --output docs/depth.md
 
 clean:  ## Remove the environment, caches and build results.
 	rm -rf $(VENV) .bench build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
