@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -25,9 +28,25 @@ def report_as(report: FixReport, name: str) -> FixReport:
     return dataclasses.replace(report, before=replace(report.before, path=name), after=replace(report.after, path=name))
 
 
+def measured(measure: Callable[[Any], float], original: str, report: FixReport, config: Config) -> tuple[float, float]:
+    """The user's own figure of the file before and after. Raises UsageError."""
+    from npu_guard.analysis.analyze import analyze
+    from npu_guard.file import load
+    from npu_guard.file.document import Document
+    from npu_guard.verification.file_model import FileModel
+    from npu_guard.verification.run_limits import run_limits
+    from npu_guard.verification.runtime import Runtime
+
+    skeleton = load.load(original, config.limits)
+    document = Document.of(skeleton)
+    with Runtime(run_limits(config.limits, (document, analyze(skeleton, config.input_shapes)))) as runtime:
+        first, second = (measure(FileModel(d, runtime)) for d in (document, report.document))
+    return first, second
+
+
 def landing(
     model: str, folder: Path, output: Path | None, config: Config, approximate: bool, warnings: bool, prefer: tuple[str, ...],
-    calibration: Path | None, form: str,
+    calibration: Path | None, form: str, measure: Callable[[Any], float] | None = None,
 ) -> int:  # fmt: skip
     """Write the folder, and the fixed file where one is asked for, and report as `fix` does. Raises UsageError, NotVerified."""
     if not is_target(model):
@@ -44,7 +63,13 @@ def landing(
     options = Options(replace(config, input_shapes={}), approximate, calibration, prefer, warnings)
     done = land_in(network, example, folder, options, output)
     report = report_as(done.landing.report, model)
-    show_text(registry.renderer(form, "fix")(FixResult(report, None, output, False, False)))
+    figures = None
+    if measure is not None:
+        from npu_guard.training import attach
+
+        patched = attach.apply_folder(copy.deepcopy(network), folder)
+        figures = measure(network.eval()), measure(patched.eval())
+    show_text(registry.renderer(form, "fix")(FixResult(report, None, output, False, False, metric=figures)))
     lines = summary(done.proof, done.manifest.blocks)
     for line in (f"wrote {printable(str(folder))}: {lines[0]}", *lines[1:], *(r.reason for r in done.manifest.refused)):
         complain(line)

@@ -27,7 +27,7 @@ from npu_guard.commands._shared import (
     with_shapes,
     with_simplify,
 )
-from npu_guard.commands._torch import landing, report_as
+from npu_guard.commands._torch import landing, measured, report_as
 from npu_guard.device import suggest
 from npu_guard.file.apart import expect_apart, is_same_file
 from npu_guard.fixing import catalog
@@ -36,7 +36,7 @@ from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.pipeline.simplify import as_judged
-from npu_guard.project.target import exported
+from npu_guard.project.target import exported, load_metric
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code
 from npu_guard.rewriting.substitution import EXACT, Substitution
@@ -64,6 +64,9 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
     "--torch", "torch_folder", metavar="DIR", type=click.Path(path_type=Path),
     help="Also write PyTorch modules that take the place of the old ones, for MODEL as Python code.",
 )  # fmt: skip
+@click.option(
+    "--metric", metavar="FUNCTION", help="package.module:function of yours, which is run: a number for each model, old and new."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, with all passes, and write no model.")
 @click.option(
     "--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path), help="Write the plan as TOML, for you to edit."
@@ -84,21 +87,23 @@ def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
     reports: tuple[str, ...], require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None,
-    torch_folder: Path | None,
+    torch_folder: Path | None, metric: str | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result.
 
     MODEL is an ONNX file, or PACKAGE.MODULE:CALLABLE: Python code, which is then run, see 'npu-guard export --help'. With
     --torch, the replaced blocks become PyTorch modules with weights, and are put into the network and compared; see
-    docs/training.md.
+    docs/training.md. --metric imports and runs a function as well: it is called with each model, a torch module with --torch
+    and else something that is called like one and runs the file, and its numbers are reported.
     """
+    measure = None if metric is None else load_metric(metric)
     if torch_folder is not None:
         if int8 or dry_run or plan_file or apply_file or require or reports or form == "html" or simplify_asked():
             lone = "--int8, --dry-run, --plan, --apply, --require, --report, --simplify and html"
             raise UsageError(f"fix: --torch goes without {lone}")
         config = config_of(config_file, profile=profile, shapes=shapes)
         _substitutions(allow is not None, prefer)  # the names, before anything runs
-        return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form)
+        return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form, measure)
     dry_run = dry_run or (output is None and plan_file is not None)
     if output is None and not dry_run:
         raise UsageError("fix: -o FILE says where the fixed model goes (or --dry-run to see the plan)")
@@ -139,12 +144,13 @@ def command(
         if int8 and not failed:
             integers = compare_int8_fixed(files[model], report.document, config.input_shapes, calibration, config.limits)
         lossy = report.applied and integers is not None and integers.verdict != KEPT
+        figures = None if measure is None or failed else measured(measure, files[model], report, config)
         written = None if dry_run or failed or lossy or lacking or unlike else output
         if written is not None:
             from npu_guard.file.save import save_document
 
             save_document(report.document, written)
-    result = FixResult(report, integers, written, dry_run, verbose, date_of_run())
+    result = FixResult(report, integers, written, dry_run, verbose, date_of_run(), figures)
     for name, path in extra:
         write_result(path, registry.renderer(name, "fix")(result))
     show_text(registry.renderer(form, "fix")(result))

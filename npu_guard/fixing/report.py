@@ -21,3 +21,5 @@ class FixResult:
     """Whether every place is to have a line of its own."""
     date: str = ""
     """ISO date of the run, where somebody asked for it."""
+    metric: tuple[float, float] | None = None
+    """The user's own figure before and after, where a function for it was named."""

@@ -107,6 +107,24 @@ def load_target(target: str, inputs: Sequence[Input] = (), *, option: str = "--i
         return model, _example(model, inputs, code, target, option)
 
 
+def load_metric(target: str) -> Callable[[Any], float]:
+    """The user's function by which models are measured: imports what `target` names. Raises UsageError, also when called."""
+    folder, module, name = _parts(target)
+    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):
+        function = _attribute(_import(module, target), module, name)
+
+    def measure(model: Any) -> float:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return float(function(model))
+        except UsageError:
+            raise
+        except BaseException as error:
+            raise _failed(error, f"--metric: {target} failed") from error
+
+    return measure
+
+
 def _parts(target: str) -> tuple[Path, str, str]:
     """Folder to import from, name of the module, and what in it. A file is imported as a part of the packages around it."""
     if (found := _FILE.fullmatch(target)) is not None:

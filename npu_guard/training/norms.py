@@ -44,7 +44,8 @@ def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[C
         if op.type == "BatchNormalization" and op.scope in alone and op.scope not in given:
             call = alone[op.scope]
             frames = frames_of(graph.values[op.outputs[0]], call)
-            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 and given.add(op.scope) is None else None
+            given.add(op.scope)
+            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 else None
         pair = pairs.get(op.scope)
         frames = 0 if pair is None or op.scope in given else frames_of(graph.values[op.outputs[0]], pair[1])
         if pair is None or not frames:

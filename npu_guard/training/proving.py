@@ -260,7 +260,7 @@ def _again(
 
 def summary(found: Measured, blocks: Sequence[Block]) -> list[str]:
     """Lines for the report and the README."""
-    lines = [f"{len(blocks)} places, largest difference at one {found.block:.1e} of its peak"]
+    lines = [f"{len(blocks)} place{'' if len(blocks) == 1 else 's'}, largest difference at one {found.block:.1e} of its peak"]
     lines += [f"batch {batch}: outputs differ by {value:.1e} of the peak" for batch, value in found.network.items()]
     if found.training is not None:
         lines.append(f"training mode: {found.training:.1e}")

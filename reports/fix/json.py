@@ -47,6 +47,8 @@ def render(result: FixResult, *, color: bool = False) -> str:
         "crashes": [{"rule": c.rule, "node": c.node, "error": c.error} for c in report.after.crashes],
         "verification": verification_json(report.verification) | ({} if integers is None else {"int8": int8_json(integers)}),
     }
+    if result.metric is not None:
+        document["models"][0]["metric"] = {"before": result.metric[0], "after": result.metric[1]}
     return json_text(document)
 
 

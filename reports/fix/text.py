@@ -41,6 +41,8 @@ def render(result: FixResult, *, color: bool = False) -> str:
         lines += _modules(report)
     if report.applied:
         lines += ["", f"Whole model: {verification_text(report.verification)}"]
+    if result.metric is not None:
+        lines += ["", f"Metric: {result.metric[0]:.6g} before, {result.metric[1]:.6g} after."]
     if result.written is not None:
         lines += ["", f"Wrote {printable(str(result.written))}. Next: {_next(result, left)}"]
     if result.int8 is not None:

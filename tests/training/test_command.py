@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,15 @@ class Net(nn.Module):
 
 def inputs():
     return torch.randn(1, 8, 6, 5)
+
+
+def mean(model):
+    print("noise of the user's")
+    return model(torch.ones(2, 8, 6, 5)).mean()
+
+
+def wrong(model):
+    raise ValueError("no data")
 """
 
 
@@ -43,8 +54,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_folder_and_a_file_are_written(project: Path) -> None:
-    done = run(project, "fix", "net:Net", "--torch", "npu", "-o", "fixed.onnx")
+    done = run(project, "fix", "net:Net", "--torch", "npu", "-o", "fixed.onnx", "--metric", "net:mean")
     assert done.returncode == 0, done.stderr
+    before, after = re.findall(r"Metric: (\S+) before, (\S+) after\.", done.stdout)[0]
+    assert float(before) == pytest.approx(float(after))
     assert "net:Net" in done.stdout
     assert "bit for bit" in done.stderr
     names = {"README.md", "__init__.py", "blocks.py", "manifest.json", "npu.diff", "plan.toml", "weights.safetensors"}
@@ -53,6 +66,16 @@ def test_a_folder_and_a_file_are_written(project: Path) -> None:
     assert "+        self.wide = WideNpu()" in diff
     assert subprocess.run(["git", "apply", "--check", "npu/npu.diff"], cwd=project, check=False).returncode == 0
     assert run(project, "verify", "net:Net", "fixed.onnx").returncode == 0
+
+
+def test_a_metric_measures_files_as_well(project: Path) -> None:
+    done = run(project, "fix", "net:Net", "-o", "fixed.onnx", "--metric", "net:mean", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["models"][0]["metric"]
+    assert found["before"] == pytest.approx(found["after"])
+    failed = run(project, "fix", "fixed.onnx", "-o", "again.onnx", "--warnings", "--metric", "net:wrong")
+    assert failed.returncode == 2
+    assert "net:wrong failed: ValueError: no data (net.py:" in failed.stderr
 
 
 def test_naming_code_runs_it(project: Path) -> None:
@@ -68,6 +91,7 @@ def test_naming_code_runs_it(project: Path) -> None:
         (("net:Net", "--torch", "npu", "--int8"), "goes without --int8"),
         (("net:Net", "--torch", "net.py"), "is a file"),
         (("net:Net", "--torch", "full"), "is not empty"),
+        (("net:Net", "--torch", "npu", "--metric", "net:means"), "did you mean 'mean'"),
     ],
 )
 def test_mistakes_in_one_sentence(arguments: tuple[str, ...], said: str, project: Path) -> None:

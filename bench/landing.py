@@ -1,0 +1,113 @@
+"""Where fixes land in PyTorch: every sample network at test size, and networks of timm where that is installed.
+
+    python bench/landing.py --timm resnet18 ... --output docs/landing.md
+
+Each network is exported, fixed, landed and proven as `fix --torch` does it; a place is a group of operators that changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import npu_guard.torch
+from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.models.blocks.seeding import seeded
+from npu_guard.zoo import samples
+
+TIMM = (
+    "convnext_atto", "ecaresnet26t", "edgenext_xx_small", "efficientnet_lite0", "ghostnet_050", "mobilenetv3_small_050",
+    "poolformer_s12", "regnety_002", "vit_tiny_patch16_224", "seresnext26d_32x4d",
+)  # fmt: skip
+SIDE = 64
+"""Height and width of the images for networks of timm."""
+HEAD = """| network | places | as | refused | exported again | training mode |
+|---|---|---|---|---|---|"""
+
+
+def networks(timm_names: list[str], only: list[str]) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
+    for entry in samples.entries():
+        if not only or entry.name in only:
+            system = samples.system(entry.name)
+            yield entry.name, system.build("tiny"), system.inputs("tiny")
+    for name in timm_names:
+        if not only or name in only:
+            yield f"timm {name}", *of_timm(name)
+
+
+def of_timm(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """With weights drawn for signal, as fresh ones have branches that carry none."""
+    import timm
+
+    options = {"img_size": SIDE} if name.startswith("vit") else {}
+    model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=16, **options), 1)
+    return model, {"image": torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
+
+
+def row(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[str]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = npu_guard.torch.land(model, inputs, Path(folder, "npu"))
+        except UsageError as error:
+            if "nothing was replaced" in str(error):
+                return f"| {name} | 0 | | | | |"
+            totals["failed"] += 1
+            return f"| {name} | | | {str(error)[:160]} | | |"
+        except NotVerified as error:
+            totals["failed"] += 1
+            return f"| {name} | | | not verified: {str(error)[:160]} | | |"
+    refused = done.manifest.refused
+    landed = len(done.landing.plan.changes) - len(refused)
+    totals["landed"] += landed
+    totals["refused"] += len(refused)
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(b.kind for b in done.manifest.blocks).items()))
+    equal = "bit for bit" if done.proof.same_bits else f"{done.proof.exported:.1e}"
+    training = "" if done.proof.training is None else f"{done.proof.training:.1e}"
+    notes = "".join(f"; {note}" for note in done.proof.notes)
+    return f"| {name} | {landed} | {kinds} | {'; '.join(r.reason for r in refused)} | {equal} | {training}{notes} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--timm", nargs="*", default=[], help="names of timm; with none, those of the page")
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    try:
+        import timm  # noqa: F401
+
+        names = options.timm or list(TIMM)
+    except ModuleNotFoundError:
+        names = []
+    lines, totals = [HEAD], Counter[str]()
+    print(HEAD)
+    for name, model, inputs in networks(names, options.only):
+        lines.append(row(name, model, inputs, totals))
+        print(lines[-1], flush=True)
+    places = totals["landed"] + totals["refused"]
+    sentence = f"{totals['landed']} of {places} places landed, {totals['refused']} were refused with a reason"
+    sentence += f"; {totals['failed']} networks did not come so far." if totals["failed"] else "."
+    print(sentence)
+    if options.output is not None:
+        options.output.write_text(TEXT + "\n".join(lines) + f"\n\n{sentence}\n", encoding="utf-8")
+
+
+TEXT = f"""# Where fixes land in PyTorch
+
+Written by `make landing`. Every sample network at test size, and some of timm with {SIDE} x {SIDE} pixels, fixed for
+`aimotive-aiware` without approximations and landed by `npu_guard.torch.land`. A *place* is a group of operators that changed
+together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
+patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
+with norms by the batch, relative to the peak.
+
+"""
+
+
+if __name__ == "__main__":
+    main()
