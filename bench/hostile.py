@@ -258,6 +258,9 @@ def page(sets: dict[str, tuple[Sequence[Outcome], Known]]) -> str:
         "saying that something is equal which was not run. Memory is that of all processes together. Time is that on the clock",
         "without the time in which no core was free, as other things run on the machine; the clock and the CPU time of the same",
         "case stand beside it. The set `own` is written by `fuzz/hostile.py`.",
+        "",
+        "All of that is about model files. A MODEL that is Python code (`package.module:Net`, `net.py:Net`), and a function",
+        "named with `fix --metric`, are imported and run with all rights of whoever runs the command: name no code of strangers.",
     ]
     for title, (found, known) in sets.items():
         lines += ["", f"## The set `{title}`", "", *_commands(found), *_failed(found), "", *_codes(found, known)]

@@ -98,7 +98,7 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
         _statistics(page, shown)
     elif shown:
         _findings(page, model, shown, verbose)
-        _advice(page, model, shown)
+        _advice(page, model, shown, verbose)
     page.print()
     for crash in model.crashes:
         text = f"internal error in {crash.rule} at {printable(crash.node)}: {printable(crash.error)}; please report it"
@@ -204,8 +204,8 @@ def _statistics(page: _Page, findings: Sequence[Finding]) -> None:
         )
 
 
-def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding]) -> None:
-    """A paragraph for each rule, the one first that holds back most."""
+def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
+    """A paragraph for each rule, the one first that holds back most; with `verbose`, what to write in PyTorch as well."""
     page.print()
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
@@ -213,7 +213,22 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding]) -> Non
         advice = group.first.remedy.advice if group.first.remedy is not None else ""
         told = f"{group.first.rule}  {group.first.name}: {advice}"
         page.lines += _wrapped(told)
+        page.lines += _pytorch(group.findings) if verbose else []
     page.print(page.style(f"  'npu-guard rules {rules[0].first.rule}' explains a rule with examples.", "dim"))
+
+
+def _pytorch(findings: Sequence[Finding]) -> list[str]:
+    """What to write instead, for the operators at hand."""
+    import textwrap
+
+    from npu_guard.checking.pairs import at_finding
+
+    shown = []
+    for pair in dict.fromkeys(map(at_finding, findings)):
+        if pair is not None:
+            title = textwrap.wrap(pair.title, _WIDTH - 11, initial_indent="# ", subsequent_indent="# ")
+            shown += ["", *(f"         {line}".rstrip() for line in (*title, *pair.after.splitlines())), ""]
+    return shown
 
 
 def _wrapped(text: str) -> list[str]:

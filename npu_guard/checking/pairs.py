@@ -7,13 +7,13 @@ largest, or None. The file is named after the substitution that does the same in
 
 from __future__ import annotations
 
-import ast
 import functools
 from pathlib import Path
 
 from msgspec import Struct
 
 import npu_guard.rules
+from npu_guard.results.findings import Finding
 
 
 class Pair(Struct, frozen=True):
@@ -41,6 +41,8 @@ def pairs() -> tuple[Pair, ...]:
 
 def read(path: Path) -> Pair:
     """The pair in a file."""
+    import ast  # only where pairs are shown
+
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     values = {ast.unparse(s.targets[0]): ast.literal_eval(s.value) for s in tree.body if isinstance(s, ast.Assign)}
@@ -51,8 +53,15 @@ def read(path: Path) -> Pair:
     return Pair(name, title, values["FINDINGS"], values["DEVICE"], before.strip(), f"class After{after.rstrip()}")
 
 
+def at_finding(finding: Finding) -> Pair | None:
+    """What to show at a finding."""
+    remedy = finding.remedy
+    return pair_for(finding.rule, finding.location.op_type, None if remedy is None else remedy.substitution)
+
+
+@functools.cache
 def pair_for(rule: str, op: str, substitution: str | None) -> Pair | None:
-    """What to show at a finding: the pair of the substitution that would mend it, else one about the rule and operator."""
+    """The pair of the substitution that would mend it, else one about the rule and operator."""
     about = [pair for pair in pairs() if pair.is_about(rule, op)]
     named = [pair for pair in pairs() if pair.name == substitution and pair.is_about(rule)]
     return next(iter(named or about), None)

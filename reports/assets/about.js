@@ -68,6 +68,7 @@ class About {
     return el("li", {}, mark(f.kind), " ", this.model.ruleLink(f.rule), " " + f.message,
       f.measured ? el("div", { class: "where" }, "measured " + f.measured + (f.allowed ? ", allowed: " + f.allowed : "")) : "",
       ...(forms.length ? forms : advice ? [el("div", { class: "where" }, advice)] : []),
+      f.pair ? el("details", {}, el("summary", {}, "In PyTorch"), el("p", {}, f.pair[0]), el("pre", {}, f.pair[1]), el("p", {}, "Instead:"), el("pre", {}, f.pair[2])) : "",
       f.reason ? el("div", { class: "where" }, "Suppressed: " + f.reason) : "");
   }
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from npu_guard.base.text import printable
+from npu_guard.checking.pairs import at_finding
 from npu_guard.fixing import catalog
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
@@ -160,7 +161,7 @@ def source_line(model: ModelReport, finding: Finding) -> str:
 
 
 def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any]:
-    """Rule, kind, row, node, module, message, measured, allowed, limit, source, function, MACs in percent, suppressed, forms."""
+    """The columns of a finding, as page.js takes them apart."""
     evidence, total = f.evidence, model.totals.macs
     return [
         texts(f.rule),
@@ -177,6 +178,7 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         round(100 * f.macs / total, 2) if total else 0,
         texts(f.suppressed or "", 400),
         texts(", ".join(forms_of(f.remedy)) if f.remedy is not None else ""),
+        texts(pair.name if (pair := at_finding(f)) is not None else ""),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
+from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.comparison import Compared
 from npu_guard.results.findings import ModelReport, Report, Verdict
@@ -49,7 +50,7 @@ def page(report: Report, compared: Compared | None = None) -> str:
     script = f"/*\n{_asset('dagre.LICENSE').strip()}\n*/\n" + "".join(f"{_asset(name).strip()}\n" for name in SCRIPTS)
     many = len(report.models) > 1
     models = [_model(report, model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
-    data: dict[str, Any] = {"models": [data for _, data in models], "advice": _advice(report)}
+    data: dict[str, Any] = {"models": [data for _, data in models], "advice": _advice(report), "pairs": _pairs(report)}
     if compared is not None:
         data["sides"] = [side.lower() if side in ("Before", "After") else side for side in compared.view["sides"]]
         data["changes"] = [printable(name, 120) for name in compared.names]
@@ -150,6 +151,12 @@ def _advice(report: Report) -> dict[str, str]:
     """What the manual advises, by rule, as plain text."""
     remedies = ((f.rule, f.remedy) for model in report.models for f in model.findings)
     return {rule: remedy.advice.replace("`", "") for rule, remedy in remedies if remedy is not None}
+
+
+def _pairs(report: Report) -> dict[str, list[str]]:
+    """Title, before and after in PyTorch, of what findings of the report can be written as."""
+    shown = {at_finding(f) for model in report.models for f in model.findings} - {None}
+    return {p.name: [p.title, p.before, p.after] for p in pairs() if p in shown}
 
 
 def _error(model: ModelReport) -> str:
