@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from npu_guard.training.graph import Graph, below
@@ -117,6 +118,16 @@ def locate(calls: Sequence[Call], graph: Graph) -> None:
         if call.path == "":
             call.inputs = [*graph.inputs] if len(graph.inputs) == len(call.arguments) else call.inputs
             call.outputs = [*graph.outputs] if len(graph.outputs) == len(call.results) else call.outputs
+    _tell_fresh_norms(calls)
+
+
+def _tell_fresh_norms(calls: Sequence[Call]) -> None:
+    """A fresh BatchNorm changes next to nothing: what goes into one that was folded looks like what comes out of it."""
+    taken_by = {c.taken[0]: c for c in calls if len(c.taken) == 1 and isinstance(c.module, _BatchNorm)}
+    for call in calls:
+        after = taken_by.get(call.given[0]) if len(call.given) == 1 else None
+        if after is not None and call.outputs == after.outputs:
+            call.outputs, after.inputs = [None], [None]
 
 
 def _equal(a: Array, b: Array) -> bool:

@@ -102,6 +102,27 @@ def test_norms_over_volumes_go_over_all_frames(nets: ModuleType, tmp_path: Path)
     _formatted_and_typed(tmp_path / "npu")
 
 
+def test_norms_of_a_network_that_was_not_trained_are_kept(tmp_path: Path) -> None:
+    """They are next to the identity, so the tensor before one looks like that behind it."""
+
+    class Fresh(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.bn = nn.Conv2d(8, 8, 19, padding=9, groups=8, bias=False), nn.BatchNorm2d(8)
+            self.mix, self.bn2 = nn.Conv2d(8, 12, 1), nn.BatchNorm2d(12)
+            self.head = nn.Conv2d(12, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.head(torch.relu(self.bn2(self.mix(torch.relu(self.bn(self.wide(x)))))))
+            return result
+
+    torch.manual_seed(0)
+    done = land_in(Fresh().eval(), {"x": torch.randn(1, 8, 6, 5)}, tmp_path / "npu", Options(Config()))
+    assert done.proof.training is not None
+    assert done.proof.training < proving.TRAINING
+    assert not any(b.lost for b in done.manifest.blocks)
+
+
 def test_copies_pickles_and_wrappers(landed: Landed, nets: ModuleType, tmp_path: Path) -> None:
     x = torch.randn(2, 3, 8, 8)
     model = npu_guard.torch.apply(nets.build(), landed.folder)
