@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs site pictures chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
 	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending \
-	test-cluster digits healing example clean
+	test-cluster digits healing example landing placing clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
@@ -146,6 +146,12 @@ study: $(VENV)/dev  ## Ask the vendors' compilers (their licences are yours to a
 
 healing: $(VENV)/study  ## Accuracy of approximate blocks landed, healed and tuned, on digits, three seeds, into docs/depth.md.
 	$(BIN)/python bench/healing.py --seeds 0 1 2 --output docs/depth.md
+
+landing: $(VENV)/dev  ## Where fixes land in PyTorch: sample networks, and timm where it is installed, into docs/landing.md.
+	$(BIN)/python bench/landing.py --output docs/landing.md
+
+placing: $(VENV)/dev  ## What blocks cost at each place of a depth network, into docs/training.md.
+	$(BIN)/python bench/placing.py --output docs/training.md
 
 SEEDS := 0 1 2
 example: $(VENV)/dev  ## A depth network trained, landed, healed, tuned and quantized from SEEDS, into docs/depth.md; some minutes.
