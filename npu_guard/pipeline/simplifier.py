@@ -67,6 +67,7 @@ def simplify(document: Document, target: Path) -> Simplified:
 def _simplified(document: Document, size: int, target: Path) -> bytes:
     """In the child: writes the model, and returns how many operators are left."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    _state_outputs(document.proto)
     whole = whole_model(document, size)
     whole.ir_version = min(whole.ir_version, RUNTIME_IR)
     import onnxruntime  # noqa: F401 - without it onnxsim folds less, and does not say so
@@ -77,6 +78,15 @@ def _simplified(document: Document, size: int, target: Path) -> bytes:
     carry_origins(document.proto, made)
     target.write_bytes(made.SerializeToString(deterministic=True))
     return str(_count(made)).encode()
+
+
+def _state_outputs(proto: onnx.ModelProto) -> None:
+    """Write the shapes of outputs that state none, which onnxsim refuses and ONNX Runtime does not."""
+    if all(output.type.tensor_type.HasField("shape") for output in proto.graph.output):
+        return
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    for output, known in zip(proto.graph.output, inferred.output, strict=True):
+        output.type.CopyFrom(known.type)
 
 
 def carry_origins(before: onnx.ModelProto, after: onnx.ModelProto) -> None:

@@ -87,6 +87,7 @@ def test_nodes_without_names_stay_without(net: str, cli: Any) -> None:
     model = onnx.load(net)
     for node in model.graph.node:
         node.name = ""
+    model.graph.output[0].type.tensor_type.ClearField("shape")  # onnxsim alone refuses that
     onnx.save(model, net)
     done = cli("check", net, "--simplify", "--profile", "strict.toml", "--format", "json")
     assert [f["node"] for f in json.loads(done.out)["models"][0]["findings"]] == ["c"]
