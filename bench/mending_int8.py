@@ -2,9 +2,9 @@
 
 A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and *int8*
 are errors before and after `fix`; those of int8 include the rules for quantization. *Steps* is the largest move of a result, in
-steps of the scale with which it is held, by ONNX Runtime here, on inputs of the kind that it was calibrated with. *WRONG* is
-a network that comes less close to the one in floating point than before, by more than a bit (6 dB), and *lag* one that is mended
-less far than in floating point.
+steps of the scale with which it is held, by ONNX Runtime here, on inputs of the kind that it was calibrated with. *Loses* is a
+network that comes less close to the one in floating point than before, by more than a bit (6 dB); *lag* one that has more errors
+left than in floating point, of the scheme as well.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def row(cell: Cell) -> str:
     plain, numbers = (f"{c[0]} -> {c[1]}" if (c := cell.get(k)) else "" for k in ("float", "int8"))
     if cell.get("failed"):
         return f"{plain} | {numbers or 'failed'} | | {cell['failed'].replace('|', '/')}"
-    marks = " ".join([*(["lag"] if cell.get("lag") else []), *(["WRONG"] if cell["wrong"] else [])])
+    marks = " ".join([*(["lag"] if cell.get("lag") else []), *([f"loses: {cell['wrong']}"] if cell["wrong"] else [])])
     if "steps" not in cell:
         return f"{plain} | {numbers} | | {marks}"
     steps = "" if cell["steps"] is None else f"{cell['steps']:g}"
@@ -164,7 +164,7 @@ def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
     told = (__doc__ or "").strip().splitlines()[2:]
     lines = ["# What `fix` mends in quantized networks", "", "Written by `make mending`, as [mending.md](mending.md).", *told, ""]
     lines += [
-        "| device | networks with errors | float: errors | after | int8: errors | after | up to one step | lag | wrong | failed |"
+        "| device | networks with errors | float: errors | after | int8: errors | after | up to one step | lag | loses | failed |"
     ]
     lines += ["|---|---|---|---|---|---|---|---|---|---|"]
     for device in devices:

@@ -82,7 +82,7 @@ def in_integers(
         return fixed, not_run(f"not in integers again: {error}")
     if restoration.inexact and _has_wide(profile):
         inputs += f"; {len(restoration.inexact)} new tensors, such as parts of sums, are held in 16 bits"
-    growth = len(changed.model.graph.nodes) / max(1, len(twin.numbers.model.graph.nodes))
+    growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
     return made, compare_in_steps(names, results[0], results[1], (results[2], results[3]), _scales(twin), growth, inputs)
 
 
