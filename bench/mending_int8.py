@@ -60,7 +60,7 @@ def main() -> int:
                         log.write(json.dumps(cell) + "\n")
                     print(f"{cell['name']} on {device}: {row(cell)}", flush=True)
                 cells.append(cell)
-    options.output.write_text(page(cells, options.devices.split(",")), encoding="utf-8")
+    options.output.write_text(page(cells, options.devices.split(","), commit), encoding="utf-8")
     return int(any(cell.get("wrong") or cell.get("lag") for cell in cells))
 
 
@@ -159,10 +159,12 @@ def row(cell: Cell) -> str:
     return f"{plain} | {numbers} | {steps} | {marks}"
 
 
-def page(cells: Sequence[Cell], devices: Sequence[str]) -> str:
+def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
     """The page: sums for each device, and a line for each network with errors."""
     told = (__doc__ or "").strip().splitlines()[2:]
     lines = ["# What `fix` mends in quantized networks", "", "Written by `make mending`, as [mending.md](mending.md).", *told, ""]
+    older = sum(cell["commit"] != commit for cell in cells)
+    lines += [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
     lines += [
         "| device | networks with errors | float: errors | after | int8: errors | after | up to one step | lag | loses | failed |"
     ]

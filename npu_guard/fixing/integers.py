@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.quantized.encoding import quantizes
 from npu_guard.analysis.quantized.held import held_of
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.analysis.types import DTYPE_NAMES
@@ -24,7 +25,7 @@ from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
 from npu_guard.results.proof import SAMPLED, Proof
 from npu_guard.results.verification import Verification
-from npu_guard.rewriting.integers.restore import Restoration, in_style, style_of_model
+from npu_guard.rewriting.integers.restore import WIDE_OPSET, Restoration, in_style, style_of_model
 from npu_guard.rewriting.integers.scheme import Wanted
 from npu_guard.rewriting.substitution import APPROXIMATE, EXACT, Refused
 from npu_guard.verification.capture import capture
@@ -58,7 +59,8 @@ def in_integers(
     changed.write_branches(fixed.proto)
     wanted_scheme = _wanted(profile, approximate=approximate)
     style = in_style(style_of_model(twin.analysis, twin.real), wanted_scheme)
-    restoration = Restoration(twin.real, fixed, changed, style, wanted_scheme, wide=_has_wide(profile))
+    free, wide = _is_free(profile), _has_wide(twin.analysis)
+    restoration = Restoration(twin.real, fixed, changed, style, wanted_scheme, wide=free and wide)
     try:
         wanted = input_specs(twin.analysis.model.graph.inputs, twin.analysis.constants)
     except NotVerified as error:
@@ -75,13 +77,14 @@ def in_integers(
     names = [o.name for o in twin.document.proto.graph.output]
     try:
         with Runtime(allowed) as runtime:
-            measured = _ranges(runtime, fixed, feeds, restoration.inexact)
+            measured = {} if free and not wide else _ranges(runtime, fixed, feeds, restoration.inexact)
             made = restoration.write(measured)
             results = [run_document(runtime, d, feeds, names) for d in (twin.document, made, twin.real.document, fixed)]
     except (CannotRun, Refused) as error:
         return fixed, not_run(f"not in integers again: {error}")
-    if restoration.inexact and _has_wide(profile):
-        inputs += f"; {len(restoration.inexact)} new tensors, such as parts of sums, are held in 16 bits"
+    if restoration.inexact and free:
+        how = "are held in 16 bits" if wide else "stay in floating point"
+        inputs += f"; {len(restoration.inexact)} new tensors, such as parts of sums, {how}"
     growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
     return made, compare_in_steps(names, results[0], results[1], (results[2], results[3]), _scales(twin), growth, inputs)
 
@@ -99,9 +102,15 @@ def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
     )  # fmt: skip
 
 
-def _has_wide(profile: Profile) -> bool:
-    """Whether new sums may have 16 bits: where the device's file neither names types nor wants a network wholly in integers."""
+def _is_free(profile: Profile) -> bool:
+    """Whether new sums need not have the type of all others: the device's file neither names types nor wants integers alone."""
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
+
+
+def _has_wide(analysis: Analysis) -> bool:
+    """Whether a network can hold 16 bits without operators that are not ONNX's own, or has those already."""
+    own = analysis.model.opsets.get("", 1) >= WIDE_OPSET
+    return own or any(quantizes(node) and node.domain for node in analysis.model.graph.nodes)
 
 
 def proof_in_integers(real: Proof | None) -> Proof:

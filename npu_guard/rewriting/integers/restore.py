@@ -147,9 +147,11 @@ class Restoration:
         return reader is not None and reader.op_type in CLAMPS and not reader.domain and not moves(_maker(value))
 
     def write(self, ranges: Mapping[str, tuple[float, float]]) -> Document:
-        """The network in integers. `ranges` are the least and the largest number of each inexact tensor. Raises Refused."""
+        """The network in integers. `ranges` are the least and the largest number of each inexact tensor; one without stays in
+        floating point. Raises Refused."""
         for value in self.inexact:
-            self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
+            if value.name in ranges:
+                self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
         held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
         shared(held, self._analysis.model.graph.nodes, self._wanted)
         return _Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted).written()
