@@ -84,6 +84,8 @@ def _along(op: str, result: str = "float", **knobs: Knob) -> Form:
 def _resize(k: Knobs) -> str:
     if k["mode"] != "nearest" and k["nearest_mode"] != "floor":
         raise ValueError("no rounding")
+    if k["up_h"] == k["up_w"] == 1:
+        raise ValueError("a Resize that changes nothing, which compilers drop")
     scales = [k.get("batch_scale", 1), 1, k["up_h"], k["up_w"]]
     if k["down"]:
         scales = [1, 1, 1 / k["up_h"], 1 / k["up_w"]]

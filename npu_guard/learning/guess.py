@@ -107,7 +107,10 @@ def _guards(refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[st
     if not depth:
         return
     clauses = dict.fromkeys(
-        Bound(name, "is", facts[name][0]) for facts in refused for name in kinds if len(facts.get(name, ())) == 1
+        Bound(name, "is", facts[name][0])
+        for facts in refused
+        for name in kinds
+        if name not in _MAY_BE_NONE and len(facts.get(name, ())) == 1
     )
     for name in numbers:
         if name in _SINGLES and any(max(facts.get(name, (0,))) > 1 for facts in refused):
@@ -116,7 +119,10 @@ def _guards(refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[st
         yield from itertools.combinations(clauses, size)
 
 
+_MAY_BE_NONE = ("strided_axes",)
+"""Lists of axes that are empty for most models: a condition on one holds for all of those."""
 _SINGLES = (
+    "spatial.product",
     "batch", "spatial.h", "spatial.w", "output_spatial.h", "output_spatial.w", "channels_in", "kernel.h", "kernel.w", "stride.h",
     "stride.w", "dilation",
 )  # fmt: skip

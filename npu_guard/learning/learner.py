@@ -128,6 +128,7 @@ def _settle(form: Form, learned: Learned, base: Point, point: Point) -> Search[N
     (answer,) = yield from _ask(learned, [point])
     if answer is not False:
         return
+    learned.seeds[point] = None  # turned back, it may lose what tells conditions apart
     search = shrink(point, base)
     asked = next(search, None)
     while asked is not None:
