@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Sequence
 
-from npu_guard.base.folding import fold
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
 from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
@@ -55,7 +54,12 @@ class _Page:
     def print(self, *parts: str, hang: int | None = None) -> None:
         """One line; with `hang`, as many as it takes in a terminal, those behind the first one so deep."""
         line = "".join(parts)
-        self.lines += [line] if hang is None or self.width is None else fold(line, self.width, hang)
+        if hang is None or self.width is None:
+            self.lines.append(line)
+            return
+        from npu_guard.base.folding import fold  # where a terminal reads
+
+        self.lines += fold(line, self.width, hang)
 
     def style(self, text: str, style: str) -> str:
         """The text with escape sequences around it, where the page has colour."""

@@ -6,7 +6,6 @@ import functools
 
 import msgspec
 
-from npu_guard.base.folding import fold
 from npu_guard.checking import pairs, registry
 from npu_guard.checking.rule import Case, Rule
 from npu_guard.device import LIMITS, Profile, Requirement
@@ -22,6 +21,8 @@ def rule_list(beginning: str = "", width: int | None = None) -> str:
     longest = max((len(r.name) for r in found), default=0)
     lines = [f"{r.code}  {r.name:<{longest}}  {r.severity.value:<7}  {r.summary()}" for r in found]
     if width is not None:
+        from npu_guard.base.folding import fold  # where a terminal reads
+
         lines = [part for line in lines for part in fold(line, width, len("NPU101") + longest + len("  warning") + 4)]
     return "".join(f"{line}\n" for line in lines)
 

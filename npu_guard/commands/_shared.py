@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from msgspec.structs import replace
@@ -14,12 +14,14 @@ from msgspec.structs import replace
 from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
-from npu_guard.commands._completion import complete_profiles
 from npu_guard.device.toolkit import with_toolkit
 from npu_guard.file.held import Held
 from npu_guard.project.config import Config, expect_rule, find_config, read_config
 from npu_guard.project.environment import with_environment
 from npu_guard.results.proof import LABELS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 FORMATS = tuple(registry.members("reports"))
@@ -37,6 +39,20 @@ def expect_no_toolkit(what: str) -> None:
     """Raise UsageError where `--toolkit` was given, which says nothing of several devices."""
     if click.get_current_context().meta.get(_TOOLKIT):
         raise UsageError(f"--toolkit goes with a single profile, not with {what}; name it for each as DEVICE@NAME==VERSION")
+
+
+def complete_rules(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Rules, for a shell that asks."""
+    from npu_guard.commands import _completion
+
+    return _completion.rules(incomplete)
+
+
+def complete_profiles(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Devices, for a shell that asks."""
+    from npu_guard.commands import _completion
+
+    return _completion.profiles(incomplete)
 
 
 def with_profile(command: Decorated) -> Decorated:

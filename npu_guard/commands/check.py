@@ -16,9 +16,9 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result
 from npu_guard.checking import registry
-from npu_guard.commands._completion import complete_rules
 from npu_guard.commands._shared import (
     FORMATS,
+    complete_rules,
     config_of,
     date_of_run,
     expect_no_toolkit,

@@ -15,6 +15,7 @@ from npu_guard.commands import check
 from npu_guard.commands._shared import (
     config_of,
     date_of_run,
+    expect_no_toolkit,
     with_config,
     with_dated,
     with_held,
@@ -55,6 +56,7 @@ def command(
     devices = [name.strip() for name in (profile or "").split(",") if name.strip()]
     names = sources.names(models)
     if len(devices) == 2 and len(names) == 1:
+        expect_no_toolkit("two devices")
         return _on_two_devices(names[0], devices, config_of(config_file, shapes=shapes), output)
     code: int = context.invoke(
         check.command, models=models, form="html", output=output, profile=profile, shapes=shapes, config_file=config_file

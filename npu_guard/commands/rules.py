@@ -6,7 +6,7 @@ import click
 
 from npu_guard.base.terminal import show_markdown, show_text, terminal_width
 from npu_guard.checking import manual, registry
-from npu_guard.commands._completion import complete_rules
+from npu_guard.commands._shared import complete_rules
 
 
 @click.command("rules")

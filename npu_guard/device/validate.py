@@ -233,6 +233,8 @@ def _words_of(key: str, value: Any) -> Iterator[str]:
         yield from kinds.unknown_words(value, kinds.DTYPES, "'tensor.dtypes'")
     elif key == "pad.modes":
         yield from kinds.unknown_words(value, kinds.words_of("Pad", "mode"), "'pad.modes'")
+    elif key == "memory.resident":
+        yield from kinds.unknown_words(value, ("inputs", "outputs", "weights"), f"{key!r}")
     elif key == "resize":
         for form in value:
             yield from kinds.unknown_words([form["mode"]], kinds.words_of("Resize", "mode"), "'mode' of 'resize'")
