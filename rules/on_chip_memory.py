@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _IN_PLACE = ("unary", "broadcasting", "gate", "view", "identity")
 """Kinds of operators whose result may take the place of what they read."""
-_ROLES = ("data", "weight", "bias", "mask", "state")
-"""Of what is in memory; shapes, axes and the like are a compiler's, not the chip's."""
 
 
 class OnChipMemory(Rule):
@@ -96,7 +94,7 @@ class OnChipMemory(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         resident = ctx.limit("memory.resident") or ()
         operator = find_operator(node.op)
-        counted = operator.indices(*_ROLES)
+        counted = operator.indices("data", "weight", "bias", "mask", "state")  # shapes and axes are a compiler's
         inputs = list(
             dict.fromkeys(v for i, v in enumerate(node.inputs) if v is not None and (operator.variadic or i in counted))
         )
