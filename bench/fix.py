@@ -33,7 +33,6 @@ ECA, BOTH, KERNEL = "fix ResNet-50 with 16 ECA", "import onnxruntime + two runs"
 NETWORKS = {
     "vit-block": "a vision transformer's block",
     "efficientnet-b0": "EfficientNet-B0",
-    "deeplabv3-drn-segmenter": "DeepLabv3+",
 }
 """Sample networks that are fixed at their real size, where torch is installed."""
 INFERENCES, START = 25, 3.0
