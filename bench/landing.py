@@ -47,7 +47,7 @@ def of_timm(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
     options = {"img_size": SIDE} if name.startswith("vit") else {}
     model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=16, **options), 1)
-    return model, {"image": torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
+    return model, {"x": torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
 
 
 def row(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[str]) -> str:
