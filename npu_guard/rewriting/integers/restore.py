@@ -114,7 +114,8 @@ class Restoration:
         return node.name not in self._real.nodes and not moves(node) and self._of(node.output) is not None
 
     def _reads(self, node: Node) -> bool:
-        return any(v.name in self._alive for v in self._data(node))
+        new = self._wanted.whole and node.name not in self._real.nodes
+        return new or any(v.name in self._alive for v in self._data(node))
 
     def _hold(self, value: Value, held: Held) -> None:
         self._held[value.name] = held
@@ -153,7 +154,7 @@ class Restoration:
             if value.name in ranges:
                 self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
         held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
-        shared(held, self._analysis.model.graph.nodes, self._wanted)
+        shared(held, self._analysis.model.graph.nodes, self._wanted, {value.name for value in self.inexact})
         return _Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted).written()
 
 

@@ -76,9 +76,9 @@ def fitted(held: Held, wanted: Wanted) -> Held:
     return held if (scale, zero) == (float(held.scale), held.zero) else Held(held.dtype, np.asarray(scale, np.float32), zero)
 
 
-def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted) -> None:
-    """Give tensors that the device wants to share a scale the largest of theirs."""
-    if not wanted.approximate or not (wanted.same_scale or wanted.same_operands):
+def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted, new: Collection[str]) -> None:
+    """Give tensors that the device wants to share a scale the largest of theirs; `new` ones in any case, as they had none."""
+    if not (wanted.same_scale or wanted.same_operands):
         return
     group: dict[str, str] = {name: name for name in held}
 
@@ -90,7 +90,7 @@ def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted) -> None
     for node in nodes:
         ends = [*node.inputs, *node.outputs] if node.op_type in wanted.same_scale else []
         ends += node.inputs if node.op_type in wanted.same_operands else []
-        names = [v.name for v in ends if v is not None and v.name in held]
+        names = [v.name for v in ends if v is not None and v.name in held and (wanted.approximate or v.name in new)]
         for name in names[1:]:
             group[root(name)] = root(names[0])
     largest: dict[str, Held] = {}
