@@ -115,7 +115,8 @@ class Restoration:
 
     def _reads(self, node: Node) -> bool:
         new = self._wanted.whole and node.name not in self._real.nodes
-        return new or any(v.name in self._alive for v in self._data(node))
+        data = self._data(node)
+        return bool(data) and (new or any(v.name in self._alive for v in data))
 
     def _hold(self, value: Value, held: Held) -> None:
         self._held[value.name] = held
