@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
+from msgspec.structs import replace
 
 from npu_guard.base.text import text
 from npu_guard.file.document import Document
