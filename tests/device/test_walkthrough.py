@@ -33,6 +33,7 @@ def test_commands_are_those_that_exist(program: Program, tmp_path: Path) -> None
     commands = [
         line.removeprefix("npu-guard ") for block in blocks("") for line in block.splitlines() if line.startswith("npu-guard ")
     ]
+    assert commands.pop(0).startswith("profiles learn ")  # needs a vendor's compiler
     assert [c.split()[:2] for c in commands] == [["profiles", "new"], ["profiles", "validate"], ["check", "e100.onnxtxt"]]
     assert program(tmp_path, *commands[0].split())[0] == 0
     assert (tmp_path / NAME).exists()
