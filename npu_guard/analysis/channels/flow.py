@@ -110,7 +110,8 @@ class Flow:
             return None
         what = f"weight {short(value.name)!r} of {node.op} {short(node.label)!r}"
         if not self.ctx.is_constant(value):
-            override = ": it is a graph input too, so a caller may override it" if value.initializer is not None else ""
+            override = ": it is a graph input too, so a caller may override it; --freeze-weights forbids that"
+            override = "" if value.initializer is None else override
             raise Undecidable(f"{what} is not constant{override}")
         if not self._readable(value):
             raise Undecidable(f"{what} is computed by operators that are not evaluated here")
