@@ -99,6 +99,8 @@ class Roles:
         for value in node.inputs:
             if value is None or value.shape is None:
                 continue
+            if len(value.shape) > rank:  # the output is declared wrongly
+                continue
             if len(value.shape) == rank and (rank >= MAP_RANK or (value not in self.carried and out not in self.carried)):
                 continue
             if value.dtype in _INDICES or self.analysis.is_constant(value):

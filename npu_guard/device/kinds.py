@@ -7,6 +7,7 @@ a limit with it is switched off without anybody seeing it; so would a range with
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -107,7 +108,7 @@ def _is(kind: Kind, value: Any) -> bool:
         return not isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return kind == "number" or value == int(value)
+    return kind == "number" or (math.isfinite(value) and value == int(value))
 
 
 def _nothing(metric: Metric, bounds: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -113,7 +113,7 @@ class Judge:
         findings = [f for f in self._check(inner).findings if f.location.output in made]
         paid = sum(priced(analysis.costs[n]) for n in match.nodes if n in analysis.costs)
         outlook = Outlook(tuple(findings), _cost(inner) - paid, paid)
-        if not tally(findings).errors or not self._depth:
+        if not tally(findings).errors or not self._depth or match.substitution.ends:
             return outlook
         return self._chained(block, inner, sketch, outlook)
 

@@ -95,6 +95,8 @@ class Substitution:
     """Operators at which `match` is asked."""
     last: ClassVar[bool] = False
     """Whether it works on what the others write, and so waits until none of them applies any more."""
+    ends: ClassVar[bool] = False
+    """Whether no form is looked for in the place of what it writes: it says the same in other operators of the kind."""
     limits: ClassVar[Mapping[str, Any]] = {}
     """Limits that the examples assume."""
     operators: ClassVar[Mapping[str, str]] = {}
@@ -157,7 +159,7 @@ class Builder:
         self._weights = weights or Weights(document)
         self.most = 0
         """Bytes of memory that this process may use; 0 for any number."""
-        self._unmeasured = 0  # bytes made since the system was last asked
+        self._unmeasured = UNMEASURED  # bytes made since the system was last asked
 
     def op(self, op_type: str, *inputs: str | Value | None, outputs: int = 1, **attributes: Any) -> str:
         """A node; the result is the name of its first output. Inputs are values of the model or names from here."""
@@ -264,9 +266,9 @@ class Builder:
         """Raise MemoryError while there is still some left: protobuf does not ask whether it was given any, and crashes."""
         self._unmeasured += size + NODE_BYTES
         if self.most and self._unmeasured > UNMEASURED:
-            self._unmeasured = 0
             if (used := sandbox.used_memory()) and used + COPIES * size > self.most:
                 raise MemoryError
+            self._unmeasured = 0
 
     def _name(self, hint: str) -> str:
         return self._unique(f"{self.origin.label}__{self.match.substitution.name}_{hint}")

@@ -24,7 +24,7 @@ def capture_bytes(runtime: Runtime) -> int:
 
 
 def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]) -> list[dict[str, Array]]:
-    """Values of activations in the running model. Raises CannotRun."""
+    """Values of activations in the running model, and of inputs: as fed, or their defaults. Raises CannotRun."""
     watched = document.copy()
     inputs = {i.name for i in watched.proto.graph.input}
     known = {o.name for o in watched.proto.graph.output}
@@ -33,8 +33,17 @@ def capture(runtime: Runtime, document: Document, feeds: Sequence[Feed], values:
         if value.name not in known:
             # Without a shape: what is known may hold for a batch of 1 only.
             watched.proto.graph.output.append(onnx.helper.make_tensor_value_info(value.name, value.dtype, None))
-    results = run_document(runtime, watched, feeds, [v.name for v in wanted]) if wanted else [{} for _ in feeds]
+    # No output may have the name of an input; a copy of a default may have another one.
+    copies = {f"{v.name} by default": v for v in values if v.name in inputs and not all(v.name in feed for feed in feeds)}
+    for name, value in copies.items():
+        watched.proto.graph.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
+        watched.proto.graph.output.append(onnx.helper.make_tensor_value_info(name, value.dtype, None))
+    names = [*(v.name for v in wanted), *copies]
+    results = run_document(runtime, watched, feeds, names) if names else [{} for _ in feeds]
     return [
-        {**{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed}, **result}
+        {
+            **{copies[name].name if name in copies else name: array for name, array in result.items()},
+            **{v.name: np.asarray(feed[v.name]) for v in values if v.name in feed},
+        }
         for feed, result in zip(feeds, results, strict=True)
     ]

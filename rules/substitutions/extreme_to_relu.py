@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.base.errors import Undecidable
-from npu_guard.results.proof import SAMPLED
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
@@ -14,18 +13,18 @@ if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
 
-MOST = 1e4
-"""The largest bound, by its size, that is written as a difference: beside it, a small number keeps three digits."""
+MOST = 8.0
+"""How far beyond 0 a bound may lie: a number near 0 is rounded as the bound is, so its error is at most 1e-6."""
 _EXTREMES = "extremes"
 _RELU = "relu"
 
 
 class ExtremeToRelu(Substitution):
-    """Max, Min and Clip become a difference, a Relu and a sum; a Clip becomes Max and Min where the device has them.
+    """Max, Min and Clip against constants become a difference, a Relu and a sum, or a Clip becomes Max and Min.
 
-    max(a, b) = b + relu(a - b) and min(a, b) = a - relu(a - b). Where one side is a constant it is b.
-    clip(x, l, h) = min(max(x, l), h), which is l + d - relu(d - relu(x - l)) with d = h - l. The differences are rounded, by no
-    more than the larger of both sides is.
+    max(x, c) = c + relu(x - c) and min(x, c) = c - relu(c - x), so clip(x, l, h) = h - relu((h - l) - relu(x - l)). An x that is
+    far smaller than c keeps the digits that c has there: nothing is lost where the result is at least as large as c, otherwise
+    c has to be small. Two tensors that are both computed may differ by any factor, so they stay.
     """
 
     name = "extreme-to-relu"
@@ -33,7 +32,11 @@ class ExtremeToRelu(Substitution):
     roots = ("Max", "Min", "Clip")
     operators = dict.fromkeys(("Relu", "Add", "Sub"), "supported")
     good = (
-        Example("g (float[1,8,4,4] x, float[1,8,1,4] z) => (y) { y = Max(x, z) }", ops=("Sub", "Relu", "Add"), label=SAMPLED),
+        Example(
+            "g (float[1,8,4,4] x) => (y) <float c = {100.0}> { y = Max(x, c) }",
+            ops=("Sub", "Relu", "Add"),
+            title="a large lower bound: no result is smaller",
+        ),
         Example(
             "g (float[1,8,4,4] x) => (y) <float[8,1,1] c = {0.1, 0.2, -3, 4, 5, -0.5, 2, 0}> { y = Min(c, x) }",
             ops=("Sub", "Relu", "Sub"),
@@ -58,12 +61,11 @@ class ExtremeToRelu(Substitution):
     )
     bad = (
         Example(
-            "g (float[1,8,4,4] x, float[1,8,4,4] z, float[1,8,4,4] v) => (y) { y = Max(x, z, v) }",
-            refused="it compares 3 tensors",
+            "g (float[1,8,4,4] x, float[1,8,4,4] z) => (y) { y = Max(x, z) }", refused="it compares no tensor with a constant"
         ),
         Example(
             "g (float[1,8,4,4] x) => (y) <float l = {-1000000.0}> { y = Max(x, l) }",
-            refused="beside a bound of 1e+06 too many digits of the other side are lost",
+            refused="beside a bound of -1e+06 too many digits of the other side are lost",
         ),
         Example("g (int32[1,8,4,4] x, int32[1,8,4,4] z) => (y) { y = Max(x, z) }", refused="neither float32, float16 nor double"),
         Example("g (float[1,8,4,4] x, float l) => (y) { y = Clip(x, l) }", refused="its bounds are computed"),
@@ -76,40 +78,40 @@ class ExtremeToRelu(Substitution):
             if low is None and high is None:
                 raise Refused("it has no bound")
             facts: tuple[object, ...] = ("Clip", low, high)
-            sizes = [abs(b) for b in (low, high) if b is not None]
         else:
-            if len(node.inputs) != 2:
-                raise Refused(f"it compares {len(node.inputs)} tensors")
-            a, b = node.inputs
-            constants = [v for v in (a, b) if v is not None and ctx.is_constant(v)]
-            facts = (node.op_type, *((b, a) if a in constants else (a, b)))
-            sizes = [_size(v, ctx) for v in constants]
+            constants = [v for v in node.inputs if v is not None and ctx.is_constant(v)]
+            others = [v for v in node.inputs if v is not None and v not in constants]
+            if len(constants) != 1 or len(others) != 1:
+                raise Refused("it compares no tensor with a constant")
+            facts = (node.op_type, others[0], constants[0])
+            array = ctx.array(constants[0])
+            low, high = (float(array.min()), None) if node.op_type == "Max" else (None, float(array.max()))
         matches = []
         if node.op_type == "Clip":
             matches.append(Match(self, node, (node,), (node.output,), facts, variant=_EXTREMES))
-        if all(s <= MOST for s in sizes):
+        lossy = next((b for b, sign in ((low, -1), (high, 1)) if b is not None and not b * sign <= MOST), None)
+        if lossy is None:
             matches.append(Match(self, node, (node,), (node.output,), facts, variant=_RELU))
         if not matches:
-            raise Refused(f"beside a bound of {max(sizes):g} too many digits of the other side are lost")
+            raise Refused(f"beside a bound of {lossy:g} too many digits of the other side are lost")
         return matches
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         f, (kind, a, b) = Formula(build, match.root.output), match.facts
-        if kind == "Clip":
-            return {match.root.output: _clip(match, f, a, b)}
-        return {
-            match.root.output: f("Add", f("Relu", f("Sub", a, b)), b) if kind == "Max" else f("Sub", a, f("Relu", f("Sub", a, b)))
-        }
+        return {match.root.output: _clip(match, f, a, b) if kind == "Clip" else _against(f, kind, a, b)}
 
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """The other one of both; bounds that lie a little further apart."""
         f, (kind, a, b) = Formula(build, match.root.output), match.facts
-        if kind == "Clip":
-            wider = (a if a is None else a - 0.01, b if b is None else b + 0.01)
-            return {match.root.output: _clip(match, f, *wider)}
-        return {
-            match.root.output: f("Sub", a, f("Relu", f("Sub", a, b))) if kind == "Max" else f("Add", f("Relu", f("Sub", a, b)), b)
-        }
+        if kind != "Clip":
+            return {match.root.output: f("Sub", b, f("Relu", f("Sub", b if kind == "Max" else a, a if kind == "Max" else b)))}
+        wider = (a if a is None else a - 0.01, b if b is None else b + 0.01)
+        return {match.root.output: _clip(match, f, *wider)}
+
+
+def _against(f: Formula, kind: str, x: str | Value, bound: Value | float) -> str:
+    """max(x, bound) or min(x, bound)."""
+    return f("Add", f("Relu", f("Sub", x, bound)), bound) if kind == "Max" else f("Sub", bound, f("Relu", f("Sub", bound, x)))
 
 
 def _clip(match: Match, f: Formula, low: float | None, high: float | None) -> str:
@@ -118,11 +120,11 @@ def _clip(match: Match, f: Formula, low: float | None, high: float | None) -> st
     if match.variant == _EXTREMES:
         above = f("Max", x, low) if low is not None else x
         return f("Min", above, high) if high is not None else str(above)
-    if low is None:
-        assert high is not None
-        return f("Sub", x, f("Relu", f("Sub", x, high)))
-    above = f("Relu", f("Sub", x, low))
-    return f("Add", above, low) if high is None else f("Sub", high, f("Relu", f("Sub", high - low, above)))
+    if low is None or high is None:
+        bound = high if low is None else low
+        assert bound is not None
+        return _against(f, "Min" if low is None else "Max", x, bound)
+    return f("Sub", high, f("Relu", f("Sub", high - low, f("Relu", f("Sub", x, low)))))
 
 
 def _bound(node: Node, ctx: Context, index: int) -> float | None:
@@ -138,9 +140,3 @@ def _bound(node: Node, ctx: Context, index: int) -> float | None:
 
 _LARGEST = 3.4e38
 """What the attributes of an old Clip are where no bound is meant."""
-
-
-def _size(value: Value | None, ctx: Context) -> float:
-    assert value is not None
-    array = ctx.array(value)
-    return float(abs(array).max()) if array.size else 0.0

@@ -27,6 +27,7 @@ class GroupsToDense(Substitution):
     """
 
     name = "groups-to-dense"
+    last = True  # a Conv in groups may be wrong for another reason
     roots = ("Conv", "ConvTranspose")
     good = (
         Example(

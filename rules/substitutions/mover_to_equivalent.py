@@ -31,6 +31,7 @@ class MoverToEquivalent(Substitution):
     """
 
     name = "mover-to-equivalent"
+    ends = True
     roots = ("Split", "Gather", "Squeeze", "Unsqueeze", "Flatten")
     operators = dict.fromkeys(("Slice", "Reshape", "Relu", "Add"), "supported")
     good = (

@@ -23,8 +23,9 @@ _PLAIN_ONLY = ({"ops": ["Slice"], "metric": "value.steps", "is": 1, "consequence
 class StridedSliceToConv(Substitution):
     """A Slice with steps over rows or columns of a map becomes a depthwise Conv with that stride.
 
-    The kernel has one weight of 1, at the position where the Slice begins, and zeros before it; where the Slice begins further in
-    than one step, or ends before the map does, a plain Slice cuts the map first. So each number is copied: x + 0 = x.
+    The kernel is a single weight of 1, so each number is copied: 1 x = x. Where the Slice begins further in, or ends before the
+    map does, a plain Slice cuts the map first; a kernel with zeros before the weight would make 0 x of what is left out, which
+    is no number where x is infinite.
     """
 
     name = "strided-slice-to-conv"
@@ -34,7 +35,7 @@ class StridedSliceToConv(Substitution):
         Example(
             "g (float[1,8,6,10] x) => (y) <int64[2] s = {1, 0}, int64[2] e = {6, 10}, int64[2] a = {2, 3}, int64[2] t = {2, 2}>"
             "{ y = Slice(x, s, e, a, t) }",
-            ops=("Conv",),
+            ops=("Slice", "Conv"),
             require=_PLAIN_ONLY,
             title="every second row and column, of a Focus layer",
         ),
@@ -42,7 +43,7 @@ class StridedSliceToConv(Substitution):
             "g (float[1,8,6,10] x) => (y, z)"
             "<int64[1] s = {1}, int64[1] o = {0}, int64[1] e = {99}, int64[1] a = {2}, int64[1] b = {3}, int64[1] t = {2}>"
             "{ r = Slice(x, s, e, a, t)  y = Slice(r, o, e, b, t)  z = Slice(r, s, e, b, t) }",
-            ops=("Conv", "Conv"),
+            ops=("Slice", "Conv", "Slice", "Slice", "Conv"),
             require=(*_PLAIN_ONLY, {"ops": ["Conv"], "metric": "stride", "equal": True, "consequence": "host"}),
             title="rows, then columns, for a device that wants equal strides",
         ),
@@ -56,7 +57,7 @@ class StridedSliceToConv(Substitution):
         Example(
             "g (float[1,8,9] x) => (y) <int64[1] s = {2}, int64[1] e = {9000}, int64[1] a = {2}, int64[1] t = {4}>"
             "{ y = Slice(x, s, e, a, t) }",
-            ops=("Conv",),
+            ops=("Slice", "Conv"),
             require=_PLAIN_ONLY,
             title="a sequence",
         ),
@@ -128,23 +129,20 @@ class StridedSliceToConv(Substitution):
 def _part(build: Builder, x: Value, extents: tuple[int, ...], cuts: dict[int, range], weight: float) -> str:
     """Emit the plain Slices and the Conv of one part."""
     name: str | Value = x
-    kernel, strides = [1] * (len(extents) - SPACE), [1] * (len(extents) - SPACE)
+    strides = [1] * (len(extents) - SPACE)
     for axis, cut in sorted(cuts.items()):
-        inside = cut.start % cut.step
-        start = cut.start - inside
         # Behind the last window nothing may follow that would make room for one more.
-        end = start + (len(cut) - 1) * cut.step + inside + 1
-        if start or extents[axis] - end >= cut.step:
-            name = build.slice(name, axis, start, end)
+        end = cut.start + (len(cut) - 1) * cut.step + 1
+        if cut.start or extents[axis] - end >= cut.step:
+            name = build.slice(name, axis, cut.start, end)
         if cut.step > 1:
-            kernel[axis - SPACE], strides[axis - SPACE] = inside + 1, cut.step
+            strides[axis - SPACE] = cut.step
     if max(strides) == 1:
         return name if isinstance(name, str) else build.op("Identity", name)
     channels = len(cuts.get(1, range(extents[1])))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(x.dtype)
-    taps = np.zeros((channels, 1, *kernel), dtype)
-    taps.reshape(channels, -1)[:, -1] = weight  # the last position of each kernel
-    return build.op("Conv", name, build.constant(taps, "taps"), group=channels, strides=strides)
+    ones = np.full((channels, 1, *(1 for _ in strides)), weight, dtype)
+    return build.op("Conv", name, build.constant(ones, "ones"), group=channels, strides=strides)
 
 
 def _strided(cuts: Mapping[int, range]) -> bool:

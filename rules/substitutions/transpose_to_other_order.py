@@ -24,6 +24,7 @@ class TransposeToOtherOrder(Substitution):
     """
 
     name = "transpose-to-other-order"
+    ends = True
     roots = ("Transpose",)
     operators = dict.fromkeys(("Reshape", "Transpose"), "supported")
     good = (

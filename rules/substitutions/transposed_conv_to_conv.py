@@ -49,6 +49,7 @@ class TransposedConvToConv(Substitution):
     """
 
     name = "transposed-conv-to-conv"
+    last = True  # a ConvTranspose may be wrong for another reason
     roots = ("ConvTranspose",)
     operators = _REFUSED
     good = (

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from npu_guard.analysis.analyze import Analysis
+from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.checking.engine import check
 from npu_guard.device import CONSEQUENCES, Limit, Profile, requirements
+from npu_guard.device.metric import metric
 from npu_guard.device.predicate import PREDICATES
 from npu_guard.device.vocabulary import METRICS, VIEWS
 from npu_guard.project.config import Config
@@ -636,3 +638,9 @@ def test_what_is_not_selected_is_not_asked(analysis: Callable[..., Analysis]) ->
     checked = check(analysis(LARGE), profile, registry.rules(), Config(ignore=("NPU201",)))
     assert checked.findings == ()
     assert "NPU201" not in checked.asked
+
+
+@pytest.mark.parametrize("name", [name for name, base in METRICS.items() if base.named in ("input", "attribute")])
+def test_a_metric_that_needs_a_name_says_so_with_an_example(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"needs the name of an (input|attribute), as in '{name}\.\w+'"):
+        metric(name)

@@ -179,6 +179,19 @@ def test_a_weight_that_is_an_input(cli: Cli, write: Write, tmp_path: Path) -> No
     verified(cli)
 
 
+@pytest.mark.parametrize(("node", "profile"), [("y = Softplus(h)", "ethos-u85"), ("t = Mul(x, h)  y = Softplus(t)", "ethos-u85")])
+def test_a_default_beside_what_is_fed(cli: Cli, write: Write, tmp_path: Path, node: str, profile: str) -> None:
+    """An input with a default, which no sample feeds, is what the replaced nodes read: blocks are compared at the default."""
+    write(f"g (float[1,8,4,4] x, float[1,8,4,4] h) => (float[1,8,4,4] y, float[1,8,4,4] z) {{ {node}  z = Relu(x) }}")
+    model = onnx.load(tmp_path / "net.onnx")
+    default = np.random.default_rng(0).standard_normal((1, 8, 4, 4)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(default, "h"))
+    onnx.save(model, tmp_path / "net.onnx")
+    assert cli("fix", "net.onnx", "-o", "out.onnx", "--profile", profile).code == 0
+    assert "Softplus" not in ops(tmp_path / "out.onnx")
+    assert [i.name for i in onnx.load(tmp_path / "out.onnx").graph.input] == ["x", "h"]
+
+
 def subgraph_model() -> onnx.ModelProto:
     make = onnx.helper
     info = make.make_tensor_value_info("x", 1, [1, 8, 24, 24])

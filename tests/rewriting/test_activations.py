@@ -26,6 +26,7 @@ from npu_guard.project.config import Config
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import Builder, Match
 from npu_guard.rules.substitutions.gelu_to_exponential import TAIL
+from npu_guard.rules.substitutions.softplus_to_exponential import LOGARITHM
 from npu_guard.verification.compare import run_document
 from npu_guard.verification.runtime import Runtime
 
@@ -163,6 +164,13 @@ def test_the_tail_of_gelu_is_as_close_as_its_page_says() -> None:
         t = 1 / (1 + z / 2)
         tail = t * sum(c * t**i for i, c in enumerate(TAIL)) * math.exp(-z * z)
         assert abs(tail - math.erfc(z)) <= 3e-8 * math.erfc(z), z
+
+
+def test_what_softplus_adds_to_a_relu_is_as_close_as_its_page_says() -> None:
+    """3e-8 of log(1 + e), for every size of e."""
+    for e in np.concatenate([np.geomspace(1e-30, 1, 2001), np.linspace(0, 1, 2001)[1:]]):
+        added = e * sum(c * e**i for i, c in enumerate(LOGARITHM))
+        assert abs(added - math.log1p(e)) <= 3e-8 * math.log1p(e), e
 
 
 def test_an_erf_that_is_no_gelu_stays_one_of_its_own(tmp_path: Path) -> None:
