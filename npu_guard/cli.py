@@ -102,5 +102,6 @@ class _Commands(click.Group):
 def cli() -> None:
     """Tell whether ONNX models compile for an NPU, at the exact node and with the exact number.
 
-    Exit codes: 0 clean, 1 findings, 2 usage or configuration error, 3 a model that cannot be read, 4 internal error.
+    Exit codes: 0 clean, 1 findings, 2 usage or configuration error, 3 a model that cannot be read, 4 internal error,
+    5 not verified as equal (fix, verify, partition, quantize).
     """

@@ -30,7 +30,7 @@ class UnsupportedOperator(Rule):
 
     *What to do*
 
-    Write the function with operators of the profile's table; `npu-guard profiles` prints it.
+    Write the function with operators of the profile's table; `npu-guard profiles NAME` prints it.
     """
 
     code = "NPU101"

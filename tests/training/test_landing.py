@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import npu_guard.torch
 from npu_guard.base.errors import NotVerified, UsageError
 from npu_guard.project.config import Config
-from npu_guard.training import proving
+from npu_guard.training import proving, sizes
 from npu_guard.training.files import manifest_schema
 from npu_guard.training.landing import Options
 from npu_guard.training.steps import Landed, land_in
@@ -64,6 +65,17 @@ def test_blocks_are_put_in_place_and_taken_out(landed: Landed, nets: ModuleType)
     assert type(model.attention) is nets.Attention
     assert set(model.state_dict()) == keys
     assert torch.equal(wanted, outputs(model, x))
+
+
+def test_another_resolution_is_refused_instead_of_computed_wrongly(landed: Landed, nets: ModuleType) -> None:
+    model = npu_guard.torch.apply(nets.build(), landed.folder).eval()
+    sizes.guard(model, msgspec.structs.replace(landed.manifest, resolution="fixed"), "npu/")
+    model = copy.deepcopy(model)
+    model(torch.randn(3, 3, 8, 8))
+    with pytest.raises(ValueError, match="are for 8 x 8, and the input is 8 x 12; write them again"):
+        model(torch.randn(1, 3, 8, 12))
+    npu_guard.torch.remove(model)
+    assert not model._forward_pre_hooks
 
 
 def test_a_norm_that_was_folded_is_back(landed: Landed, nets: ModuleType) -> None:
