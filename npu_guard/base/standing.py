@@ -116,6 +116,7 @@ def _serve(call: Callable[[bytes], bytes], read_end: int, write_end: int) -> Non
     try:
         faulthandler.disable()
         read_end, write_end = sandbox.without_streams(read_end, write_end)
+        _close_others(read_end, write_end)
         sandbox.limit(None, sandbox.MEMORY_BYTES)
         while (head := _read(read_end, _HEAD.size)) is not None:
             content = _read(read_end, _HEAD.unpack(head)[1])
@@ -126,6 +127,18 @@ def _serve(call: Callable[[bytes], bytes], read_end: int, write_end: int) -> Non
             _write(write_end, _HEAD.pack(outcome.status[:1].encode(), len(outcome.data)) + outcome.data)
     finally:
         os._exit(0)
+
+
+def _close_others(*kept: int) -> None:
+    """Close what the process had open: who waits for the end of a pipe, or for a lock, would wait as long as this child lives."""
+    try:
+        opened = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # no Linux
+        opened = list(range(min(os.sysconf("SC_OPEN_MAX"), 1 << 16)))
+    for descriptor in opened:
+        if descriptor > 2 and descriptor not in kept:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _write(descriptor: int, data: bytes) -> None:

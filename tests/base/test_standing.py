@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 
@@ -51,6 +52,16 @@ def test_one_child_answers(standing: Standing) -> None:
     assert process(first) == process(second) != b"%d" % os.getpid()
     assert answered(standing, b"raise") == sandbox.Outcome("error", b"no")
     assert process(answered(standing, b"c")) == process(first)
+
+
+def test_it_keeps_nothing_open(standing: Standing) -> None:
+    """A pipe ends when the process closes it, whatever children it has by then."""
+    read_end, write_end = os.pipe()
+    process(answered(standing, b"a"))
+    os.close(write_end)
+    assert select.select([read_end], [], [], 10)[0]
+    assert os.read(read_end, 1) == b""
+    os.close(read_end)
 
 
 @pytest.mark.parametrize(("word", "status"), [(b"die", "crash"), (b"spin", "timeout"), (b"swell", "memory")])
