@@ -28,6 +28,16 @@ class Edit(NamedTuple):
     outputs: Mapping[Value, str]
 
 
+def free_name(wanted: str, taken: set[str]) -> str:
+    """The wanted name, with a number behind it where it is taken; it is taken from now on."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name)
+    return name
+
+
 def names_in(proto: onnx.GraphProto) -> set[str]:
     """Every name of a value or node in the graph and its bodies: what new names must stay clear of."""
     found: set[str] = set()

@@ -18,6 +18,7 @@ from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
 from npu_guard.graph.plain import plain
+from npu_guard.rewriting.edit import free_name
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.plainly import plainly
 from npu_guard.rewriting.substitution import Refused
@@ -235,12 +236,7 @@ class _Reading:
         return self.number.get(value.name, value.name)
 
     def _new(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self.taken.add(name)
-        return name
+        return free_name(wanted, self.taken)
 
     def _name_outputs(self) -> None:
         """Give outputs of the model, which a DequantizeLinear made, their names again."""

@@ -19,7 +19,7 @@ from npu_guard.analysis.quantized.reading import CLAMPS, read
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
-from npu_guard.rewriting.edit import names_in
+from npu_guard.rewriting.edit import free_name, names_in
 from npu_guard.rewriting.integers.grid import Style, fitting, style_of
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.scheme import Wanted, fitted, shared
@@ -185,12 +185,7 @@ class _Writer:
 
     def name(self, wanted: str) -> str:
         """A name that is free."""
-        name, number = wanted, 1
-        while name in self._taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        self._taken.add(name)
-        return name
+        return free_name(wanted, self._taken)
 
     def written(self) -> Document:
         """The document. Raises Refused."""
