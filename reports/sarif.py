@@ -18,7 +18,8 @@ from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import Location, ModelReport, Report
-from npu_guard.results.summary import Group, count, level, mended_exactly, mending, message, next_steps, plural, ranked_findings
+from npu_guard.results.next_steps import next_steps
+from npu_guard.results.summary import Group, count, level, mended_exactly, mending, message, plural, ranked_findings
 
 HASHES = True
 REMEDIES = True

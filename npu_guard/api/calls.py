@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.api.model import call_config, example_inputs, is_module, model_file
+from npu_guard.api.model import call_config, example_inputs, is_module, model_file, told_in_program
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +47,7 @@ def check(
         settings = replace(config, input_shapes=file.input_shapes)
         with as_judged({file.name: file.path}, settings) as judged:
             report = judged.told(check_models([file.name], judged.config, files=judged.files, remedies=True))
+        report = replace(report, models=tuple(told_in_program(m, model, inputs, input_shapes) for m in report.models))
         return Report(with_settings_findings(report, settings))
 
 

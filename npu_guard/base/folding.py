@@ -6,6 +6,32 @@ from npu_guard.base.regex import regex
 
 _PARTS = regex(r"(\x1b\[[0-9;]*m|[ ]+)")
 _END = "\x1b[0m"
+_ESCAPE = regex(r"\x1b\[[0-9;]*m")
+_COLUMN = regex(r"\S[ ]{2,}(?=\S)")
+_DEEPEST = (11, 26)
+"""Column at which the last part of a line may begin for what is folded of it to stand below: at the margin, and indented."""
+_COMMAND = "npu-guard "
+
+
+def fold_text(text: str, width: int) -> str:
+    """Lines of at most `width` characters, what is folded below the last column of its line, or else indented.
+
+    Commands stay whole, so that they can be copied.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        plain = _ESCAPE.sub("", line)
+        indent = len(plain) - len(plain.lstrip(" "))
+        if plain.startswith(_COMMAND, indent):
+            lines.append(line)
+            continue
+        columns = [found.end() for found in _COLUMN.finditer(plain, 0, width)]
+        below = [column for column in columns if column <= _DEEPEST[indent > 0]]
+        lines += fold(line, width, below[-1] if below else indent + 2)
+    return "\n".join(lines)
 
 
 def fold(line: str, width: int, hang: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from npu_guard.results.command import Command
 from npu_guard.results.device import Device
 from npu_guard.results.pieces import Pieces
 from npu_guard.results.simplified import Simplified
@@ -282,6 +283,8 @@ class ModelReport(Struct, frozen=True):
     """`head`, `tail` or `head and tail`, where the errors that no exact form removes are only there; asked for with remedies."""
     simplified: Simplified | None = None
     """What a simplifier did before the model was judged; None where none ran."""
+    command: Command = Command()
+    """How the model was named; what is suggested goes on from there."""
 
 
 class Report(Struct, frozen=True):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -188,33 +186,6 @@ def mending(findings: Sequence[Finding]) -> str:
     number = sum(map(mended_exactly, findings))
     which = "it" if len(findings) == 1 else "all" if number == len(findings) else f"{number:,} of them"
     return f"fix mends {which}" if number else ""
-
-
-def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
-    """What mends errors and what leaves those at an end of the network to the host, each with its command.
-
-    `shown` is the path of the model as the reader is told of it.
-    """
-    counts = count(model.findings)
-    rest = counts.error - counts.mended
-    given, device = _quoted(shown), f"--profile {_quoted(model.profile)}"
-    path = Path(Path(shown).name if "://" in shown else shown)
-    fixed = _quoted(str(path.parent / f"{path.stem or 'model'}.fixed.onnx"))
-    steps: list[tuple[str, str]] = []
-    if counts.mended:
-        part = f"{counts.mended:,}" if rest else "all"
-        told = f"{plural(counts.error, 'error')}, {part} mended exactly by"
-        simplify = " --simplify" if model.simplified is not None else ""
-        steps.append((told, f"npu-guard fix {given} -o {fixed} {device}{simplify}"))
-    if rest and model.ends:
-        others = "the other one" if rest == 1 else f"the other {rest:,}"
-        told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
-        steps.append((told, f"npu-guard partition {fixed if counts.mended else given} {device}"))
-    return steps
-
-
-def _quoted(word: str) -> str:
-    return shlex.quote(printable(word))
 
 
 _BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below"}
