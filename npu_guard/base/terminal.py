@@ -69,10 +69,9 @@ def show_markdown(page: str) -> None:
     if not sys.stdout.isatty():
         show_text(page)
         return
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from npu_guard.base.manual_page import show
 
-    Console(width=min(Console().width, 100)).print(Markdown(page))
+    show(page)
 
 
 def write_result(path: Path, content: str) -> None:

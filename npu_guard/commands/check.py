@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text, wants_colour, write_result, write_told
+from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result, write_told
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
@@ -210,11 +210,11 @@ def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     if form not in registry.formats("matrix"):
         known = ", ".join(registry.formats("matrix"))
         raise UsageError(f"--format {form}: several profiles at once are shown as {known}")
-    text = registry.renderer(form, "matrix")(found)
+    render: Callable[..., str] = registry.renderer(form, "matrix")
     if output is not None:
-        write_told(output, text)
+        write_told(output, render(found))
     else:
-        show_text(text, folded=form == "text")
+        show_text(render(found, width=terminal_width()) if form == "text" else render(found), folded=form == "text")
     for row in found.rows:
         if row.error is not None:
             complain(row.error)
