@@ -83,6 +83,8 @@ class Remedy(Struct, frozen=True):
     advice: str
     chain: tuple[str, ...] = ()
     """Substitutions that would follow in its place, as the device refuses what the first one writes."""
+    option: str = ""
+    """Option without which `fix` leaves the finding as it is: what costs more than warnings are worth, what only comes close."""
 
 
 class Location(Struct, frozen=True):

@@ -55,7 +55,11 @@ def is_error(finding: Finding) -> bool:
 
 
 def mended_exactly(finding: Finding) -> bool:
-    """Whether `fix` has a form that removes it and computes the same."""
+    """Whether `fix` removes it by a form that computes the same, without being asked for more."""
+    return _exactly(finding) and finding.remedy is not None and not finding.remedy.option
+
+
+def _exactly(finding: Finding) -> bool:
     return finding.remedy is not None and finding.remedy.exactness == "exact"
 
 
@@ -182,10 +186,12 @@ def known_macs(uncounted: int) -> tuple[str, str]:
 
 
 def mending(findings: Sequence[Finding]) -> str:
-    """`fix mends it`, of several `fix mends 3 of them`; empty where it has no exact form."""
+    """`fix mends it`, of several `fix mends 3 of them`, where it costs much `fix --warnings mends it`; else empty."""
     number = sum(map(mended_exactly, findings))
+    by = "fix" if number else "fix --warnings"
+    number = number or sum(map(_exactly, findings))
     which = "it" if len(findings) == 1 else "all" if number == len(findings) else f"{number:,} of them"
-    return f"fix mends {which}" if number else ""
+    return f"{by} mends {which}" if number else ""
 
 
 _BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below"}
