@@ -17,14 +17,13 @@ class Verified(Verification, frozen=True):
         return cls(*(getattr(found, name) for name in found.__struct_fields__))
 
     def __str__(self) -> str:
-        from npu_guard.reports.blocks.verification import verification_text
+        from npu_guard.checking import registry
+        from npu_guard.verification.report import VerifyResult
 
-        return verification_text(self)
+        return registry.renderer("text", "verify")(VerifyResult(self)).rstrip()
 
     def __repr__(self) -> str:
-        from npu_guard.reports.blocks.verification import worst_difference
-
-        return f"<Verified {worst_difference(self)}>"
+        return f"<Verified {str(self).splitlines()[0]}>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

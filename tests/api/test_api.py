@@ -128,7 +128,7 @@ def test_pieces_are_written_once_they_are_verified(tmp_path: Path, wide: onnx.Mo
 def test_results_print_as_the_commands_do(wide: onnx.ModelProto) -> None:
     same = npu_guard.verify(wide, wide)
     assert str(same).startswith("equal: identical, bit for bit")
-    assert repr(same) == "<Verified equal: identical, bit for bit>"
+    assert repr(same).startswith("<Verified equal: identical, bit for bit")
     cut = npu_guard.partition(wide)
     assert str(cut).splitlines()[0] == "net  aimotive-aiware"
     assert repr(cut).startswith("<Partition net on aimotive-aiware: 0 pieces on the NPU, 1 piece on the host")
