@@ -61,6 +61,13 @@ class FloatIsland(QuantizationRule):
             limits={"quantization.whole": True},
             title="at the end of the network",
         ),
+        Case(
+            """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
+            <float s = {0.05}, uint8 z = {128}>
+            { a = DequantizeLinear(x, s, z)  b = Greater(a, a)  c = Cast<to = 1>(b)  y = QuantizeLinear(c, s, z) }""",
+            limits={"quantization.whole": True},
+            title="a comparison, whose result is no number",
+        ),
     )
     bad = (
         Case(

@@ -52,6 +52,13 @@ class MissingQuantization(QuantizationRule):
             limits={"quantization.whole": True},
             title="the end of the network is no convolution",
         ),
+        Case(
+            """g (uint8[1,2,4,4] x, bool[1,2,4,4] m) => (uint8[1,2,4,4] y)
+            <float s = {0.05}, uint8 z = {128}>
+            { a = DequantizeLinear(x, s, z)  b = Where(m, a, a)  y = QuantizeLinear(b, s, z) }""",
+            limits={"quantization.whole": True},
+            title="a condition is no number",
+        ),
     )
     bad = (
         Case(
@@ -87,7 +94,7 @@ class MissingQuantization(QuantizationRule):
         if not ctx.limit("quantization.whole") or not unit.is_quantized or unit.node in ctx.analysis_of(islands):
             return
         multiplies = operator(unit) in MACS
-        missing = [o.value for o in unit.data if o.encoding is None]
+        missing = unit.in_float
         if multiplies:
             missing += [o.value for o in unit.operands if o.role == "weight" and o.encoding is None]
         if unit.output is None and multiplies:

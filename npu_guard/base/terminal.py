@@ -19,16 +19,12 @@ def complain(message: str) -> None:
         sys.stderr.flush()
 
 
-def show_text(content: str, *, folded: bool = False) -> None:
-    """Standard output whatever its encoding: what it lacks is escaped, not fatal. `folded` fits lines into a terminal.
+def show_text(content: str) -> None:
+    """Standard output whatever its encoding: what it lacks is escaped, not fatal.
 
     A reader who has gone (`| head`) misses the rest and changes nothing else. Raises UsageError where it cannot be written.
     """
     encoding = sys.stdout.encoding or "utf-8"
-    if folded and (width := terminal_width()) is not None:
-        from npu_guard.base.folding import fold_text  # where a terminal reads
-
-        content = fold_text(content, width)
     try:
         sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
@@ -69,9 +65,10 @@ def show_markdown(page: str) -> None:
     if not sys.stdout.isatty():
         show_text(page)
         return
-    from npu_guard.base.manual_page import show
+    from rich.console import Console
+    from rich.markdown import Markdown
 
-    show(page)
+    Console(width=min(Console().width, 100)).print(Markdown(page))
 
 
 def write_result(path: Path, content: str) -> None:
@@ -79,9 +76,3 @@ def write_result(path: Path, content: str) -> None:
     from npu_guard.base.files import write_atomic
 
     write_atomic(path, [content.encode("utf-8", "backslashreplace")])
-
-
-def write_told(path: Path, content: str) -> None:
-    """The same, and a line on standard error that says where it is."""
-    write_result(path, content)
-    complain(f"wrote {path}")

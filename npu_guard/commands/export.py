@@ -8,8 +8,7 @@ import click
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import printable
-from npu_guard.project.example import parse_input
-from npu_guard.project.target import export_target
+from npu_guard.project.target import export_target, parse_input
 
 
 @click.command("export")

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.quantized.encoding import quantizes
-from npu_guard.analysis.quantized.held import held_of
+from npu_guard.analysis.quantized.held import FLOAT, Held, held_of
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import Limits
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
+from npu_guard.fixing.counterparts import Range, seen
 from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
@@ -28,7 +27,6 @@ from npu_guard.results.verification import Verification
 from npu_guard.rewriting.integers.restore import WIDE_OPSET, Restoration, in_style, style_of_model
 from npu_guard.rewriting.integers.scheme import Wanted
 from npu_guard.rewriting.substitution import APPROXIMATE, EXACT, Refused
-from npu_guard.verification.capture import capture
 from npu_guard.verification.compare import not_run, run_document
 from npu_guard.verification.feeds import Feed, calibration_feeds, input_specs
 from npu_guard.verification.run_limits import run_limits
@@ -49,10 +47,11 @@ def in_integers(
     shapes: Mapping[str, Sequence[int]],
     *,
     approximate: bool = False,
-) -> tuple[Document, Verification]:
-    """What was made of the twin, in integers, and how it compares with the quantized network.
+) -> list[tuple[Document, Verification]]:
+    """What was made of the twin, in integers, and how it compares with the quantized network: each way that there is, the one
+    with the most integers first.
 
-    Where that cannot be had, the verification says why and the document is that of real numbers. Raises UsageError for
+    Where none can be had, the verification says why and the document is that of real numbers. Raises UsageError for
     calibration that does not go with the network.
     """
     changed = analyze(fixed.skeleton(), shapes)
@@ -60,11 +59,10 @@ def in_integers(
     wanted_scheme = _wanted(profile, approximate=approximate)
     style = in_style(style_of_model(twin.analysis, twin.real), wanted_scheme)
     free, wide = _is_free(profile), _has_wide(twin.analysis)
-    restoration = Restoration(twin.real, fixed, changed, style, wanted_scheme, wide=free and wide)
     try:
         wanted = input_specs(twin.analysis.model.graph.inputs, twin.analysis.constants)
     except NotVerified as error:
-        return fixed, not_run(str(error))
+        return [(fixed, not_run(str(error)))]
     if calibration is not None:
         feeds: Sequence[Feed] = calibration_feeds(calibration, wanted)[:GIVEN]
         inputs = f"{len(feeds)} of calibration"
@@ -73,20 +71,33 @@ def in_integers(
         inputs = f"{DRAWN} drawn in the range of the inputs' scales"
     allowed = run_limits(limits, (twin.document, twin.analysis), (fixed, changed))
     if why := allowed.refusal(len(feeds)):
-        return fixed, not_run(why)
+        return [(fixed, not_run(why))]
     names = [o.name for o in twin.document.proto.graph.output]
     try:
         with Runtime(allowed) as runtime:
-            measured = {} if free and not wide else _ranges(runtime, fixed, feeds, restoration.inexact)
-            made = restoration.write(measured)
-            results = [run_document(runtime, d, feeds, names) for d in (twin.document, made, twin.real.document, fixed)]
+            loose = _unheld(twin, changed)
+            ranges, alike = seen(runtime, twin.real.document, fixed, feeds, _old(twin), loose)
+            made = []
+            for measured, tied in _ways(ranges, profile, wide=wide):
+                restoration = Restoration(
+                    twin.real, fixed, changed, style, wanted_scheme, wide=free and wide, alike=alike, tied=tied
+                )  # fmt: skip
+                document = restoration.write(measured)
+                how = "" if measured and not free else "are held in 16 bits" if measured else "stay in floating point"
+                anew = len(restoration.inexact)
+                words = f"; {anew} new tensors, such as parts of sums, {how}" if anew and how else ""
+                made.append((document, run_document(runtime, document, feeds, names), words))
+                if not anew and not tied:
+                    break
+            before, first, second = (run_document(runtime, d, feeds, names) for d in (twin.document, twin.real.document, fixed))
     except (CannotRun, Refused) as error:
-        return fixed, not_run(f"not in integers again: {error}")
-    if restoration.inexact and free:
-        how = "are held in 16 bits" if wide else "stay in floating point"
-        inputs += f"; {len(restoration.inexact)} new tensors, such as parts of sums, {how}"
+        return [(fixed, not_run(f"not in integers again: {error}"))]
     growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
-    return made, compare_in_steps(names, results[0], results[1], (results[2], results[3]), _scales(twin), growth, inputs)
+    scales = _scales(twin)
+    return [
+        (document, compare_in_steps(names, before, after, (first, second), scales, growth, inputs + words))
+        for document, after, words in made
+    ]
 
 
 def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
@@ -105,6 +116,19 @@ def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
 def _is_free(profile: Profile) -> bool:
     """Whether new sums need not have the type of all others: the device's file neither names types nor wants integers alone."""
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
+
+
+def _ways(ranges: Mapping[str, Range], profile: Profile, *, wide: bool) -> list[tuple[Mapping[str, Range], bool]]:
+    """Each way to be tried: which new sums become integers, and whether scales that are known are given up for shared ones.
+
+    All sums do where the device wants that or has 16 bits, none where it takes floating point beside integers.
+    """
+    if _is_free(profile):
+        measured: list[Mapping[str, Range]] = [ranges if wide else {}]
+    else:
+        measured = [ranges] if profile.limit("quantization.whole") else [ranges, {}]
+    shares = profile.limit("quantization.same_operands") or profile.limit("quantization.same_scale")
+    return [(one, tied) for one in measured for tied in ((True, False) if shares else (False,))]
 
 
 def _has_wide(analysis: Analysis) -> bool:
@@ -158,15 +182,15 @@ def _scales(twin: Twin) -> dict[str, tuple[float, int]]:
     return found
 
 
-def _ranges(
-    runtime: Runtime, document: Document, feeds: Sequence[Feed], values: Sequence[Value]
-) -> dict[str, tuple[float, float]]:
-    """The least and the largest number of each tensor over all inputs. Raises CannotRun."""
-    found: dict[str, tuple[float, float]] = {}
-    for feed in feeds if values else ():
-        (seen,) = capture(runtime, document, [feed], values)
-        for name, array in seen.items():
-            finite = array[np.isfinite(array)]
-            low, high = found.get(name, (0.0, 0.0))
-            found[name] = min(low, float(finite.min(initial=0.0))), max(high, float(finite.max(initial=0.0)))
-    return {value.name: found.get(value.name, (0.0, 0.0)) for value in values}
+def _old(twin: Twin) -> dict[str, tuple[Value, Held]]:
+    """Tensors of the network in real numbers with how they are held, in the order of the graph."""
+    held = {**twin.real.native, **twin.real.held}
+    return {name: (value, held[name]) for name, value in twin.numbers.model.graph.values.items() if name in held}
+
+
+def _unheld(twin: Twin, changed: Analysis) -> list[Value]:
+    """Activations of the changed network that nothing says the scale of."""
+    graph = changed.model.graph
+    values = [*graph.inputs, *(v for node in graph.nodes for v in node.outputs if v is not None)]
+    some = [v for v in values if v.dtype == FLOAT and not changed.is_constant(v)]
+    return [v for v in some if v.name not in twin.real.held and v.name not in twin.real.native]

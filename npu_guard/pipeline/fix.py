@@ -25,12 +25,13 @@ from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
 from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
-from npu_guard.fixing.tally import tally
+from npu_guard.fixing.tally import Tally, tally
 from npu_guard.fixing.twin import scheme_findings, twin_of, with_same_remedies, without_scheme
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
 from npu_guard.results.findings import ModelReport, RefusedMatch
+from npu_guard.results.proof import PROVED
 from npu_guard.results.verification import Verification
 from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.accumulation import accumulated_together
@@ -92,33 +93,35 @@ def fix_model(
         verification=not_run("nothing was replaced"),
     )  # fmt: skip
     if numbers.applied:
-        if numbers.verification.verdict == "differs" or (check_numbers and numbers.verification.verdict == "not_run"):
+        proof = numbers.verification.proof
+        proved = proof is not None and proof.label == PROVED  # then inputs far beyond the range of the integers say nothing
+        differs = numbers.verification.verdict == "differs" and not proved
+        if differs or (check_numbers and numbers.verification.verdict == "not_run"):
             return dataclasses.replace(numbers, before=before)
     elif plan is not None or not scheme_findings(before.findings):
         return untouched
     found: list[FixReport] = []
-    compared = not_run("")
     for rounding in (False, True) if any(s.exactness != EXACT for s in substitutions) else (False,):
         progress("Writing integers", 0, 1)
-        made, compared = in_integers(
+        for made, compared in in_integers(
             twin, numbers.document if numbers.applied else twin.real.document, profile, calibration, config.limits,
             config.input_shapes, approximate=rounding,
-        )  # fmt: skip
-        if compared.verdict == "not_run":
-            continue
-        after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
-        steps = repairs(before.findings, after.findings, compared, rounding=rounding)
-        found.append(
-            dataclasses.replace(
-                numbers, before=before, after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)), document=made,
-                applied=(*numbers.applied, *steps),
-                verification=replace(compared, seeds=tuple(seeds), proof=proof_in_integers(numbers.verification.proof)),
-            )
-        )  # fmt: skip
+        ):  # fmt: skip
+            if compared.verdict == "not_run":
+                continue
+            after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
+            steps = repairs(before.findings, after.findings, compared, rounding=rounding)
+            found.append(
+                dataclasses.replace(
+                    numbers, before=before, after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)),
+                    document=made, applied=(*numbers.applied, *steps),
+                    verification=replace(compared, seeds=tuple(seeds), proof=proof_in_integers(numbers.verification.proof)),
+                )
+            )  # fmt: skip
     if not found:  # forms that leave the integers alone may do
         return fixed(document, analysis, checker) if numbers.applied else untouched
     verified = [report for report in found if report.verification.verdict != "differs"]
-    best = min(verified or found, key=lambda report: tally(report.after.findings))
+    best = min(verified or found, key=_left)
     if best.applied and tally(best.after.findings) < tally(before.findings):
         return best
     worse = next(iter(scheme_findings(best.after.findings)), None)
@@ -127,6 +130,12 @@ def fix_model(
     reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
     refused = tuple(RefusedMatch(a.substitution, a.node, reason, (a.at,)) for a in numbers.applied)
     return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
+
+
+def _left(report: FixReport) -> tuple[Tally, bool, float]:
+    """How much a way of writing integers leaves: findings, then by how many steps results move."""
+    moved = max((output.steps or 0.0 for output in report.verification.outputs), default=0.0)
+    return tally(report.after.findings), report.verification.verdict != "equal", moved
 
 
 def _fix(

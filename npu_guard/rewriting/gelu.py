@@ -22,7 +22,7 @@ class Gelu(Struct, frozen=True):
 def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
     """The gelu of which this Erf is a part, in any order of its factors; None where it is something else.
 
-    `digits` is by how much its two numbers may be off, relative to what they should be.
+    `digits` is by how much its numbers may be off, relative to what they should be.
     """
     scale = erf.inputs[0].producer if erf.inputs[0] is not None else None
     found = None if scale is None else _times(scale, ctx)
@@ -39,7 +39,7 @@ def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
             return None
         number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
         if len(nodes) == 1:
-            if node.op_type != "Add" or number != 1.0:
+            if node.op_type != "Add" or number is None or not math.isclose(number, 1.0, rel_tol=digits):
                 return None
         elif node.op_type != "Mul":
             return None

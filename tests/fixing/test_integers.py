@@ -24,6 +24,7 @@ from npu_guard.pipeline.check import check_model
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.integers.grid import fitting, in_steps, style_of, weight_scales
+from npu_guard.rewriting.integers.pooling import as_convolution
 from npu_guard.rewriting.integers.real import in_real_numbers
 from npu_guard.rewriting.integers.restore import Restoration, style_of_model
 from npu_guard.rewriting.substitution import EXACT, Refused
@@ -184,6 +185,106 @@ def test_a_scheme_is_changed_where_rounding_is_allowed(net: Callable[[str], str]
         assert [f.rule for f in report.after.findings if f.severity.value == "error"] == []
         assert report.verification.verdict == "close"
         assert report.verification.outputs[0].steps is not None
+
+
+TOKENS = f"""g (float[1,4,6,6] x) => (float[1,4,6,6] y) <{SCALES}, int8[4,4] v = {numbers(4, 4)},
+    int8[4,4] w = {numbers(4, 4)}, float t = {{0.003}}, int8 n = {{0}}, int64[3] flat = {{1, 4, 36}},
+    int64[4] map = {{1, 4, 6, 6}}> {{
+    xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  vd = DequantizeLinear(v, t, n)  wd = DequantizeLinear(w, t, n)
+    r = Reshape(xd, flat)  rq = QuantizeLinear(r, s, z)  rd = DequantizeLinear(rq, s, z)
+    [tokens] k = Transpose<perm = [0,2,1]>(rd)  kq = QuantizeLinear(k, s, z)  kd = DequantizeLinear(kq, s, z)
+    [first] a = MatMul(kd, vd)  aq = QuantizeLinear(a, sr, zm)  ad = DequantizeLinear(aq, sr, zm)
+    [second] b = MatMul(ad, wd)  bq = QuantizeLinear(b, sm, zm)  bd = DequantizeLinear(bq, sm, zm)
+    c = Transpose<perm = [0,2,1]>(bd)  cq = QuantizeLinear(c, sm, zm)  cd = DequantizeLinear(cq, sm, zm)
+    e = Reshape(cd, map)  eq = QuantizeLinear(e, sm, zm)  y = DequantizeLinear(eq, sm, zm) }}"""
+
+
+def test_a_new_tensor_with_the_numbers_of_an_old_one_is_rounded_as_that(net: Callable[[str], str], tmp_path: Path) -> None:
+    path = net(TOKENS)
+    report = fixed(path)
+    assert [a.substitution for a in report.applied] == ["tensors-to-maps"]
+    assert report.verification.verdict == "equal"
+    made = analyze(report.document.skeleton())
+    convolutions = [u for n, u in read(made).units.items() if n.op_type == "Conv"]
+    scales = [made.constants.get(u.output.scale) for u in convolutions if u.output is not None and u.output.scale is not None]
+    assert [float(s) for s in scales if s is not None] == pytest.approx([0.04, 0.03])
+    x = random.standard_normal((1, 4, 6, 6)).astype(np.float32) * 3
+    assert np.abs(run(path, x, tmp_path) - run(report.document, x, tmp_path)).max() <= 0.03 * 1.001
+
+
+POOLED = f"""g (float[1,4,8,8] x) => (float[1,4,1,1] y) <{SCALES}, int8 m = {{0}}, float u = {{0.006}}> {{
+    xq = QuantizeLinear(x, s, m)  xd = DequantizeLinear(xq, s, m)
+    [pool] p = GlobalAveragePool(xd)  pq = QuantizeLinear(p, u, m)  y = DequantizeLinear(pq, u, m) }}"""
+
+
+def test_a_pool_whose_result_has_a_scale_of_its_own_is_a_convolution_where_pools_keep_theirs(
+    net: Callable[[str], str], tmp_path: Path
+) -> None:
+    path = net(POOLED)
+    report = fixed(path, "nvidia-dla")
+    assert [f.rule for f in report.before.findings if f.severity.value == "error"] == ["NPU101"]
+    assert [f.rule for f in report.after.findings if f.severity.value == "error"] == []
+    operators = [node.op_type for node in report.document.proto.graph.node if "Linear" not in node.op_type]
+    assert "Conv" in operators
+    assert "AveragePool" not in operators
+    assert report.verification.outputs[0].steps is not None
+    assert report.verification.outputs[0].steps <= 1.001
+    x = random.standard_normal((1, 4, 8, 8)).astype(np.float32) * 2 + np.float32(0.3)
+    wanted = run(path, x, tmp_path)
+    assert np.abs(wanted).max() > 0.05, "the input has means"
+    assert np.abs(wanted - run(report.document, x, tmp_path)).max() <= 0.006 * 1.001
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fits"),
+    [
+        ("kernel_shape = [4,2], strides = [4,2]", True),
+        ("kernel_shape = [3,3], pads = [1,1,1,1], count_include_pad = 1", True),
+        ("kernel_shape = [3,3], pads = [1,1,1,1]", False),
+        ("kernel_shape = [3,3], strides = [2,2], ceil_mode = 1", False),
+        ('kernel_shape = [3,3], auto_pad = "SAME_UPPER"', False),
+        ('kernel_shape = [3,3], auto_pad = "VALID"', True),
+    ],
+)
+def test_a_pool_as_a_convolution(attributes: str, fits: bool, net: Callable[[str], str], tmp_path: Path) -> None:
+    path = net(f"g (float[1,4,9,8] x) => (float[1,4,a,b] y) {{ y = AveragePool<{attributes}>(x) }}")
+    (node,) = open_to_write(path, {})[1].model.graph.nodes
+    made = as_convolution(node, powers=False)
+    assert (made is not None) == fits
+    assert as_convolution(node, powers=True) is None or attributes.startswith("kernel_shape = [4,2]")
+    if made is not None:
+        model = onnx.load(path)
+        model.graph.node[0].op_type = "Conv"
+        model.graph.node[0].input.append("w")
+        del model.graph.node[0].attribute[:]
+        model.graph.node[0].attribute.extend(made[1])
+        model.graph.initializer.append(onnx.numpy_helper.from_array(made[0], "w"))
+        onnx.save(model, tmp_path / "conv.onnx")
+        x = random.standard_normal((1, 4, 9, 8)).astype(np.float32)
+        np.testing.assert_allclose(run(str(tmp_path / "conv.onnx"), x, tmp_path), run(path, x, tmp_path), atol=1e-6)
+
+
+GELU = """g (float[1,4,8,8] x) => (float[1,4,8,8] y) <float s = {0.02}, uint8 z = {128}, float e = {0.00784},
+    uint8 m = {127}, float r = {0.0055459388}, float o = {0.003921569}, uint8 c = {255}, uint8 zero = {0}, float g = {0.007843},
+    float h = {0.0019607844}> {
+    xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  rd = DequantizeLinear(c, r, zero)
+    d = Div(xd, rd)  dq = QuantizeLinear(d, s, z)  dd = DequantizeLinear(dq, s, z)
+    f = Erf(dd)  fq = QuantizeLinear(f, e, m)  fd = DequantizeLinear(fq, e, m)  one = DequantizeLinear(c, o, zero)
+    a = Add(fd, one)  aq = QuantizeLinear(a, g, zero)  ad = DequantizeLinear(aq, g, zero)
+    p = Mul(xd, ad)  pq = QuantizeLinear(p, s, z)  pd = DequantizeLinear(pq, s, z)  hd = DequantizeLinear(c, h, zero)
+    q = Mul(pd, hd)  qq = QuantizeLinear(q, s, z)  y = DequantizeLinear(qq, s, z) }"""
+
+
+def test_a_gelu_between_pairs_is_one_and_has_no_clamp(net: Callable[[str], str]) -> None:
+    """1 + erf(x) is never negative, so that a zero point of 0 behind it is no Relu."""
+    path = net(GELU)
+    real = in_real_numbers(*open_to_write(path, {}))
+    assert real is not None
+    assert [n.op_type for n in real.document.proto.graph.node if "Linear" not in n.op_type] == ["Div", "Erf", "Add", "Mul", "Mul"]
+    other = in_real_numbers(*open_to_write(net(GELU.replace("f = Erf(dd)", "f = Elu<alpha = 1.5>(dd)")), {}))
+    assert other is not None
+    assert "Relu" in [n.op_type for n in other.document.proto.graph.node], "an Elu may be less than -1"
+    assert "gelu-to-exponential" in [a.substitution for a in fixed(path, "ethos-u85").applied]
 
 
 def test_scales_are_those_of_the_network() -> None:

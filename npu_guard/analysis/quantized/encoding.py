@@ -135,6 +135,11 @@ def _at(values: list[Value | None], place: int) -> tuple[Value | None, bool]:
     return (values[place] if inside else None), inside
 
 
+def is_float(value: Value) -> bool:
+    """Whether a tensor has numbers in floating point, or a type that nothing tells."""
+    return not value.dtype or not _is_integer(value)
+
+
 def _is_integer(value: Value) -> bool:
     return value.dtype not in (1, 10, 11, 16)
 

@@ -18,6 +18,7 @@ from npu_guard.analysis.quantized.encoding import (
     computes_integers,
     dequantizes,
     is_about_integers,
+    is_float,
     operands,
     quantizes,
     result,
@@ -59,8 +60,15 @@ class Unit(Struct, frozen=True, eq=False):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all activations that it reads, and its result, are integers."""
-        return self.output is not None and all(operand.encoding is not None for operand in self.data)
+        """Whether nothing that it reads or gives is in floating point, but for parameters."""
+        given = self.node.outputs[0] if self.node.outputs else None
+        ends = self.output is not None or (given is not None and not is_float(given))
+        return ends and not self.in_float
+
+    @property
+    def in_float(self) -> list[Value]:
+        """Activations that it reads in floating point."""
+        return [operand.value for operand in self.data if operand.encoding is None and is_float(operand.value)]
 
 
 def read(analysis: Analysis) -> Quantized:

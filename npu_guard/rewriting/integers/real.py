@@ -7,25 +7,25 @@ out) stays as it is. Weights stay behind their DequantizeLinear. `restore.py` is
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.quantized.encoding import Encoding, computes_integers, dequantizes, quantizes, stated
+from npu_guard.analysis.quantized.encoding import Encoding, computes_integers, dequantizes, is_float, quantizes, stated
 from npu_guard.analysis.quantized.held import FLOAT, Held, held_of, span, zero_point
 from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.base.text import short
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
-from npu_guard.graph.handlers import OfKind
-from npu_guard.graph.plain import plain
 from npu_guard.rewriting.edit import free_name
+from npu_guard.rewriting.integers.bounds import least
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.plainly import plainly
 from npu_guard.rewriting.substitution import Refused
 
-_POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Sqrt", "Exp", "Softplus"})
-_KEEPING = OfKind("view", "data mover", "identity", "pooling", "global pooling")
-_KEEPING_PLAIN = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceSum", "Resize"})
+_FAR = 64
+"""Tensors that are looked at before one, to tell the least number that it can have."""
 
 
 def in_real_numbers(document: Document, analysis: Analysis) -> Real | None:
@@ -173,7 +173,7 @@ class _Reading:
 
     def _clamped(self, name: str, held: Held, value: Value) -> str:
         """The tensor behind a Relu, where the integers say that there was one."""
-        if held.zero != span(held.dtype)[0] or value.producer is None or self._is_positive(value):
+        if held.zero != span(held.dtype)[0] or value.producer is None or self._least(value, {}) >= -float(held.scale) / 2:
             return name
         made = self._new(f"{name}_clamped")
         self.nodes.append(onnx.helper.make_node("Relu", [name], [made], made))
@@ -181,21 +181,20 @@ class _Reading:
         self.real.clamps.add(made)
         return made
 
-    def _is_positive(self, value: Value) -> bool:
-        """Whether no number of a result is less than 0, as its operator and what that reads tell."""
-        node = value.producer
-        assert node is not None
-        op = plain(node)
-        if op in _POSITIVE:
-            return True
-        if op == "Clip" and (least := node.input(1)) is not None:
-            known = self.analysis.constants.get(least)
-            return known is not None and bool((known >= 0).all())
-        if node.op_type not in _KEEPING and op not in _KEEPING_PLAIN:
-            return False
-        read = [v for v in node.inputs if v is not None and v.dtype == value.dtype and not self.analysis.is_constant(v)]
-        held = [self.real.held.get(self._of(v)) or self.real.native.get(self._of(v)) for v in read]
-        return bool(read) and all(h is not None and h.zero == span(h.dtype)[0] for h in held)
+    def _least(self, value: Value, known: dict[Value, float]) -> float:
+        """A number that no number of a tensor is below, as its operators and the integers before tell; -inf where they do not."""
+        if value in known:
+            return known[value]
+        known[value] = -math.inf
+        held = self.real.held.get(self._of(value)) or self.real.native.get(self._of(value))
+        low = 0.0 if held is not None and held.zero == span(held.dtype)[0] else -math.inf
+        constant = self.analysis.constants.get(value) if is_float(value) else None
+        if constant is not None and constant.size:
+            low = float(constant.min())
+        elif value.producer is not None and len(known) < _FAR:
+            low = max(low, least(value.producer, lambda v: self._least(v, known), self.analysis))
+        known[value] = low
+        return low
 
     def _copy(self, node: Node) -> None:
         """A node on real numbers; one that hands integers on does the same to numbers."""

@@ -22,12 +22,15 @@ from npu_guard.graph.handlers import OfKind
 from npu_guard.rewriting.edit import free_name, names_in
 from npu_guard.rewriting.integers.grid import Style, fitting, style_of
 from npu_guard.rewriting.integers.held import Real
+from npu_guard.rewriting.integers.pooling import as_convolution
 from npu_guard.rewriting.integers.scheme import Wanted, fitted, shared
 from npu_guard.rewriting.integers.weights import NewWeights
 
 _MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")
 """Operators whose results are some of the numbers that they read, or 0."""
 _WIDE = frozenset({onnx.TensorProto.INT16, onnx.TensorProto.UINT16})
+_COARSER = 2.0
+"""Times by which the scale of a new tensor may grow to be that of another; beyond, it stays in floating point where it may."""
 WIDE_OPSET = 21
 """The first in which QuantizeLinear has types of 16 bits; before, those of com.microsoft have."""
 
@@ -68,10 +71,12 @@ class Restoration:
 
     def __init__(
         self, real: Real, document: Document, analysis: Analysis, style: Style, wanted: Wanted | None = None, *,
-        wide: bool = False,
+        wide: bool = False, alike: Mapping[str, Held] | None = None, tied: bool = False,
     ) -> None:  # fmt: skip
         """`document` and `analysis` are those of the changed network, `wanted` is what the device takes; `wide` holds new tensors
-        that nothing tells the scale of in 16 bits, so that parts of a sum lose nothing."""
+        that nothing tells the scale of in 16 bits, so that parts of a sum lose nothing. `alike` are tensors that have the
+        numbers of one that was held, and are held as that; `tied` gives these up where the device wants operands to share a
+        scale."""
         self._wanted = wanted or Wanted()
         self._wide = wide
         self._real = real
@@ -79,14 +84,31 @@ class Restoration:
         self._analysis = analysis
         self._style = style
         self._held: dict[str, Held] = {n: h for n, h in real.held.items() if n in analysis.model.graph.values}
+        self._alike = alike or {}
+        self._tied = tied
+        self._held.update({n: h for n, h in self._alike.items() if n not in real.known})
         self._alive: set[str] = {*self._held, *real.native}
         self.inexact: list[Value] = []
         if self._wanted.fills:
             self.inexact += [v for v in analysis.model.graph.inputs if v.dtype == FLOAT and v.name not in self._alive]
             self._alive.update(v.name for v in self.inexact)
+        elif self._wanted.whole:
+            self._begin()
         self._backward()
         for node in analysis.model.graph.nodes:
             self._forward(node, self._wanted.same_scale)
+
+    def _begin(self) -> None:
+        """Have what new operators read in floating point, as old ones did, become integers for them alone."""
+        for value in self._analysis.model.graph.values.values():
+            if value.dtype != FLOAT or value.name not in self._real.known or self._of(value) or self._analysis.is_constant(value):
+                continue
+            if any(reader.name not in self._real.nodes for reader in value.consumers):
+                self._alive.add(value.name)
+                self.inexact.append(value)
+                self._real.loose.update((r.output.name, value.name) for r in value.consumers if r.name in self._real.nodes)
+                if value.is_output:
+                    self._real.loose.add(("", value.name))
 
     def _data(self, node: Node) -> list[Value]:
         """Activations in floating point that a node reads."""
@@ -114,9 +136,9 @@ class Restoration:
         return node.name not in self._real.nodes and not moves(node) and self._of(node.output) is not None
 
     def _reads(self, node: Node) -> bool:
-        new = self._wanted.whole and node.name not in self._real.nodes
-        data = self._data(node)
-        return bool(data) and (new or any(v.name in self._alive for v in data))
+        if self._wanted.whole and node.name not in self._real.nodes:
+            return any(v is not None and not self._analysis.is_constant(v) for v in node.inputs)
+        return any(v.name in self._alive for v in self._data(node))
 
     def _hold(self, value: Value, held: Held) -> None:
         self._held[value.name] = held
@@ -127,7 +149,7 @@ class Restoration:
             return
         data = self._data(node)
         sources = [self._of(v) for v in data]
-        first = sources[0]
+        first = sources[0] if sources else None
         moved = first if moves(node) and all(s is not None and first is not None and s.same(first) for s in sources) else None
         for v in node.outputs:
             if v is None or v.dtype != FLOAT or self._analysis.is_constant(v):
@@ -153,9 +175,18 @@ class Restoration:
         floating point. Raises Refused."""
         for value in self.inexact:
             if value.name in ranges:
-                self._held[value.name] = fitting(*ranges[value.name], self._style, wide=self._wide)
+                range_ = ranges[value.name]
+                self._held[value.name] = self._alike.get(value.name) or fitting(*range_, self._style, wide=self._wide)
         held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
-        shared(held, self._analysis.model.graph.nodes, self._wanted, {value.name for value in self.inexact})
+        free = {value.name for value in self.inexact}
+        if self._tied:
+            free |= {name for name in held if name not in self._real.known}
+        powers = self._style.powers
+        nodes = [n for n in self._analysis.model.graph.nodes if as_convolution(n, powers=powers) is None]
+        own = {name: float(one.scale) for name, one in held.items()}
+        shared(held, nodes, self._wanted, free)
+        if not self._wanted.whole and not self._wanted.approximate:
+            held = {name: one for name, one in held.items() if float(one.scale) <= own[name] * _COARSER}
         return _Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted).written()
 
 
@@ -175,6 +206,7 @@ class _Writer:
         self._real = real
         self._held = held
         self._wanted = wanted
+        self._style = style
         self._document = document
         self._taken = names_in(document.proto.graph)
         self._nodes: list[onnx.NodeProto] = []
@@ -223,6 +255,7 @@ class _Writer:
         computes = [v for v in node.inputs if v is not None and (v.name in self._held or v.name in self._real.native)]
         if computes and not quantizes(node) and not dequantizes(node):
             self._weights.of(node, copy, [self._held.get(v.name) or self._real.native[v.name] for v in computes])
+        self._apart(node, copy)
         ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
         clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
         if owner in self._held and (node.op_type == "Identity" or clamp):  # to round does the same
@@ -235,6 +268,21 @@ class _Writer:
         for value in node.outputs:
             if value is not None and value.name in self._held:
                 self._pair(value.name)
+
+    def _apart(self, node: Node, copy: onnx.NodeProto) -> None:
+        """Write a pooling whose ends have to share a scale, and do not, as a convolution, where it is one."""
+        if node.op_type not in self._wanted.same_scale:
+            return
+        ends = [
+            None if v is None else self._held.get(v.name) or self._real.native.get(v.name) for v in (node.input(0), node.output)
+        ]
+        made = as_convolution(node, powers=self._style.powers)
+        if made is None or ends[0] is None or ends[1] is None or ends[0].same(ends[1]):
+            return
+        copy.op_type = "Conv"
+        copy.input.append(self._weights.constant(f"{copy.name}_weight", made[0]))
+        del copy.attribute[:]
+        copy.attribute.extend(made[1])
 
     def _pair(self, name: str, given: str = "") -> None:
         held, (raw, rounded) = self._held[name], self._numbers[name]

@@ -77,7 +77,10 @@ def fitted(held: Held, wanted: Wanted) -> Held:
 
 
 def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted, new: Collection[str]) -> None:
-    """Give tensors that the device wants to share a scale the largest of theirs; `new` ones in any case, as they had none."""
+    """Give tensors that the device wants to share a scale the largest of theirs; `new` ones in any case, as they had none.
+
+    Others keep theirs unless rounding is allowed, and new ones beside them have it where it is the largest.
+    """
     if not (wanted.same_scale or wanted.same_operands):
         return
     group: dict[str, str] = {name: name for name in held}
@@ -90,8 +93,8 @@ def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted, new: Co
     for node in nodes:
         ends = [*node.inputs, *node.outputs] if node.op_type in wanted.same_scale else []
         ends += node.inputs if node.op_type in wanted.same_operands else []
-        names = [v.name for v in ends if v is not None and v.name in held and (wanted.approximate or v.name in new)]
-        for name in names[1:]:
+        names = [v.name for v in ends if v is not None and v.name in held]
+        for name in names[1:] if wanted.approximate or any(name in new for name in names) else ():
             group[root(name)] = root(names[0])
     largest: dict[str, Held] = {}
     for name, own in held.items():
@@ -100,5 +103,5 @@ def shared(held: dict[str, Held], nodes: Iterable[Node], wanted: Wanted, new: Co
             largest[root(name)] = own
     counts = Counter(map(root, held))
     for name in held:
-        if counts[root(name)] > 1:
+        if counts[root(name)] > 1 and (wanted.approximate or name in new):
             held[name] = largest[root(name)]

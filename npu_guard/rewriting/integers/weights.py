@@ -110,6 +110,12 @@ class NewWeights:
             self._known[key] = made, scales
         return self._known[key]
 
+    def constant(self, name: str, numbers: Array) -> str:
+        """A weight that is new, with one scale."""
+        scale = weight_scales(numbers, None, self._style).reshape(())
+        zero = middle(self._style.weight)
+        return self._dequantized(name, in_steps(numbers, scale, zero, None, self._style.weight), scale, zero, None)
+
     def _bias(self, value: Value, read: Held, scales: Array) -> str:
         if _is_dequantized(value) and not self._wanted.approximate:
             return value.name

@@ -1,0 +1,138 @@
+"""How new tensors of a network that becomes integers again are held, from what they are seen to be on inputs.
+
+A form writes most tensors of its block again: in another layout, in parts that are padded, repeated, or times a number that was
+folded into weights. One that holds the numbers of an old tensor in other places is rounded as that one was, so that the network
+keeps its own rounding and its results hardly move. Of all others the range is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from npu_guard.analysis.constants import Array
+from npu_guard.analysis.quantized.held import Held
+from npu_guard.file.document import Document
+from npu_guard.graph.graph import Value
+from npu_guard.verification.capture import capture, capture_bytes
+from npu_guard.verification.feeds import Feed
+from npu_guard.verification.runtime import Runtime
+
+Range = tuple[float, float]
+_NEAR = 1e-5
+"""Part of its own size by which a figure may be beside that of another tensor: sums in float32 are right to less."""
+_ONE = 1e-4
+"""Part by which a factor may be beside 1 to be none."""
+
+
+class Figures(Struct, frozen=True):
+    """What a tensor is on one input, wherever its numbers are and however often each is there; zeros do not count."""
+
+    low: float
+    """The least number, or 0."""
+    high: float
+    """The largest number, or 0."""
+    mean: float
+    """The sum of all numbers over the sum of their sizes."""
+    square: float
+    """The sum of squares over the sum of sizes."""
+    cube: float
+    """The root of the sum of cubes of sizes over the sum of sizes."""
+
+    @property
+    def peak(self) -> float:
+        """The largest size."""
+        return max(-self.low, self.high)
+
+
+def figures(array: Array) -> Figures:
+    """The figures of a tensor; numbers that are not finite are left out."""
+    x = array[np.isfinite(array)].astype(np.float64)
+    sizes = np.abs(x)
+    whole = float(sizes.sum())
+    if whole <= 0:
+        return Figures(0.0, 0.0, 0.0, 0.0, 0.0)
+    return Figures(
+        min(float(x.min()), 0.0), max(float(x.max()), 0.0), float(x.sum()) / whole, float((x * x).sum()) / whole,
+        math.sqrt(float((sizes**3).sum()) / whole),
+    )  # fmt: skip
+
+
+def factor(old: Sequence[Figures], new: Sequence[Figures]) -> float | None:
+    """The number that the old tensor is multiplied by to be the new one, the same on all inputs; None where there is none.
+
+    It is 1 where numbers are only moved. On a single input a factor would say nothing, so it has to be 1 there.
+    """
+    ratio: float | None = None
+    for a, b in zip(old, new, strict=True):
+        if a.peak == 0 or b.peak == 0:
+            if a.peak != b.peak:
+                return None
+            continue
+        own = b.peak / a.peak
+        ratio = own if ratio is None else ratio
+        ends = (b.low - own * a.low, b.high - own * a.high, b.square - own * a.square, b.cube - own * a.cube)
+        if abs(own - ratio) > _NEAR * ratio or max(map(abs, ends)) > _NEAR * b.peak or abs(b.mean - a.mean) > _NEAR:
+            return None
+    if ratio is None or abs(ratio - 1) <= _ONE:
+        return None if ratio is None else 1.0
+    return ratio if len(old) > 1 else None
+
+
+def seen(
+    runtime: Runtime, before: Document, after: Document, feeds: Sequence[Feed], held: Mapping[str, tuple[Value, Held]],
+    values: Sequence[Value],
+) -> tuple[dict[str, Range], dict[str, Held]]:  # fmt: skip
+    """Ranges of values of the second network, and encodings of those that have the numbers of a tensor of the first.
+
+    `held` are the tensors of the first network with their encodings. Raises CannotRun.
+    """
+    old: dict[str, list[Figures]] = {name: [] for name in held}
+    made: dict[str, list[Figures]] = {value.name: [] for value in values}
+    several = capture_bytes(runtime)
+    for document, wanted, table in ((before, [v for v, _ in held.values()], old), (after, values, made)):
+        for group in _groups(wanted, several):
+            for feed in feeds:
+                (arrays,) = capture(runtime, document, [feed], group)
+                for name, array in arrays.items():
+                    table[name].append(figures(array))
+    ranges = {
+        name: (min((f.low for f in own), default=0.0), max((f.high for f in own), default=0.0)) for name, own in made.items()
+    }
+    return ranges, {name: one for name, own in made.items() if (one := _counterpart(old, own, held)) is not None}
+
+
+def _groups(values: Sequence[Value], most: int) -> Iterator[list[Value]]:
+    """The values in rows that are captured at once, as many as `most` bytes hold, but one at least."""
+    group: list[Value] = []
+    room = most
+    for value in values:
+        own = 4 * math.prod(d if isinstance(d, int) else 1 for d in value.shape or ())
+        if group and own > room:
+            yield group
+            group, room = [], most
+        group.append(value)
+        room -= own
+    if group:
+        yield group
+
+
+def _counterpart(
+    old: Mapping[str, Sequence[Figures]], new: Sequence[Figures], held: Mapping[str, tuple[Value, Held]]
+) -> Held | None:
+    """How the old tensor with the same numbers is held; with the same times a factor only where none has these."""
+    scaled: Held | None = None
+    for name, own in old.items():
+        ratio = factor(own, new) if len(own) == len(new) else None
+        if ratio is None:
+            continue
+        found = held[name][1]
+        if ratio == 1.0:
+            return found
+        power = math.frexp(float(found.scale))[0] == 0.5
+        if scaled is None and (not power or math.frexp(ratio)[0] == 0.5):
+            scaled = Held(found.dtype, np.asarray(float(found.scale) * ratio, np.float32), found.zero)
+    return scaled
