@@ -19,6 +19,7 @@ from rich.text import Text
 from npu_guard import cli
 from npu_guard.analysis import cost, evaluate
 from npu_guard.analysis.channels import operators as channels
+from npu_guard.base.folding import fold_text
 from npu_guard.checking import manual, registry
 from npu_guard.device.vocabulary import METRICS, VIEWS
 from npu_guard.graph.handlers import Handlers
@@ -177,7 +178,7 @@ def picture() -> str:
         console = Console(
             record=True, file=nowhere, width=WIDTH, force_terminal=True, color_system="truecolor", legacy_windows=False
         )
-        shown = text.render(report, color=True, width=WIDTH).rstrip()
+        shown = fold_text(text.render(report, color=True), WIDTH).rstrip()
         console.print(Text.from_ansi(f"$ npu-guard check {SAMPLE} --select {PICTURED}\n{shown}"))
         svg = console.export_svg(title="npu-guard", unique_id="check")
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)

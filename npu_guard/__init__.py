@@ -3,7 +3,7 @@
 This package is the engine. Rules, sample models and reports are packs that live beside it in a checkout
 (`rules/`, `models/`, `reports/`) and inside it in a wheel; both are imported as `npu_guard.rules...`.
 
-Python programs call `npu_guard.check`, `fix`, `verify`, `partition` and `export` (docs/api.md).
+Python programs call `npu_guard.check`, `fix`, `verify`, `partition`, `quantize` and `export` (docs/api.md).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from npu_guard.api.calls import export as export
     from npu_guard.api.calls import fix as fix
     from npu_guard.api.calls import partition as partition
+    from npu_guard.api.calls import quantize as quantize
     from npu_guard.api.calls import verify as verify
 
 __version__ = VERSION
@@ -22,7 +23,7 @@ __version__ = VERSION
 # Also an editable install imports from a checkout.
 __path__ += [str(root) for root in ROOTS[1:]]
 
-_CALLS = ("check", "export", "fix", "partition", "verify")
+_CALLS = ("check", "export", "fix", "partition", "quantize", "verify")
 
 
 def __getattr__(name: str) -> Any:

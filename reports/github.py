@@ -9,7 +9,8 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import Group, count, level, mending, message, next_steps, plural, ranked_groups
+from npu_guard.results.next_steps import next_steps
+from npu_guard.results.summary import Group, count, level, mending, message, plural, ranked_groups
 
 REMEDIES = True
 MOST = 10

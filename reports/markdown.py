@@ -13,7 +13,8 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
-from npu_guard.results.summary import Group, count, mending, message, next_steps, outcome, percent, plural, ranked_groups, word
+from npu_guard.results.next_steps import next_steps
+from npu_guard.results.summary import Group, count, mending, message, outcome, percent, plural, ranked_groups, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"

@@ -18,7 +18,8 @@ from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import Location, ModelReport, Report
-from npu_guard.results.summary import Group, count, level, mended_exactly, mending, message, next_steps, plural, ranked_findings
+from npu_guard.results.next_steps import next_steps
+from npu_guard.results.summary import Group, count, level, mending, message, plural, ranked_findings
 
 HASHES = True
 REMEDIES = True
@@ -119,7 +120,7 @@ def _result(group: Group, codes: list[str]) -> Json:
             "allowed": None if f.evidence is None else f.evidence.allowed,
             "macsPercent": round(100 * group.share, 2),
             "remedy": None if f.remedy is None else f.remedy.substitution,
-            "remedyIsExact": mended_exactly(f) if f.remedy is not None and f.remedy.substitution else None,
+            "remedyIsExact": f.remedy.exactness == "exact" if f.remedy is not None and f.remedy.substitution else None,
         },
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
 from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
+from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
     Group,
     alike,
@@ -15,7 +16,6 @@ from npu_guard.results.summary import (
     counted,
     mending,
     message,
-    next_steps,
     outcome,
     percent,
     plural,
@@ -46,35 +46,25 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 class _Page:
     """Lines of styled text. A report can have a hundred thousand of them, so this is no more than it needs to be."""
 
-    def __init__(self, color: bool, width: int | None) -> None:
+    def __init__(self, color: bool) -> None:
         self.color = color
-        self.width = width
         self.lines: list[str] = []
 
-    def print(self, *parts: str, hang: int | None = None) -> None:
-        """One line; with `hang`, as many as it takes in a terminal, those behind the first one so deep."""
-        line = "".join(parts)
-        if hang is None or self.width is None:
-            self.lines.append(line)
-            return
-        from npu_guard.base.folding import fold  # where a terminal reads
-
-        self.lines += fold(line, self.width, hang)
+    def print(self, *parts: str) -> None:
+        """One line."""
+        self.lines.append("".join(parts))
 
     def style(self, text: str, style: str) -> str:
         """The text with escape sequences around it, where the page has colour."""
         return f"\x1b[{';'.join(_CODES[w] for w in style.split())}m{text}\x1b[0m" if self.color else text
 
 
-def render(
-    report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False, width: int | None = None
-) -> str:
+def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False) -> str:
     """The report; escape sequences only where `color` is set.
 
     `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place.
-    `width` is that of the terminal, in characters; what goes elsewhere keeps its lines whole.
     """
-    page = _Page(color, width)
+    page = _Page(color)
     for model in report.models:
         _model(page, model, verbose, statistics)
     if len(report.models) > 1:
@@ -94,9 +84,9 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
          f"peak activations {si(t.peak_bytes)}B",
          *([] if t.integer_macs_percent is None else [f"{percent(t.integer_macs_percent)} of the MACs in integers"]))
     )  # fmt: skip
-    page.print(page.style(printable(model.path), "bold"), f"  {model.profile}", page.style(f"  {facts}", "dim"), hang=2)
+    page.print(page.style(printable(model.path), "bold"), f"  {model.profile}", page.style(f"  {facts}", "dim"))
     for note in model.notes:
-        page.print(page.style(f"  note: {printable(note)}", "dim"), hang=8)
+        page.print(page.style(f"  note: {printable(note)}", "dim"))
     shown = [f for f in model.findings if f.suppressed is None]
     if statistics:
         _statistics(page, shown)
@@ -107,9 +97,9 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
     for crash in model.crashes:
         text = f"internal error in {crash.rule} at {printable(crash.node)}: {printable(crash.error)}; please report it"
         page.print(page.style(text, "bold red"))
-    page.print(_verdict(page, model.verdict), f"  {outcome(model)}", hang=6)
+    page.print(_verdict(page, model.verdict), f"  {outcome(model)}")
     for told, command in next_steps(model, model.path):
-        page.print(f"      {told}:", hang=6)
+        page.print(f"      {told}:")
         page.print(f"      {command}")  # whole, so that it can be copied
 
 
@@ -161,18 +151,18 @@ def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[st
 def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
     """`error    NPU201  kernel 19x1 is longer than 17`, and below it where in the model."""
     first, kind = group.first, word(group.first)
-    page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}", hang=_INDENT)
+    page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}")
     if verbose:
         for finding in group.findings[:_SHOWN_NODES]:
             where = "; ".join(filter(None, (_node(finding) + _module([finding], origin), mending([finding]))))
-            page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"), hang=_INDENT + 2)
+            page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
         if len(group.findings) > _SHOWN_NODES:
             page.print(page.style(f"{'':<{_INDENT}}and {len(group.findings) - _SHOWN_NODES} more", "dim"))
         return
     times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
     node = _node(first) if not times else printable(first.location.op_type)
     where = "; ".join(filter(None, (f"{node}{_module(group.findings, origin)}{times}", mending(group.findings))))
-    page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"), hang=_INDENT + 2)
+    page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
 
 
 def _node(finding: Finding) -> str:
@@ -203,9 +193,7 @@ def _statistics(page: _Page, findings: Sequence[Finding]) -> None:
     page.print()
     for (rule, name, kind), operators in sorted(rows.items(), key=lambda row: (-row[1].total(), row[0])):
         told = ", ".join(f"{printable(op)} {n}" for op, n in sorted(operators.items(), key=lambda item: (-item[1], item[0])))
-        page.print(
-            f"{operators.total():>7,}  ", page.style(f"{kind:<9}", _STYLE[kind]), f" {rule}  {name}  ({told})", hang=_INDENT
-        )
+        page.print(f"{operators.total():>7,}  ", page.style(f"{kind:<9}", _STYLE[kind]), f" {rule}  {name}  ({told})")
 
 
 def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:

@@ -1,4 +1,4 @@
-"""`check`, `fix`, `verify`, `partition` and `export` as functions. Each imports what it needs when it is called."""
+"""`check`, `fix`, `verify`, `partition`, `quantize` and `export` as functions. Each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.api.model import call_config, example_inputs, is_module, model_file
+from npu_guard.api.model import call_config, example_inputs, is_module, model_file, told_in_program
 
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
-    from npu_guard.api.results import Fix, Report
-    from npu_guard.partitioning.report import PartitionReport
-    from npu_guard.results.verification import Verification
+    from npu_guard.api.printed import Partition, Verified
+    from npu_guard.api.results import Fix, Quantized, Report
 
     AnyModel = str | os.PathLike[str] | onnx.ModelProto | nn.Module
     Inputs = Mapping[str, Tensor] | Sequence[Tensor] | Tensor | None
@@ -47,6 +46,7 @@ def check(
         settings = replace(config, input_shapes=file.input_shapes)
         with as_judged({file.name: file.path}, settings) as judged:
             report = judged.told(check_models([file.name], judged.config, files=judged.files, remedies=True))
+        report = replace(report, models=tuple(told_in_program(m, model, inputs, input_shapes) for m in report.models))
         return Report(with_settings_findings(report, settings))
 
 
@@ -105,12 +105,13 @@ def fix(
 def verify(
     before: AnyModel, after: AnyModel, *, input_shapes: Shapes = None, calibration: str | os.PathLike[str] | None = None,
     inputs: Inputs = None,
-) -> Verification:  # fmt: skip
+) -> Verified:  # fmt: skip
     """Run two models on the same inputs and compare every output, as `npu-guard verify` does.
 
     Its `verdict` is `equal`, `differs`, or `not_run` with a `reason`. `inputs` are example tensors for torch modules.
     Raises ModelError where a model cannot be read, UsageError where an argument is wrong.
     """
+    from npu_guard.api.printed import Verified
     from npu_guard.pipeline.verify import compare_models
 
     config = call_config(input_shapes=input_shapes)
@@ -120,13 +121,13 @@ def verify(
         model_file(before, examples[0], config.input_shapes) as first,
         model_file(after, examples[1], config.input_shapes) as second,
     ):
-        return compare_models(first.path, second.path, config.input_shapes, data, limits=config.limits)[0]
+        return Verified.of(compare_models(first.path, second.path, config.input_shapes, data, limits=config.limits)[0])
 
 
 def partition(
     model: AnyModel, output: str | os.PathLike[str] | None = None, *, profile: str | None = None, inputs: Inputs = None,
     input_shapes: Shapes = None, calibration: str | os.PathLike[str] | None = None,
-) -> PartitionReport:  # fmt: skip
+) -> Partition:  # fmt: skip
     """Cut a model into pieces for the NPU and for the host, as `npu-guard partition` does.
 
     With `output`, each piece is written there as an ONNX file once running them gives what the model gives. Raises ModelError
@@ -137,12 +138,12 @@ def partition(
 
     from msgspec.structs import replace
 
+    from npu_guard.api.printed import Partition
     from npu_guard.base.errors import NotVerified
     from npu_guard.checking import registry
     from npu_guard.device.partition import Given, partition_settings
     from npu_guard.partitioning.files import write_partition
     from npu_guard.partitioning.partition import partition_model
-    from npu_guard.partitioning.report import PartitionReport
     from npu_guard.pipeline.check import judged
 
     config = call_config(profile, input_shapes=input_shapes)
@@ -150,7 +151,7 @@ def partition(
     with model_file(model, inputs, config.input_shapes) as file:
         document, analysis, checked = judged(file.path, device, replace(config, input_shapes=file.input_shapes))
         costs = partition_settings(device.partition, config.partition, Given())
-        report = PartitionReport(file.name, "", partition_model(analysis, checked, device, costs))
+        report = Partition(file.name, "", partition_model(analysis, checked, device, costs))
         if output is None:
             return report
         data = Path(calibration) if calibration is not None else None
@@ -159,6 +160,45 @@ def partition(
             why = result.reason or "they compute something else"
             raise NotVerified(f"{file.name}: the pieces were not verified ({why}); nothing was written")
         return changed(report, verification=result, written=os.fspath(output))
+
+
+def quantize(
+    model: AnyModel, output: str | os.PathLike[str] | None = None, *, calibration: str | os.PathLike[str],
+    profile: str | None = None, inputs: Inputs = None, input_shapes: Shapes = None, keep: Sequence[str] = (),
+    keep_as: str = "float", minimum_snr: float = 10.0,
+) -> Quantized:  # fmt: skip
+    """Quantize a model in the scheme that the device states, check it and compare it, as `npu-guard quantize` does.
+
+    `calibration` names a .npz file or a folder of them. Operators in `keep`, by the names of their nodes, stay in floating point,
+    or have 16 bits with `keep_as="int16"`. The result is written to `output`, or to a temporary file that lives as long as the
+    value that is returned. Raises NotVerified where an output keeps less than `minimum_snr` dB against the original or nothing
+    could be compared (nothing is written then), ModelError where the model cannot be read, UsageError where an argument is wrong.
+    """
+    from msgspec.structs import replace
+
+    from npu_guard.api.results import Quantized, Scratch
+    from npu_guard.base.errors import NotVerified, UsageError
+    from npu_guard.base.files import write_atomic
+    from npu_guard.checking import registry
+    from npu_guard.file.apart import expect_apart
+    from npu_guard.pipeline.quantize import QuantizeResult, quantize_model
+
+    if keep_as not in ("float", "int16"):
+        raise UsageError(f"keep_as={keep_as!r}: choose float or int16")
+    config = call_config(profile, input_shapes=input_shapes)
+    folder = Scratch() if output is None else None
+    target = Path(output) if output is not None else Path(folder.path if folder else "", "quantized.onnx")
+    with model_file(model, inputs, config.input_shapes) as file:
+        expect_apart([None if output is None else target], [file.path])
+        settings, device = replace(config, input_shapes=file.input_shapes), registry.profile(config.profile)
+        found = quantize_model(file.path, device, settings, Path(calibration), keep=keep, wide=keep_as == "int16")
+        lossy = QuantizeResult(found, minimum_snr, None).lossy
+        if lossy or not found.outputs:
+            why = f"output {lossy[0]!r} keeps {found.outputs[lossy[0]]:.1f} dB" if lossy else "nothing was compared"
+            raise NotVerified(f"{file.name}: {why}, and minimum_snr wants {minimum_snr:g}; nothing was written")
+        write_atomic(target, [found.content])
+        report = replace(found.report, path=file.name)
+    return Quantized(report, dict(found.outputs), target, folder)
 
 
 def export(

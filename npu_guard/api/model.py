@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from npu_guard.project.config import Config
+    from npu_guard.results.findings import ModelReport
 
 FAIL_ON = ("error", "warning")
 
@@ -92,6 +93,19 @@ def model_file(model: Any, inputs: Any, input_shapes: Mapping[str, Sequence[int]
         except Exception as error:  # protobuf has an exception of its own for each of its implementations
             raise UsageError(f"the model cannot be serialized ({error}); save it and give its path") from error
         yield ModelFile(model.graph.name or "model", str(file), input_shapes)
+
+
+def told_in_program(
+    report: ModelReport, model: Any, inputs: Any, input_shapes: Mapping[str, Sequence[int]] | None
+) -> ModelReport:
+    """The report with how a program names the model, where that is an object and no file: what it suggests is a call then."""
+    if isinstance(model, str | os.PathLike):
+        return report
+    from msgspec.structs import replace
+
+    shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    arguments = [*(["inputs=inputs"] if inputs is not None else []), *([f"input_shapes={shapes}"] if shapes else [])]
+    return replace(report, command=replace(report.command, python=", ".join(arguments), in_program=True))
 
 
 def example_inputs(module: nn.Module, inputs: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:

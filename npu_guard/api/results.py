@@ -153,6 +153,28 @@ class Fix:
         return f"<Fix {self.before.path}: {len(self.applied)} replaced, errors {errors[0]} -> {errors[1]}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What `quantize` made: the report of the quantized model, and how near it comes to the original."""
+
+    report: ModelReport
+    outputs: Mapping[str, float]
+    """Signal-to-noise ratio of each output against the original, in dB."""
+    path: Path
+    """The quantized model: the file that was asked for, else a temporary one that lives as long as this value."""
+    _folder: Scratch | None = field(default=None, repr=False)
+
+    def load(self) -> onnx.ModelProto:
+        """The quantized model, weights included."""
+        import onnx
+
+        return onnx.load(os.fspath(self.path))
+
+    def __repr__(self) -> str:
+        least = min(self.outputs.values())
+        return f"<Quantized {self.report.path} on {self.report.profile}: {self.report.verdict.value}, at least {least:.1f} dB>"
+
+
 def location(finding: Finding) -> str:
     """The line of Python of a finding, else its module path, else its node."""
     if finding.source is not None:

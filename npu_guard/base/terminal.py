@@ -19,12 +19,16 @@ def complain(message: str) -> None:
         sys.stderr.flush()
 
 
-def show_text(content: str) -> None:
-    """Standard output whatever its encoding: what it lacks is escaped, not fatal.
+def show_text(content: str, *, folded: bool = False) -> None:
+    """Standard output whatever its encoding: what it lacks is escaped, not fatal. `folded` fits lines into a terminal.
 
     A reader who has gone (`| head`) misses the rest and changes nothing else. Raises UsageError where it cannot be written.
     """
     encoding = sys.stdout.encoding or "utf-8"
+    if folded and (width := terminal_width()) is not None:
+        from npu_guard.base.folding import fold_text  # where a terminal reads
+
+        content = fold_text(content, width)
     try:
         sys.stdout.write(content.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
@@ -65,10 +69,9 @@ def show_markdown(page: str) -> None:
     if not sys.stdout.isatty():
         show_text(page)
         return
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from npu_guard.base.manual_page import show
 
-    Console(width=min(Console().width, 100)).print(Markdown(page))
+    show(page)
 
 
 def write_result(path: Path, content: str) -> None:
@@ -76,3 +79,9 @@ def write_result(path: Path, content: str) -> None:
     from npu_guard.base.files import write_atomic
 
     write_atomic(path, [content.encode("utf-8", "backslashreplace")])
+
+
+def write_told(path: Path, content: str) -> None:
+    """The same, and a line on standard error that says where it is."""
+    write_result(path, content)
+    complain(f"wrote {path}")

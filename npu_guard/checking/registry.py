@@ -86,7 +86,7 @@ def device_file(name: str) -> Profile:
     base = base or given
     if base not in known and not base.endswith(".toml"):
         raise UsageError(
-            f"no profile {base!r}{suggest(base, known)}; 'npu-guard profiles' lists them, a path to a .toml file works too"
+            f"no profile {base!r}; 'npu-guard profiles' lists them, a path to a .toml file works too{suggest(base, known)}"
         )
     codes = [r.code for r in rules()]
     if base not in known:

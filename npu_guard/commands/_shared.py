@@ -196,6 +196,7 @@ def config_of(
         input_shapes=input_shapes(shapes),
         held=held_inputs(),
         simplify=config.simplify if (asked := simplify_asked()) is None else asked,
+        file="" if config_file is None else str(config_file),
     )
 
 

@@ -18,14 +18,17 @@ from npu_guard.checking import registry
 from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.report import FixResult
 from npu_guard.project.config import Config
-from npu_guard.project.target import Input, is_target, load_target
+from npu_guard.project.example import Input
+from npu_guard.project.next_command import command_of
+from npu_guard.project.target import is_target, load_target
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code
 
 
-def report_as(report: FixReport, name: str) -> FixReport:
-    """The report with the model's name in the place of the file that was made of it."""
-    return dataclasses.replace(report, before=replace(report.before, path=name), after=replace(report.after, path=name))
+def report_as(report: FixReport, name: str, config: Config) -> FixReport:
+    """The report with the model's name in the place of the file that was made of it, and with how it was named."""
+    before, after = (replace(model, path=name, command=command_of(config)) for model in (report.before, report.after))
+    return dataclasses.replace(report, before=before, after=after)
 
 
 def measured(measure: Callable[[Any], float], original: str, report: FixReport, config: Config) -> tuple[float, float]:
@@ -62,14 +65,16 @@ def landing(
 
     options = Options(replace(config, input_shapes={}), approximate, calibration, prefer, warnings)
     done = land_in(network, example, folder, options, output)
-    report = report_as(done.landing.report, model)
+    report = report_as(done.landing.report, model, config)
     figures = None
     if measure is not None:
         from npu_guard.training import attach
 
         patched = attach.apply_folder(copy.deepcopy(network), folder)
         figures = measure(network.eval()), measure(patched.eval())
-    show_text(registry.renderer(form, "fix")(FixResult(report, None, output, False, False, metric=figures)))
+    show_text(
+        registry.renderer(form, "fix")(FixResult(report, None, output, False, False, metric=figures)), folded=form == "text"
+    )
     lines = summary(done.proof, done.manifest.blocks)
     for line in (f"wrote {printable(str(folder))}: {lines[0]}", *lines[1:], *(r.reason for r in done.manifest.refused)):
         complain(line)

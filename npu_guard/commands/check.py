@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result
+from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result, write_told
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
@@ -131,15 +131,14 @@ def command(
 
         report = with_settings_findings(report, config)
     report = replace(report, date=date_of_run(), docs_url=config.docs_url)
-    for name, path in extra:
-        write_result(path, registry.renderer(name)(report, color=False))
-    render = _renderer(form, verbose, statistics, None if output is not None else terminal_width())
-    if output is not None:
-        write_result(output, render(report, color=False))
-    else:
+    written = [*extra, *([] if output is None else [(form, output)])]
+    render = _renderer(form, verbose, statistics)
+    for name, path in written:
+        write_result(path, (render if path is output else registry.renderer(name))(report, color=False))
+    if output is None:
         colour = form == "text" and wants_colour(sys.stdout.isatty())
-        show_text(render(report, color=colour))
-    for line in lines:
+        show_text(render(report, color=colour), folded=form == "text")
+    for line in (*(f"wrote {path}" for _, path in written), *lines):
         complain(line)
     for model in report.models:
         if model.error is not None:
@@ -211,11 +210,11 @@ def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     if form not in registry.formats("matrix"):
         known = ", ".join(registry.formats("matrix"))
         raise UsageError(f"--format {form}: several profiles at once are shown as {known}")
-    text = registry.renderer(form, "matrix")(found)
+    render: Callable[..., str] = registry.renderer(form, "matrix")
     if output is not None:
-        write_result(output, text)
+        write_told(output, render(found))
     else:
-        show_text(text)
+        show_text(render(found, width=terminal_width()) if form == "text" else render(found), folded=form == "text")
     for row in found.rows:
         if row.error is not None:
             complain(row.error)
@@ -224,10 +223,10 @@ def _matrix(found: Matrix, form: str, output: Path | None) -> int:
     return exit_code(found.report)
 
 
-def _renderer(form: str, verbose: bool, statistics: bool, width: int | None) -> Callable[..., str]:
+def _renderer(form: str, verbose: bool, statistics: bool) -> Callable[..., str]:
     render: Callable[..., str] = registry.renderer(form)
     if form == "text":
-        return partial(render, verbose=verbose, statistics=statistics, width=width)
+        return partial(render, verbose=verbose, statistics=statistics)
     if verbose or statistics:
         raise UsageError("--verbose and --statistics go with the format text; other formats have everything")
     return render

@@ -8,7 +8,7 @@ import click
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show_text, write_result
+from npu_guard.base.terminal import complain, show_text, write_told
 from npu_guard.checking import registry
 from npu_guard.commands._shared import config_of, with_config, with_format_of, with_profile, with_shapes
 from npu_guard.pipeline.check import check_model
@@ -69,7 +69,7 @@ def command(
     found = compare.compare_answers(report, adapter.ask(name, settings, model, device.name))
     content = registry.renderer(form, "compile")(found)
     if output is not None:
-        write_result(output, content)
+        write_told(output, content)
     else:
-        show_text(content)
+        show_text(content, folded=form == "text")
     return 4 if report.crashes else found.exit_code(fail_on)

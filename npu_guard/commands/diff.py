@@ -111,7 +111,7 @@ def _show(found: Diff | FolderDiff, new: Report, form: str, pack: str) -> None:
     """The comparison; where a format is made for findings alone, those that are new."""
     colour = form == "text" and wants_colour(sys.stdout.isatty())
     shown, render = (found, registry.renderer(form, pack)) if form in registry.formats(pack) else (new, registry.renderer(form))
-    show_text(render(shown, color=colour))
+    show_text(render(shown, color=colour), folded=form == "text")
 
 
 def _complain_of_crashes(models: Iterable[ModelReport]) -> None:

@@ -8,7 +8,8 @@ import click
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import printable
-from npu_guard.project.target import export_target, parse_input
+from npu_guard.project.example import parse_input
+from npu_guard.project.target import export_target
 
 
 @click.command("export")

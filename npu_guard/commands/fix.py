@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, write_result
+from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
@@ -31,6 +33,7 @@ from npu_guard.commands._torch import landing, measured, report_as
 from npu_guard.device import suggest
 from npu_guard.file.apart import expect_apart, is_same_file
 from npu_guard.fixing import catalog
+from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
@@ -131,7 +134,7 @@ def command(
                 origin=files[model],
                 layers=any(registry.shows_layers(f"fix.{name}") for name in (form, *(name for name, _ in extra))),
             )
-        report = report_as(report, model)
+        report = report_as(report, model, config)
         report = dataclasses.replace(report, before=judged.told_of(report.before))
         unlike = judged.not_verified().get(model, "")
         if plan_file is not None:
@@ -153,7 +156,12 @@ def command(
     result = FixResult(report, integers, written, dry_run, verbose, date_of_run(), figures)
     for name, path in extra:
         write_result(path, registry.renderer(name, "fix")(result))
-    show_text(registry.renderer(form, "fix")(result))
+    show_text(registry.renderer(form, "fix")(result), folded=form == "text")
+    for told in (plan_file, *(path for _, path in extra)):
+        if told is not None:
+            complain(f"wrote {told}")
+    for line in _unused(prefer, report) if steps is None else ():
+        complain(line)
     for crash in report.after.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if unlike:
@@ -172,12 +180,25 @@ def command(
     return exit_code(Report(VERSION, (report.after,), config.fail_on, config.allow_undecided))
 
 
+def _unused(prefer: tuple[str, ...], report: FixReport) -> Iterator[str]:
+    """A line for each preferred substitution that replaced nothing, with the reason."""
+    used = {name for step in report.applied for name in (step.substitution, *step.chain)}
+    for name in prefer:
+        if name not in used:
+            refused = [r for r in report.refused if r.substitution == name]
+            node = f" (at {printable(refused[0].node, 60)})" if refused and refused[0].node else ""
+            reason = f"{refused[0].reason}{node}" if refused else "no block of this model with a finding has its form"
+            yield f"--prefer {name}: replaced nothing: {reason}"
+
+
 def _substitutions(approximate: bool, prefer: tuple[str, ...]) -> list[Substitution]:
     """In the order in which they are tried: preferred ones, then exact ones, then approximate ones."""
     known = {s.name: s for s in catalog.substitutions()}
     for name in prefer:
         if name not in known:
             raise UsageError(f"--prefer: no substitution {name!r}{suggest(name, known)}")
+        if known[name].exactness != EXACT and not approximate:
+            raise UsageError(f"--prefer {name}: only comes close to what it replaces; --allow approximate permits that")
     allowed = [s for s in known.values() if approximate or s.exactness == EXACT]
     rank = {name: i for i, name in reversed([*enumerate(prefer)])}
     return sorted(allowed, key=lambda s: (rank.get(s.name, len(rank)), s.exactness != EXACT, s.name))

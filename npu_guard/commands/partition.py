@@ -62,7 +62,7 @@ def command(
 
             result = write_partition(document, found, output, calibration=calibration)
             report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
-    show_text(registry.renderer(form, "partition")(report))
+    show_text(registry.renderer(form, "partition")(report), folded=form == "text")
     for crash in checked.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     if report.verification is not None and report.written is None:

@@ -153,7 +153,7 @@ def learn(
     for op in operators:
         if op not in FORMS:
             raise UsageError(
-                f"--operator {op!r}: nothing is known of how to ask about it{suggest(op, FORMS)}; there are {', '.join(FORMS)}"
+                f"--operator {op!r}: nothing is known of how to ask about it; there are {', '.join(FORMS)}{suggest(op, FORMS)}"
             )
     target = output or Path(f"{name}-learned.toml")
     if target.suffix != ".toml":

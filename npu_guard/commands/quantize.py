@@ -73,7 +73,7 @@ def command(
     written = None if lossy or not found.outputs else output
     if written is not None:
         write_atomic(written, [found.content])
-    show_text(registry.renderer(form, "quantize")(QuantizeResult(found, minimum_snr, written)))
+    show_text(registry.renderer(form, "quantize")(QuantizeResult(found, minimum_snr, written)), folded=form == "text")
     for crash in found.report.crashes:
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if lossy or not found.outputs:

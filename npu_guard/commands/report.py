@@ -9,7 +9,7 @@ import click
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, write_result
+from npu_guard.base.terminal import complain, write_told
 from npu_guard.checking import registry
 from npu_guard.commands import check
 from npu_guard.commands._shared import (
@@ -76,7 +76,7 @@ def _on_two_devices(name: str, devices: list[str], config: Config, output: Path)
     for crash in (crash for model in report.models for crash in model.crashes):
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     if all(model.error is None for model in report.models):
-        write_result(output, registry.renderer("html", "devices")(report))
+        write_told(output, registry.renderer("html", "devices")(report))
     return exit_code(report)
 
 

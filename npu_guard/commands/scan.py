@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show_text, write_result
+from npu_guard.base.terminal import complain, show_text, write_told
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
@@ -73,11 +73,12 @@ def command(
                 complain(f"what was found is in {printable(without_password(store), 200)}; the same command goes on from there")
                 raise
         fleet = report.Fleet.of(database, tally.run, tally)
-        show_text(registry.renderer("text", "scan")(fleet))
+        show_text(registry.renderer("text", "scan")(fleet), folded=True)
         if page is not None:
-            write_result(page, registry.renderer("html", "scan")(fleet))
+            write_told(page, registry.renderer("html", "scan")(fleet))
         if parquet is not None:
             report.write_parquet(fleet, parquet)
+            complain(f"wrote {parquet}")
     finally:
         database.close()
     for name, row in fleet.internal():

@@ -81,7 +81,9 @@ def command(
         )
         integers = compare_int8_files(files[before], files[after], fixed, calibration, limits) if int8 else None
         single = compare_layers(files[before], files[after], fixed, calibration, limits) if layers else None
-    show_text(registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found, single)))
+    show_text(
+        registry.renderer(form, "verify")(VerifyResult(verification, integers, bisect, found, single)), folded=form == "text"
+    )
     if verification.verdict != "equal":
         complain(f"{after}: {_shortcoming(verification)} {before}{_because(verification)}")
         return 5
@@ -126,7 +128,7 @@ def _pieces(manifest: Path, model: str | None, calibration: Path | None, form: s
 
     verification = verify_partition(manifest, model, calibration=calibration, limits=_limits())
     intact = verification.reason == files.ALONE
-    show_text(registry.renderer(form, "verify")(VerifyResult(verification, pieces=True, alone=intact)))
+    show_text(registry.renderer(form, "verify")(VerifyResult(verification, pieces=True, alone=intact)), folded=form == "text")
     if intact or verification.verdict == "equal":
         return 0
     complain(f"{manifest}: {_shortcoming(verification)} {model or 'anything'}{_because(verification)}")

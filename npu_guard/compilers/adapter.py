@@ -36,7 +36,7 @@ def choose(
             )
         name = mine[0]
     if name not in known:
-        raise UsageError(f"no compiler {name!r}{suggest(name, known)}; known are {', '.join(known)}")
+        raise UsageError(f"no compiler {name!r}; known are {', '.join(known)}{suggest(name, known)}")
     settings = configured.get(name, CompilerSettings())
     if python:
         settings = msgspec.structs.replace(settings, python=python)

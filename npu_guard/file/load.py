@@ -51,6 +51,10 @@ def read_content(path: str | Path, limits: Limits = DEFAULT) -> Content:
     name = str(path)
     descriptor = _open(path, name)
     try:
+        if name.endswith(".py"):
+            from npu_guard.file.meant import python_code
+
+            raise ModelError("not-onnx", f"{name}: is no ONNX file; {python_code(name, name)}")
         if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
             raise ModelError("not-onnx", f"{name}: the file is empty")
         with _map(descriptor, name) as data:
@@ -134,9 +138,7 @@ def _open(path: str | Path, name: str) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
-        told = f"{name}: no such file" if name != "-" else "-: standard input is not read; name a file"
-        what = told if name else "'' names no file; a variable of the command may be empty"
-        raise ModelError("missing", what) from None
+        raise ModelError("missing", _missing(name)) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ModelError("unreadable", f"{name}: cannot be opened ({reason})") from None
@@ -146,6 +148,16 @@ def _open(path: str | Path, name: str) -> int:
         what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise ModelError("unreadable", f"{name}: is {what}; name an .onnx file")
     return descriptor
+
+
+def _missing(name: str) -> str:
+    if name in ("", "-"):
+        return (
+            "-: standard input is not read; name a file" if name else "'' names no file; a variable of the command may be empty"
+        )
+    from npu_guard.file.meant import instead_of  # which looks at what there is
+
+    return f"{name}: no such file{instead_of(name)}"
 
 
 def _map(descriptor: int, name: str) -> mmap.mmap:

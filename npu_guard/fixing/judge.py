@@ -23,6 +23,7 @@ from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.fixing.tally import tally
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import RefusedMatch, RuleCrash
+from npu_guard.results.summary import plural
 from npu_guard.rewriting.edit import Edit, names_in
 from npu_guard.rewriting.sketch import Sketch, Unsketched
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Refused, Substitution
@@ -190,7 +191,8 @@ def reason(candidate: Candidate) -> str:
     """Why a form that fits is not taken, in words."""
     gain, left = candidate.gain, candidate.left
     if gain > (0, 0):
-        return f"it would remove {gain.warnings} warnings, at a cost; --prefer {candidate.match.substitution.name} asks for it"
+        removes = plural(gain.warnings, "warning")
+        return f"it would remove {removes}, at a cost; --prefer {candidate.match.substitution.name} asks for it"
     worst = min(left, key=lambda f: -f.severity.rank)
     more = f", and {len(left) - 1} more" if len(left) > 1 else ""
     return f"the device would refuse what is new: {worst.rule} at {worst.location.op_type} ({worst.message}){more}"

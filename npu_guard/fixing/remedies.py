@@ -18,6 +18,7 @@ from npu_guard.fixing.tally import fails
 from npu_guard.results.findings import Finding, Remedy
 from npu_guard.rewriting.substitution import EXACT, Substitution
 
+_APPROXIMATE, _WARNINGS = "--allow approximate", "--warnings"
 SKETCHES = 100
 """Sketches that a check makes: it answers fast, and names no remedy for blocks beyond those."""
 
@@ -54,6 +55,8 @@ def with_remedies(
         if by is None or not fails(finding):
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
-        return replace(finding, remedy=Remedy(by.match.substitution.name, by.match.substitution.exactness, advice, by.chain))
+        form = by.match.substitution
+        option = _APPROXIMATE if form.exactness != EXACT else "" if by.mends(warnings=False) else _WARNINGS
+        return replace(finding, remedy=Remedy(form.name, form.exactness, advice, by.chain, option))
 
     return tuple(map(told, findings))

@@ -21,7 +21,7 @@ from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project.config import Config
 from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import verdict
+from npu_guard.results.summary import plural, verdict
 
 if TYPE_CHECKING:
     from npu_guard.gate.cache import Cache
@@ -63,7 +63,7 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
         older = baseline.read_baseline(target, profile) if os.path.exists(target) else found
         found = baseline.make_baseline(report, profile, older)
         write_result(target, baseline.baseline_text(found))
-        lines.append(f"wrote {target} with {len(found.entries)} entries")
+        lines.append(f"wrote {target} with {len(found.entries)} entr{'y' if len(found.entries) == 1 else 'ies'}")
     assert found is not None
     applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), clock.today())
     for entry in applied.fixed[:_LISTED]:
@@ -82,7 +82,7 @@ def save_repros(folder: Folder, report: Report, config: Config, files: Mapping[s
     for model in report.models:
         if model.error is None:
             folder.add(model, analysis_of(files[model.path], config))
-    return f"wrote {folder.close()} models and {folder.path / 'README.md'}"
+    return f"wrote {plural(folder.close(), 'model')} and {folder.path / 'README.md'}"
 
 
 def repro_folder(path: Path, config: Config) -> Folder:

@@ -24,6 +24,7 @@ from npu_guard.file import load
 from npu_guard.fixing import catalog
 from npu_guard.fixing.tally import fails
 from npu_guard.project.config import Config, project_root
+from npu_guard.project.next_command import command_of
 from npu_guard.results import summary
 from npu_guard.results.findings import Dependencies, ModelReport, Report, Totals, Verdict
 
@@ -77,10 +78,10 @@ def check_models(
             cache.keep(key, entry)
     if cache is not None:
         cache.close()
-    reports = []
+    reports, command = [], command_of(config)
     for path in paths:
         file = read[path]
-        report = checked[file]
+        report = replace(checked[file], command=command)
         error = report.error and (report.error[0], report.error[1].replace(file, path))
         reports.append(report if file == path else replace(report, path=path, error=error))
     return Report(VERSION, tuple(reports), config.fail_on, config.allow_undecided)

@@ -106,6 +106,8 @@ class Config(Struct, frozen=True):
     """Whether models are judged as onnx-simplifier leaves them."""
     docs_url: str = ""
     """Where the manual is on the web; empty where it is nowhere."""
+    file: str = ""
+    """Where the settings are, if somebody named a file for them."""
 
     def selects(self, code: str, name: str) -> bool:
         """Whether a rule runs. Entries are codes, beginnings of codes (`NPU1`) or names."""

@@ -57,9 +57,14 @@ def below_root(path: str) -> str:
 
 
 def files_of(revision: Revision, suffix: str) -> list[str] | None:
-    """Files below a folder of a revision whose names end so, sorted, relative to it; None where the path is no folder."""
+    """Files below a folder of a revision whose names end so, sorted, relative to it; None where the path is no folder.
+
+    Raises UsageError where it ends in a slash, as names of folders alone do, and there is none.
+    """
     commit, path = commit_of(revision.name), _rooted(revision.path)
     if _kind(commit, path) != "tree":
+        if revision.path.endswith("/"):
+            raise UsageError(_missing(revision, commit, path))
         return None
     told = _git("ls-tree", "-r", "-z", "--name-only", f"{commit}:{path}", fails=f"git cannot list {revision.path!r}")
     names = (os.fsdecode(name) for name in told.split(b"\0") if name)
@@ -76,12 +81,27 @@ def write(revision: Revision, folder: Path) -> Path:
     commit, path = commit_of(revision.name), _rooted(revision.path)
     shown = f"{revision.name}:{revision.path}"
     if (kind := _kind(commit, path)) != "blob":
-        why = "is a folder; name a model in it" if kind == "tree" else "there is no such file in that revision"
-        raise UsageError(f"{shown}: {why}")
+        is_folder = f"{shown}: is a folder; name a model in it, or compare it with 'npu-guard diff {shown.rstrip('/')}/ FOLDER'"
+        raise UsageError(is_folder if kind == "tree" else _missing(revision, commit, path))
     model = folder / PurePosixPath(path).name
     _blob(commit, path, model, shown)
     _beside(commit, path, model, shown)
     return model
+
+
+def _missing(revision: Revision, commit: str, path: str) -> str:
+    """That a revision has no such file or folder, and which one may have been meant."""
+    import difflib  # for those who mistype
+
+    told = _git("ls-tree", "-r", "-z", "--name-only", commit, fails=f"git cannot list {revision.name}")
+    names = {os.fsdecode(name) for name in told.split(b"\0") if name}
+    folder = revision.path.endswith("/")
+    if folder:
+        names = {parent for name in names for parent in map(str, PurePosixPath(name).parents) if parent != "."}
+    close = difflib.get_close_matches(path, sorted(names), 1, 0.7)
+    end = "/" if folder else ""
+    hint = f"; did you mean '{revision.name}:{close[0]}{end}'?" if close else ""
+    return f"{revision.name}:{revision.path}: there is no such {'folder' if folder else 'file'} in that revision{hint}"
 
 
 def _beside(commit: str, path: str, model: Path, shown: str) -> None:

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
 import os
 import re
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.base.errors import UsageError
+from npu_guard.base.errors import NpuGuardError, UsageError
 from npu_guard.base.regex import regex
 from npu_guard.device import suggest
 from npu_guard.project import revision
-from npu_guard.project.config import project_root
+from npu_guard.project.example import Input, example_of, required
+from npu_guard.project.failures import failed, where
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,17 +29,6 @@ if TYPE_CHECKING:
 _TARGET = regex(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _FILE = regex(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _MODEL_FILE = regex(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
-_DTYPES = ("float32", "float16", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
-MAX_ELEMENTS = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """An example input, as `--input` names it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
 
 
 def is_target(text: str) -> bool:
@@ -54,25 +41,6 @@ def is_target(text: str) -> bool:
     name = found.group(1)
     # One letter before the colon is a drive, unless there is such a module.
     return len(name) > 1 or os.path.isfile(f"{name}.py") or os.path.isfile(f"{name}/__init__.py")
-
-
-def parse_input(text: str) -> Input:
-    """`x:1,3,384,640` or `x:int64:1,16`. Raises UsageError."""
-    name, *kind, dims = text.split(":") if ":" in text else ("", "")
-    with contextlib.suppress(ValueError):
-        shape = tuple(int(part) for part in dims.split(",")) if dims.strip() else ()
-        dtype = kind[0].strip() if kind else "float32"
-        if name and len(kind) < 2 and shape and min(shape) > 0:
-            if dtype not in _DTYPES:
-                known = f"{suggest(dtype, _DTYPES)}; there are {', '.join(_DTYPES)}"
-                raise UsageError(f"--input {text!r}: no element type {dtype!r}{known}")
-            elements = 1
-            for extent in shape:
-                elements *= extent
-            if elements > MAX_ELEMENTS:
-                raise UsageError(f"--input {text!r}: {elements} elements are more than an example needs; give a smaller shape")
-            return Input(name, shape, dtype)
-    raise UsageError(f"--input {text!r}: write it as NAME:1,3,384,640 or NAME:int64:1,16")
 
 
 def export_target(
@@ -91,8 +59,8 @@ def export_target(
     try:
         export(model, example, path, exporter=exporter, opset=opset)
     except UsageError as error:
-        where = _where(error)
-        raise UsageError(f"{target}: {error}{f' ({where})' if where else ''}") from error
+        place = where(error)
+        raise UsageError(f"{target}: {error}{f' ({place})' if place else ''}") from error
 
 
 def load_target(target: str, inputs: Sequence[Input] = (), *, option: str = "--input") -> tuple[nn.Module, dict[str, Tensor]]:
@@ -101,10 +69,27 @@ def load_target(target: str, inputs: Sequence[Input] = (), *, option: str = "--i
     `option` is the one by which the user may give inputs. Raises UsageError with one sentence for whatever goes wrong.
     """
     folder, module, name = _parts(target)
-    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):  # what the code prints is no result
+    # What the code prints is no result.
+    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr), _same_weights():
         code = _import(module, target)
         model = _build(_attribute(code, module, name), target)
-        return model, _example(model, inputs, code, target, option)
+        return model, example_of(model, inputs, code, target, option)
+
+
+@contextlib.contextmanager
+def _same_weights() -> Iterator[None]:
+    """A network without training gets the same random weights each time that it is named, so that it equals itself."""
+    try:
+        import torch
+    except ImportError:  # which is told where the module is made
+        yield
+        return
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
 
 
 def load_metric(target: str) -> Callable[[Any], float]:
@@ -120,7 +105,7 @@ def load_metric(target: str) -> Callable[[Any], float]:
         except UsageError:
             raise
         except BaseException as error:
-            raise _failed(error, f"--metric: {target} failed") from error
+            raise failed(error, f"--metric: {target} failed") from error
 
     return measure
 
@@ -164,7 +149,21 @@ def exported(models: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iter
             own = Path(folder, f"revision{number}")
             own.mkdir()
             files[name] = str(revision.write(found, own))
-        yield {name: files.get(name, name) for name in models}
+        with named_as(files):
+            yield {name: files.get(name, name) for name in models}
+
+
+@contextlib.contextmanager
+def named_as(files: Mapping[str, str]) -> Iterator[None]:
+    """Errors about temporary files name the models in their place."""
+    try:
+        yield
+    except NpuGuardError as error:
+        said = str(error)
+        for name, file in files.items():
+            said = said.replace(file, name)
+        error.args = (said,)
+        raise
 
 
 @contextlib.contextmanager
@@ -185,12 +184,22 @@ def _import(module: str, target: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            near = {f.stem for f in Path.cwd().glob("*.py")} | {f.parent.name for f in Path.cwd().glob("*/__init__.py")}
-            hint = suggest(module, near) or "; run npu-guard in the folder that python -m would be run in"
+            hint = _near(module) or "; run npu-guard in the folder that python -m would be run in"
             raise UsageError(f"{target}: there is no module {error.name!r}{hint}") from error
-        raise _failed(error, f"{target}: importing {module} failed") from error
+        raise failed(error, f"{target}: importing {module} failed") from error
     except BaseException as error:
-        raise _failed(error, f"{target}: importing {module} failed") from error
+        raise failed(error, f"{target}: importing {module} failed") from error
+
+
+def _near(module: str) -> str:
+    """The module that may have been meant: `net.modle` is near to `net.model`, as its first part is there."""
+    folder, known = Path.cwd(), ""
+    for part in module.split("."):
+        if not os.path.isdir(folder / part):
+            here = {name.removesuffix(".py") for name in os.listdir(folder) if name.endswith(".py") or "." not in name}
+            return suggest(f"{known}{part}", {f"{known}{name}" for name in here})
+        folder, known = folder / part, f"{known}{part}."
+    return ""
 
 
 def _attribute(code: ModuleType, module: str, name: str) -> Any:
@@ -215,105 +224,13 @@ def _build(named: Any, target: str) -> nn.Module:
         if not callable(named):
             kinds = "name an nn.Module, its class, or a function that returns one"
             raise UsageError(f"{target}: is of type {type(named).__name__}; {kinds}")
-        needed = _required(named)
+        needed = required(named)
         if needed:
             raise UsageError(f"{target}: needs {', '.join(needed)}; name a function without parameters that returns the module")
         try:
             result = named()
         except BaseException as error:
-            raise _failed(error, f"{target}: calling it failed") from error
+            raise failed(error, f"{target}: calling it failed") from error
     if not isinstance(result, nn.Module):
         raise UsageError(f"{target}: returns {type(result).__name__}, which is no torch.nn.Module")
     return result
-
-
-def _required(function: Callable[..., Any]) -> list[str]:
-    """Names of the parameters that a call must give."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-
-
-def _example(model: nn.Module, inputs: Sequence[Input], code: ModuleType, target: str, option: str) -> dict[str, Tensor]:
-    """Example tensors by name, in forward's order."""
-    given: Any = {i.name: _random(i) for i in inputs}
-    own = getattr(code, "inputs", None)
-    if not given and callable(own):
-        try:
-            given = own()
-        except BaseException as error:
-            raise _failed(error, f"{code.__name__}:inputs: calling it failed") from error
-    return _in_order(model, given, target, option)
-
-
-def _in_order(model: nn.Module, given: Any, target: str, option: str) -> dict[str, Tensor]:
-    import torch
-
-    parameters = inspect.signature(model.forward).parameters.values()
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = _required(model.forward)
-    if isinstance(given, torch.Tensor):
-        given = (given,)
-    if isinstance(given, (tuple, list)):
-        given = {names[i] if i < len(names) else f"input_{i}": tensor for i, tensor in enumerate(given)}
-    if not isinstance(given, dict) or not all(isinstance(v, torch.Tensor) for v in given.values()):
-        raise UsageError(f"{target}: inputs() must return tensors: a dict by input name, a tuple, or one tensor")
-    if len(given) < len(needed):
-        missing = [n for n in needed if n not in given] or needed
-        raise UsageError(
-            f"{target}: forward needs {', '.join(missing)}; give the shape of each with {option} {missing[0]}:1,3,384,640,"
-            " or write a function inputs() beside it that returns example tensors"
-        )
-    if set(given) <= set(names):
-        given = {n: given[n] for n in names if n in given}
-        if list(given) != names[: len(given)]:
-            raise UsageError(f"{target}: forward takes {', '.join(names)}; inputs before the last one given cannot be left out")
-    return dict(given)
-
-
-def _random(given: Input) -> Tensor:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    dtype: torch.dtype = getattr(torch, given.dtype)
-    if dtype.is_floating_point:
-        return torch.randn(given.shape, generator=generator).to(dtype)
-    # Indices, mostly: 0 and 1 are within every table.
-    return torch.randint(0, 2, given.shape, generator=generator).to(dtype)
-
-
-def _failed(error: BaseException, what: str) -> UsageError:
-    """The user's error in one line, with the line of their code. An interrupt goes on being one."""
-    if isinstance(error, KeyboardInterrupt):
-        raise error
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    text = type(error).__name__ + (f": {lines[0][:300]}" if lines else "")
-    where = _where(error)
-    return UsageError(f"{what}: {text}{f' ({where})' if where else ''}")
-
-
-def _where(error: BaseException) -> str:
-    """`file:line` of the innermost frame inside the project, of the error or of what caused it."""
-    root = project_root(Path.cwd()).resolve()
-    own = Path(__file__).parents[1].resolve()
-    current: BaseException | None = error
-    found = ""
-    for _ in range(32):
-        if current is None:
-            break
-        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(current.__traceback__)]
-        if isinstance(current, SyntaxError) and current.filename:
-            places.append((current.filename, current.lineno))
-        for name, line in places:
-            file = Path(name)
-            if file.is_absolute() and file.resolve().is_relative_to(root) and not _installed(file, own):
-                found = f"{file.resolve().relative_to(root).as_posix()}:{line}"
-        current = current.__cause__ or current.__context__
-    return found
-
-
-def _installed(file: Path, own: Path) -> bool:
-    return bool({"site-packages", "dist-packages"} & set(file.parts)) or file.resolve().is_relative_to(own)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from npu_guard.results.command import Command
 from npu_guard.results.device import Device
 from npu_guard.results.pieces import Pieces
 from npu_guard.results.simplified import Simplified
@@ -82,6 +83,8 @@ class Remedy(Struct, frozen=True):
     advice: str
     chain: tuple[str, ...] = ()
     """Substitutions that would follow in its place, as the device refuses what the first one writes."""
+    option: str = ""
+    """Option without which `fix` leaves the finding as it is: what costs more than warnings are worth, what only comes close."""
 
 
 class Location(Struct, frozen=True):
@@ -282,6 +285,8 @@ class ModelReport(Struct, frozen=True):
     """`head`, `tail` or `head and tail`, where the errors that no exact form removes are only there; asked for with remedies."""
     simplified: Simplified | None = None
     """What a simplifier did before the model was judged; None where none ran."""
+    command: Command = Command()
+    """How the model was named; what is suggested goes on from there."""
 
 
 class Report(Struct, frozen=True):

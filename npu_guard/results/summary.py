@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -57,7 +55,11 @@ def is_error(finding: Finding) -> bool:
 
 
 def mended_exactly(finding: Finding) -> bool:
-    """Whether `fix` has a form that removes it and computes the same."""
+    """Whether `fix` removes it by a form that computes the same, without being asked for more."""
+    return _exactly(finding) and finding.remedy is not None and not finding.remedy.option
+
+
+def _exactly(finding: Finding) -> bool:
     return finding.remedy is not None and finding.remedy.exactness == "exact"
 
 
@@ -184,37 +186,12 @@ def known_macs(uncounted: int) -> tuple[str, str]:
 
 
 def mending(findings: Sequence[Finding]) -> str:
-    """`fix mends it`, of several `fix mends 3 of them`; empty where it has no exact form."""
+    """`fix mends it`, of several `fix mends 3 of them`, where it costs much `fix --warnings mends it`; else empty."""
     number = sum(map(mended_exactly, findings))
+    by = "fix" if number else "fix --warnings"
+    number = number or sum(map(_exactly, findings))
     which = "it" if len(findings) == 1 else "all" if number == len(findings) else f"{number:,} of them"
-    return f"fix mends {which}" if number else ""
-
-
-def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
-    """What mends errors and what leaves those at an end of the network to the host, each with its command.
-
-    `shown` is the path of the model as the reader is told of it.
-    """
-    counts = count(model.findings)
-    rest = counts.error - counts.mended
-    given, device = _quoted(shown), f"--profile {_quoted(model.profile)}"
-    path = Path(Path(shown).name if "://" in shown else shown)
-    fixed = _quoted(str(path.parent / f"{path.stem or 'model'}.fixed.onnx"))
-    steps: list[tuple[str, str]] = []
-    if counts.mended:
-        part = f"{counts.mended:,}" if rest else "all"
-        told = f"{plural(counts.error, 'error')}, {part} mended exactly by"
-        simplify = " --simplify" if model.simplified is not None else ""
-        steps.append((told, f"npu-guard fix {given} -o {fixed} {device}{simplify}"))
-    if rest and model.ends:
-        others = "the other one" if rest == 1 else f"the other {rest:,}"
-        told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
-        steps.append((told, f"npu-guard partition {fixed if counts.mended else given} {device}"))
-    return steps
-
-
-def _quoted(word: str) -> str:
-    return shlex.quote(printable(word))
+    return f"{by} mends {which}" if number else ""
 
 
 _BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below"}

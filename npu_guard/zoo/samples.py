@@ -48,7 +48,7 @@ def system(name: str) -> Any:
     """The module of a sample network, by name or id. Raises UsageError, also where torch is missing."""
     known = {key: e for e in entries() for key in (e.name, e.id, e.name.replace("-", "_"))}
     if name not in known:
-        raise UsageError(f"no sample network {name!r}{suggest(name, known)}; 'npu-guard zoo' lists them")
+        raise UsageError(f"no sample network {name!r}; 'npu-guard zoo' lists them{suggest(name, known)}")
     try:
         return importlib.import_module(f"npu_guard.models.{known[name].name.replace('-', '_')}")
     except ModuleNotFoundError as error:

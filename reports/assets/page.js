@@ -19,9 +19,9 @@ class Model {
     this.article = document.getElementById("model-" + index);
     this.link = DATA.models.length > 1 ? "model=" + (index + 1) + "&" : "";
     const t = (n) => data.texts[n];
-    this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason, forms, pair]) => ({
+    this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason, forms, pair, option]) => ({
       rule: t(rule), kind: t(kind), row, node: t(node), module: t(module), message: t(message), measured: t(measured), allowed: t(allowed),
-      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean), pair: DATA.pairs[t(pair)] }));
+      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean), pair: DATA.pairs[t(pair)], option: t(option) }));
     this.findingsOf = new Map();
     this.findings.forEach((f) => { if (f.row >= 0) this.findingsOf.set(f.row, [...(this.findingsOf.get(f.row) || []), f]); });
     this.names = new Map();

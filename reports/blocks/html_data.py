@@ -179,6 +179,7 @@ def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any
         texts(f.suppressed or "", 400),
         texts(", ".join(forms_of(f.remedy)) if f.remedy is not None else ""),
         texts(pair.name if (pair := at_finding(f)) is not None else ""),
+        texts(f.remedy.option if f.remedy is not None else ""),
     ]
 
 

@@ -64,7 +64,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
         places: dict[tuple[object, ...], list[Finding]] = {}
         for f in group.findings:
             at: tuple[object, ...] = (f.source.file, f.source.line) if f.source is not None else f.location.scope
-            remedy = _forms(f)
+            remedy = (_forms(f), f.remedy and f.remedy.option)
             places.setdefault((at, f.location.op_type, remedy), []).append(f)
         rows = [_place(model, found) for found in list(places.values())[:_PLACES]]
         shown.append(
@@ -91,7 +91,7 @@ def _place(model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
         "module": printable(folded([f.location.scope for f in findings]), 120),
         "line": printable(":".join(map(str, where(model, first)))) if first.source is not None else "",
         "fix": [(name, catalog_summary(name)) for name in _forms(first)],
-        "exact": mended_exactly(first),
+        "option": first.remedy.option if first.remedy is not None else "",
     }
 
 

@@ -14,12 +14,12 @@ from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.comparison import Compared
 from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
     Counts,
     count,
     mending,
     message,
-    next_steps,
     outcome,
     plural,
     ranked_groups,

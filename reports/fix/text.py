@@ -11,7 +11,7 @@ from npu_guard.fixing.outcome import Remaining, by_module, by_rule, jumps, remai
 from npu_guard.fixing.plan import describe_step
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_text, verification_text, worst_difference
-from npu_guard.results import summary
+from npu_guard.results import next_steps, summary
 from npu_guard.results.findings import Applied, ModelReport, Outcome, RefusedMatch, Severity
 
 SHOWN = 12
@@ -44,7 +44,7 @@ def render(result: FixResult, *, color: bool = False) -> str:
     if result.metric is not None:
         lines += ["", f"Metric: {result.metric[0]:.6g} before, {result.metric[1]:.6g} after."]
     if result.written is not None:
-        lines += ["", f"Wrote {printable(str(result.written))}. Next: {_next(result, left)}"]
+        lines += ["", *_next(result, left)]
     if result.int8 is not None:
         lines += ["", int8_text(result.int8)]
     return "\n".join(lines) + "\n"
@@ -168,11 +168,10 @@ def _modules(report: FixReport) -> list[str]:
     return ["", "Findings by module", *(f"  {printable(name or '(none)', 60):<62}{a:>6} -> {b}" for name, (a, b) in rows.items())]
 
 
-def _next(result: FixResult, left: Sequence[Remaining]) -> str:
-    report = result.report
-    shapes = "".join(f" --input-shape {name}:{','.join(map(str, shape))}" for name, shape in report.input_shapes.items())
+def _next(result: FixResult, left: Sequence[Remaining]) -> list[str]:
+    """The file that was written, and what to do with it; commands have a line of their own."""
+    model, written = result.report.before, str(result.written)
+    lines = [f"Wrote {printable(written)}. Next, compare it with the original:", f"  {next_steps.verify_command(model, written)}"]
     if left:
-        return (
-            f"npu-guard partition {printable(str(result.written))} --profile {report.after.profile} (the rest goes to the host)"
-        )
-    return f"npu-guard verify {printable(report.before.path)} {printable(str(result.written))}{printable(shapes)}"
+        lines += ["or leave the rest to the host:", f"  {next_steps.partition_command(model, written, mended=True)}"]
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.partitioning.report import PartitionReport, advice, headline
 from npu_guard.reports.blocks.pieces import MOST, left_out, shape_text, size_text, targets_text, verdict_text
+from npu_guard.results.next_steps import quoted
 from npu_guard.results.summary import si
 
 
@@ -32,5 +33,6 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
         lines += ["", f"Pieces in order against the whole model: {printable(verdict_text(v))}"]
     if report.written is not None:
         folder = printable(report.written)
-        lines += ["", f"Wrote {folder}. Next: npu-guard verify --manifest {folder}/manifest.json {printable(report.path)}"]
+        lines += ["", f"Wrote {folder}. Next, compare the pieces with the whole again:"]
+        lines.append(f"  npu-guard verify --manifest {quoted(f'{report.written}/manifest.json')} {quoted(report.path)}")
     return "\n".join(lines) + "\n"

@@ -6,17 +6,20 @@ from collections import Counter
 
 from npu_guard.base.text import printable
 from npu_guard.fleet.report import KINDS, Fleet
+from npu_guard.results.summary import plural
 
 
 def render(fleet: Fleet, *, color: bool = False) -> str:
     """Counts, what changed, the rules that hold most models back, and what could not be read."""
     words = ", ".join(f"{n} {verdict}" for verdict, n in fleet.verdicts.items() if n)
-    lines = [f"{len(fleet.rows)} models against {fleet.run.profile}: {words or 'none'}{_now(fleet)}"]
+    lines = [f"{plural(len(fleet.rows), 'model')} against {fleet.run.profile}: {words or 'none'}{_now(fleet)}"]
     lines += _since(fleet)
     for rule in fleet.affected()[:20]:
-        parts = ((rule.errors, "errors"), (rule.warnings, "warnings and notes"), (rule.undecided, "undecided"))
-        counts = ", ".join(f"{n} {what}" for n, what in parts if n)
-        lines.append(f"  {rule.code} {rule.name:<28} {rule.models:>7} models  {counts}")
+        parts = [plural(rule.errors, "error")] if rule.errors else []
+        parts += [f"{rule.warnings:,} warnings and notes"] if rule.warnings else []
+        parts += [f"{rule.undecided:,} undecided"] if rule.undecided else []
+        models = f"{rule.models:>7,} {'model ' if rule.models == 1 else 'models'}"
+        lines.append(f"  {rule.code} {rule.name:<28} {models}  {', '.join(parts)}")
     unreadable = [(name, row) for name, _, row in fleet.rows if row.verdict == "unreadable"]
     lines += [f"  {row.error_kind}: {printable(row.error, 300)}" for _, row in unreadable[:20]]
     if len(unreadable) > 20:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
 
 import npu_guard
-from npu_guard.base.errors import UsageError
+from npu_guard.base.errors import NotVerified, UsageError
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "sample_net.onnx"
@@ -122,3 +123,22 @@ def test_pieces_are_written_once_they_are_verified(tmp_path: Path, wide: onnx.Mo
     assert report.verification.verdict == "equal"
     assert [p.side for p in report.partition.pieces] == ["host"]
     assert list((tmp_path / "pieces").glob("*.onnx"))
+
+
+def test_results_print_as_the_commands_do(wide: onnx.ModelProto) -> None:
+    same = npu_guard.verify(wide, wide)
+    assert str(same).startswith("equal: identical, bit for bit")
+    assert repr(same).startswith("<Verified equal: identical, bit for bit")
+    cut = npu_guard.partition(wide)
+    assert str(cut).splitlines()[0] == "net  aimotive-aiware"
+    assert repr(cut).startswith("<Partition net on aimotive-aiware: 0 pieces on the NPU, 1 piece on the host")
+
+
+def test_what_loses_too_much_is_not_written(wide: onnx.ModelProto, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((4, 1, 8, 32, 32), dtype=np.float32))
+    made = npu_guard.quantize(wide, calibration=tmp_path / "x.npz")
+    assert made.report.verdict.value == "fail", "a kernel of 19 x 19 stays one in integers"
+    assert {n.op_type for n in made.load().graph.node} == {"Conv", "QuantizeLinear", "DequantizeLinear"}
+    with pytest.raises(NotVerified, match="minimum_snr wants 200; nothing was written"):
+        npu_guard.quantize(wide, tmp_path / "int8.onnx", calibration=tmp_path / "x.npz", minimum_snr=200)
+    assert not (tmp_path / "int8.onnx").exists()

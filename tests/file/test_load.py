@@ -96,6 +96,30 @@ def test_missing(tmp_path: Path) -> None:
     assert caught.value.kind == "missing"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("models/nett.onnx", "models/nett.onnx: no such file; did you mean 'models/net.onnx'?"),
+        ("nothing/like/it.onnx", "nothing/like/it.onnx: no such file"),
+        ("package.blocks", "; Python code is named with what makes the network, such as package.blocks:Net"),
+        ("package.blokcs", "; Python code is named with what makes the network, such as package.blocks:Net"),
+        ("package/blocks.py", "package/blocks.py: is no ONNX file; Python code is named with what makes the network, such as"
+         " package/blocks.py:Net"),
+        ("package/__init__.py", "Python code is named with what makes the network: package/__init__.py:CALLABLE"),
+    ],
+)  # fmt: skip
+def test_what_may_have_been_meant(name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, content in {
+        "models/net.onnx": "", "package/__init__.py": "", "package/blocks.py": "class Small: ...\nclass Net(nn.Module): ...\n",
+    }.items():  # fmt: skip
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        load(name)
+    assert str(caught.value).endswith(said)
+
+
 @pytest.mark.parametrize("name", ["nul\0byte", "x" * 300])
 def test_names_that_no_file_can_have(name: str) -> None:
     with pytest.raises(ModelError, match="cannot be opened"):

@@ -335,6 +335,17 @@ GATE = """g (float[1,512,6,6] x, float[1,8,24,24] i) => (float[1,512,6,6] y, flo
     g = Sigmoid(c)  y = Mul(x, g)  o = Conv<pads = [9,1,9,1]>(i, w) }"""
 
 
+def test_a_preferred_form_that_replaces_nothing_says_why(cli: Cli, write: Write) -> None:
+    write(GATE)
+    options = ("fix", "net.onnx", "-o", "out.onnx", "--prefer")
+    done = cli(*options, "rank5-to-rank4")
+    assert "--prefer rank5-to-rank4: replaced nothing: no block of this model with a finding has its form" in done.err
+    assert "--prefer" not in cli(*options, "large-kernel-to-phases").err
+    refused = cli(*options, "spatial-gate-removal")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--prefer spatial-gate-removal: only comes close to what it replaces; --allow approximate permits that" in refused.err
+
+
 def test_an_approximation_without_data_says_so(cli: Cli, write: Write, tmp_path: Path) -> None:
     write(GATE)
     options = ("fix", "net.onnx", "-o", "out.onnx", "--allow", "approximate", "--prefer", "spatial-gate-removal")

@@ -114,6 +114,7 @@ def test_modules_in_a_project(tmp_path: Path) -> None:
     for wanted in ("Net  aimotive-aiware", f"net_of_plugin_test.py:{line}  y = self.conv(", "FAIL"):
         assert any(wanted in text for text in lines), wanted
     assert "NPU105" in shown
+    assert lines[-1].split(maxsplit=1)[1].startswith("npu_guard.fix(model, 'Net.fixed.onnx', profile='aimotive-aiware', input")
     assert "\x1b" not in shown
     assert "testing.py" not in shown, "the report is what matters, not where it was raised"
 

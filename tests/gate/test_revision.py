@@ -108,6 +108,8 @@ def test_filters_of_git_apply(repository: Path, program: Program) -> None:
         ("nope:models/net.onnx", "git knows no revision 'nope'"),
         ("--all:models/net.onnx", "git knows no revision"),
         ("main:models/other.onnx", "main:models/other.onnx: there is no such file in that revision"),
+        ("main:modles/net.onnx", "there is no such file in that revision; did you mean 'main:models/net.onnx'"),
+        ("main:modles/", "main:modles/: there is no such folder in that revision; did you mean 'main:models/'"),
         ("main:models/", "is a folder; name a model in it"),
     ],
 )

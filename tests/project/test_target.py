@@ -12,7 +12,8 @@ import onnx
 import pytest
 
 from npu_guard.base.errors import UsageError
-from npu_guard.project.target import Input, is_target, parse_input
+from npu_guard.project.example import Input, parse_input
+from npu_guard.project.target import is_target
 
 Cli = Callable[..., Any]
 
@@ -176,6 +177,7 @@ WRONG = {
     "gate_nowhere:Net": (SHAPE, "there is no module 'gate_nowhere'"),
     "gate_nett:Net": (SHAPE, "did you mean 'gate_net'?"),
     "gate_package.nowhere:Net": (SHAPE, "there is no module 'gate_package.nowhere'"),
+    "gate_package.iner:Net": (SHAPE, "did you mean 'gate_package.inner'?"),
     "gate_missing:Net": (
         SHAPE,
         "importing gate_missing failed: ModuleNotFoundError: No module named 'gate_of_nowhere' (gate_missing.py:1)",
@@ -193,6 +195,10 @@ WRONG = {
     "gate_net:leaves": (SHAPE, "calling it failed: SystemExit: 0"),
     "gate_net:Net": ((), "forward needs image; give the shape of each with --input image:1,3,384,640"),
     "gate_net:factory": (("--input", "scale:1,8,1,1"), "cannot be left out"),
+    "gate_package.inner:Net": (
+        ("--input", "imgae:1,3,8,8"),
+        "gate_package.inner:Net: forward takes image, scale and no 'imgae'; did you mean 'image'?",
+    ),
     "gate_bad_inputs:Net": ((), "inputs() must return tensors"),
     "gate_failing_inputs:Net": ((), "inputs: calling it failed: ZeroDivisionError: division by zero"),
     "gate_net:Raises": (SHAPE, f"ValueError: heads must divide channels (gate_net.py:{line_of('RAISES')})"),
@@ -263,3 +269,13 @@ def test_files_that_are_none(target: str, said: str, project: Path, program: Cli
     (project / "gate-net.py").write_text("Net = None\n")
     done = program(project, "check", target)
     assert (done.code, said in done.err) == (2, True)
+
+
+def test_a_network_without_training_equals_itself(project: Path, program: Cli) -> None:
+    shape = ("--input-shape", "image:1,3,16,16")
+    done = program(project, "fix", "gate_net:Net", "-o", project / "fixed.onnx", *shape)
+    assert done.code == 0, done
+    (command,) = [line for line in done.out.splitlines() if line.startswith("  npu-guard verify ")]
+    assert command.split() == ["npu-guard", "verify", "gate_net:Net", str(project / "fixed.onnx"), *shape]
+    again = program(project, *command.split()[1:])
+    assert (again.code, again.err) == (0, ""), again

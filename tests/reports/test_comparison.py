@@ -70,7 +70,7 @@ def test_fix_refuses_a_format_that_it_does_not_have(capsys: pytest.CaptureFixtur
 def test_two_devices_have_a_page_of_both(root: Path, tmp_path: Path, program: Callable[..., Any]) -> None:
     page = tmp_path / "both.html"
     done = program(root, "report", "samples/sample_net.onnx", "--profile", "aimotive-aiware,ethos-u85", "-o", page)
-    assert (done.code, done.out, done.err) == (1, "", "")
+    assert (done.code, done.out, done.err) == (1, "", f"npu-guard: wrote {page}\n")
     text = page.read_text(encoding="utf-8")
     assert '<h1 id="comparison-title">Does not run on AImotive aiWare, runs on ' in text
     data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]

@@ -14,10 +14,13 @@ from msgspec.structs import replace
 from npu_guard import cli
 from npu_guard.checking import registry
 from npu_guard.file import load
+from npu_guard.file.held import Held
 from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config
-from npu_guard.results import summary
+from npu_guard.project.next_command import command_of
+from npu_guard.results import next_steps, summary
+from npu_guard.results.command import Command
 from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
 
 
@@ -137,7 +140,7 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
 
     def steps(*findings: Finding, ends: str = "", path: str = "a b/net.onnx") -> list[str]:
         model = replace(sample.REPORT.models[0], path=path, profile="p", findings=findings, ends=ends)
-        return [": ".join(step) for step in summary.next_steps(model, path)]
+        return [": ".join(step) for step in next_steps.next_steps(model, path)]
 
     fix = "npu-guard fix 'a b/net.onnx' -o 'a b/net.fixed.onnx' --profile p"
     assert steps(exact, exact, accepted, warning) == [f"2 errors, all mended exactly by: {fix}"]
@@ -152,6 +155,34 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
     assert steps(accepted, warning, ends="tail") == steps(close) == steps(error) == []
     (remote,) = steps(exact, path="https://host/n.onnx")
     assert remote.endswith("npu-guard fix https://host/n.onnx -o n.fixed.onnx --profile p")
+    for named, fixed in (
+        ("main:m/net.onnx", "net"),
+        ("pkg.mod:Net", "Net"),
+        ("m/net.py:A.Net", "Net"),
+        ("C:/m/net.onnx", "C:/m/net"),
+    ):
+        assert f" -o {fixed}.fixed.onnx " in steps(exact, path=named)[0]
+
+
+def test_next_steps_take_over_how_the_model_was_named(sample: ModuleType) -> None:
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
+    exact = replace(error, remedy=Remedy("one", "exact", ""))
+    config = Config(
+        "hw/mine.toml@tool==1.2", input_shapes={"x": (1, 3, 8, 8)}, held=Held(True, {"mode": (16000.0, 0.1)}), file="ci/own.toml"
+    )
+    model = replace(sample.REPORT.models[0], path="n.onnx", findings=(exact, error), ends="tail", command=command_of(config))
+    shapes = "--input-shape x:1,3,8,8 --input-value mode=16000,0.1 --freeze-weights"
+    options = f"--profile hw/mine.toml@tool==1.2 {shapes} --config ci/own.toml"
+    assert [command for _, command in next_steps.next_steps(model, "n.onnx")] == [
+        f"npu-guard fix n.onnx -o n.fixed.onnx {options}",
+        f"npu-guard partition n.fixed.onnx {options}",
+    ]
+    assert next_steps.verify_command(model, "n.fixed.onnx") == f"npu-guard verify n.onnx n.fixed.onnx {shapes}"
+    inside = replace(model, path="Net", command=Command("p", python="inputs=inputs", in_program=True))
+    assert [call for _, call in next_steps.next_steps(inside, "Net")] == [
+        "npu_guard.fix(model, 'Net.fixed.onnx', profile='p', inputs=inputs)",
+        "npu_guard.partition('Net.fixed.onnx', profile='p')",
+    ]
 
 
 def test_of_several_findings_as_many_are_marked_as_a_form_removes(sample: ModuleType) -> None:

