@@ -20,7 +20,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import read_small
 from npu_guard.base.text import printable
 from npu_guard.device import convert
-from npu_guard.graph.ops import find_operator
+from npu_guard.graph.ops import family_of
 from npu_guard.project import paths
 from npu_guard.results import fingerprint
 from npu_guard.results.findings import Evidence, Finding, Location, ModelReport, Outcome, Report, Severity, Tensor
@@ -241,7 +241,7 @@ def _order(entry: Entry) -> tuple[Any, ...]:
 def mark(entry: Entry) -> fingerprint.Mark:
     """What tells an entry from others, as of the finding that it was made of."""
     evidence = None if entry.evidence is None else (entry.evidence.limit, entry.evidence.measured)
-    family = find_operator(entry.op_type).family
+    family = family_of(entry.op_type)
     return fingerprint.make_mark(entry.rule, entry.outcome, family, evidence, entry.scope, entry.shape, entry.fingerprint)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from npu_guard.graph.op_table import ONNX
+from npu_guard.graph.plain import PLAIN
 
 if TYPE_CHECKING:
     from npu_guard.graph.op_words import Kind, Role
@@ -112,8 +113,13 @@ def find_operator(op_type: str, domain: str = "") -> Operator:
 
 def other_family(op: str) -> str:
     """The operator that another one, as findings call it, is a spelling of; empty where it is its own."""
-    family = find_operator(op).family
+    family = family_of(op)
     return "" if family == op else family
+
+
+def family_of(op: str) -> str:
+    """The operator that this is a spelling of, also in integer arithmetic, fused with its neighbours or in another layout."""
+    return find_operator(PLAIN.get(op, op)).family
 
 
 def find_kind(op_type: str, domain: str = "") -> Kind:

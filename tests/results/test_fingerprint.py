@@ -48,6 +48,16 @@ def test_nothing_has_changed() -> None:
     assert compare(rows(*BASE), rows(*BASE)) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("op", "other"),
+    [("Conv", "QLinearConv"), ("Conv", "com.microsoft::FusedConv"), ("Gemm", "com.microsoft::QGemm"), ("MatMul", "QLinearMatMul"),
+     ("MatMul", "com.microsoft::QGemm"), ("Conv", "com.ms.internal.nhwc::QLinearConv")],
+)  # fmt: skip
+def test_an_operator_in_integers_or_fused_is_the_same_operator(op: str, other: str) -> None:
+    assert compare([finding("a", 19, op=op)], [finding("a", 19, op=other)]) == ([], [])
+    assert len(compare([finding("a", 19, op="Add")], [finding("a", 19, op=other)])[0]) == 1
+
+
 def test_fingerprints_know_rule_and_place_and_no_message_or_name() -> None:
     first, second = with_fingerprints(rows(BASE[0])), with_fingerprints([replace(rows(BASE[0])[0], message="in other words")])
     assert first[0].fingerprint == second[0].fingerprint
