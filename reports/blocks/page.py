@@ -83,7 +83,15 @@ def _template() -> Template:
         finalize=_safe,
     )
     environment.filters["percent"] = charts.percent
+    environment.filters["breaks"] = _breaks
     return environment.get_template("template.html.j2")
+
+
+def _breaks(path: str) -> Any:
+    """A path that goes on in the next line behind a slash, and not within a name."""
+    import markupsafe
+
+    return markupsafe.escape(printable(path, _LONGEST)).replace("/", markupsafe.Markup("/<wbr>"))
 
 
 def _safe(value: Any) -> Any:

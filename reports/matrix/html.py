@@ -8,8 +8,11 @@ from npu_guard.fleet.matrix import Matrix
 from npu_guard.reports.blocks.matrix_table import LEGEND, lines_of, table_of
 
 _STYLE = (
-    "body{font:15px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}th,td{border:1px solid #999;padding:.3em .7em;"
-    "text-align:left}.pass{background:#d9f2dc}.fail{background:#f8d7da}.undecided{background:#fff3cd}"
+    ":root{color-scheme:light dark}body{font:15px system-ui,sans-serif;margin:1.5em;color:light-dark(#1a1f26,#e4e8ed);"
+    "background:light-dark(#fff,#13161a)}div{overflow-x:auto}table{border-collapse:collapse}th,td{border:1px solid "
+    "light-dark(#b9c1cb,#485260);padding:.3em .7em;text-align:left}.pass{background:light-dark(#d9f2dc,#17402a)}"
+    ".fail{background:light-dark(#f8d7da,#4d2023)}.undecided{background:light-dark(#fff3cd,#4a3c10)}tr{break-inside:avoid}"
+    "*{print-color-adjust:exact}@media print{:root{color-scheme:light}body{font-size:9pt;margin:0}}"
 )
 
 
@@ -24,7 +27,8 @@ def render(matrix: Matrix, *, color: bool = False) -> str:
         rows.append(f'<th scope="row">{html.escape(texts[0])}</th>{cells}<td>{html.escape(texts[-1])}</td>')
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Models and devices</title>\n<style>{_STYLE}</style>'
-        f"</head>\n"
-        f"<body><h1>Models and devices</h1>\n<table>\n{body}\n</table>\n<p>{LEGEND}</p></body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>Models and devices</title>\n'
+        f"<style>{_STYLE}</style></head>\n"
+        f"<body><h1>Models and devices</h1>\n<div><table>\n{body}\n</table></div>\n<p>{LEGEND}</p></body></html>\n"
     )

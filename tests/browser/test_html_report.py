@@ -16,6 +16,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.fixing import catalog
 from npu_guard.fixing.report import FixResult
+from npu_guard.fleet.matrix import compare_devices
 from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
@@ -32,6 +33,7 @@ FLAGS = (
 )
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 Show = Callable[..., Page]
+PROFILES = ["aimotive-aiware", "ethos-u85", "rockchip:RK3566"]
 EXACT_FORMS = [s for s in catalog.substitutions() if s.exactness == EXACT]
 
 
@@ -365,6 +367,63 @@ def test_fix_shows_both_graphs_and_what_was_replaced(show: Show, tmp_path: Path,
     replaced.first.get_by_role("link").last.click()
     assert "model=2&node=" in page.url
     page.pdf()
+
+
+@pytest.fixture
+def fix_page(root: Path) -> str:
+    """The page of `fix` about the sample network."""
+    path, config = str(root / "samples/sample_net.onnx"), Config()
+    done = fix_model(path, registry.profile(config.profile), config, EXACT_FORMS, layers=True)
+    return registry.renderer("html", "fix")(FixResult(done, written=Path("fixed.onnx")), color=False)
+
+
+def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}}
+    matrix = registry.renderer("html", "matrix")(compare_devices([str(root / "samples/sample_net.onnx")], PROFILES, Config()))
+    for page in (
+        show([root / "samples/sample_net.onnx"], **phone),
+        show([], text=fix_page, **phone),
+        show([], text=matrix, **phone),
+    ):
+        for tab in [*page.get_by_role("tab").all(), None]:
+            if tab is not None and tab.is_visible():
+                tab.click()
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, tab
+
+
+def test_lines_of_python_break_behind_a_slash_alone(show: Show, root: Path, fix_page: str) -> None:
+    for page in (show([root / "samples/sample_net.onnx"]), show([], text=fix_page)):
+        lines = page.locator("td.line:visible").filter(has_text=".py:")
+        assert lines.count() > 4
+        for cell in lines.all():
+            parts = cell.evaluate(
+                "cell => { const range = document.createRange(), tops = [];"
+                " for (const text of cell.childNodes) if (text.nodeType === 3) {"
+                "  range.selectNodeContents(text); tops.push(range.getClientRects().length); } return tops; }"
+            )
+            assert set(parts) == {1}, cell.inner_text()
+
+
+def test_a_comparison_prints_what_changed_and_both_graphs(show: Show, tmp_path: Path, fix_page: str) -> None:
+    page = show([], text=fix_page, color_scheme="dark")
+    (tmp_path / "fix.pdf").write_bytes(page.pdf(prefer_css_page_size=True))
+    if shutil.which("pdftotext"):
+        command = ["pdftotext", "-layout", str(tmp_path / "fix.pdf"), "-"]
+        paper = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert paper.count("\f") <= 5
+        places = [paper.index(words) for words in ("6 errors before", "What was replaced", "Graph: Before", "Graph: After")]
+        assert places == sorted(places)
+        assert "Layers in order" not in paper
+    page.emulate_media(media="print")
+    expect(page.locator(".still svg:visible")).to_have_count(2)
+    expect(page.locator("[data-panel=layers]:visible, [data-panel=overview]:visible")).to_have_count(0)
+
+
+def test_the_panel_says_which_option_a_form_needs(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"], "#node=node_Elu_49")
+    expect(page.locator(".aside")).to_contain_text("fix --warnings puts there: elu-to-tanh")
+    page = show([root / "samples/sample_net.onnx"], "#node=n0")
+    expect(page.locator(".aside")).to_contain_text("fix puts there: wide-reduce-max-to-groups")
 
 
 def test_light_and_dark(show: Show, model: Path) -> None:
