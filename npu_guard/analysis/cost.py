@@ -14,7 +14,8 @@ from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import find_operator
-from npu_guard.graph.plain import INTEGERS, plain
+from npu_guard.graph.plain import plain
+from npu_guard.graph.plain_names import INTEGERS
 from npu_guard.results.findings import Dim, NodeCost
 
 

@@ -14,7 +14,8 @@ import onnx.shape_inference
 from npu_guard.analysis.static import broadcast
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
-from npu_guard.graph.plain import PLAIN, is_channels_last, plain, weight_is_channels_last
+from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
+from npu_guard.graph.plain_names import PLAIN
 from npu_guard.results.findings import Dim
 
 _SHAPED_AS_INPUT = frozenset({"unary", "normalization", "softmax", "quantization", "gate", "identity"})

@@ -11,7 +11,7 @@ from npu_guard.analysis.facts import Facts
 from npu_guard.device import Operator, Profile
 from npu_guard.device.requirement import severity_of
 from npu_guard.graph.graph import Node
-from npu_guard.graph.plain import INTEGERS, PLAIN
+from npu_guard.graph.plain_names import INTEGERS, PLAIN
 from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from npu_guard.device.pattern import Pattern
 from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.origin import input_location, location_of, source_of
-from npu_guard.graph.plain import PLAIN
+from npu_guard.graph.plain_names import PLAIN
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
 from npu_guard.results.fingerprint import with_fingerprints

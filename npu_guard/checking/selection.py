@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from npu_guard.checking.rule import Rule
 from npu_guard.device import Profile, Requirement
 from npu_guard.device.keys import with_old_names
-from npu_guard.graph.plain import PLAIN, SAME
+from npu_guard.graph.plain import SAME
+from npu_guard.graph.plain_names import PLAIN
 from npu_guard.project.config import Config
 
 Selected = tuple[list[Rule], list[Rule], Mapping[str, list[tuple[Rule, Requirement]]], set[str]]

@@ -25,7 +25,8 @@ from npu_guard.device.pattern import Pattern, pattern
 from npu_guard.device.predicate import Clause, Predicate, bounds, clause
 from npu_guard.device.requirement import CONSEQUENCES, Requirement, severity_of
 from npu_guard.device.toolkit import in_range, version_of
-from npu_guard.graph.plain import INTEGERS, PLAIN, SAME
+from npu_guard.graph.plain import SAME
+from npu_guard.graph.plain_names import INTEGERS, PLAIN
 from npu_guard.results.findings import Severity
 
 

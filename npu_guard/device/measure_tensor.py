@@ -15,7 +15,8 @@ from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
 from npu_guard.graph.graph import is_known
 from npu_guard.graph.ops import Operator, find_operator
-from npu_guard.graph.plain import INTEGERS, PLAIN, plain
+from npu_guard.graph.plain import plain
+from npu_guard.graph.plain_names import INTEGERS, PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from npu_guard.graph.op_table import ONNX
-from npu_guard.graph.plain import PLAIN
+from npu_guard.graph.plain_names import PLAIN
 
 if TYPE_CHECKING:
     from npu_guard.graph.op_words import Kind, Role
