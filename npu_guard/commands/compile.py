@@ -15,7 +15,7 @@ from npu_guard.pipeline.check import check_model
 from npu_guard.results.findings import Verdict
 
 
-@click.command("compile")
+@click.command("compile", short_help="Compare the rules with the vendor's own compiler.")
 @click.argument("model", required=False, type=click.Path(path_type=str))
 @with_profile
 @click.option("--compiler", metavar="NAME", help="Which compiler; the profile's own if it is left out.")

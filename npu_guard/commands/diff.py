@@ -34,7 +34,7 @@ from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.summary import exit_code, verdict
 
 
-@click.command("diff")
+@click.command("diff", short_help="Say what a change adds: models, folders, revisions.")
 @click.argument("base", metavar="BASE", type=click.Path(path_type=str))
 @click.argument("head", metavar="HEAD", type=click.Path(path_type=str))
 @with_profile

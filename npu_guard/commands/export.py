@@ -12,7 +12,7 @@ from npu_guard.project.example import parse_input
 from npu_guard.project.target import export_target
 
 
-@click.command("export")
+@click.command("export", short_help="Export a torch module to ONNX, with its lines of Python.")
 @click.argument("target", metavar="PACKAGE.MODULE:CALLABLE")
 @click.option("-o", "--output", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where the model goes.")
 @click.option("--input", "inputs", metavar="NAME:1,3,384,640", multiple=True,

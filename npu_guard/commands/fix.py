@@ -46,7 +46,7 @@ from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 
 
-@click.command("fix")
+@click.command("fix", short_help="Replace what does not fit by what does, and verify it.")
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=str))
 @click.option(
     "-o",

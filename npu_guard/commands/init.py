@@ -15,7 +15,7 @@ from npu_guard.project.config import DEFAULT_PROFILE
 from npu_guard.project.init import EVERY_MODEL, State, expect_pattern, snippet, write_files
 
 
-@click.command("init")
+@click.command("init", short_help="Write settings, a pre-commit hook and CI files.")
 @click.option("--profile", metavar="NAME", default=DEFAULT_PROFILE, show_default=True,
               help="Device: a name from 'npu-guard profiles' or the path of a TOML file.")  # fmt: skip
 @click.option("--model", "pattern", metavar="GLOB", default=EVERY_MODEL, show_default=True,

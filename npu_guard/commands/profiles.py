@@ -26,7 +26,13 @@ class _Named(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group("profiles", cls=_Named, invoke_without_command=True, subcommand_metavar="[NAME | COMMAND [ARGS]...]")
+@click.group(
+    "profiles",
+    short_help="List the devices, or show every limit of one.",
+    cls=_Named,
+    invoke_without_command=True,
+    subcommand_metavar="[NAME | COMMAND [ARGS]...]",
+)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """List the device profiles, or show one (NAME, NAME:VARIANT or a TOML file) with the source of each limit."""

@@ -30,7 +30,7 @@ LEAST = 10.0
 """Noise of a tenth of the signal, in dB."""
 
 
-@click.command("quantize")
+@click.command("quantize", short_help="Make a network in integers as the device states, and check it.")
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=str))
 @click.option(
     "--calibration", metavar="FILE.npz|DIR", type=click.Path(path_type=Path), required=True,

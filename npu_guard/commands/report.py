@@ -32,7 +32,7 @@ from npu_guard.results.summary import exit_code
 _OURS = b'<meta name="generator" content="npu-guard '
 
 
-@click.command("report")
+@click.command("report", short_help="Write one HTML page about models.")
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=str))
 @click.option("-o", "--output", metavar="FILE", required=True, type=click.Path(path_type=Path), help="Where the page goes.")
 @with_profile

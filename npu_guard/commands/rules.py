@@ -9,7 +9,7 @@ from npu_guard.checking import manual, registry
 from npu_guard.commands._shared import complete_rules
 
 
-@click.command("rules")
+@click.command("rules", short_help="List the rules, or show the manual page of one.")
 @click.argument("code", required=False, shell_complete=complete_rules)
 def command(code: str | None) -> None:
     """List the rules, those whose code or name begins so (NPU2), or show the manual page of one (by code or name)."""

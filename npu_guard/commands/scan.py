@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from npu_guard.fleet.scan import Workers
 
 
-@click.command("scan")
+@click.command("scan", short_help="Check many models, each once, and keep the results.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=str))
 @with_profile
 @click.option(

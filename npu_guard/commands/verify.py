@@ -30,7 +30,7 @@ from npu_guard.verification.layers import compare_layers
 from npu_guard.verification.report import VerifyResult
 
 
-@click.command("verify")
+@click.command("verify", short_help="Run two models on the same inputs and compare them.")
 @click.argument("before", metavar="BEFORE", type=click.Path(path_type=str), required=False)
 @click.argument("after", metavar="AFTER", type=click.Path(path_type=str), required=False)
 @with_calibration

@@ -15,7 +15,7 @@ from npu_guard.commands._shared import config_of, with_config, with_profile
 from npu_guard.zoo import samples
 
 
-@click.command("zoo")
+@click.command("zoo", short_help="List the sample networks, or export one.")
 @click.argument("name", required=False)
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Where the model goes.")
 @click.option(
