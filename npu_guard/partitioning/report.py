@@ -57,9 +57,9 @@ def effect(b: Breaker, p: Partition) -> str:
 
 
 def operators(b: Breaker) -> str:
-    """`Conv conv1 compatible`, of several `3 operators from Conv conv1 on compatible (Conv, Relu)`."""
+    """`Conv conv1 compatible`, of several `Conv conv1 and 2 more compatible (Conv, Relu)`."""
     first = f"{printable(b.nodes[0].op, 40)} {printable(b.nodes[0].label, 60)}"
     if len(b.nodes) == 1:
         return f"{first} compatible"
     kinds = list(dict.fromkeys(printable(n.op, 40) for n in b.nodes))
-    return f"{len(b.nodes)} operators from {first} on compatible ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"
+    return f"{first} and {len(b.nodes) - 1} more compatible ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"

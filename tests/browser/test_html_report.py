@@ -34,6 +34,11 @@ FLAGS = (
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 Show = Callable[..., Page]
 PROFILES = ["aimotive-aiware", "ethos-u85", "rockchip:RK3566"]
+NARROW = (
+    "[...document.querySelectorAll('th, td')].filter(c => c.innerText.length > 8 && c.clientWidth && c.clientWidth < 44)"
+    ".map(c => c.innerText)"
+)
+"""Cells of a table that are too narrow for a word."""
 EXACT_FORMS = [s for s in catalog.substitutions() if s.exactness == EXACT]
 
 
@@ -389,6 +394,7 @@ def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) ->
             if tab is not None and tab.is_visible():
                 tab.click()
             assert page.evaluate("document.documentElement.scrollWidth") == 390, tab
+            assert page.evaluate(NARROW) == [], tab
 
 
 def test_lines_of_python_break_behind_a_slash_alone(show: Show, root: Path, fix_page: str) -> None:
