@@ -37,8 +37,10 @@ from npu_guard.verification.runtime import Runtime
 
 Array = NDArray[Any]
 BITS = 1 << 32
-CHUNK = 1 << 23
-"""Numbers in one run: 32 MiB."""
+CHUNK = 1 << 17
+"""Numbers in one run: half a MiB, so that what passes from operator to operator stays in the cache."""
+INFINITY = 0x7F800000
+"""Its pattern; larger ones, without the sign, are NaN."""
 SHAPE = (1, 8, 1, CHUNK // 8)
 SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -148,29 +150,36 @@ def sweep(row: Row, before: bytes, after: bytes, every: int) -> None:
     for start in range(0, BITS, CHUNK * every):
         patterns = np.arange(start, start + CHUNK * every, every, dtype=np.uint64).astype(np.uint32)
         x = patterns.view(np.float32)
-        with np.errstate(all="ignore"):
-            one, other = (run(model, x.reshape(SHAPE)).ravel() for model in models)
-            same, number = (np.isnan(one) & np.isnan(other)) | (one == other), ~np.isnan(x)
-            row.tried += int(number.sum())
-            row.same += int((same & number).sum())
-            row.nan = row.nan and bool(same[~number].all())
-            rest = ~same & number
-            x, a, b = x[rest], one[rest].astype(np.float64), other[rest].astype(np.float64)
-            finite = np.isfinite(a) & np.isfinite(b)
-            unlike = x[~finite & np.isfinite(x)]
-            if unlike.size:
-                row.unlike += unlike.size
-                row.unlike_from, row.unlike_to = (
-                    min(row.unlike_from, float(unlike.min())),
-                    max(row.unlike_to, float(unlike.max())),
-                )
-            x, a, b = x[finite], a[finite], b[finite]
-            error = np.abs(a - b)
-            relative = np.where(np.abs(a) >= SMALLEST, error / np.abs(a), 0.0)
-        for name, values in (("absolute", error), ("relative", relative)):
-            if values.size and values.max() > getattr(row, name):
-                setattr(row, name, float(values.max()))
-                setattr(row, f"{name}_at", float(x[values.argmax()]))
+        one, other = (run(model, x.reshape(SHAPE)).ravel() for model in models)
+        known = patterns & 0x7FFFFFFF <= INFINITY
+        numbers = CHUNK if known.all() else int(known.sum())
+        row.tried += numbers
+        if np.array_equal(one.view(np.uint32), other.view(np.uint32)):  # by far the most, and the cheapest to see
+            row.same += numbers
+            continue
+        same = (one == other) | (np.isnan(one) & np.isnan(other))
+        row.same += int((same & known).sum())
+        row.nan = row.nan and bool(same[~known].all())
+        rest = ~same & known
+        _measure(row, x[rest], one[rest].astype(np.float64), other[rest].astype(np.float64))
+
+
+def _measure(row: Row, x: Array, one: Array, other: Array) -> None:
+    """The numbers for which both sides differ."""
+    finite = np.isfinite(one) & np.isfinite(other)
+    unlike = x[~finite & np.isfinite(x)]
+    if unlike.size:
+        row.unlike += unlike.size
+        row.unlike_from = min(row.unlike_from, float(unlike.min()))
+        row.unlike_to = max(row.unlike_to, float(unlike.max()))
+    if not finite.all():
+        x, one, other = x[finite], one[finite], other[finite]
+    error, size = np.abs(one - other), np.abs(one)
+    relative = error / np.where(size >= SMALLEST, size, np.inf)
+    for name, values in (("absolute", error), ("relative", relative)):
+        if values.size and values.max() > getattr(row, name):
+            setattr(row, name, float(values.max()))
+            setattr(row, f"{name}_at", float(x[values.argmax()]))
 
 
 def page(rows: Sequence[Row], every: int) -> str:

@@ -24,6 +24,7 @@ from npu_guard.results.verification import Verification
 from npu_guard.verification.accumulation import accumulated_together
 from npu_guard.verification.bisect import Bisection, Side, first_divergence
 from npu_guard.verification.compare import compare_documents, differs, not_run, run_document
+from npu_guard.verification.description import MIXED
 from npu_guard.verification.feeds import (
     TURNS,
     Feed,
@@ -36,13 +37,12 @@ from npu_guard.verification.feeds import (
     seeded_feeds,
 )
 from npu_guard.verification.interface import match_interfaces, random_nodes
+from npu_guard.verification.levels import levels_of
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
 from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
 from npu_guard.verification.steps import feeds_in_range, ranges_of, with_steps
 
-MIXED = "one of the models is quantized, so what counts is how much of the signal is left"
-"""What is said where a model in floating point is compared with a quantized one."""
 DRAWN = 8
 """Inputs that are drawn for such two."""
 BATCH = 2
@@ -103,6 +103,8 @@ def compare_models(
         if others[ports.inputs[spec.name]] != spec.shape:
             shapes = f"{list(spec.shape)} before and {list(others[ports.inputs[spec.name]])} after"
             return differs(f"input {spec.name!r} has shape {shapes}", seeds), None
+    levels = tuple(sorted({*levels_of(first), *levels_of(second)}))
+    wanted = [dataclasses.replace(spec, levels=levels) for spec in wanted]
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     terms = accumulated_together(first, second, ports.outputs)
     with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
@@ -173,7 +175,7 @@ def _as_analysed(document: Document, analysis: Analysis) -> Side:
     return Side(written, analysis)
 
 
-_SEEDS, _WORK = 24, 400_000_000
+_SEEDS, _WORK = 36, 400_000_000
 """Further seeds for two models that agree without a proof, and the MACs and numbers that may be computed for them."""
 
 

@@ -18,7 +18,7 @@ from npu_guard.results.verification import Verification
 from npu_guard.verification import outputs
 from npu_guard.verification.accumulation import accumulated_terms
 from npu_guard.verification.borders import seen_across_borders, tail_of
-from npu_guard.verification.drawing import Spec, tamed
+from npu_guard.verification.drawing import NARROW, Spec, tamed
 from npu_guard.verification.feeds import Array, Feed
 from npu_guard.verification.flips import ties
 from npu_guard.verification.outputs import compare_inputs, compare_output, peak
@@ -136,9 +136,9 @@ def _finite(
     made, told = list(feeds), list(results)
     for i, (feed, label) in enumerate(zip(feeds, labels, strict=False)):
         kind = label.split(" of seed ")[0]
-        if kind not in ("large", "edge") or not wanted or _mostly_finite(results[i]):
+        if kind not in ("large", "edge", *NARROW) or not wanted or _mostly_finite(results[i]):
             continue
-        smaller = {s.name: tamed(s, feed[s.name], large=kind == "large") for s in wanted}
+        smaller = {s.name: tamed(s, feed[s.name], large=kind != "edge") for s in wanted}
         if any(not np.array_equal(smaller[name], feed[name]) for name in smaller):
             made[i], told[i] = smaller, run_document(runtime, model, [smaller])[0]
     return made, told
@@ -178,7 +178,9 @@ def _in_doubt(
         return {
             i
             for a, b in names.items()
-            for i in compare_inputs(b, [r[a] for r in first], [r[b] for r in second], terms_of(terms, a), noises.get(a, ()))[1]
+            for i in compare_inputs(
+                b, [r[a] for r in first], [r[b] for r in second], terms_of(terms, a), noises.get(a, ()), labels
+            )[1]
         }
 
     for i in sorted(failing({})):

@@ -8,6 +8,14 @@ from npu_guard.base.text import printable
 from npu_guard.results.verification import OutputComparison, Verification
 from npu_guard.verification.ratio import LIMIT_DB
 
+MIXED = (
+    "one of the models is quantized, so they differ by more than the rounding of floating-point numbers, and nothing else is "
+    "equal here; how much of the signal has to be left is for accuracy on your data to tell, and verify has no threshold for it"
+)
+"""What is said where a model in floating point is compared with a quantized one."""
+_ALL = 0.995
+"""Of the largest error of an output, what an error has to be to be called the largest: both are told in two digits."""
+
 
 def worst_output(v: Verification) -> OutputComparison | None:
     """The output that is farthest from what it may be, measured by its tolerance; None where there are none."""
@@ -34,7 +42,8 @@ def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
     if o.flips and o.ok:
         flips = f"{o.flips:,} values flip by a step where the original itself flips by one ulp"
         return f"{flips}, by {o.worst.error:.3g} at the most, in {where}"
-    error = f"largest error {o.worst.error:.2g}, in {where}"
+    largest = o.worst.error >= _ALL * o.max_abs
+    error = f"{'largest error' if largest else 'error'} {o.worst.error:.2g}, in {where}"
     values = "" if o.worst.before is None else f" ({_number(o.worst.before)} before, {_number(o.worst.after)} after)"
     if not exact:
         return f"{error}{values}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
@@ -42,7 +51,8 @@ def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
         return f"{error}{values}"
     share = o.worst.error / o.worst.tolerance
     if share > 1.0:
-        return f"{error}{values}: {_times(share)} what rounding may be there"
+        farthest = "" if largest else ", the farthest beyond it"
+        return f"{error}{values}: {_times(share)} what rounding may be there{farthest}"
     return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there"
 
 
@@ -58,4 +68,6 @@ def _times(share: float) -> str:
 
 def ratio_in_words(snr: float) -> str:
     """A signal-to-noise ratio in dB, or that there is no noise."""
+    if snr <= -LIMIT_DB:
+        return "none (zeros or nothing finite before)"
     return "infinite (no difference)" if snr >= LIMIT_DB else f"{snr:.0f} dB"

@@ -2,7 +2,8 @@
 
 Numbers from [0, 1) make Relu and Identity agree, and zeros a lost bias stand out; a bound at 128 shows on none but large
 numbers, and an error at edges on none but images. So each kind is there, in the range that the graph tells (`roles.py`), and
-beyond it.
+beyond it. A function that is wrong below -7 alone, or where one input is large and another small, shows on numbers of one
+size, and on inputs of several kinds at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ Generator = np.random.Generator
 _IMAGE_CHANNELS = (1, 3, 4)
 _WIDE = 10.0
 _EDGES = (0.0, -0.0, 1.0, -1.0, 100.0, -100.0, 1e-6, -1e-6, 0.5, -0.5)
+MIXED = "mixed"
+"""Each input of a kind of its own."""
+NARROW = ("negative", "sparse", "scaled", "deep", "flat", "levels", MIXED)
+"""Kinds whose numbers may all be of one size, so that what comes out may be small as a whole."""
+_MIXABLE = ("normal", "large", "zero", "constant", "sparse", "scaled", "scaled", "deep", "flat", "levels")
+_OPPOSED = 3
+"""One in so many mixed inputs is of different kinds; of the others, each is very large or very small."""
 _PART = 0.03
 """Of the elements of a sparse input, those that are not zero."""
 
@@ -41,6 +49,8 @@ class Spec:
     """Whether negative numbers have no meaning, as for a logarithm."""
     index: bool = False
     """Whether floating-point numbers are indices all the same, as where a graph casts them."""
+    levels: tuple[float, ...] = ()
+    """Numbers that the model itself compares or computes with (`levels.py`): values near them are drawn."""
 
 
 def draw(spec: Spec, kind: str, seed: int) -> Array:
@@ -48,6 +58,8 @@ def draw(spec: Spec, kind: str, seed: int) -> Array:
     # A generator for each input of its own, so that one input more changes nothing of the others.
     digest = hashlib.sha256(f"{seed}/{kind}/{spec.name}".encode("utf-8", "backslashreplace")).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    if kind == MIXED:
+        return _opposed(spec, rng) if seed % _OPPOSED and spec.dtype.kind == "f" else draw(spec, str(rng.choice(_MIXABLE)), seed)
     if spec.dtype == np.bool_:
         return np.full(spec.shape, kind == "constant") if kind in ("zero", "constant") else np.less(rng.random(spec.shape), 0.5)
     if np.issubdtype(spec.dtype, np.integer):
@@ -129,9 +141,52 @@ def _sparse(spec: Spec, rng: Generator) -> Array:
     return np.where(chosen, rng.standard_normal(spec.shape) * 3.0, 0.0)
 
 
+def _scaled(spec: Spec, rng: Generator) -> Array:
+    """All of one size, from hundredths to millions."""
+    return rng.standard_normal(spec.shape) * 10.0 ** rng.uniform(-2.0, 3.0 if spec.dtype == np.float16 else 6.0)
+
+
+def _opposed(spec: Spec, rng: Generator) -> Array:
+    """All tiny or all huge, so that of two inputs the one drowns in the other."""
+    power = rng.uniform(2.5, 4.5) if spec.dtype == np.float16 else rng.uniform(4.0, 7.5)
+    numbers = rng.standard_normal(spec.shape) * 10.0 ** (rng.choice([-1.0, 1.0]) * power)
+    return _fitting(np.abs(numbers) if spec.positive else numbers, spec)
+
+
+def _fitting(numbers: Array, spec: Spec) -> Array:
+    most = 6e4 if spec.dtype == np.float16 else np.inf
+    return np.clip(numbers, -most, most).astype(spec.dtype)
+
+
+def _deep(spec: Spec, rng: Generator) -> Array:
+    """All far on one side of zero, more often below: from 3 to 1,000."""
+    sign = 1.0 if rng.random() < 0.25 else -1.0
+    return sign * 10.0 ** rng.uniform(0.5, 3.0) * rng.uniform(0.7, 1.3, spec.shape)
+
+
+def _flat(spec: Spec, rng: Generator) -> Array:
+    """A constant, or one for each channel, of either sign also where the graph tells a range."""
+    axis = 1 if len(spec.shape) > 2 else len(spec.shape) - 1
+    leading = tuple(n if a == axis else 1 for a, n in enumerate(spec.shape))
+    if rng.random() < 0.5:  # as a whole
+        leading = (1,) * len(spec.shape)
+    low, high = _span(spec)
+    if low >= 0.0 and rng.random() < 0.5:
+        return np.broadcast_to(rng.uniform(low, high, leading), spec.shape)
+    return np.broadcast_to(rng.choice([-1.0, 1.0], leading) * 10.0 ** rng.uniform(-0.5, 2.0, leading), spec.shape)
+
+
+def _levels(spec: Spec, rng: Generator) -> Array:
+    """Numbers on both sides of those that the model knows, near and less near, and some at them."""
+    known = [n for n in spec.levels if abs(n) < np.finfo(spec.dtype).max / 4] or [0.0, 1.0]
+    chosen = rng.choice(known, spec.shape)
+    away = rng.choice([-1.0, 0.0, 1.0], spec.shape) * 10.0 ** rng.uniform(-6.0, 0.0, spec.shape)
+    return chosen + away * np.maximum(np.abs(chosen), 0.1)
+
+
 _FLOATS: dict[str, Callable[[Spec, Generator], Array]] = {
     "normal": _normal, "wide": _even, "image": _image, "edge": _edge, "negative": _negative, "large": _large, "zero": _zero,
-    "constant": _constant, "sparse": _sparse,
+    "constant": _constant, "sparse": _sparse, "scaled": _scaled, "deep": _deep, "flat": _flat, "levels": _levels,
 }  # fmt: skip
 
 
@@ -162,6 +217,8 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
         return rng.integers(max(info.min, -1000), 0, spec.shape).astype(spec.dtype)
     if kind == "sparse":
         return np.where(rng.random(spec.shape) < _PART, info.max if narrow else 1, 0).astype(spec.dtype)
-    if kind == "large" or narrow:
+    if kind == "levels" and (known := [int(n) for n in spec.levels if info.min < n < info.max and n == int(n)]):
+        return np.array([n + d for n in known for d in (-1, 0, 1)], spec.dtype)[rng.integers(0, 3 * len(known), spec.shape)]
+    if kind in ("large", "scaled") or narrow:
         return rng.integers(info.min, info.max, spec.shape, dtype=spec.dtype, endpoint=True)
     return rng.integers(0, 2, spec.shape).astype(spec.dtype)  # as a mask has them

@@ -28,8 +28,11 @@ __all__ = [
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
 MAX_FILE_BYTES = 4 << 30
-TURNS = (("normal", "image", "edge"), ("normal", "negative", "large"), ("normal", "zero", "constant", "sparse"))
-"""The kinds that a seed gives: each of three seeds some of them."""
+TURNS = (
+    ("normal", "image", "edge"), ("normal", "negative", "large"), ("normal", "zero", "constant", "sparse"),
+    ("mixed", "scaled", "levels"), ("mixed", "deep", "flat"), ("mixed", "scaled", "flat"),
+)  # fmt: skip
+"""The kinds that a seed gives: each of three seeds some of them, and further seeds the others."""
 FITTING = ("normal", "wide", "edge")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from npu_guard.results.verification import OutputComparison, Worst
 from npu_guard.verification import slices
+from npu_guard.verification.drawing import NARROW
 from npu_guard.verification.feeds import Array
 from npu_guard.verification.flips import compare_integers, ties
 from npu_guard.verification.ratio import LIMIT_DB, signal_to_noise
@@ -130,10 +131,11 @@ def _floats(
     pairs = [_Pair(a, b) for a, b in zip(before, after, strict=True)]
     few = all(a.size <= FEW for a in before)
     usual = float(np.median([p.peak for p in pairs])) if few and pairs else 0.0
-    wholes = [max(p.peak, usual) for p in pairs]
+    floors = _floors(pairs, labels)
+    wholes = [max(p.peak, usual, least) for p, least in zip(pairs, floors, strict=True)]
     out = left_out(before, noise)
     relative = relative_tolerance(terms, before[0].dtype) if before else 0.0
-    limits = _limits(pairs, wholes, relative, noise, out)
+    limits = _limits(pairs, wholes, relative, noise, out, [least > 0.0 for least in floors])
     max_abs = max_rel = worst_tolerance = 0.0
     cosine, snr, failing = 1.0, LIMIT_DB, set[int]()
     note, worst, most, flips = "", None, -1.0, 0
@@ -143,7 +145,8 @@ def _floats(
             pair, flipped = _without_flips(before[i], after[i], noise[i], limits[i])
             flips += flipped
         excess, axis, index, allowed = _excess(pair, limits[i])
-        agrees = not pair.pattern and excess <= 1.0 and not _drowned(pair, before[i].dtype, noise[i] if noise else None)
+        drowned = pair.error > relative * floors[i] and _drowned(pair, before[i].dtype, noise[i] if noise else None)
+        agrees = not pair.pattern and excess <= 1.0 and not drowned
         if pair.pattern and not note:
             note = f"{pair.pattern} on {labels[i]}"
         failing |= set() if agrees else {i}
@@ -160,8 +163,25 @@ def _floats(
     ), failing
 
 
+def _floors(pairs: Sequence[_Pair], labels: Sequence[str]) -> list[float]:
+    """The least size that an output counts with on each input.
+
+    Where all numbers of an input lie far out, all of an output may be next to zero, as a sigmoid of -20 is. Spellings of one
+    function differ there by roundings of the numbers that the output usually has, which those of normal inputs tell.
+    """
+    kinds = [label.split(" of seed ")[0] for label in labels]
+    normal = [p.peak for p, kind in zip(pairs, kinds, strict=True) if kind == "normal"]
+    usual = float(np.median(normal)) if normal else 0.0
+    return [usual if kind in NARROW else 0.0 for kind in kinds]
+
+
 def _limits(
-    pairs: Sequence[_Pair], wholes: Sequence[float], relative: float, noise: Sequence[Noise], out: frozenset[int]
+    pairs: Sequence[_Pair],
+    wholes: Sequence[float],
+    relative: float,
+    noise: Sequence[Noise],
+    out: frozenset[int],
+    apart: Sequence[bool],
 ) -> list[dict[int, Vector]]:
     """What each slice may differ by on each input, by axis; axis -1 is the output as a whole."""
     limits: list[dict[int, Vector]] = [{-1: np.array([relative * whole + slices.TINY])} for whole in wholes]
@@ -171,7 +191,9 @@ def _limits(
     for axis in sorted({axis for p in pairs for axis in p.axes}):
         cut = [i for i, p in enumerate(pairs) if axis in p.axes]
         counts = [math.prod(pairs[i].shape) // max(1, pairs[i].shape[axis]) for i in cut]
-        sizes = slices.slice_sizes([pairs[i].peaks[axis] for i in cut], [wholes[i] for i in cut], counts)
+        sizes = slices.slice_sizes(
+            [pairs[i].peaks[axis] for i in cut], [wholes[i] for i in cut], counts, apart=[apart[i] for i in cut]
+        )
         for i, size in zip(cut, sizes, strict=True):
             limits[i][axis] = relative * size + slices.TINY
         if not noise:

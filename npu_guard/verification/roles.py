@@ -22,7 +22,7 @@ _WAYS = 64
 _MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "Where"))
 _INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "Scatter": 1}
 """The input that is an index along one axis, by operator."""
-_SIZES = ("axes", "extents", "position", "step", "padding", "lengths", "parameter")
+SIZES = ("axes", "extents", "position", "step", "padding", "lengths", "parameter")
 """Roles of inputs that say how many, how far, where or which axis (see `graph/op_words.py`)."""
 _INTEGERS = frozenset((_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64))
 _NONNEGATIVE = frozenset(("Sqrt", "Log"))
@@ -70,7 +70,7 @@ def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, m
     """Note what it means that a node reads the value in this place; `moved` says that something was added to it before."""
     if given.dtype in _INTEGERS and _INDEXED.get(node.op_type) == place:
         highs.append(2 if moved else _extent(node))
-    elif given.dtype in _INTEGERS and find_operator(node.op_type, node.domain).role(place) in _SIZES:
+    elif given.dtype in _INTEGERS and find_operator(node.op_type, node.domain).role(place) in SIZES:
         role.size = True
     if constants is None:
         return

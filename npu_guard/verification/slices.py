@@ -35,20 +35,24 @@ def slice_peaks(magnitude: NDArray[np.float64], axis: int) -> Vector:
     return np.asarray(magnitude.max(axis=others, initial=0.0))
 
 
-def slice_sizes(peaks: Sequence[Vector], wholes: Sequence[float], counts: Sequence[int], least: float = _LEAST) -> list[Vector]:
+def slice_sizes(
+    peaks: Sequence[Vector], wholes: Sequence[float], counts: Sequence[int], least: float = _LEAST, apart: Sequence[bool] = ()
+) -> list[Vector]:
     """How large the values of each slice are on each input.
 
     `peaks` has a vector of slices for each input, `wholes` the peak of the whole output and `counts` the elements of a slice.
+    Those `apart` do not tell what is usual: all of the output is small there.
     """
     sizes = [np.zeros(0)] * len(peaks)
     for extent in {len(p) for p in peaks}:
         group = [i for i, p in enumerate(peaks) if len(p) == extent and wholes[i] > 0.0]
-        shares = np.array([peaks[i] / wholes[i] for i in group])
+        telling = [i for i in group if not (apart and apart[i])] or group
+        shares = np.array([peaks[i] / wholes[i] for i in telling])
         usual = np.quantile(shares, _QUANTILE, axis=0) if group else np.zeros(extent)
         for i, own in enumerate(peaks):
             if len(own) == extent:
                 seen = np.maximum(own, usual * wholes[i])
-                independent = max(1, len(group)) * (1.0 + math.log2(max(1, counts[i])))
+                independent = max(1, len(telling)) * (1.0 + math.log2(max(1, counts[i])))
                 wide = seen * 10.0 ** (_CHANCE / independent)
                 sizes[i] = np.minimum(np.maximum(wide, least * wholes[i]), wholes[i])
     return sizes

@@ -8,7 +8,7 @@ from npu_guard.base.text import printable
 from npu_guard.results.proof import Proof
 from npu_guard.results.verification import Verification, Worst
 from npu_guard.verification.bisect import Bisection
-from npu_guard.verification.description import describe_output, ratio_in_words, worst_output
+from npu_guard.verification.description import MIXED, describe_output, ratio_in_words, worst_output
 from npu_guard.verification.int8 import KEPT, NOT_RUN, Int8
 from npu_guard.verification.report import proof_text
 
@@ -69,7 +69,12 @@ def worst_difference(v: Verification) -> str:
         return f"{v.verdict}: {printable(v.reason, 600)}"
     if o.worst is None and o.ok:
         return f"{v.verdict}: identical, bit for bit"
-    return f"{v.verdict}: {describe_output(o, exact=v.verdict != 'close')}"
+    return f"{v.verdict}: {describe_output(o, exact=_is_exact(v))}"
+
+
+def _is_exact(v: Verification) -> bool:
+    """Whether it is judged by what rounding may be; else by how much of the signal is left."""
+    return v.verdict != "close" and MIXED not in v.reason
 
 
 def verification_text(v: Verification) -> str:
@@ -79,7 +84,7 @@ def verification_text(v: Verification) -> str:
     lines = [f"{worst_difference(v)}" + (f"; on {v.inputs} ({v.backend})" if v.inputs else "")]
     lines += [f"  {printable(v.reason, 2000)}"] if v.reason and v.outputs else []
     lines += [f"  {printable(proof_text(v.proof), 600)}"] if v.proof is not None else []
-    exact = v.verdict != "close"
+    exact = _is_exact(v)
     for o in v.outputs:
         name = printable(o.name, 60)
         if o.ok and o.worst is None:
