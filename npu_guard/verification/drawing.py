@@ -143,7 +143,7 @@ def _sparse(spec: Spec, rng: Generator) -> Array:
 
 def _scaled(spec: Spec, rng: Generator) -> Array:
     """All of one size, from hundredths to millions."""
-    return rng.standard_normal(spec.shape) * 10.0 ** rng.uniform(-2.0, 3.0 if spec.dtype == np.float16 else 6.0)
+    return np.asarray(rng.standard_normal(spec.shape) * 10.0 ** rng.uniform(-2.0, 3.0 if spec.dtype == np.float16 else 6.0))
 
 
 def _opposed(spec: Spec, rng: Generator) -> Array:
@@ -161,7 +161,7 @@ def _fitting(numbers: Array, spec: Spec) -> Array:
 def _deep(spec: Spec, rng: Generator) -> Array:
     """All far on one side of zero, more often below: from 3 to 1,000."""
     sign = 1.0 if rng.random() < 0.25 else -1.0
-    return sign * 10.0 ** rng.uniform(0.5, 3.0) * rng.uniform(0.7, 1.3, spec.shape)
+    return np.asarray(sign * 10.0 ** rng.uniform(0.5, 3.0) * rng.uniform(0.7, 1.3, spec.shape))
 
 
 def _flat(spec: Spec, rng: Generator) -> Array:
@@ -181,7 +181,7 @@ def _levels(spec: Spec, rng: Generator) -> Array:
     known = [n for n in spec.levels if abs(n) < np.finfo(spec.dtype).max / 4] or [0.0, 1.0]
     chosen = rng.choice(known, spec.shape)
     away = rng.choice([-1.0, 0.0, 1.0], spec.shape) * 10.0 ** rng.uniform(-6.0, 0.0, spec.shape)
-    return chosen + away * np.maximum(np.abs(chosen), 0.1)
+    return np.asarray(chosen + away * np.maximum(np.abs(chosen), 0.1))
 
 
 _FLOATS: dict[str, Callable[[Spec, Generator], Array]] = {

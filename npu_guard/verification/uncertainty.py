@@ -25,6 +25,8 @@ from npu_guard.verification.runtime import CannotRun, Runtime
 
 DRAWS = 4
 _T = onnx.TensorProto
+_SUMMING = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
+"""Sums one after the other: the rounding of partial sums adds up to about as much as if each term were rounded twice."""
 _ULP: dict[int, float] = {_T.FLOAT: 2.0**-24, _T.FLOAT16: 2.0**-11, _T.DOUBLE: 2.0**-53}
 """Half of the distance between 1 and the next number: what one rounding may be, relative to the result."""
 
@@ -106,8 +108,16 @@ def rounded(model: Document, analysis: Analysis) -> Document:
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
+        moved = ""
+        if node.op_type in _SUMMING and not node.domain:  # what it sums may cancel: it rounds as its terms, not as its result
+            value = values.get(node.input[0])
+            if value is not None and value not in analysis.static and (ulp := _ULP.get(value.dtype)) is not None:
+                moved = f"{value.name}/by {node.output[0]}"
+                graph.node.extend(_multiplied(moved, value.dtype, ulp, value.name))
         graph.node.append(node)
         kept = graph.node[-1]
+        if moved:
+            kept.input[0] = moved
         for i, name in enumerate(node.output):
             value = values.get(name)
             if value is None or value in analysis.static or value.producer is None or is_exact(node.op_type, node.domain):

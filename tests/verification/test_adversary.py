@@ -64,6 +64,10 @@ SAME = {
     "threshold": ("y = ThresholdedRelu<alpha = 1.0>(x)", "b = Greater(x, one)  y = Where(b, x, zero)"),
     "pool behind a Relu": ("r = Relu(x)  y = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1]>(r)",
                            "r = Relu(x)  p = Pad(r, border, zero)  y = MaxPool<kernel_shape = [3,3]>(p)"),
+    "mean that cancels": (
+        "m = GlobalAveragePool(x)  s = Sigmoid(m)  y = Mul(x, s)",
+        "m = AveragePool<kernel_shape = [12,12]>(x)  s = Sigmoid(m)  y = Mul(x, s)",
+    ),
     "absolute": ("y = Abs(x)", "n = Neg(x)  y = Max(x, n)"),
 }  # fmt: skip
 CASES = [
