@@ -48,6 +48,8 @@ def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Bud
     fed = independent(analysis, boundary(analysis, entry.builder))
     before, after = (block_model(document, analysis, [entry], old=old, fed=fed) for old in (True, False))
     granted = min(MACS, budget.proof_macs)
+    if _products(analysis, before) > granted:
+        return Proof(SAMPLED, reason=arithmetic.USED_UP)
     own = arithmetic.Budget(granted)
     try:
         with sandbox.bounded(sandbox.used_memory() + MEMORY):
@@ -56,6 +58,16 @@ def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Bud
         return Proof(SAMPLED, reason="a proof takes more memory than it is given")
     finally:
         budget.proof_macs -= granted - own.left
+
+
+def _products(analysis: Analysis, block: Document) -> int:
+    """MACs of a block's matrix products, each of which a proof multiplies out: the least that it takes."""
+    nodes = {
+        v.producer
+        for proto in block.proto.graph.node
+        if proto.op_type == "MatMul" and not proto.domain and (v := analysis.model.graph.values.get(proto.output[0])) is not None
+    }
+    return sum(analysis.costs[n].macs for n in nodes if n is not None and n in analysis.costs)
 
 
 def independent(analysis: Analysis, read: Sequence[Value]) -> list[Value]:

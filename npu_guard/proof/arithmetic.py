@@ -19,6 +19,7 @@ from npu_guard.proof.tensor import CONSTANT, Operand, Tensor, Unsupported, join
 Binary = Callable[[Array, Array, int], Array]
 MOST_ELEMENTS = 1 << 23
 """Of one tensor: what is larger is not evaluated."""
+USED_UP = "it takes more multiplications than are granted"
 
 
 class Budget:
@@ -31,7 +32,7 @@ class Budget:
         """Raise Unsupported where it is used up, before anything is computed."""
         self.left -= macs
         if self.left < 0 or elements > MOST_ELEMENTS:
-            raise Unsupported("it takes more multiplications than are granted")
+            raise Unsupported(USED_UP)
 
 
 class Arithmetic:

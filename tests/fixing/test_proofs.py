@@ -18,6 +18,8 @@ from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Value
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
+from npu_guard.proof import prove
+from npu_guard.proof.arithmetic import Budget
 from npu_guard.results.proof import PROVED, REFUTED, ROUNDING, SAMPLED
 from npu_guard.rewriting.substitution import Builder, Match, Substitution
 
@@ -138,3 +140,29 @@ def test_verify_refutes_what_runs_alike(cli: Cli, write: Write, tmp_path: Path) 
     if found["proof"] is not None:
         assert found["proof"]["label"] == REFUTED
         assert "where rounding explains" in found["reason"]
+
+
+ATTENTION = """g (float[1,16,8] x) => (float[1,16,12] y)
+<float[8,12] w> { a = MatMul(x, w)  t = Transpose<perm = [0,2,1]>(a)  s = MatMul(a, t)  p = Softmax(s)  y = MatMul(p, a) }"""
+PRODUCTS = 16 * 8 * 12 + 2 * 16 * 16 * 12
+"""MACs of the three matrix products."""
+
+
+@pytest.mark.parametrize("granted", [PRODUCTS - 1, PRODUCTS, PRODUCTS * 100])
+def test_proof_that_cannot_end_does_not_begin(write: Write, monkeypatch: pytest.MonkeyPatch, granted: int) -> None:
+    begun: list[int] = []
+    real = prove.prove
+
+    def watched(before: Any, after: Any, budget: Budget, *rest: Any) -> Any:
+        found = real(before, after, budget, *rest)
+        begun.append(granted - budget.left)
+        return found
+
+    monkeypatch.setattr(prove, "prove", watched)
+    monkeypatch.setattr(prove, "MACS", granted)
+    (step,) = fix(write(ATTENTION), KNOWN["tensors-to-maps"]).applied
+    assert step.verification.proof is not None
+    assert bool(begun) == (granted >= PRODUCTS)
+    assert all(spent > PRODUCTS for spent in begun)  # so what is known beforehand is never too much
+    assert step.verification.proof.label == (PROVED if granted > PRODUCTS else SAMPLED)
+    assert granted > PRODUCTS or "more multiplications than are granted" in step.verification.proof.reason
