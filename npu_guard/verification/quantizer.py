@@ -26,6 +26,8 @@ _RENAMED = "_QuantizeLinear_Input"
 """What onnxruntime appends to the name of an output of the model whose result it quantizes."""
 _NEVER = {"Cast", "CastLike", "Shape", "Size", "Constant", "ConstantOfShape", "Range", "Identity"}
 """Operators that change a type, or say something of a shape, and hold nothing that could be quantized."""
+_NORMALIZATIONS = {"LayerNormalization", "InstanceNormalization"}
+"""Operators whose Scale is held in the type of the data: QNN takes no other beside a bias in int32 (profile qualcomm-htp)."""
 _calibrated: dict[str, tuple[onnx.ModelProto, Any]] = {}
 """The last model with the ranges of its tensors, by a hash of all that they follow from."""
 
@@ -128,6 +130,10 @@ def _overrides(model: onnx.ModelProto, scheme: Scheme) -> dict[str, list[dict[st
             for name in node.input[:2] if node.op_type not in allowed else ():
                 if name in constant:
                     found[name] = [{"quant_type": kinds[scheme.weight], "symmetric": scheme.weight_symmetric}]
+        if node.op_type in _NORMALIZATIONS and scheme.activation != scheme.weight:
+            for name in node.input[1:2]:
+                if name in constant:
+                    found[name] = [{"quant_type": kinds[scheme.activation]}]
         if node.name in scheme.in_wide:
             for name in node.output[:1]:
                 found[name] = [{"quant_type": kinds[WIDE[scheme.activation]]}]

@@ -157,3 +157,24 @@ def test_schemes_of_devices_differ() -> None:
     assert (schemes["ort-nnapi"].activation, schemes["ort-nnapi"].weight) == ("uint8", "int8")
     assert schemes["nvidia-dla"].activation_symmetric
     assert schemes["qualcomm-htp"].channel_operators == ("Conv", "ConvTranspose", "Gemm")
+
+
+def test_the_scale_of_a_normalization_has_the_type_that_the_device_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(1)
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,6,16] x) => (float[1,6,16] y) <float[16] s, float[16] b> { [norm] y = LayerNormalization(x, s, b) }"""
+    )
+    numbers = random.standard_normal((2, 16)).astype(np.float32)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(n, name) for n, name in zip(numbers, "sb", strict=True))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=random.standard_normal((8, 1, 6, 16)).astype(np.float32))
+    given = (str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "data.npz"), "-o", str(tmp_path / "out.onnx"))
+    assert _run(*given, "--profile", "qualcomm-htp", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["findings"] == []
+    made = onnx.load(tmp_path / "out.onnx").graph
+    scale = next(n for n in made.node if n.op_type == "DequantizeLinear" and n.input[0].startswith("s_"))
+    assert next(t for t in made.initializer if t.name == scale.input[0]).data_type == onnx.TensorProto.UINT8
