@@ -23,7 +23,7 @@ from npu_guard.verification.feeds import Array, Feed
 from npu_guard.verification.flips import ties
 from npu_guard.verification.outputs import compare_inputs, compare_output, peak
 from npu_guard.verification.runtime import CannotRun, Runtime
-from npu_guard.verification.uncertainty import Noise, measure_noise
+from npu_guard.verification.uncertainty import DRAWS, MORE, Noise, measure_noise
 
 __all__ = [
     "accumulated_terms", "compare_documents", "compare_output", "differs", "judge_outputs", "left_out", "measure_noise",
@@ -150,10 +150,10 @@ def _mostly_finite(result: Mapping[str, Array]) -> bool:
 
 def measure_uncertainty(
     runtime: Runtime, model: Document, feeds: Sequence[Feed], reference: Sequence[Mapping[str, Array]], names: Sequence[str],
-    analysis: Analysis | None = None, chosen: Sequence[int] | None = None,
+    analysis: Analysis | None = None, chosen: Sequence[int] | None = None, draws: int = DRAWS,
 ) -> dict[str, list[Noise]]:  # fmt: skip
     """The noise of each output on each of the feeds, or on those that are `chosen`; of one in steps, what else it may be."""
-    measured = measure_noise(runtime, model, feeds, reference, names, analysis, chosen)
+    measured = measure_noise(runtime, model, feeds, reference, names, analysis, chosen, draws)
     for name in names:
         if analysis is None or (tail := tail_of(model, analysis, name)) is None:
             continue
@@ -184,9 +184,12 @@ def _in_doubt(
         }
 
     for i in sorted(failing({})):
-        own = measure_uncertainty(runtime, before, feeds, first, list(names), analysis, [i])
-        for name in names:
-            measured[name][i] = own[name][i]
-        if i in failing(measured):
+        for draws in (DRAWS, MORE):
+            own = measure_uncertainty(runtime, before, feeds, first, list(names), analysis, [i], draws)
+            for name in names:
+                measured[name][i] = own[name][i]
+            if i not in failing(measured):
+                break
+        else:
             break
     return judge_outputs(first, second, names, terms, exact=True, seeds=seeds, kinds=kinds, noise=measured, labels=labels)

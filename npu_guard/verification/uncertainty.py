@@ -23,10 +23,11 @@ from npu_guard.verification.accumulation import is_exact, summed_terms
 from npu_guard.verification.feeds import Array, Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
-DRAWS = 4
+DRAWS, MORE = 4, 16
+"""Runs that tell how far a model moves, and those where a difference is beyond what the first few show: where all of an output
+hangs on one sum, the largest of four moves may by chance be a fraction of what another rounding does.
+"""
 _T = onnx.TensorProto
-_SUMMING = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"))
-"""Sums one after the other: the rounding of partial sums adds up to about as much as if each term were rounded twice."""
 _ULP: dict[int, float] = {_T.FLOAT: 2.0**-24, _T.FLOAT16: 2.0**-11, _T.DOUBLE: 2.0**-53}
 """Half of the distance between 1 and the next number: what one rounding may be, relative to the result."""
 
@@ -48,6 +49,7 @@ class Noise:
 def measure_noise(
     runtime: Runtime, model: Document, feeds: Sequence[Feed], reference: Sequence[Mapping[str, Array]], names: Sequence[str],
     analysis: Analysis | None = None, chosen: Sequence[int] | None = None,
+    draws: int = DRAWS,
 ) -> dict[str, list[Noise]]:  # fmt: skip
     """How far each output moves on each of the feeds, or on those that are `chosen`; on the others it counts as certain.
 
@@ -56,7 +58,7 @@ def measure_noise(
     found = {name: [Noise() for _ in feeds] for name in names}
     moved = None if analysis is None else rounded(model, analysis)
     for i in range(len(feeds)) if chosen is None else chosen:
-        nudged = [_nudged(feeds[i], np.random.default_rng(seed)) for seed in range(DRAWS)]
+        nudged = [_nudged(feeds[i], np.random.default_rng(seed)) for seed in range(draws)]
         runs = _runs(runtime, moved, nudged, names) if moved is not None else None
         runs = runs or _runs(runtime, model, nudged, names) or []
         for name in names:
@@ -108,16 +110,8 @@ def rounded(model: Document, analysis: Analysis) -> Document:
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
-        moved = ""
-        if node.op_type in _SUMMING and not node.domain:  # what it sums may cancel: it rounds as its terms, not as its result
-            value = values.get(node.input[0])
-            if value is not None and value not in analysis.static and (ulp := _ULP.get(value.dtype)) is not None:
-                moved = f"{value.name}/by {node.output[0]}"
-                graph.node.extend(_multiplied(moved, value.dtype, ulp, value.name))
         graph.node.append(node)
         kept = graph.node[-1]
-        if moved:
-            kept.input[0] = moved
         for i, name in enumerate(node.output):
             value = values.get(name)
             if value is None or value in analysis.static or value.producer is None or is_exact(node.op_type, node.domain):
