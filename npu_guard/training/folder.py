@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from npu_guard.base.installation import VERSION
 from npu_guard.fixing import catalog
 from npu_guard.fixing.plan import plan_text
 from npu_guard.rewriting import roles
 from npu_guard.training import files
+from npu_guard.training.calls import record
 from npu_guard.training.files import Block, Example, Manifest, Refused, TensorEntry
 from npu_guard.training.landing import Landing, label_of
 from npu_guard.training.layout import module_text
@@ -79,28 +81,28 @@ def _block(place: Place, landing: Landing) -> Block:
 
 
 def describe(landing: Landing) -> None:
-    """Write the docstring of each class: what it replaces, by what algebra, what is known, and its shapes."""
+    """Write the docstring of each class: what it replaces, by what algebra, and what is known."""
     known = {s.name: s for s in catalog.substitutions()}
     for place in landing.plan.places:
         module = landing.model.get_submodule(place.path)
         _, label = label_of(place, landing.report)
         algebra = [f"{n}: {known[n].manual().splitlines()[0]}" for n in place.substitutions if n in known]
-        shapes = _shapes(landing, place)
         where = f"`{place.path}`" if place.path else "the network"
         first = f"Takes the place of {type(module).__name__} at {where}{f' ({label})' if label else ''}."
-        place.written.doc = "\n\n".join([first, *algebra, *([shapes] if shapes else [])])
+        place.written.doc = "\n\n".join([first, *algebra])
 
 
-def _shapes(landing: Landing, place: Place) -> str:
-    from npu_guard.training.calls import record
+def describe_shapes(landing: Landing, patched: nn.Module) -> None:
+    """Add to each docstring what the block takes and gives in the patched network, where channels may be more than they were."""
+    calls = {call.path: call for call in record(patched, landing.inputs)}
+    for place in landing.plan.places:
+        call = calls.get(place.path)
+        if call is not None:
+            place.written.doc += f"\n\nShapes: {_shapes(call.arguments)} to {_shapes(call.results)} on the example."
 
-    for call in record(landing.model, landing.inputs):
-        if call.path == place.path:
-            given, made = (
-                ", ".join(str(("B", *t.shape[1:])).replace("'", "") for t in ts) for ts in (call.arguments, call.results)
-            )
-            return f"Shapes: {given} to {made} on the example."
-    return ""
+
+def _shapes(tensors: Sequence[Tensor]) -> str:
+    return ", ".join(str(("B", *t.shape[1:])).replace("'", "") for t in tensors)
 
 
 def text_of(landing: Landing) -> str:

@@ -7,6 +7,7 @@ same operators in both models, and the leaves have to be those that the fixed mo
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -104,8 +105,7 @@ class Leaves:
         ends = [o for o in made if o in outputs or any(r not in own for r in self._after.consumers.get(o, ()))]
         if len(inputs) != 1 or len(ends) != 1:
             raise CannotWrite(f"it has {len(inputs)} inputs and {len(ends)} outputs in the fixed model")
-        words = place.replace("_", ".").split(".")
-        writer = Writer(self._after, "".join(w[:1].upper() + w[1:] for w in words) + "Npu", self._trained, {})
+        writer = Writer(self._after, f"{class_name(place)}Npu", self._trained, {})
         writer.write(ops, {inputs[0]: "x"}, {}, WRITERS)
         written = writer.written
         written.arguments, written.result = ["x: Tensor"], writer.value(ends[0])
@@ -120,6 +120,12 @@ class Leaves:
             state = {k: Parameter(v, Role(TRAINED), k in ("weight", "bias")) for k, v in norm.state.items()}
             found[path] = Written("", constructor=norm.constructor, state=state)
         return found
+
+
+def class_name(path: str) -> str:
+    """The path of a module as a class is named: `decoder.0.conv` is `Decoder0Conv`, and `0` is `Layer0`."""
+    name = "".join(word[:1].upper() + word[1:] for word in re.split(r"\W|_", path) if word)
+    return f"Layer{name}" if name[:1].isdigit() else name
 
 
 def plain(written: Written) -> Written:

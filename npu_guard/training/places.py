@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -152,12 +151,7 @@ class Planner:
     def _class_name(self, path: str) -> str:
         kind = type(self.model.get_submodule(path))
         own = not kind.__module__.startswith("torch.nn.")
-        return (kind.__name__ if own else class_name(path)) + "Npu"
-
-
-def class_name(path: str) -> str:
-    """The path of a module as a class is named: `decoder.0.conv` is `Decoder0Conv`."""
-    return "".join(word[:1].upper() + word[1:] for word in re.split(r"\W|_", path) if word)
+        return (kind.__name__ if own else leaves.class_name(path)) + "Npu"
 
 
 def named(classes: Sequence[Written]) -> None:

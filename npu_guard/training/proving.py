@@ -69,7 +69,7 @@ def prove(
             compare_batch(original, patched, inputs, batch, found)
         _resolution(original, patched, inputs, found)
     training_mode(original, patched, manifest, inputs, found, exact)
-    _gradients(patched, inputs, found)
+    _gradients(original, patched, inputs, found)
     _again(patched, inputs, fixed, config, folder, found, partial=bool(manifest.refused))
     return found
 
@@ -218,10 +218,13 @@ def _by_chance(model: nn.Module, given: Mapping[str, Tensor]) -> bool:
     return not isinstance(first, str) and not isinstance(second, str) and difference(first, second) > TRAINING
 
 
-def _gradients(patched: nn.Module, inputs: Mapping[str, Tensor], found: Measured) -> None:
-    model = copy.deepcopy(patched).train()
+def _gradients(original: nn.Module, patched: nn.Module, inputs: Mapping[str, Tensor], found: Measured) -> None:
+    """Which parameters a gradient reaches: on a batch in training mode, else on the example where the original takes no other."""
+    given = batch_of(inputs, 4, seed=2)
+    takes = not isinstance(_run(copy.deepcopy(original).train(), given), str)
+    model = copy.deepcopy(patched).train(takes)
     try:
-        leaves = pytree.tree_leaves(model(*batch_of(inputs, 4, seed=2).values()))
+        leaves = pytree.tree_leaves(model(*(given if takes else inputs).values()))
         loss = sum(t.float().pow(2).mean() for t in leaves if isinstance(t, Tensor) and t.requires_grad)
         loss.backward()  # type: ignore[union-attr]  # of tensors
     except Exception as error:  # as above

@@ -59,14 +59,15 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
             )
         folder.describe(landing)
         manifest = folder.manifest_of(landing, options.config.profile)
-        text = folder.text_of(landing)
         patched = copy.deepcopy(landing.model)
-        attach.attach(patched, manifest, code_module(text), folder.weights_of(landing), os.fspath(target))
+        attach.attach(patched, manifest, code_module(folder.text_of(landing)), folder.weights_of(landing), os.fspath(target))
         proof = proving.prove(landing.model, patched, manifest, landing.inputs, landing.fixed, options.config, Path(scratch))
         if proof.failures:
             raise NotVerified(
                 f"{name}: the patched network is not the fixed model ({'; '.join(proof.failures[:3])}); nothing was written"
             )
+        folder.describe_shapes(landing, patched)
+        text = folder.text_of(landing)
         manifest = folder.manifest_of(landing, options.config.profile, proof.resolution)
         diff = source_diff(landing.model, manifest, project_root(Path.cwd()), target.name)
         made = Path(scratch, "folder")

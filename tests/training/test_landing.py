@@ -283,3 +283,38 @@ def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot export Branch"):
         npu_guard.torch.land(Branch(), torch.ones(1, 3, 4, 4), tmp_path / "npu")
     assert not (tmp_path / "npu").exists()
+
+
+def test_gradients_are_tried_on_the_example_where_no_batch_is_taken(tmp_path: Path) -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.out = nn.Conv2d(8, 8, 19, padding=9, groups=8), nn.Linear(8 * 36, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.wide(x).view(1, -1))
+
+    torch.manual_seed(0)
+    done = npu_guard.torch.land(One(), torch.randn(1, 8, 6, 6), tmp_path / "npu")
+    assert "the original does not take a batch of 3" in done.proof.notes
+    assert done.proof.trained > 0
+    assert not done.proof.without_gradient
+
+
+def test_docstrings_give_the_shapes_that_blocks_take(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1), nn.Conv2d(20, 20, 19, padding=9, bias=False), nn.Conv2d(20, 6, 1)
+    ).eval()
+    x = torch.randn(1, 3, 9, 8)
+    done = npu_guard.torch.land(model, x, tmp_path / "npu", warnings=True)
+    patched, seen = npu_guard.torch.apply(copy.deepcopy(model), tmp_path / "npu"), list[tuple[nn.Module, str]]()
+    for block in done.manifest.blocks:
+        patched.get_submodule(block.path).register_forward_hook(
+            lambda module, given, made: seen.append((module, f"(B, {given[0].shape[1]}, 9, 8) to (B, {made.shape[1]}, 9, 8)"))
+        )
+    outputs(patched, x)
+    written = [(type(m).__mro__[1].__doc__ or type(m).__doc__ or "", shapes) for m, shapes in seen]
+    documented = [(text, shapes) for text, shapes in written if "Takes the place of" in text]
+    assert any("(B, 24, 9, 8)" in shapes for _, shapes in documented)
+    assert all(f"Shapes: {shapes}" in text for text, shapes in documented)
