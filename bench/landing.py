@@ -1,17 +1,22 @@
 """Where fixes land in PyTorch: every sample network at test size, and networks of timm where that is installed.
 
+    pip install --no-deps timm torchvision; pip install pillow
     python bench/landing.py --timm resnet18 ... --output docs/landing.md
 
 Each network is exported, fixed, landed and proven as `fix --torch` does it; a place is a group of operators that changed.
+timm only wants names of torchvision, so a build for another torch, whose kernels do not load, is good enough.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +32,7 @@ TIMM = (
 )  # fmt: skip
 SIDE = 64
 """Height and width of the images for networks of timm."""
+EXAMPLE = "depth example"
 HEAD = """| network | places | as | refused | exported again | training mode |
 |---|---|---|---|---|---|"""
 
@@ -36,6 +42,8 @@ def networks(timm_names: list[str], only: list[str]) -> Iterator[tuple[str, nn.M
         if not only or entry.name in only:
             system = samples.system(entry.name)
             yield entry.name, system.build("tiny"), system.inputs("tiny")
+    if not only or EXAMPLE in only:
+        yield EXAMPLE, *depth_example()
     for name in timm_names:
         if not only or name in only:
             yield f"timm {name}", *of_timm(name)
@@ -43,11 +51,35 @@ def networks(timm_names: list[str], only: list[str]) -> Iterator[tuple[str, nn.M
 
 def of_timm(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
     """With weights drawn for signal, as fresh ones have branches that carry none."""
-    import timm
-
+    timm = imported_timm()
     options = {"img_size": SIDE} if name.startswith("vit") else {}
     model = seeded(lambda: timm.create_model(name, pretrained=False, num_classes=16, **options), 1)
     return model, {"x": torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))}
+
+
+def imported_timm() -> Any:
+    """timm, past a torchvision whose kernels were built for another torch. Raises ModuleNotFoundError without timm."""
+    try:
+        return importlib.import_module("timm")
+    except RuntimeError:
+        for name in [n for n in sys.modules if n.split(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+        for kernel in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{kernel}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return importlib.import_module("timm")
+
+
+def depth_example() -> tuple[nn.Module, dict[str, Tensor]]:
+    """The network of `samples/depth`, trained for an epoch."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "samples" / "depth"))
+    import depthnet
+    import example
+
+    data = example.Data()
+    torch.manual_seed(0)
+    model = depthnet.DepthNet()
+    npu_guard.torch.fine_tune(model, data.epochs(1, 0), example.loss, rate=4e-3, seed=0)
+    return model, depthnet.inputs()
 
 
 def row(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[str]) -> str:
@@ -80,8 +112,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     try:
-        import timm  # noqa: F401
-
+        imported_timm()
         names = options.timm or list(TIMM)
     except ModuleNotFoundError:
         names = []
@@ -104,7 +135,10 @@ Written by `make landing`. Every sample network at test size, and some of timm w
 `aimotive-aiware` without approximations and landed by `npu_guard.torch.land`. A *place* is a group of operators that changed
 together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
 patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
-with norms by the batch, relative to the peak.
+with norms by the batch, relative to the peak. A network whose proof fails is a row with the reason; nothing is written for it.
+
+The networks of timm are there where timm is installed; it takes only names from torchvision, so any build of that will do:
+`pip install --no-deps timm torchvision; pip install pillow`.
 
 """
 
