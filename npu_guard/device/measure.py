@@ -24,12 +24,14 @@ class Measured(Struct, frozen=True):
     """Numbers or words, one for each axis, side or tensor; None where the graph does not tell, and then why.
 
     No values at all mean that the node has no such thing, and that no limit on it is exceeded; a condition on it is not met.
-    `rank` is set for axes, so that a limit may count them from the end, and of axes there may be none.
+    `rank` is set for axes, so that a limit may count them from the end, and of axes there may be none. `places` says where the
+    axes of the tensor itself lie among those: the last axis of the vector `[N,C]` of a map is its channels, which are axis 1.
     """
 
     values: tuple[Any, ...]
     why: str = ""
     rank: int = 0
+    places: tuple[int, ...] = ()
 
     @property
     def exists(self) -> bool:

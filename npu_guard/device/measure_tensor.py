@@ -44,8 +44,12 @@ def axes(node: Node, ctx: Facts) -> Measured:
 
     Of Resize, Slice and Pad those that change; of LayerNormalization its axis and all behind it.
     """
-    x = ctx.data(node)
-    return Measured(ctx.map_axes(x, _own_axes(node, ctx)), rank=len(ctx.map_dims(x)))
+    return _among_roles(ctx.data(node), _own_axes(node, ctx), ctx)
+
+
+def _among_roles(x: Value, axes: Sequence[int], ctx: Facts) -> Measured:
+    """Axes of a tensor as axes of the map that it came from."""
+    return Measured(ctx.map_axes(x, axes), rank=len(ctx.map_dims(x)), places=ctx.map_axes(x, range(ctx.rank(x))))
 
 
 def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
@@ -81,12 +85,6 @@ _ONE_AXIS = {
 """Operators with one axis, and the default that holds where the schema states none."""
 
 
-def perm(node: Node, ctx: Facts) -> Measured:
-    """The permutation of Transpose."""
-    rank = ctx.rank(ctx.data(node))
-    return Measured(tuple(node.attributes.get("perm") or reversed(range(rank))))
-
-
 def scale(node: Node, ctx: Facts) -> Measured:
     """Scales along the axes of space."""
     return Measured(map_scales(node, ctx)[2:])
@@ -108,12 +106,7 @@ def strided_axes(node: Node, ctx: Facts) -> Measured:
     named = node.input(3)
     along = [int(a) % rank for a in ctx.array(named).reshape(-1)] if named is not None else list(range(len(sizes)))
     found = sorted(axis for axis, step in zip(along, sizes, strict=False) if step > 1)
-    return Measured(ctx.map_axes(x, found), rank=len(ctx.map_dims(x)))
-
-
-def leaves(node: Node, ctx: Facts) -> Measured:
-    """Whether the first output is one of the model: compilers bring those back to the layout that the graph states."""
-    return Measured((node.output.is_output,))
+    return _among_roles(x, found, ctx)
 
 
 def inputs(node: Node, ctx: Facts) -> Measured:

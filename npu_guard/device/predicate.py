@@ -199,10 +199,10 @@ def _answers(name: str, measured: Measured, allowed: tuple[Any, ...]) -> list[bo
         known = {v for v in values if v is not None}
         return [False if len(known) > 1 else None if None in values and len(values) > 1 else True]
     if name not in ("in", "not_in"):
-        front = tuple(_from_front(a, measured.rank) for a in allowed) if name == "is" else allowed
+        front = tuple(_from_front(a, measured) for a in allowed) if name == "is" else allowed
         pairs = zip(values, front if name in _NUMERIC else front * len(values), strict=False)
         return [None if v is None else _SINGLE[name](v, a) for v, a in pairs]
-    wanted = [_from_front(a, measured.rank) for a in allowed]
+    wanted = [_from_front(a, measured) for a in allowed]
     whole = [a for a in wanted if isinstance(a, tuple)]
     if len(whole) < len(wanted):
         single = [a for a in wanted if not isinstance(a, tuple)]
@@ -213,13 +213,15 @@ def _answers(name: str, measured: Measured, allowed: tuple[Any, ...]) -> list[bo
     return [any(_same(values, a) for a in whole) == (name == "in")] if values else []
 
 
-def _from_front(allowed: Any, rank: int) -> Any:
-    """Axes that are counted from the end, on a tensor of this rank."""
-    if not rank:
+def _from_front(allowed: Any, measured: Measured) -> Any:
+    """Axes that are counted from the end of the tensor as it is written, among the axes that were measured."""
+    places = measured.places or range(measured.rank)
+    if not places:
         return allowed
     if isinstance(allowed, tuple):
-        return tuple(sorted(_from_front(a, rank) for a in allowed))
-    return allowed + rank if isinstance(allowed, int) and allowed < 0 else allowed
+        return tuple(sorted(_from_front(a, measured) for a in allowed))
+    from_end = isinstance(allowed, int) and -len(places) <= allowed < 0
+    return places[allowed] if from_end else allowed
 
 
 def _same(value: Any, allowed: Any) -> bool:

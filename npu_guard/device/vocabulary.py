@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from npu_guard.device import measure, measure_tensor
+from npu_guard.device import measure, measure_border, measure_order, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
 from npu_guard.graph.ops import names
 
@@ -128,7 +128,18 @@ METRICS: dict[str, Base] = {
         ((_REDUCTIONS, "NPU301"), _RESIZING),
         least=None,
     ),
-    "perm": Base("NPU702", "permutation", "permutation of Transpose", measure_tensor.perm),
+    "perm": Base("NPU702", "permutation", "permutation of Transpose", measure_order.perm),
+    "kept_units": Base(
+        "NPU702", "kept axes of extent 1", "number of axes of extent 1 that Transpose leaves in place", measure_order.kept_units
+    ),
+    "equation": Base(
+        "NPU701",
+        "equation",
+        "equation of Einsum, its labels renamed to a, b, c in the order in which they appear",
+        measure_order.equation,
+        kind="text",
+        least=None,
+    ),
     "parts": Base("NPU702", "parts", "extents of the parts that Split makes", measure_tensor.parts),
     "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_tensor.scale, join="x", kind="number"),
     "constant": Base(
@@ -161,7 +172,14 @@ METRICS: dict[str, Base] = {
         "NPU701", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes
     ),
     "leaves": Base(
-        "NPU701", "an output of the model", "whether what it gives leaves the model", measure_tensor.leaves, kind="boolean"
+        "NPU701", "an output of the model", "whether what it gives leaves the model", measure_border.leaves, kind="boolean"
+    ),
+    "leaves_as_is": Base(
+        "NPU701",
+        "an output of the model behind unary operators",
+        "whether what it gives leaves the model, itself or behind unary operators",
+        measure_border.leaves_as_is,
+        kind="boolean",
     ),
     "inputs": Base("NPU701", "inputs", "number of inputs", measure_tensor.inputs),
     "outputs": Base("NPU701", "outputs", "number of outputs that are read", measure_tensor.outputs),

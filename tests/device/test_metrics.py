@@ -354,6 +354,16 @@ ROWS = [
         "g (float[] x) => (y) <float[4] s> { y = LayerNormalization(x, s) }",
     ),
     Row(
+        {"ops": ["LayerNormalization"], "metric": "axes", "in": [-1]},
+        "NPU702",
+        "g (float[1,8,4,4] x) => (y) <int64[1] w = {3}, float[8,4] s>"
+        " { v = ReduceMean<keepdims = 0>(x, w) y = LayerNormalization<axis = 1>(v, s) }",
+        1,
+        "g (float[1,8,4,4] x) => (y) <int64[2] w = {2, 3}, float[8] s>"
+        " { v = ReduceMean<keepdims = 0>(x, w) y = LayerNormalization(v, s) }",
+        "g (float[] x) => (y) <float[4] s> { y = LayerNormalization<axis = 1>(x, s) }",
+    ),
+    Row(
         {"ops": ["Transpose"], "metric": "perm", "in": [[0, 2, 3, 1]]},
         "NPU702",
         unary("Transpose<perm = [0,3,1,2]>(x)"),
@@ -424,6 +434,13 @@ ROWS = [
         "g (float[1,8] x) => (y) { r = Relu(x) y = Abs(r) }",
     ),
     Row(
+        {**RELU, "metric": "leaves_as_is", "is": False},
+        "NPU701",
+        "g (float[1,8] x) => (y) { r = Relu(x) a = Abs(r) y = Neg(a) }",
+        "yes",
+        "g (float[1,8] x) => (y) { r = Relu(x) y = Softmax(r) }",
+    ),
+    Row(
         {"ops": ["Max"], "metric": "elements.data_1", "min": 2},
         "NPU405",
         unary("Max(x, m)", more="<float m = {5.0}>"),
@@ -487,6 +504,22 @@ ROWS = [
         unary("PRelu(x, s)", more="<float[1,4,1] s>"),
         2,
         unary("PRelu(x, s)", more="<float[8,1,1] s>"),
+    ),
+    Row(
+        {"ops": ["Einsum"], "metric": "equation", "in": ["abc,adc->abd", "ab,bc->ac"]},
+        "NPU701",
+        'g (float[2,3,4] x, float[2,4,5] z) => (y) { y = Einsum<equation = "hid,hdj->hij">(x, z) }',
+        "abc,acd->abd",
+        'g (float[2,3,4] x, float[2,5,4] z) => (y) { y = Einsum<equation = "...id, ...jd -> ...ij">(x, z) }',
+        'g (float[] x, float[2,5,4] z) => (y) { y = Einsum<equation = "...id,...jd->...ij">(x, z) }',
+    ),
+    Row(
+        {"ops": ["Transpose"], "metric": "kept_units", "min": 1},
+        "NPU702",
+        unary("Transpose<perm = [1,0,2,3]>(x)"),
+        0,
+        unary("Transpose<perm = [0,2,1,3]>(x)"),
+        "g (float[] x) => (y) { y = Transpose<perm = [0,2,1,3]>(x) }",
     ),
     Row(
         {"ops": ["Slice"], "metric": "strided_axes", "in": [2, 3]},

@@ -1,0 +1,27 @@
+"""What can be measured of the way from an operator to the outputs of the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npu_guard.device.measure import Measured
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
+
+
+def leaves(node: Node, ctx: Facts) -> Measured:
+    """Whether the first output is one of the model: compilers bring those back to the layout that the graph states."""
+    return Measured((node.output.is_output,))
+
+
+def leaves_as_is(node: Node, ctx: Facts) -> Measured:
+    """Whether the first output is one of the model, itself or behind unary operators: those work in any layout."""
+    step: Node | None = node
+    while step is not None:
+        readers = list(ctx.analysis.reading(step.output))
+        if len(readers) != 1 or (readers[0] is not None and readers[0].operator.kind != "unary"):
+            return Measured((None in readers,))
+        step = readers[0]
+    return Measured((True,))

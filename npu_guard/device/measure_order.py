@@ -1,0 +1,38 @@
+"""What can be measured of the order of axes: permutations, and equations of Einsum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npu_guard.analysis.einsum import terms
+from npu_guard.base.errors import Undecidable
+from npu_guard.device.measure import Measured
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
+
+
+def perm(node: Node, ctx: Facts) -> Measured:
+    """The permutation of Transpose."""
+    rank = ctx.rank(ctx.data(node))
+    return Measured(tuple(node.attributes.get("perm") or reversed(range(rank))))
+
+
+def kept_units(node: Node, ctx: Facts) -> Measured:
+    """How many axes of extent 1 a Transpose leaves where they are. Without them, it is one of a lower rank."""
+    dims = ctx.dims(ctx.data(node))
+    return Measured((sum(axis == source and dims[axis] == 1 for axis, source in enumerate(perm(node, ctx).values)),))
+
+
+def equation(node: Node, ctx: Facts) -> Measured:
+    """The equation of Einsum with its labels renamed to a, b, c in the order in which they appear.
+
+    So `bhid,bhjd->bhij` is `abcd,abed->abce`. Raises Undecidable where an ellipsis stands for axes of an operand of unknown rank.
+    """
+    labels = terms(node)
+    if labels is None:
+        raise Undecidable("the equation has an ellipsis over a rank that is not known")
+    text = f"{','.join(labels[0])}->{labels[1]}"
+    order = dict.fromkeys(label for label in text if label.isalnum())
+    return Measured((text.translate({ord(label): chr(ord("a") + place) for place, label in enumerate(order)}),))
