@@ -53,12 +53,28 @@ _POOLED = """<ir_version: 8, opset_import: ["" : 18]> pooled (float[1,%d,16,16] 
 <int64[1] axis = {1}> { mean = ReduceMean (x, axis)  peak = ReduceMax (x, axis)  y = Concat <axis = 1> (mean, peak) }"""
 
 
+_ECA = """<ir_version: 8, opset_import: ["" : 18]> eca (float[1,%d,16,16] x) => (y)
+<int64[1] last = {-1}, float[1,1,%d] w = {%s}> {
+    p = GlobalAveragePool (x)  s = Squeeze (p, last)  r = Transpose <perm = [0,2,1]> (s)  c = Conv <pads = [%d,%d]> (r, w)
+    t = Transpose <perm = [0,2,1]> (c)  u = Unsqueeze (t, last)  g = Sigmoid (u)  y = Mul (x, g) }"""
+
+
 @cache
 def reduces(channels: int, profile: str = DEFAULT_PROFILE) -> bool:
     """Whether the device takes mean and maximum over so many channels: the rules are asked about a model that does just that."""
+    return _fits(_POOLED % channels, profile)
+
+
+@cache
+def mixes_channels(channels: int, taps: int, profile: str = DEFAULT_PROFILE) -> bool:
+    """Whether the device takes a Conv1d along the channels: the rules are asked about ECA as published."""
+    return _fits(_ECA % (channels, taps, ", ".join("1" * taps), taps // 2, taps // 2), profile)
+
+
+def _fits(text: str, profile: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as folder:
-        file = Path(folder, "pooled.onnx")
-        file.write_bytes(onnx.parser.parse_model(_POOLED % channels).SerializeToString())
+        file = Path(folder, "block.onnx")
+        file.write_bytes(onnx.parser.parse_model(text).SerializeToString())
         (model,) = check_models([str(file)], Config(profile=profile)).models
     return not any(f.severity is Severity.ERROR for f in model.findings)
 
@@ -104,20 +120,27 @@ class BandConv2d(nn.Conv2d):
 
 
 class ECA(nn.Module):
-    """Efficient channel attention (Wang et al., 2020) as SE: the convolution along channels is a band in a matrix of C^2 weights.
+    """Efficient channel attention (Wang et al., 2020). `[B, C, H, W]` to the same.
 
-    `[B, C, H, W]` to the same; no channel moves into space. Each channel has taps of its own, which the published block shares.
+    As published, one Conv1d of `taps` weights along the channels, where the device takes that. Elsewhere as SE: the convolution
+    is a band in a matrix of C^2 weights, no channel moves into space, and each channel has taps of its own. Raises UsageError.
     """
 
-    def __init__(self, channels: int, taps: int = 5) -> None:
+    def __init__(self, channels: int, taps: int = 5, profile: str = DEFAULT_PROFILE) -> None:
         super().__init__()
-        if taps % 2 == 0:
+        if taps < 1 or taps % 2 == 0:
             raise UsageError(f"ECA: taps={taps}; an odd number has a middle")
-        self.pool, self.mix = nn.AdaptiveAvgPool2d(1), BandConv2d(channels, taps // 2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        published = mixes_channels(channels, taps, profile)
+        self.mix = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False) if published else BandConv2d(channels, taps // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map, its channels scaled."""
-        gate: Tensor = self.mix(self.pool(x))
+        pooled: Tensor = self.pool(x)
+        if isinstance(self.mix, nn.Conv1d):
+            gate: Tensor = self.mix(pooled.squeeze(-1).transpose(1, 2)).transpose(1, 2).unsqueeze(-1)
+        else:
+            gate = self.mix(pooled)
         return x * torch.sigmoid(gate)
 
 

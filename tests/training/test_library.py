@@ -15,7 +15,7 @@ from npu_guard.torch import blocks
 SHAPE = (1, 48, 12, 10)
 MADE: dict[str, Callable[[str], nn.Module]] = {
     "se": lambda p: blocks.SE(48, profile=p),
-    "eca": lambda _: blocks.ECA(48),
+    "eca": lambda p: blocks.ECA(48, profile=p),
     "cbam": lambda p: blocks.CBAM(48, profile=p),
     "axial": lambda p: blocks.AxialConv(48, 31, profile=p),
     "attention": lambda p: blocks.SmallMapAttention(48, 4, 5, profile=p),
@@ -23,7 +23,8 @@ MADE: dict[str, Callable[[str], nn.Module]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "profile"), [*((n, "aimotive-aiware") for n in MADE), ("se", "ethos-u85"), ("cbam", "ethos-u85")]
+    ("name", "profile"),
+    [*((n, "aimotive-aiware") for n in MADE), ("se", "ethos-u85"), ("cbam", "ethos-u85"), ("eca", "ethos-u85")],
 )
 def test_blocks_have_no_errors(name: str, profile: str) -> None:
     torch.manual_seed(0)
@@ -83,3 +84,17 @@ def test_eca_with_equal_taps_is_the_published_block() -> None:
     block.train()(x).pow(2).sum().backward()
     optimizer.step()
     assert not block.mix.weight[~block.mix.mask].any()
+
+
+def test_eca_is_the_published_block_where_the_device_takes_it() -> None:
+    torch.manual_seed(2)
+    published, band = blocks.ECA(12, 5, "ethos-u85"), blocks.ECA(12, 5, "aimotive-aiware")
+    assert published.mix.weight.shape == (1, 1, 5)
+    assert band.mix.weight.shape == (12, 12, 1, 1)
+    taps, x = published.mix.weight.detach().reshape(5), torch.randn(2, 12, 3, 4)
+    with torch.no_grad():
+        for i in range(12):
+            for t in range(max(-2, -i), min(3, 12 - i)):
+                band.mix.weight[i, i + t] = taps[t + 2]
+    assert torch.allclose(published(x), band(x), atol=1e-6)
+    assert npu_guard.check(published.eval(), inputs=torch.randn(SHAPE[0], 12, 6, 5), profile="aimotive-aiware").errors
