@@ -50,13 +50,15 @@ def with_remedies(
                 gone[finding.rule] -= 1
                 best.setdefault((finding.rule, finding.location.output), candidate)
 
+    by_itself = {candidate: candidate.mends(warnings=False) for candidate in set(best.values())}
+
     def told(finding: Finding) -> Finding:
         by = best.get((finding.rule, finding.location.output))
         if by is None or not fails(finding):
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
         form = by.match.substitution
-        option = _APPROXIMATE if form.exactness != EXACT else "" if by.mends(warnings=False) else _WARNINGS
+        option = _APPROXIMATE if form.exactness != EXACT else "" if by_itself[by] else _WARNINGS
         return replace(finding, remedy=Remedy(form.name, form.exactness, advice, by.chain, option))
 
     return tuple(map(told, findings))
