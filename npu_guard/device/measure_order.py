@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from npu_guard.analysis.einsum import terms
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import Measured
+from npu_guard.graph.graph import is_known
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -21,8 +22,11 @@ def perm(node: Node, ctx: Facts) -> Measured:
 
 def kept_units(node: Node, ctx: Facts) -> Measured:
     """How many axes of extent 1 a Transpose leaves where they are. Without them, it is one of a lower rank."""
-    dims = ctx.dims(ctx.data(node))
-    return Measured((sum(axis == source and dims[axis] == 1 for axis, source in enumerate(perm(node, ctx).values)),))
+    x = ctx.data(node)
+    moved = zip(perm(node, ctx).values, ctx.dims(x), strict=False)
+    kept = tuple(extent for axis, (source, extent) in enumerate(moved) if axis == source)
+    known = is_known(kept) or 1 in kept
+    return Measured((kept.count(1) if known else None,), "" if known else ctx.why(x))
 
 
 def equation(node: Node, ctx: Facts) -> Measured:

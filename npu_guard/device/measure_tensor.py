@@ -295,7 +295,8 @@ def named_input(node: Node, name: str) -> Value | None:
     if index is None or (role := operator.role(index)) is None:
         return None
     alike = node.operator.indices(role)
-    return node.input(alike[number]) if (number := operator.indices(role).index(index)) < len(alike) else None
+    number = operator.indices(role).index(index)
+    return node.input(alike[number]) if number < len(alike) else None
 
 
 def formal_index(operator: Operator, name: str) -> int | None:

@@ -519,7 +519,7 @@ ROWS = [
         unary("Transpose<perm = [1,0,2,3]>(x)"),
         0,
         unary("Transpose<perm = [0,2,1,3]>(x)"),
-        "g (float[] x) => (y) { y = Transpose<perm = [0,2,1,3]>(x) }",
+        'g (float[2,"h",4] x) => (y) { y = Transpose<perm = [2,1,0]>(x) }',
     ),
     Row(
         {"ops": ["Slice"], "metric": "strided_axes", "in": [2, 3]},
