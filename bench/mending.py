@@ -4,7 +4,8 @@ Networks are the sample networks and whatever ONNX files or folders are named. A
 before and after, whether it is deployable, cost, CPU time, and the reasons for what is left. Results are compared by ONNX
 Runtime here, not by the project's verifier. Cells are kept by the content of the model and the commit, so a run goes on where
 the last one ended. The number behind an arrow is what is left; *deployable* has one piece for the NPU with 95 % of the MACs, and
-host work only around it; *failed* wrote no model: its time was over, or the result was not verified.
+host work only around it; *failed* wrote no model: its time was over, or the result was not verified. A site is a block that was
+replaced; *proved* and *up to rounding* have the label of docs/soundness.md, *sampled* are those that ran alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from mending_page import LABELS, Cell, outcome, page
+
 DEVICES = (
     "aimotive-aiware", "rockchip-rk3588", "qualcomm-htp", "ethos-u85", "ti-tidl:AM68A", "nvidia-dla", "ort-nnapi", "kneron:KL720",
     "axera:AX650", "drobotics-bpu:X5",
@@ -38,7 +42,6 @@ MOVED = 4
 may amplify a rounding without end on inputs a hundred times too large, and a sum in another order is such a rounding."""
 SHARE = 95.0
 """Percent of the MACs that have to be in the one piece for the NPU."""
-Cell = dict[str, Any]
 
 
 def main() -> int:
@@ -56,7 +59,7 @@ def main() -> int:
     devices = options.devices.split(",")
     if options.kept:
         newest = {(c["name"], c["device"]): c for c in _kept() if c["device"] in devices}
-        options.output.write_text(page(list(newest.values()), devices, commit), encoding="utf-8")
+        options.output.write_text(page(__doc__, list(newest.values()), devices, commit), encoding="utf-8")
         return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
@@ -75,7 +78,7 @@ def main() -> int:
                         log.write(json.dumps(cell) + "\n")
                     print(f"{cell['name']} on {device}: {outcome(cell)}", flush=True)
                 cells.append(cell)
-    options.output.write_text(page(cells, devices, commit), encoding="utf-8")
+    options.output.write_text(page(__doc__, cells, devices, commit), encoding="utf-8")
     return int(any(cell.get("wrong") or cell.get("worse") for cell in cells))
 
 
@@ -136,6 +139,7 @@ def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
     cell: Cell = {
         "before": before["error"], "after": after["error"], "seconds": round(spent, 2), "blocks": len(model["applied"]),
         "worse": (after["error"], after["warning"]) > (before["error"], before["warning"]),
+        "sites": dict(sites(model["applied"])), "sampled": dict(unproved(model["applied"])),
         "macs": [before["macs"], after["macs"]], "params": [before["params"], after["params"]],
         "reasons": Counter(f"{r['rule']} {r['op_type']}: {kind_of(r['reason'])}" for r in model["remaining"]), "wrong": "",
     }  # fmt: skip
@@ -146,6 +150,25 @@ def measured(file: Path, device: str, fixed: Path, seconds: int) -> Cell:
     if after["error"] and not cell["wrong"]:
         cell["deployable"] = deployable(fixed if fixed.exists() else file, device, seconds)
     return cell
+
+
+def sites(applied: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many blocks each substitution replaced, by what is known of them: keys `elu-to-tanh: proved`."""
+    return Counter(f"{a['substitution']}: {_label(a)}" for a in applied)
+
+
+def unproved(applied: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Why blocks are no more than sampled."""
+    return Counter(f"{a['substitution']}: {kind_of(_proof(a).get('reason', ''))}" for a in applied if _label(a) == LABELS[-1])
+
+
+def _proof(applied: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (applied["verification"] or {}).get("proof") or {}
+
+
+def _label(applied: Mapping[str, Any]) -> str:
+    label = str(_proof(applied).get("label", LABELS[-1]))
+    return label if label in LABELS else LABELS[-1]
 
 
 def kind_of(reason: str) -> str:
@@ -219,52 +242,6 @@ _TYPES = {
     "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8,
     "tensor(float16)": np.float16, "tensor(double)": np.float64,
 }  # fmt: skip
-
-
-def outcome(cell: Cell) -> str:
-    """One cell in words: `24 -> 0`, with what is wrong with it."""
-    if cell.get("failed"):
-        return "failed"
-    text = f"{cell['before']} -> {cell['after']}" if cell["before"] else "fits"
-    marks = [m for m in ("worse",) if cell.get(m)] + (["WRONG"] if cell["wrong"] else [])
-    return " ".join([text, *marks, *(["(deployable)"] if cell.get("deployable") else [])])
-
-
-def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
-    """The page: a table of networks by devices, a row of sums for each device, and the reasons for what is left."""
-    older = sum(cell["commit"] != commit for cell in cells)
-    by_name: dict[str, dict[str, Cell]] = {}
-    for cell in cells:
-        by_name.setdefault(cell["name"], {})[cell["device"]] = cell
-    lines = ["# What `fix` mends", "", *(line.strip() for line in (__doc__ or "").splitlines()[2:]), ""]
-    lines += [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
-    lines += [f"| network | {' | '.join(devices)} |", f"|---|{'---|' * len(devices)}"]
-    lines += [f"| {n} | {' | '.join(outcome(row[d]) if d in row else '' for d in devices)} |" for n, row in by_name.items()]
-    head = "| device | networks with errors | clean | deployable | errors | after | wrong | worse | MACs | CPU s |"
-    lines += ["", "## Devices", "", head]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|", *(_sums(d, [c for c in cells if c["device"] == d]) for d in devices)]
-    reasons: Counter[str] = Counter()
-    where: dict[str, set[str]] = {}
-    for cell in cells:
-        reasons.update(cell.get("reasons", {}))
-        for reason in cell.get("reasons", {}):
-            where.setdefault(reason, set()).add(cell["device"])
-    lines += ["", "## Why the rest is left", "", "| errors | devices | reason |", "|---|---|---|"]
-    lines += [f"| {n} | {len(where[reason])} | {reason.replace('|', '/')} |" for reason, n in reasons.most_common(60)]
-    return "\n".join(lines) + "\n"
-
-
-def _sums(device: str, cells: Sequence[Cell]) -> str:
-    ran = [c for c in cells if not c.get("failed") and c["before"]]
-    clean = sum(c["after"] == 0 for c in ran)
-    good = clean + sum(bool(c.get("deployable")) for c in ran)
-    before, after = (sum(c["macs"][i] for c in ran) for i in (0, 1))
-    errors = [sum(c[key] for c in ran) for key in ("before", "after")]
-    wrong, worse = (sum(bool(c.get(key)) for c in ran) for key in ("wrong", "worse"))
-    times = f"{after / before:.2f}x" if before else ""
-    seconds = sum(c["seconds"] for c in cells)
-    row = (device, len(ran), clean, good, *errors, wrong, worse, times, f"{seconds:.0f}")
-    return f"| {' | '.join(map(str, row))} |"
 
 
 if __name__ == "__main__":

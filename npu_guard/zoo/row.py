@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from npu_guard.fixing.driver import FixReport
 from npu_guard.pipeline.check import analysis_of, check_model
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.findings import Applied, ModelReport, Report, Verdict
+from npu_guard.results.proof import LABELS, SAMPLED
 from npu_guard.results.summary import Counts, count
 from npu_guard.rewriting.substitution import EXACT
 from npu_guard.zoo import samples
@@ -51,8 +52,8 @@ class Row:
     name: str
     before: Counts = field(default_factory=Counts)
     substitutions: tuple[tuple[str, int], ...] = ()
-    proof: str = ""
-    """What is known of everything that was replaced; empty where nothing was."""
+    proofs: tuple[tuple[str, int], ...] = ()
+    """What is known of the blocks that were replaced: labels, the best one first, and of how many."""
     after: Counts = field(default_factory=Counts)
     error: tuple[float, float] | None = None
     """Largest absolute difference to the original, and the worst ratio of signal to noise in dB; None where all is as it was."""
@@ -109,7 +110,7 @@ def _row(entry: samples.Entry, settings: Settings, say: Say, scratch: Path) -> R
         name=entry.name,
         before=count(done.before.findings),
         substitutions=tuple(sorted(Counter(a.substitution for a in done.applied).items())),
-        proof=done.verification.proof.label if done.applied and done.verification.proof is not None else "",
+        proofs=_labels(done.applied),
         after=count(done.after.findings),
         error=_error(done),
         pieces=pieces,
@@ -117,6 +118,12 @@ def _row(entry: samples.Entry, settings: Settings, say: Say, scratch: Path) -> R
         outcome=outcome,
         problem=problem,
     )
+
+
+def _labels(applied: Sequence[Applied]) -> tuple[tuple[str, int], ...]:
+    """How many blocks have which label."""
+    found = Counter(SAMPLED if a.verification.proof is None else a.verification.proof.label for a in applied)
+    return tuple((label, found[label]) for label in LABELS if found[label])
 
 
 def _cut(path: Path, profile: Profile, settings: Settings) -> tuple[tuple[int, int], float, str]:

@@ -115,9 +115,9 @@ def reading_note(size: str) -> str:
     """How to read the table."""
     return (
         "Findings are errors / warnings. Substitutions are the exact ones, with how often each applied. The proof is what is "
-        "known of all that was replaced (docs/soundness.md). The error is the largest absolute difference of an output to the "
-        f"original's, and the ratio of signal to noise, on {feeds_in_words(SEEDS[size])}. Pieces are on NPU + host, and the "
-        "share of MACs is that of what fix left."
+        "known of each block that was replaced (docs/soundness.md), with their numbers where it is not the same for all. The "
+        "error is the largest absolute difference of an output to the original's, and the ratio of signal to noise, on "
+        f"{feeds_in_words(SEEDS[size])}. Pieces are on NPU + host, and the share of MACs is that of what fix left."
     )
 
 
@@ -129,7 +129,8 @@ def cells(r: Row) -> tuple[str, ...]:
     pieces = "1 + 0" if r.pieces is None else f"{r.pieces[0]} + {r.pieces[1]}"
     # All is said of all alone.
     share = "100 %" if r.npu_macs_percent == 100.0 else f"{min(r.npu_macs_percent, 99.99):.2f} %"
-    return (r.id, r.name, _counts(r.before), substitutions, r.proof, _counts(r.after), _error(r.error), pieces, share, r.outcome)
+    proofs = r.proofs[0][0] if len(r.proofs) == 1 else ", ".join(f"{n} {label}" for label, n in r.proofs)
+    return (r.id, r.name, _counts(r.before), substitutions, proofs, _counts(r.after), _error(r.error), pieces, share, r.outcome)
 
 
 def _counts(c: Counts) -> str:

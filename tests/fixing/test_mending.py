@@ -59,13 +59,43 @@ def test_cells_are_kept_and_counted(write: Write, tmp_path: Path, mending: Any, 
     assert len(made) == 1, "the second run takes the cell up"
     text = (tmp_path / "mending.md").read_text(encoding="utf-8")
     assert "| net | 1 -> 0 |" in text
-    assert "| aimotive-aiware | 1 | 1 | 1 | 1 | 0 | 0 | 0 |" in text
+    assert "| aimotive-aiware | 1 | 1 | 1 | 1 | 0 | 0 | 0 | 1 | 0 | 0 |" in text, "one site, which is proved"
     monkeypatch.setattr(sys, "argv", ["mending.py", "--kept", "--output", "kept.md"])
     assert mending.main() == 0
     assert len(made) == 1, "nothing is measured for a page of what is kept"
     assert (tmp_path / "kept.md").read_text(encoding="utf-8").count("| net | 1 -> 0 |") == 1
     (kept,) = (tmp_path / ".bench" / "mending.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(kept)["wrong"] == ""
+
+
+def test_sites_are_counted_by_what_is_known_of_them(mending: Any) -> None:
+    def site(name: str, label: str, reason: str = "") -> Any:
+        return {"substitution": name, "verification": {"proof": {"label": label, "reason": reason} if label else None}}
+
+    applied = [
+        site("elu-to-tanh", "proved"), site("elu-to-tanh", "proved up to rounding"), site("elu-to-tanh", "proved"),
+        site("tokens-to-maps", "sampled", "it reads 'a b' 17 times"), site("tokens-to-maps", "sampled", "it reads 'c' 3 times"),
+        site("eca-to-se", ""),
+    ]  # fmt: skip
+    cell = {
+        "name": "net", "device": "chip", "commit": "abc", "before": 2, "after": 0, "wrong": "", "seconds": 1.0, "macs": [1, 1],
+        "sites": dict(mending.sites(applied)), "sampled": dict(mending.unproved(applied)),
+    }  # fmt: skip
+    older = {
+        "name": "old",
+        "device": "chip",
+        "commit": "abc",
+        "before": 1,
+        "after": 0,
+        "wrong": "",
+        "seconds": 1.0,
+        "macs": [1, 1],
+    }
+    text = mending.page("Title.", [cell, older], ["chip"], "abc")
+    assert "Of 6 sites 3 are proved or proved up to rounding: 50.0 %." in text
+    assert "| elu-to-tanh | 2 | 1 | 0 |\n| tokens-to-maps | 0 | 0 | 2 |" in text
+    assert "| 2 | tokens-to-maps: it reads '...' N times |" in text
+    assert "| chip | 2 | 2 | 2 | 3 | 0 | 0 | 0 | 2 | 1 | 3 | 1.00x | 2 |" in text
 
 
 def _clean(run: Any) -> Any:
