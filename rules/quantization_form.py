@@ -17,8 +17,9 @@ class QuantizationForm(QuantizationRule):
     *What it does*
 
     Looks at how each quantized operator is written: with QuantizeLinear and DequantizeLinear around it (`qdq`), as
-    QLinearConv and its like (`qoperator`), with scales that are computed at run time (`dynamic`), or with quantized
-    weights alone (`weights`). What a device's documents say of such an operator by its name is reported here as well.
+    QLinearConv and its like (`qoperator`), as ConvInteger and its like, whose sums other operators scale (`integer`), with
+    scales that are computed at run time (`dynamic`), or with quantized weights alone (`weights`). What a device's documents say
+    of such an operator by its name is reported here as well.
 
     *Why it matters*
 
@@ -67,6 +68,15 @@ class QuantizationForm(QuantizationRule):
             allowed="qdq",
             title="scales at run time",
         ),
+        Case(
+            """g (float[1,2,4,4] x) => (float[1,2,4,4] y)
+            <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {0}>
+            { q = QuantizeLinear(x, s, z)  i = ConvInteger(q, w, z, n)  f = Cast<to = 1>(i)  y = Mul(f, t) }""",
+            limits={"quantization.forms": ["qdq", "qoperator", "weights"]},
+            expect=(("i", "integer"),),
+            allowed="qdq, qoperator, weights",
+            title="sums that are scaled by others",
+        ),
     )
 
     def check_unit(self, unit: Unit, ctx: Context) -> Iterable[Draft]:
@@ -78,7 +88,8 @@ class QuantizationForm(QuantizationRule):
 
 _FORMS = {
     "qdq": "between DequantizeLinear and QuantizeLinear",
-    "qoperator": "an operator on integers",
+    "qoperator": "an operator on integers with the scale of its result",
+    "integer": "an operator on integers whose sums other operators scale",
     "dynamic": "its scales are computed at run time",
     "weights": "its weights are integers and its activations are not",
 }

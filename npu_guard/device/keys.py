@@ -38,7 +38,7 @@ LIMITS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "layout.vectors": (bool, "whether the device runs [B, C] vectors (Flatten and Gemm at the tail)"),
     "matmul.spatial": (bool, "whether the device multiplies activations, or tokens by weights"),
     "attention.node_budget": (int, "operators that may take the place of one attention where it is written out exactly"),
-    "quantization.forms": (list, "spellings of quantized operators that the compiler reads: qdq, qoperator, dynamic, weights"),
+    "quantization.forms": (list, "spellings of quantized operators that are read: qdq, qoperator, integer, dynamic, weights"),
     "quantization.whole": (
         bool,
         "whether operators beside quantized ones must be quantized too, as those in float leave the NPU",

@@ -89,6 +89,21 @@ def test_sums_that_are_scaled_at_run_time_belong_to_the_convolution(tmp_path: Pa
     assert sorted(n.op_type for n in quantized.members) == ["Cast", "DynamicQuantizeLinear", "Mul", "Mul"]
 
 
+@pytest.mark.parametrize(("op", "shape"), [("ConvInteger", "1,2,4,4"), ("MatMulInteger", "4,4")])
+def test_sums_of_integers_with_given_scales_are_no_qoperator(op: str, shape: str, tmp_path: Path) -> None:
+    """Behind a QuantizeLinear as before a Mul: QLinearConv has the scale of its result, and these have none."""
+    weight = "int8[4,2,1,1]" if op == "ConvInteger" else "int8[4,4]"
+    scales = f"float s = {{0.05}}, uint8 z = {{128}}, {weight} w, int8 n = {{0}}, float t = {{0.1}}"
+    quantized = _read(
+        _model(f"""g (float[{shape}] x) => (float[] y) <{scales}>
+        {{ q = QuantizeLinear(x, s, z)  i = {op}(q, w, z, n)  f = Cast<to = 1>(i)  y = Mul(f, t) }}"""),
+        tmp_path,
+    )
+    (unit,) = quantized.units.values()
+    assert (unit.node.op_type, unit.form) == (op, "integer")
+    assert next(_shown(o.encoding) for o in unit.operands)[0] == "UINT8"
+
+
 def test_weights_of_few_bits_are_held_in_blocks(tmp_path: Path) -> None:
     model = _model("""g (float[1,16,32] x) => (float[1,16,8] y) <uint8[8,2,8] w, float[16] c>
     { y = com.microsoft.MatMulNBits<K = 32, N = 8, bits = 4, block_size = 16>(x, w, c) }""")
@@ -104,6 +119,7 @@ def test_weights_of_few_bits_are_held_in_blocks(tmp_path: Path) -> None:
     [
         ("{ i = Cast<to = 2>(x)  y = DequantizeLinear(i, s, z) }", "DequantizeLinear"),
         ("{ i = QuantizeLinear(x, s, z)  y = Cast<to = 1>(i) }", "QuantizeLinear"),
+        ("{ i, a, o = DynamicQuantizeLinear(x)  y = DequantizeLinear(i, a, o) }", "DynamicQuantizeLinear"),
     ],
 )
 def test_what_belongs_to_no_unit_is_an_operator(text: str, left: str, tmp_path: Path) -> None:

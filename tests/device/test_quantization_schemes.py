@@ -64,6 +64,8 @@ class Net:
             nodes = [helper.make_node("QLinearConv", ["x0", "s0", "z", "w", "t", "n", "s2", "z"], ["node"], "node")]
             out = helper.make_tensor_value_info("node", TYPES[self.act], None)
             return self._model(nodes, inputs[:1], [out], inits)
+        if self.form in ("integer", "dynamic"):
+            return self._summed(inputs[0], inits)
         nodes += [helper.make_node("DequantizeLinear", [f"x{i}", f"s{i}", "z"], [f"a{i}"]) for i in (0, 1)]
         axis = {"axis": self.axis} if many else {}
         nodes += [helper.make_node("DequantizeLinear", ["w", "t", "n"], ["c"], **axis)]
@@ -81,6 +83,22 @@ class Net:
             nodes += [helper.make_node("QuantizeLinear", [last, "s2", "z"], ["y"])]
         out = helper.make_tensor_value_info("y" if self.quantized else last, TYPES[self.act] if self.quantized else 1, None)
         return self._model(nodes, inputs if "a1" in given else inputs[:1], [out], inits)
+
+    def _summed(self, given: onnx.ValueInfoProto, inits: list[onnx.TensorProto]) -> onnx.ModelProto:
+        """As ConvInteger or MatMulInteger, whose sums are scaled behind it: by a scale that is given, or computed."""
+        dynamic, first = self.form == "dynamic", onnx.ValueInfoProto.FromString(given.SerializeToString())
+        nodes = []
+        if dynamic:
+            first = helper.make_tensor_value_info("x0", 1, [1, 16, 8, 8])
+            nodes += [helper.make_node("DynamicQuantizeLinear", ["x0"], ["i", "s", "d"])]
+        op = "ConvInteger" if self.op == "Conv" else "MatMulInteger"
+        nodes += [
+            helper.make_node(op, ["i" if dynamic else "x0", "w", "d" if dynamic else "z", "n"], ["node"], "node"),
+            helper.make_node("Cast", ["node"], ["f"], to=1),
+            helper.make_node("Mul", ["s" if dynamic else "s0", "t"], ["m"]),
+            helper.make_node("Mul", ["f", "m"], ["y"]),
+        ]
+        return self._model(nodes, [first], [helper.make_tensor_value_info("y", 1, None)], inits)
 
     def _model(self, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto],
                inits: list[onnx.TensorProto]) -> onnx.ModelProto:  # fmt: skip
@@ -112,13 +130,9 @@ def faults(device: str, key: str) -> list[tuple[Net, str, str]]:
     name = key.removeprefix("quantization.")
     middle = MIDDLES.get(TYPES[net.act], 0)
     if name == "forms":
-        return (
-            [(replace(net, form="qoperator"), "NPU810", "node")]
-            if "qoperator" not in limit
-            else []
-            if limit
-            else [(net, "NPU810", "node")]
-        )
+        spelled = [replace(net, form=form, op=op) for form in ("integer", "dynamic") for op in ("Conv", "MatMul")]
+        spelled += [replace(net, form="qoperator"), net]
+        return [(n, "NPU810", "node") for n in spelled if n.form not in limit]
     if name == "whole":
         return [
             (replace(net, quantized=False), "NPU802", "node"),
@@ -178,7 +192,7 @@ def neighbours(device: str, key: str) -> list[Net]:
         return [replace(net, op=op, scales=(0.5, 0.5, 1.0)) for op in limit]
     if name == "power_of_two":
         return [replace(net, scales=(2.0**-7, 4.0, 0.5), bias_scale=2.0**-9)]
-    return [net] if name != "forms" or "qdq" in limit else []
+    return [net] if name != "forms" else [replace(net, form=form) for form in ("qdq", "qoperator", "integer") if form in limit]
 
 
 def stated() -> list[tuple[str, str]]:

@@ -45,8 +45,9 @@ class Unit(Struct, frozen=True, eq=False):
     output: Encoding | None
     """How the result is held; None where it is read, or leaves the model, in floating point."""
     form: str
-    """`qdq`, `qoperator` (QLinearConv and its like), `dynamic` (scales computed at run time), `weights` (activations stay in
-    floating point), or `float`."""
+    """`qdq`, `qoperator` (QLinearConv and its like), `integer` (sums of integers that others scale, as of ConvInteger, or that
+    come out in floating point), `dynamic` (scales computed at run time), `weights` (activations stay in floating point), or
+    `float`."""
 
     @property
     def data(self) -> Iterator[Operand]:
@@ -99,12 +100,25 @@ class Quantized:
             for node in nodes:
                 if quantizes(node) and self._is_taken_up(node):
                     self.members.add(node)
-            self.units = {
-                n: self._unit(n) for n in nodes if n not in analysis.elided and n not in self.members and not n.subgraphs
-            }
+            self.units = self._units(nodes)
+            if idle := self._scaling_for_none():
+                self.members -= idle
+                self.units = self._units(nodes)
 
     def __bool__(self) -> bool:
         return bool(self.encodings)
+
+    def _units(self, nodes: Iterable[Node]) -> Mapping[Node, Unit]:
+        left_out = self.analysis.elided | self.members
+        return {node: self._unit(node) for node in nodes if node not in left_out and not node.subgraphs}
+
+    def _scaling_for_none(self) -> set[Node]:
+        """Nodes that compute a scale for integers which no operator reads: they belong to no unit and are their own."""
+        computing = {e.node for e in self.encodings.values() if e.dynamic} & self.members
+        if not computing:
+            return computing
+        read = (self.encodings.get(o.value) or self.held(o.value) for unit in self.units.values() for o in unit.operands)
+        return computing - {encoding.node for encoding in read if encoding is not None}
 
     def _read(self, node: Node) -> None:
         """Note what one node says of the integers around it. All before it are read."""
@@ -255,13 +269,21 @@ class Quantized:
         constant = self.analysis.is_constant(value)
         return "data" if role == "weight" and not constant else "parameter" if role == "data" and constant else role
 
+    def _computed(self, value: Value, encoding: Encoding | None) -> Encoding | None:
+        """How an operand of integer arithmetic is held: as the node before it computes it, else as the operator itself says."""
+        before = self.encodings.get(value)
+        return before if encoding is not None and before is not None and before.dynamic else encoding
+
     def _unit(self, node: Node) -> Unit:
         if computes_integers(node):
-            found = tuple(Operand(value, self._role(value, role), encoding) for value, role, encoding in operands(node))
-            dynamic = any(o.encoding is not None and (e := self.encodings.get(o.value)) is not None and e.dynamic for o in found)
+            found = tuple(Operand(v, self._role(v, role), self._computed(v, encoding)) for v, role, encoding in operands(node))
+            dynamic = any(o.encoding is not None and o.encoding.dynamic for o in found)
             output = self.given(self.scaled_output(node))
             holds = any(o.encoding is not None for o in found if o.role == "data")
-            form = "dynamic" if dynamic or _scales_itself(node) else "qoperator" if holds else "weights"
+            if dynamic or _scales_itself(node):
+                form = "dynamic"
+            else:
+                form = "weights" if not holds else "qoperator" if node.role("output_scale") is not None else "integer"
             return Unit(node, found, output, form)
         operator, read = node.operator, []
         for index, value in enumerate(node.inputs):
@@ -275,7 +297,7 @@ class Quantized:
         found = tuple(read)
         output = self.given(node.output) if node.outputs and node.outputs[0] is not None else None
         quantized = output is not None or any(o.encoding is not None for o in found if o.role == "data")
-        dynamic = any(o.encoding is not None and o.encoding.dynamic for o in found)
+        dynamic = any(o.encoding is not None and o.encoding.dynamic for o in found) or _scales_itself(node)
         weights = any(o.encoding is not None for o in found if o.role == "weight")
         return Unit(node, found, output, "dynamic" if dynamic else "qdq" if quantized else "weights" if weights else "float")
 

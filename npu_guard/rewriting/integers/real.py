@@ -89,7 +89,7 @@ class _Reading:
 
     def _holds(self, node: Node) -> bool:
         unit = self.quantized.units.get(node)
-        return unit is not None and unit.form == "qoperator"
+        return unit is not None and unit.form in ("qoperator", "integer")
 
     def _quantize(self, node: Node, x: Value) -> bool:
         """Leave a QuantizeLinear out, if all that reads it can do without."""
