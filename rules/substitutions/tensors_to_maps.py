@@ -53,7 +53,7 @@ class TensorsToMaps(Substitution):
     - a matrix on some axis: its factors become channels of a 1x1 Conv, or blocks of space the kernel of a strided one
     - a reduction over any axes: over channels, over space, by a pool, by a Conv with ones, or by adding halves
     - Softmax: its factors become the channels; normalizations: by their definitions
-    - Concat, Split, Slice, Gather at constant places, Pad: the axis becomes the outermost part of one of the map's
+    - Concat, Split, Slice, Gather and GatherND at constant places, Pad: the axis becomes the outermost part of one of the map's
 
     `Where(mask, x, c)` with constant mask and c is min and max with constant maps, which holds for infinite x too. A constant
     beside computed tensors in a Concat is added to zeros, so that it goes with every batch. Exact but for the order of summation.
@@ -131,6 +131,27 @@ class TensorsToMaps(Substitution):
             title="grouped queries and a mask, by Einsum",
             label=SAMPLED,
         ),
+        Example(
+            """g (float[2,5,6] x, float[2,3,6] z) => (y) {
+                k = Transpose<perm = [0,2,1]>(z)  s = MatMul(x, k)  p = Softmax<axis = -1>(s)  y = MatMul(p, z) }""",
+            title="tokens as inputs and as the output: they enter and leave as maps [B, N, 1, C], so that nothing is transposed",
+        ),
+        Example(
+            """g (float[1,2,3,5] x) => (y) <int64[8] p = {0, 0, 2, 3, 0, 0, 1, 4}> { y = Pad<mode = "reflect">(x, p) }""",
+            operators=_MAPS | {"Pad": "refused"},
+            title="margins that mirror what is inside",
+        ),
+        Example(
+            """g (float[1,6,3,5] x) => (y) <int64[4] t = {6, 3, 5, 1}, int64[2,3,2] i = {0,2, 0,0, 0,1, 4,2, 4,0, 4,1}> {
+                m = Reshape(x, t)  y = GatherND(m, i) }""",
+            operators=_MAPS | {"GatherND": "refused"},
+            title="GatherND at all places of some rows and columns",
+        ),
+        Example(
+            """g (float[3,5,2,4] x) => (y) <int64[4,2] i = {2,4, 0,3, 1,-1, 0,3}> { y = GatherND(x, i) }""",
+            operators=_MAPS | {"GatherND": "refused"},
+            title="GatherND at single places",
+        ),
     )
     bad = (
         Example(
@@ -151,6 +172,18 @@ class TensorsToMaps(Substitution):
             <int64[3] flat = {1, 8, 4}> { a = Reshape(x, flat)  b = Softmax<axis = 2>(a)  c = com.example.Op(b)  y = Relu(c) }""",
             opset=12,
             refused="Softmax of an opset before 13",
+        ),
+        Example(
+            """g (float[1,8,4,4] x, int64[3,2] i) => (y) { y = GatherND(x, i) }""",
+            refused="GatherND at computed indices",
+        ),
+        Example(
+            """g (float[2,3,4,4] x) => (y) <int64[2,1] i = {2, 0}> { y = GatherND<batch_dims = 1>(x, i) }""",
+            refused="GatherND for each batch apart",
+        ),
+        Example(
+            """g (float[1,2,3,5] x) => (y) <int64[8] p = {0, 0, -1, 3, 0, 0, 1, 0}> { y = Pad<mode = "reflect">(x, p) }""",
+            refused="Pad by 'reflect' of 3 with -1 in front",
         ),
     )
 

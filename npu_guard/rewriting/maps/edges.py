@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
@@ -11,7 +12,7 @@ from npu_guard.rewriting.maps.algebra import Maps, stored
 from npu_guard.rewriting.maps.program import Given, Program, shape_of
 from npu_guard.rewriting.maps.tensors import Laid, Stored, as_map, axis_of, whole
 from npu_guard.rewriting.substitution import Refused
-from npu_guard.rewriting.views import Moves, atoms, moves, size
+from npu_guard.rewriting.views import Axis, Moves, atoms, moves, size
 
 FLOATS = frozenset({1, 10, 11, 16})
 
@@ -19,11 +20,11 @@ FLOATS = frozenset({1, 10, 11, 16})
 class Tensors(Mapping[Value, Laid]):
     """What a value is: found in a region, or a map, or brought into one."""
 
-    def __init__(self, ctx: Context, program: Program) -> None:
+    def __init__(self, ctx: Context, maps: Maps) -> None:
         self.ctx = ctx
         self.inner: dict[Value, Laid] = {}
         self.entries: dict[Value, Laid] = {}
-        self._program = program
+        self._maps = maps
 
     def __getitem__(self, value: Value) -> Laid:
         source = self.ctx.analysis.origin(value)
@@ -58,13 +59,15 @@ class Tensors(Mapping[Value, Laid]):
         axes = tuple(map(axis_of, shape))
         if len(shape) < 2 or len(shape) > 6:
             raise Refused(f"{short(value.name)!r} has {len(shape)} axes")
-        if len(shape) == 3:  # tokens [B, N, C]
+        if not self._maps.can.rearranged and (kept := in_order(axes)):
+            place = kept[0]
+        elif len(shape) == 3:  # tokens [B, N, C]
             place = stored((axes[0], axes[2], (), axes[1]))
         elif len(shape) == 2:
             place = stored((axes[0], axes[1], (), ()))
         else:
             place = stored((axes[0], atoms(axes[1:-2]), axes[-2], axes[-1]))
-        return Laid(axes, place, _moved(self._program, value, moves(axes, place), tuple(map(size, place))))
+        return Laid(axes, place, _moved(self._maps.program, value, moves(axes, place), tuple(map(size, place))))
 
 
 def written_back(maps: Maps, x: Laid) -> Given:
@@ -72,8 +75,25 @@ def written_back(maps: Maps, x: Laid) -> Given:
     target = whole(x)
     if target is not None:
         return maps.laid(x, target).name
-    x = maps.laid(x, _held(x))
+    choices = [] if maps.can.rearranged else in_order(x.axes)
+    kept = min(choices, key=lambda c: maps.cost(x, c), default=None)
+    if kept is None or math.isinf(maps.cost(x, kept)):  # too long to be moved piece by piece: one rearrangement stays
+        kept = _held(x)
+    x = maps.laid(x, kept)
     return _moved(maps.program, x.name, moves(x.stored, x.axes), x.shape)
+
+
+def in_order(axes: Sequence[Axis]) -> list[Stored]:
+    """Arrangements of which axes of extent 1 make a tensor of two or three axes, the usual one first.
+
+    Tokens [B, N, C] are [B, N, 1, C]; [N, C] are one batch of tokens [1, N, 1, C], or N vectors [N, C, 1, 1].
+    """
+    if len(axes) == 3:
+        return [stored((axes[0], axes[1], (), axes[2]))]
+    if len(axes) != 2:
+        return []
+    vectors, tokens = stored((axes[0], axes[1], (), ())), stored(((), axes[0], (), axes[1]))
+    return [tokens, vectors] if axes[0] and axes[1] else [vectors]
 
 
 def _held(x: Laid) -> Stored:

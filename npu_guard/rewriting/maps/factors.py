@@ -52,6 +52,8 @@ class Abilities(Struct, frozen=True):
     """Longest kernel and stride of a transposed convolution."""
     convolved: bool = True
     """Whether one-hot convolutions are taken at all, for instance of the data type at hand."""
+    rearranged: bool = True
+    """Whether a Reshape may merge and split the axes of a map, and a Transpose move them."""
 
 
 class Factor(Struct, frozen=True):

@@ -75,6 +75,7 @@ OPERATORS: Mapping[str, Translate] = {
     "Slice": slices.slice_,
     "Split": slices.split,
     "Gather": slices.gather,
+    "GatherND": slices.gather_nd,
     "Concat": slices.concat,
     "Pad": slices.pad,
 }
@@ -93,6 +94,7 @@ STARTS = frozenset(
             "Einsum",
             "Attention",
             "Gather",
+            "GatherND",
             "Where",
         ),
         *(*_NORMS, "Softmax", "LogSoftmax", *_REDUCTIONS),
@@ -131,7 +133,7 @@ def abilities(ctx: Context, *, convolved: bool = True) -> Maps:
     can = Abilities(
         longest("Conv", "conv.kernel_max", "conv.stride_max"), ctx.limit("channels.multiple_of") or 1,
         transposed=not lacks("ConvTranspose"), unfolded=longest("ConvTranspose", "conv.kernel_max", "conv.stride_max"),
-        convolved=convolved,
+        convolved=convolved, rearranged=ctx.limit("layout.rearrange") is not False,
     )  # fmt: skip
     axes, opset = ctx.limit("reduce.axes"), ctx.analysis.model.opsets.get("", 0)
     program = Program(opset, sliced=lacks("Split"))
@@ -157,7 +159,7 @@ class _Lowering:
     def __init__(self, ctx: Context, maps: Maps) -> None:
         self.ctx = ctx
         self.maps = maps
-        self.tensors = Tensors(ctx, maps.program)
+        self.tensors = Tensors(ctx, maps)
         self.home: dict[Value, Region] = {}
         self.homes: dict[Region, list[Value]] = {}
         self.regions: dict[Region, None] = {}
@@ -208,6 +210,8 @@ class _Lowering:
         known = [v for v in (*node.inputs, *node.outputs) if v is not None and not self.ctx.is_constant(v)]
         if any(v.shape is None for v in known) or node.output.dtype not in (*FLOATS, BOOL):
             return False
+        if node.op_type == "Pad" and slices.pad_mode(node) != "constant":
+            return True
         return node.op_type in STARTS or (node.op_type in OPERATORS and any(len(v.shape or ()) != 4 for v in known))
 
     def _add(self, node: Node, joined: list[Region], made: list[tuple[Value, Laid]]) -> None:

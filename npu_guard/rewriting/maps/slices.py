@@ -1,4 +1,4 @@
-"""Parts of axes, and axes put together: Slice, Split, Gather with constant indices, Concat, Pad."""
+"""Parts of axes, and axes put together: Slice, Split, Gather and GatherND with constant indices, Concat, Pad."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from npu_guard.graph.graph import Value
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, Maps, fixed, stored
 from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, PIECE, ROWS
 from npu_guard.rewriting.maps.program import Given, shape_of
+from npu_guard.rewriting.maps.regroup import reshaped
 from npu_guard.rewriting.maps.step import Step
 from npu_guard.rewriting.maps.tensors import Laid, Stored, aligned, axis_of
 from npu_guard.rewriting.maps.written import numpy_type
@@ -63,6 +64,42 @@ def gather(step: Step) -> list[Laid]:
     if found is None:
         raise Refused("Gather whose indices have several axes")
     return [found]
+
+
+def gather_nd(step: Step) -> list[Laid]:
+    """Constant indices into the first axes; those of a grid are places of one axis each. Raises Refused."""
+    x, value = step.tensor(), step.constant(1)
+    if value is None:
+        raise Refused("GatherND at computed indices")
+    if step.node.attr("batch_dims", 0):
+        raise Refused("GatherND for each batch apart")
+    indices = np.asarray(step.ctx.array(value))
+    count = indices.shape[-1]
+    extents = x.shape[:count]
+    indices = (indices.reshape(-1, count) % extents).reshape(indices.shape)
+    if (grid := _grid(indices)) is not None:
+        for axis, places in enumerate(grid):
+            x = selected(step.maps, x, axis, places)
+        return [x]
+    flat = np.ravel_multi_index(tuple(np.moveaxis(indices, -1, 0)), extents)
+    x = reshaped(step.maps, x, (math.prod(extents), *x.shape[count:]))
+    x = selected(step.maps, x, 0, [int(i) for i in flat.reshape(-1)])
+    return [reshaped(step.maps, x, step.shape)]
+
+
+def _grid(indices: Array) -> list[list[int]] | None:
+    """Of indices [n0, n1, ..., k] that are all combinations of places of k axes, these places; None of others."""
+    count = indices.shape[-1]
+    if indices.ndim != count + 1 or 0 in indices.shape:
+        return None
+    places = []
+    for axis in range(count):
+        along = np.moveaxis(indices[..., axis], axis, 0)
+        first = along.reshape(along.shape[0], -1)[:, :1]
+        if (along.reshape(along.shape[0], -1) != first).any():
+            return None
+        places.append([int(i) for i in first[:, 0]])
+    return places
 
 
 def selected(maps: Maps, x: Laid, axis: int, indices: Sequence[int]) -> Laid:
@@ -207,11 +244,16 @@ def padded(step: Step, x: Given, amounts: dict[int, tuple[int, int]], value: flo
     return program.op("Pad", shape, x, program.ints(*pads), *given, mode="constant")
 
 
+def pad_mode(node: Node) -> str:
+    """What a Pad puts into the margins."""
+    mode = node.attr("mode", b"constant")
+    return mode.decode() if isinstance(mode, bytes) else str(mode)
+
+
 def pad(step: Step) -> list[Laid]:
-    """Constant margins, also negative ones. Raises Refused."""
+    """Constant margins, also negative ones, and margins that repeat what is inside. Raises Refused."""
     x, node = step.tensor(), step.node
-    if node.attr("mode", b"constant") not in (b"constant", "constant"):
-        raise Refused("Pad by anything but a constant")
+    mode = pad_mode(node)
     if step.node.graph.model.opsets.get("", 1) < 11:
         pads, value, axes = list(node.attr("pads")), float(node.attr("value", 0.0)), None
     else:
@@ -223,6 +265,9 @@ def pad(step: Step) -> list[Laid]:
     where = [a % len(x.axes) for a in axes] if axes is not None else list(range(len(x.axes)))
     for i, axis in enumerate(where):
         front, back = pads[i], pads[i + len(where)]
+        if mode != "constant":
+            x = selected(step.maps, x, axis, _margins(mode, front, x.shape[axis], back))
+            continue
         if front < 0 or back < 0:
             x = selected(step.maps, x, axis, range(max(0, -front), x.shape[axis] - max(0, -back)))
         front, back = max(0, front), max(0, back)
@@ -237,6 +282,19 @@ def pad(step: Step) -> list[Laid]:
             left = stored((*made, *held[len(units) :]) if n == at else held for n, held in enumerate(x.stored))
             x = Laid(_with(x.axes, axis, made), left, name)
     return [x]
+
+
+def _margins(mode: str, front: int, extent: int, back: int) -> list[int]:
+    """Where each place of an axis with margins comes from. Raises Refused."""
+    farthest = {"reflect": extent - 1, "wrap": extent, "edge": max(front, back)}.get(mode, -1)
+    if min(front, back) < 0 or max(front, back) > farthest:
+        raise Refused(f"Pad by {mode!r} of {extent} with {front} in front and {back} behind")
+    places = range(-front, extent + back)
+    if mode == "edge":
+        return [min(max(i, 0), extent - 1) for i in places]
+    if mode == "wrap":
+        return [i % extent for i in places]
+    return [extent - 1 - abs(extent - 1 - abs(i)) for i in places]
 
 
 def _held(maps: Maps, x: Laid, axis: int) -> Laid:
