@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from msgspec.structs import replace as with_fields
 
 from npu_guard.base.errors import ModelError
 from npu_guard.file.document import Document
-from npu_guard.proof import constants, lemmas
+from npu_guard.proof import constants, forms, lemmas
 from npu_guard.proof.arithmetic import Budget
 from npu_guard.proof.constants import ULPS, Adjusted
 from npu_guard.proof.distance import beyond_rounding
@@ -61,7 +62,13 @@ def prove(
         first, second = programs
         _expect_inputs(first, second)
         (first, used), (second, others) = lemmas.normalized(first), lemmas.normalized(second)
-        return _prove(first, second, budget or Budget(MACS), exact or {}, used | others)
+        budget, found = budget or Budget(MACS), Proof(SAMPLED)
+        for one, other, told in _spellings(first, second):
+            found = _prove(one, other, budget, exact or {}, used | others)
+            if found.label != SAMPLED:
+                label = ROUNDING if told and found.label == PROVED else found.label
+                return with_fields(found, label=label, constants=(*told, *found.constants))
+        return found
     except Unsupported as error:
         return Proof(SAMPLED, reason=error.reason)
     except (ModelError, OSError) as error:
@@ -87,6 +94,18 @@ def _prove(first: Program, second: Program, budget: Budget, exact: Mapping[str, 
     if linear and (differs := beyond_rounding(first, second, budget, seed[:16])):
         return Proof(REFUTED, "sums and products in float64", reason=differs)
     return Proof(SAMPLED, reason="no identity was found")
+
+
+def _spellings(first: Program, second: Program) -> Iterator[tuple[Program, Program, tuple[str, ...]]]:
+    """As they are, and with forms as the functions that they stand for: what is likelier first."""
+    (one, told), (other, more) = forms.read(first), forms.read(second)
+    plain, spelled = (first, second, ()), (one, other, tuple(dict.fromkeys(told + more)))
+    if one is first and other is second:
+        yield plain
+    elif one is first or other is second:
+        yield from (spelled, plain)
+    else:
+        yield from (plain, spelled)
 
 
 def _ways(first: Program, second: Program, exact: Mapping[str, Exact]) -> Iterator[tuple[str, tuple[Program, Program, Adjusted]]]:

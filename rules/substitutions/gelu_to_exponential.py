@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.results.proof import SAMPLED
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.gelu import Gelu, spelled_out
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
@@ -39,20 +39,20 @@ class GeluToExponential(Substitution):
     roots = ("Gelu", "Erf")
     operators = dict.fromkeys(("Mul", "Add", "Sub", "Div", "Exp", "Relu", "Abs"), "supported")
     good = (
-        Example("g (float[1,8,4,4] x) => (y) { y = Gelu(x) }", label=SAMPLED),
+        Example("g (float[1,8,4,4] x) => (y) { y = Gelu(x) }", label=ROUNDING),
         Example(
             """g (float[1,8,4,4] x) => (y) <float r = {1.41421354}, float one = {1.0}, float half = {0.5}>
             { d = Div(x, r)  e = Erf(d)  a = Add(e, one)  m = Mul(x, a)  y = Mul(m, half) }""",
-            label=SAMPLED,
+            label=ROUNDING,
             title="spelled out",
         ),
         Example(
             """g (float[1,8,4,4] x) => (y) <float r = {0.70710677}, float one = {1.0}, float half = {0.5}>
             { h = Mul(x, half)  d = Mul(x, r)  e = Erf(d)  a = Add(one, e)  m = Mul(h, a)  y = Add(m, x) }""",
-            label=SAMPLED,
+            label=ROUNDING,
             title="spelled out by another exporter",
         ),
-        Example("g (float[1,5,16] x) => (y) { y = Gelu(x) }", label=SAMPLED, title="tokens"),
+        Example("g (float[1,5,16] x) => (y) { y = Gelu(x) }", label=ROUNDING, title="tokens"),
     )
     bad = (
         Example("g (float[1,8,4,4] x) => (y) { e = Erf(x)  y = Add(e, x) }", refused="it is no part of a Gelu"),

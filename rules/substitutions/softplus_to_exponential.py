@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from npu_guard.results.proof import SAMPLED
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
 from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
@@ -33,21 +33,21 @@ class SoftplusToExponential(Substitution):
     good = (
         Example(
             "g (float[1,8,4,4] x) => (y) { y = Softplus(x) }",
-            label=SAMPLED,
+            label=ROUNDING,
         ),
         Example(
             "g (float[1,8,4,4] x) => (y) { s = Softplus(x)  t = Tanh(s)  y = Mul(x, t) }",
-            label=SAMPLED,
+            label=ROUNDING,
             title="Mish",
         ),
         Example(
             "g (float[2,7] x) => (y) { y = Softplus(x) }",
-            label=SAMPLED,
+            label=ROUNDING,
             title="a vector",
         ),
         Example(
             "g (float[1,8,4,4] x, float[1,8,4,4] z) => (y) { d = Mul(x, z)  y = Softplus(d) }",
-            label=SAMPLED,
+            label=ROUNDING,
             title="of a product",
         ),
     )
