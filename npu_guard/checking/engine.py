@@ -37,11 +37,13 @@ class Checked(Struct, frozen=True):
     crashes: tuple[RuleCrash, ...]
     not_applicable: tuple[str, ...]
     blocked: frozenset[Node]
-    """Nodes with a finding of severity error that is not suppressed."""
+    """Nodes with a finding of severity error that is not suppressed, and `followers`."""
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
     files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     """What was looked for in the project: see `origin.Lookups`."""
+    followers: frozenset[Node] = frozenset()
+    """Nodes that only say how tensors are held, and leave the device with the operator that they stand beside."""
 
 
 def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: Config, root: Path | None = None) -> Checked:
@@ -82,7 +84,15 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         run.follow([n for n in analysis.nodes() if n.op in profile.followers], selected)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
-    return Checked(with_fingerprints(run.findings), tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files)
+    return Checked(
+        with_fingerprints(run.findings),
+        tuple(run.crashes),
+        left_out,
+        frozenset(run.blocked),
+        asked,
+        run.files,
+        frozenset(run.followers),
+    )
 
 
 UNSUPPORTED = "NPU101"
@@ -99,6 +109,7 @@ class _Run:
         self.findings: list[Finding] = []
         self.crashes: list[RuleCrash] = []
         self.blocked: set[Node] = set()
+        self.followers: set[Node] = set()
         self.files: origin.Lookups = {}
         self._remedies: dict[str, Remedy] = {}
         self._defaults: list[tuple[Rule, Node | None, Value, Draft]] = []
@@ -180,7 +191,8 @@ class _Run:
     def follow(self, followers: Sequence[Node], rules: Sequence[Rule]) -> None:
         """Take along the followers of operators that leave the device: all that they lead to is outside, or where they come from.
 
-        A QuantizeLinear behind an operator is computed with it. One between others goes where its readers go.
+        A QuantizeLinear behind an operator is computed with it. One between others goes where its readers go. Where it says no
+        more than how a unit holds a tensor, the finding is the operator's alone.
         """
         rule = next((r for r in rules if r.code == UNSUPPORTED), None)
         own, waiting = set(followers), collections.deque(followers)
@@ -194,11 +206,15 @@ class _Run:
             after = producer in self.blocked and (producer not in own or gone or not readers)
             if node in self.blocked or not (after or (gone and readers)):
                 continue
-            beside = producer if after and producer is not None else readers[0]
-            draft = Draft(
-                f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR, consequence="host"
-            )
-            self._add(rule, node, value, draft, Outcome.FAIL)
+            if node in self.ctx.quantized.members:
+                self.blocked.add(node)
+                self.followers.add(node)
+            else:
+                beside = producer if after and producer is not None else readers[0]
+                draft = Draft(
+                    f"{node.op} stays with {beside.op}, which runs outside the NPU", severity=Severity.ERROR, consequence="host"
+                )
+                self._add(rule, node, value, draft, Outcome.FAIL)
             if node in self.blocked:  # and with it, perhaps, those beside it
                 waiting += [n for n in (producer, *readers) if n in own and n not in self.blocked]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from npu_guard.analysis import cost
@@ -14,7 +14,7 @@ from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value
 from npu_guard.graph.graph import Graph, Node, Value, is_known
 from npu_guard.graph.ops import other_family
-from npu_guard.graph.origin import bounded_scope, input_location, scope_of, source_of
+from npu_guard.graph.origin import bounded_scope, input_location, location_of, scope_of, source_of
 from npu_guard.results.device import Device, DeviceLimit, DeviceOperators
 from npu_guard.results.findings import (
     Dim,
@@ -34,13 +34,16 @@ _MAX_GIVEN = 64
 
 
 def layer_rows(
-    analysis: Analysis, profile: Profile, findings: Sequence[Finding], root: Path | None = None
-) -> tuple[LayerRow, ...]:
+    analysis: Analysis, profile: Profile, findings: Sequence[Finding], root: Path | None = None,
+    followers: Collection[Node] = (),
+) -> tuple[LayerRow, ...]:  # fmt: skip
     """Graph inputs, then every operator in order of execution; suppressed findings do not count in the verdicts.
 
-    `root` is the project, below which lines of Python are looked for.
+    `root` is the project, below which lines of Python are looked for. `followers` leave the device with an operator that has an
+    error, and are shown as that is.
     """
-    return tuple(_Rows(analysis, profile.limit("channels.multiple_of"), _worst(findings), root).all())
+    worst = _worst(findings) | {location_of(node): _VERDICTS[-1] for node in followers}
+    return tuple(_Rows(analysis, profile.limit("channels.multiple_of"), worst, root).all())
 
 
 def device(profile: Profile) -> Device:

@@ -90,7 +90,10 @@ def compare_answers(report: ModelReport, answer: Answer) -> Comparison:
 
 
 def _by_rules(report: ModelReport) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """For each layer whether it fits, and the codes of what does not. What is wrong with an input is wrong for its readers."""
+    """For each layer whether it fits, and the codes of what does not. What is wrong with an input is wrong for its readers.
+
+    One that leaves the device with the operator beside it has the verdict of that, and no finding of its own.
+    """
     failed: dict[Location, dict[str, None]] = collections.defaultdict(dict)
     open_at = set()
     for finding in report.findings:
@@ -103,7 +106,8 @@ def _by_rules(report: ModelReport) -> tuple[Sequence[str], Sequence[Sequence[str
         sources = [layer, *(report.layers[i] for i in layer.inputs if report.layers[i].location.op_type == "graph input")]
         mine = list(dict.fromkeys(code for source in sources for code in failed.get(source.location, ())))
         codes.append(mine)
-        words.append("refused" if mine else "undecided" if any(s.location in open_at for s in sources) else "fits")
+        gone = layer.verdict == "error"
+        words.append("refused" if mine or gone else "undecided" if any(s.location in open_at for s in sources) else "fits")
     return words, codes
 
 
@@ -120,7 +124,8 @@ class _Answers:
     def at(self, layer: LayerRow) -> NodeAnswer | None:
         """The worst that is said of this node."""
         for name in dict.fromkeys((layer.location.output, layer.location.node)):
-            said = [e for e in self._named.get(name, ()) if e.op_type in ("", layer.location.op_type)]
+            own = layer.location.op_type
+            said = [e for e in self._named.get(name, ()) if e.op_type in ("", own, own.rpartition("::")[2])]
             if name and said:
                 self._met.add(name)
                 return next((e for e in said if e.word in REFUSED), said[0])

@@ -202,8 +202,9 @@ def report_of(
     path: str, profile: Profile, config: Config, analysis: Analysis, checked: Checked, digest: str, *, layers: bool = False
 ) -> ModelReport:
     """The report of a model that was analysed and checked."""
-    rows, pieces = layer_rows(analysis, profile, checked.findings, project_root(Path.cwd())) if layers else (), None
+    rows, pieces = (), None
     if layers:
+        rows = layer_rows(analysis, profile, checked.findings, project_root(Path.cwd()), checked.followers)
         from npu_guard.partitioning.view import with_pieces  # a report without layers starts faster without
 
         pieces, rows = with_pieces(rows, analysis, checked, profile, config)

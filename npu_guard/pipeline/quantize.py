@@ -19,8 +19,8 @@ from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError, NotVerified, UsageError
 from npu_guard.base.text import short, text
 from npu_guard.checking import registry
-from npu_guard.checking.context import Context
-from npu_guard.checking.engine import check
+from npu_guard.checking.context import Context, context_of
+from npu_guard.checking.engine import Checked, check
 from npu_guard.checking.islands import islands
 from npu_guard.device import Profile, suggest
 from npu_guard.file import load
@@ -30,7 +30,8 @@ from npu_guard.graph.origin import source_of
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.pipeline.check import report_of
 from npu_guard.project.config import Config, project_root
-from npu_guard.results.findings import ModelReport, SourceLine
+from npu_guard.results.findings import ModelReport, Severity, SourceLine
+from npu_guard.rewriting.joined import groups, join
 from npu_guard.verification.feeds import calibration_feeds, input_specs
 from npu_guard.verification.int8 import ratio_over
 from npu_guard.verification.ratio import LIMIT_DB
@@ -84,6 +85,8 @@ class Quantization:
     """The operators that lose most first; empty where it was not asked for."""
     can_be_wide: bool
     """Whether the device holds activations in 16 bits."""
+    joined: int = 0
+    """Groups of operators that are one operator now, which the compiler took as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,16 @@ def quantize_model(
         with Runtime(allowed) as runtime:
             progress("Calibrating", 0, 1)
             wanted = runtime.run(content, folder.resolve(), some, names)
+            if joined := join(document, context_of(analysis, profile), keep):
+                content, folder = document.runnable()
+                analysis = analyze(document.skeleton(), config.input_shapes)
             made = runtime.quantize(content, folder.resolve(), feeds, scheme)
-            outputs = _ratios(names, wanted, runtime.run(made, folder.resolve(), some, names))
             checked, report, after = _judged(made, path, profile, config)
+            if apart := _taken_apart(analysis, profile, checked, keep):
+                scheme = replace(scheme, in_float=(*scheme.in_float, *apart))
+                made = runtime.quantize(content, folder.resolve(), feeds, scheme)
+                checked, report, after = _judged(made, path, profile, config)
+            outputs = _ratios(names, wanted, runtime.run(made, folder.resolve(), some, names))
             rows: list[Sensitivity] = []
             operators = _operators(analysis, after) if sensitivity else []
             for index, node in enumerate(operators):
@@ -148,7 +158,7 @@ def quantize_model(
     shares = _shares(after, Context(after, profile), len(partition_model(after, checked, profile).pieces))
     rows.sort(key=lambda row: row.decibels)
     return Quantization(
-        path, made, scheme, len(feeds), len(some), outputs, report, shares, tuple(rows), runs_wide(profile, scheme)
+        path, made, scheme, len(feeds), len(some), outputs, report, shares, tuple(rows), runs_wide(profile, scheme), joined
     )  # fmt: skip
 
 
@@ -180,7 +190,7 @@ def _ratios(names: Sequence[str], wanted: Sequence[Mapping[str, Any]], given: Se
     return {n: ratio_over([sample[n] for sample in wanted], [sample[n] for sample in given]) for n in floats}
 
 
-def _judged(content: bytes, path: str, profile: Profile, config: Config) -> tuple[Any, ModelReport, Analysis]:
+def _judged(content: bytes, path: str, profile: Profile, config: Config) -> tuple[Checked, ModelReport, Analysis]:
     try:
         skeleton = load.read_skeleton(content, path, config.limits)
         analysis = analyze(skeleton, config.input_shapes)
@@ -194,6 +204,14 @@ def _operators(analysis: Analysis, after: Analysis) -> list[Node]:
     """Operators of the original that are quantized, but for those that only move data."""
     held = {node.label.removesuffix("_quant") for node, unit in read(after).units.items() if unit.is_quantized}
     return [n for n in analysis.nodes() if n.label in held and n.op_type not in _MOVING and n.graph.parent is None]
+
+
+def _taken_apart(analysis: Analysis, profile: Profile, checked: Checked, keep: Sequence[str]) -> list[str]:
+    """Operators that the compiler took as one, of which some have findings now: without pairs between them they are one again."""
+    wrong = (f for f in checked.findings if f.severity is not Severity.NOTE and f.suppressed is None)
+    told = {f.location.node.removesuffix("_quant") for f in wrong}
+    found = groups(context_of(analysis, profile)).values()
+    return [n.label for nodes in found if any(n.label in told for n in nodes) for n in nodes if n.label not in keep]
 
 
 def _shares(analysis: Analysis, ctx: Context, pieces: int) -> Shares:

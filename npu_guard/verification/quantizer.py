@@ -101,6 +101,8 @@ def _quantized(
         "WeightSymmetric": scheme.weight_symmetric,
         "TensorQuantOverrides": _fixed(copy, scheme, overrides),
         "UseQDQContribOps": opset < 21 and bool(scheme.in_wide),
+        # data movers too whose data nobody else has quantized
+        "ForceQuantizeNoInputCheck": scheme.whole and scheme.form == "qdq",
     }
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
     known = {*QLinearOpsRegistry, *QDQRegistry} if scheme.form == "qdq" else {*QLinearOpsRegistry}

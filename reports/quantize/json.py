@@ -28,6 +28,7 @@ def render(result: QuantizeResult, *, color: bool = False) -> str:
             "macs": q.shares.macs,
             "islands": q.shares.islands,
             "pieces": q.shares.pieces,
+            "joined": q.joined,
             "can_be_wide": q.can_be_wide,
             "sensitivity": [
                 {

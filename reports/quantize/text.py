@@ -22,6 +22,8 @@ def render(result: QuantizeResult, *, color: bool = False) -> str:
         "",
         f"Quantized: {scheme_text(q.scheme)}; {plural(q.samples, 'sample')} of calibration",
     ]
+    if q.joined:
+        lines.append(f"{plural(q.joined, 'group')} of operators written as the one operator that the compiler takes them as")
     for name, decibels in q.outputs.items():
         short = "" if decibels >= result.minimum else f"  <- below {result.minimum:g}"
         lines.append(f"  {printable(name, 60)}: {decibels:.1f} dB{short}")

@@ -11,7 +11,7 @@ import pytest
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
-from npu_guard.checking.engine import check
+from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Operator, Profile
 from npu_guard.device.pattern import Pattern, PatternEntry, pattern
 from npu_guard.project.config import Config
@@ -43,6 +43,12 @@ def ask(
     refused: tuple[str, ...] = ("Erf",),
     followers: tuple[str, ...] = (),
 ) -> list[Finding]:
+    return list(judge(text, analysis, found, refused, followers).findings)
+
+
+def judge(
+    text: str, analysis: Callable[..., Analysis], found: Pattern, refused: tuple[str, ...], followers: tuple[str, ...]
+) -> Checked:
     operators: Mapping[str, Operator] = {
         **{
             op: Operator("supported", "test") for op in ("Erf", "Div", "Add", "Mul", "Relu", "QuantizeLinear", "DequantizeLinear")
@@ -50,7 +56,7 @@ def ask(
         **{op: Operator("refused", "test", "no such unit") for op in refused},
     }
     profile = Profile("t", "t", "t", (), {}, operators, {}, patterns=(found,), followers=frozenset(followers))
-    return list(check(analysis(text), profile, registry.rules(), Config()).findings)
+    return check(analysis(text), profile, registry.rules(), Config())
 
 
 STEPS = ["d = Div(x, r)", "e = Erf(d)", "a = Add(e, o)", "m = Mul(x, a)", "y = Mul(m, h)"]
@@ -112,19 +118,38 @@ QDQ = """g (float[1,8] x) => (y) <float s = {0.1}, int8 z = {0}> {
     p = QuantizeLinear(e, s, z) y = DequantizeLinear(p, s, z) }"""
 
 
-def test_followers_go_where_their_operator_goes(analysis: Callable[..., Analysis]) -> None:
-    both = ("QuantizeLinear", "DequantizeLinear")
-    assert [f.location.op_type for f in ask(QDQ % "Erf(d)", analysis, gelu())] == ["Erf"]
-    found = ask(QDQ % "Erf(d)", analysis, gelu(), followers=both)
-    assert sorted(f.location.output for f in found) == ["d", "e", "p", "q", "y"]
-    assert {f.severity for f in found} == {Severity.ERROR}
-    assert ask(QDQ % "Relu(d)", analysis, gelu(), followers=both) == []
+BOTH = ("QuantizeLinear", "DequantizeLinear")
 
 
-def test_followers_that_others_read_stay(analysis: Callable[..., Analysis]) -> None:
-    text = (QDQ % "Erf(d)").replace("=> (y)", "=> (y, r)").replace("e = Erf", "f = DequantizeLinear(q, s, z) r = Relu(f) e = Erf")
-    found = ask(text, analysis, gelu(), followers=("QuantizeLinear", "DequantizeLinear"))
-    assert sorted(f.location.output for f in found) == ["d", "e", "p", "y"]  # q and f lead to the Relu
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        (QDQ % "Erf(d)", ["d", "p", "q", "y"]),
+        (QDQ % "Relu(d)", []),
+        # q and f lead to the Relu
+        (
+            (QDQ % "Erf(d)")
+            .replace("=> (y)", "=> (y, r)")
+            .replace("e = Erf", "f = DequantizeLinear(q, s, z) r = Relu(f) e = Erf"),
+            ["d", "p", "y"],
+        ),
+    ],
+)
+def test_what_holds_the_tensors_of_an_operator_goes_where_it_goes(
+    text: str, gone: list[str], analysis: Callable[..., Analysis]
+) -> None:
+    found = judge(text, analysis, gelu(), ("Erf",), BOTH)
+    assert [f.location.op_type for f in found.findings] == ["Erf"] * bool(gone)  # which alone has a finding
+    assert sorted(n.output.name for n in found.followers) == gone
+    assert found.followers <= found.blocked
+
+
+def test_a_follower_that_is_an_operator_has_a_finding(analysis: Callable[..., Analysis]) -> None:
+    text = """g (float[1,8] x) => (y) <float s = {0.1}, int8 z = {0}> { e = Erf(x)
+        q = QuantizeLinear(e, s, z) n = BitwiseNot(q) y = Relu(e) }"""
+    both = judge(text.replace("=> (y)", "=> (y, n)"), analysis, gelu(), ("Erf", "BitwiseNot"), BOTH)
+    assert sorted(f.location.output for f in both.findings) == ["e", "n", "q"]
+    assert not both.followers
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,77 @@ def test_the_scale_of_a_normalization_has_the_type_that_the_device_takes(
     made = onnx.load(tmp_path / "out.onnx").graph
     scale = next(n for n in made.node if n.op_type == "DequantizeLinear" and n.input[0].startswith("s_"))
     assert next(t for t in made.initializer if t.name == scale.input[0]).data_type == onnx.TensorProto.UINT8
+
+
+GELUS = {
+    "division": "d = Div(t, root) e = Erf(d) a = Add(e, one) m = Mul(t, a) g = Mul(m, half)",
+    "product": "d = Mul(t, inverse) e = Erf(d) a = Add(e, one) m = Mul(t, half) g = Mul(m, a)",
+    "something else": "d = Div(t, half) e = Erf(d) a = Add(e, one) m = Mul(t, a) g = Mul(m, half)",
+}
+
+
+def _drawn(text: str, tmp_path: Path) -> tuple[str, ...]:
+    """Arguments that quantize the net with drawn weights `w` and inputs."""
+    model, random = onnx.parser.parse_model(text), np.random.default_rng(3)
+    have = {t.name for t in model.graph.initializer}
+    for entry in model.graph.value_info:
+        if entry.name not in have and entry.name in "wv":
+            numbers = random.standard_normal([d.dim_value for d in entry.type.tensor_type.shape.dim]).astype(np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(numbers / 4, entry.name))
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    np.savez(tmp_path / "data.npz", x=random.standard_normal((8, *shape[1:])).astype(np.float32))
+    return str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "data.npz"), "-o", str(tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize(("opset", "domain"), [(17, "com.microsoft"), (20, "")])
+@pytest.mark.parametrize("spelling", GELUS)
+def test_what_the_compiler_takes_as_one_stays_one(
+    spelling: str, opset: int, domain: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = _drawn(
+        f"""<ir_version: 8, opset_import: ["" : {opset}]> net (float[1,6,16] x) => (float[1,6,16] y)
+        <float[16,16] w, float[16,16] v, float root = {{1.41421354}}, float inverse = {{0.70710677}}, float one = {{1}},
+         float half = {{0.5}}> {{ t = MatMul(x, w) {GELUS[spelling]} y = MatMul(g, v) }}""",
+        tmp_path,
+    )
+    assert _run(*given, "--profile", "qualcomm-htp", "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)["models"][0]
+    made = onnx.load(tmp_path / "out.onnx")
+    gelus = [(node.domain, node.output[0]) for node in made.graph.node if node.op_type == "Gelu"]
+    if spelling == "something else":  # has no operator of its own: the compiler takes its parts in floating point
+        assert gelus == []
+        assert {f["severity"] for f in document["findings"]} == {"note"}
+    else:
+        assert gelus == [(domain, "g")]
+        assert document["findings"] == []
+        assert document["quantization"]["joined"] == 1
+    wanted, result = _outputs(tmp_path / "net.onnx", tmp_path), _outputs(tmp_path / "out.onnx", tmp_path)
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - result).sum()) > 20
+
+
+def test_a_group_with_an_operator_that_is_kept_is_not_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = _drawn(
+        f"""<ir_version: 8, opset_import: ["" : 20]> net (float[1,6,16] x) => (float[1,6,16] y)
+        <float[16,16] w, float[16,16] v, float root = {{1.41421354}}, float one = {{1}}, float half = {{0.5}}>
+        {{ t = MatMul(x, w) {GELUS["division"]} y = MatMul(g, v) }}""",
+        tmp_path,
+    )
+    assert _run(*given, "--profile", "qualcomm-htp", "--keep", "e", "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)["models"][0]
+    assert document["quantization"]["joined"] == 0
+    assert {f["severity"] for f in document["findings"]} == {"note"}
+
+
+@pytest.mark.parametrize("device", ["qualcomm-htp", "ethos-u85", "amd-dpu:DPUCZDX8G"])
+def test_what_only_moves_an_input_is_quantized_with_it(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = _drawn(
+        """<ir_version: 8, opset_import: ["" : 17]> net (float[1,16,2,8] x) => (float[1,16,16] y)
+        <float[16,16] w, int64[3] s = {1, 16, 16}>
+        { r = Reshape(x, s) t = Transpose<perm = [0,2,1]>(r) y = MatMul(t, w) }""",
+        tmp_path,
+    )
+    _run(*given, "--profile", device, "--format", "json")
+    findings = json.loads(capsys.readouterr().out)["models"][0]["findings"]
+    assert [f for f in findings if f["rule"].startswith("NPU8")] == []
