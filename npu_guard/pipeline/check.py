@@ -26,7 +26,7 @@ from npu_guard.fixing.tally import fails
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.next_command import command_of
 from npu_guard.results import summary
-from npu_guard.results.findings import Dependencies, ModelReport, Report, Totals, Verdict
+from npu_guard.results.findings import Dependencies, LayerRow, ModelReport, Report, Totals, Verdict
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
@@ -202,7 +202,8 @@ def report_of(
     path: str, profile: Profile, config: Config, analysis: Analysis, checked: Checked, digest: str, *, layers: bool = False
 ) -> ModelReport:
     """The report of a model that was analysed and checked."""
-    rows, pieces = (), None
+    rows: tuple[LayerRow, ...] = ()
+    pieces = None
     if layers:
         rows = layer_rows(analysis, profile, checked.findings, project_root(Path.cwd()), checked.followers)
         from npu_guard.partitioning.view import with_pieces  # a report without layers starts faster without
