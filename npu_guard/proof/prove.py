@@ -12,7 +12,7 @@ from msgspec.structs import replace as with_fields
 
 from npu_guard.base.errors import ModelError
 from npu_guard.file.document import Document
-from npu_guard.proof import constants, forms, lemmas
+from npu_guard.proof import constants, forms, lemmas, pointwise
 from npu_guard.proof.arithmetic import Budget
 from npu_guard.proof.constants import ULPS, Adjusted
 from npu_guard.proof.distance import beyond_rounding
@@ -61,6 +61,7 @@ def prove(
         programs = tuple(_with_shapes(read(document), shapes or {}) for document in (before, after))
         first, second = programs
         _expect_inputs(first, second)
+        first, second = pointwise.shrunk(first, second)
         (first, used), (second, others) = lemmas.normalized(first), lemmas.normalized(second)
         budget, found = budget or Budget(MACS), Proof(SAMPLED)
         for one, other, told in _spellings(first, second):
