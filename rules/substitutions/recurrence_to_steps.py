@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.results.proof import SAMPLED
 from npu_guard.rewriting.arithmetic import FLOATS
 from npu_guard.rewriting.stated import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
@@ -43,31 +42,26 @@ class RecurrenceToSteps(Substitution):
         Example(
             """g (float[3,1,4] x) => (y, h, c) <float[1,20,4] w, float[1,20,5] r, float[1,40] b>
             { y, h, c = LSTM<hidden_size = 5>(x, w, r, b) }""",
-            label=SAMPLED,
             title="three steps",
         ),
         Example(
             """g (float[1,2,4] x, float[1,2,5] h, float[1,2,5] c) => (y) <float[1,20,4] w, float[1,20,5] r, float[1,40] b>
             { o, n, m = LSTM<hidden_size = 5>(x, w, r, b, , h, c)  s = Relu(n)  y = Add(s, m) }""",
-            label=SAMPLED,
             title="one step with its state, as in streaming audio",
         ),
         Example(
             """g (float[4,1,4] x) => (y) <float[2,15,4] w, float[2,15,5] r, float[2,30] b>
             { y = GRU<hidden_size = 5, direction = "bidirectional", linear_before_reset = 1>(x, w, r, b) }""",
-            label=SAMPLED,
             title="both directions",
         ),
         Example(
             """g (float[3,2,4] x, float[1,2,5] h) => (y, l) <float[1,15,4] w, float[1,15,5] r>
             { y, l = GRU<hidden_size = 5, direction = "reverse">(x, w, r, , , h) }""",
-            label=SAMPLED,
             title="backwards, without a bias",
         ),
         Example(
             """g (float[3,2,4] x) => (y, l) <float[1,5,4] w, float[1,5,5] r, float[1,10] b>
             { y, l = RNN<hidden_size = 5>(x, w, r, b) }""",
-            label=SAMPLED,
         ),
     )
     bad = (

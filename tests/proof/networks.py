@@ -294,7 +294,31 @@ def resizing() -> Iterator[Network]:
     yield net('y = Resize<mode = "linear", axes = [2, 3]>(x, , s)', x, "float[2] s = {2, 3}")
 
 
+def recurrences() -> Iterator[Network]:
+    """Weights are tenths, or all gates were open or closed."""
+    tenths = "v = Mul(w, t) s = Mul(r, t) c = Mul(b, t)"
+    for kind, way in itertools.product(("LSTM", "GRU", "RNN"), ("forward", "reverse", "bidirectional")):
+        count, d = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 2 if way == "bidirectional" else 1
+        numbers = f"float[{d},{count * 5},4] w, float[{d},{count * 5},5] r, float t = {{0.1}}"
+        bias, more = f", float[{d},{count * 10}] b", ", o" if kind == "LSTM" else ""
+        start = f", float[{d},2,5] h" + (f", float[{d},2,5] k" if kind == "LSTM" else "")
+        given = "h, k" if kind == "LSTM" else "h"
+        for last in ("", ", linear_before_reset = 1") if kind == "GRU" else ("",):
+            attributes = f'hidden_size = 5, direction = "{way}"{last}'
+            x = "float[3,2,4] x"
+            yield net(f"{tenths} y, n{more} = {kind}<{attributes}>(x, v, s, c)", x, numbers + bias, f"y, n{more}")
+            yield net(
+                f"{tenths} y, n{more} = {kind}<{attributes}>(x, v, s, c, , {given})", x + start, numbers + bias, f"y, n{more}"
+            )
+            yield net(f"v = Mul(w, t) s = Mul(r, t) y = {kind}<{attributes}>(x, v, s)", x, numbers)
+
+
+def places() -> Iterator[Network]:
+    for kind, axis, keep, last in itertools.product(("ArgMax", "ArgMin"), (0, 1, -1), (0, 1), (0, 1)):
+        yield net(f"i = {kind}<axis = {axis}, keepdims = {keep}, select_last_index = {last}>(x) y = Cast<to = 1>(i)")
+
+
 def everything() -> list[Network]:
     """All of them."""
-    families = (convolutions, pooling, reductions, products, moves, elementwise, layers, resizing)
+    families = (convolutions, pooling, reductions, products, moves, elementwise, layers, resizing, recurrences, places)
     return [network for family in families for network in family()]

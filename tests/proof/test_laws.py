@@ -74,6 +74,9 @@ IDENTITIES = {
         graph("a = Add(x, x) q = QuantizeLinear(a, s, o) z = DequantizeLinear(q, s, o)", X, "float s = {0.1}, uint8 o = {3}"),
         graph("a = Mul(x, c) q = QuantizeLinear(a, s, o) z = DequantizeLinear(q, s, o)", X,
               f"float s = {{0.1}}, uint8 o = {{3}}, {TWO}")),
+    "the place of the largest of a multiple": (
+        graph("m = Mul(x, c) i = ArgMax<axis = 1>(m) z = Cast<to = 1>(i)", X, THIRD),
+        graph("i = ArgMax<axis = 1>(x) z = Cast<to = 1>(i)", X)),
 }  # fmt: skip
 
 
@@ -136,6 +139,15 @@ TRAPS = {
     "a zero point": (
         graph("q = QuantizeLinear(x, s, o) z = DequantizeLinear(q, s, o)", X, "float s = {0.1}, uint8 o = {3}"),
         graph("q = QuantizeLinear(x, s, o) z = DequantizeLinear(q, s, o)", X, "float s = {0.1}, uint8 o = {4}")),
+    "the place of the largest of minus a multiple": (
+        graph("m = Mul(x, c) i = ArgMax<axis = 1>(m) z = Cast<to = 1>(i)", X, MINUS),
+        graph("i = ArgMax<axis = 1>(x) z = Cast<to = 1>(i)", X)),
+    "the place of the least": (graph("z = ArgMax<axis = 1>(x)", X), graph("z = ArgMin<axis = 1>(x)", X)),
+    "the last of several": (graph("z = ArgMax<axis = 1>(x)", X), graph("z = ArgMax<axis = 1, select_last_index = 1>(x)", X)),
+    "the place on another axis": (graph("z = ArgMax<axis = 2>(x)", "float[1,4,4,4] x"), graph(
+        "t = Transpose<perm = [0,1,3,2]>(x) z = ArgMax<axis = 2>(t)", "float[1,4,4,4] x")),
+    "the place in another order": (graph("z = ArgMax<axis = 1>(x)", X), graph(
+        "t = Gather<axis = 1>(x, i) z = ArgMax<axis = 1>(t)", X, "int64[4] i = {0, 2, 1, 3}")),
     "outputs exchanged": (graph("z = Relu(x) w = Relu(y)", out="z, w"), graph("z = Relu(y) w = Relu(x)", out="z, w")),
     "weights that are zero": (
         graph("z = Conv(x, w)", X, f"float[4,4,1,1] w = {{{','.join('0' * 16)}}}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,6 +37,19 @@ def _reduce(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
         return a.total(a.absolute(given), over, keep)
     total = a.total(a.exp(given) if kind == "ReduceLogSumExp" else given, over, keep)
     return total if kind == "ReduceSum" else a.function("log", total)
+
+
+@reading("ArgMax", "ArgMin")
+def _place(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """A function of all elements along the axis, in their order; a positive factor that all have does not count."""
+    given = a.lift(x[0])
+    axis = call.attr("axis", 0) % given.ndim
+    own = a.scaled(given, given.scale, invert=True)
+    elements = [own.map(lambda v: np.moveaxis(v, axis, 0)[i]) for i in range(given.shape[axis])]  # noqa: B023 - called at once
+    found = a.function(f"{call.op_type} {call.attr('select_last_index', 0)}", *elements)
+    if call.attr("keepdims", 1):
+        found = found.map(lambda v: np.expand_dims(v, axis))
+    return replace(found, kind="i")
 
 
 @reading("CumSum")
