@@ -91,7 +91,8 @@ def extent(units: Sequence[int], sizes: Sequence[int]) -> int:
 
 def shape(place: Place, sizes: Sequence[int]) -> tuple[int, ...]:
     """Extents of the four axes."""
-    return tuple(extent(units, sizes) for units in place)
+    batch, channels, rows, columns = place
+    return extent(batch, sizes), extent(channels, sizes), extent(rows, sizes), extent(columns, sizes)
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -114,8 +115,8 @@ def factors(place: Place, target: Place, sizes: tuple[int, ...], can: Abilities)
             yield factor
 
 
-def _put(place: Place, **axes: tuple[int, ...]) -> Place:
-    return tuple(axes.get(f"a{i}", units) for i, units in enumerate(place))
+def _put(place: Place, axis: int, units: tuple[int, ...]) -> Place:
+    return (*place[:axis], units, *place[axis + 1 :])
 
 
 def _moved(before: Place, after: Place, sizes: tuple[int, ...], pieces: int) -> float:
@@ -126,7 +127,7 @@ def _moved(before: Place, after: Place, sizes: tuple[int, ...], pieces: int) -> 
 def dealt(place: Place, sizes: tuple[int, ...], axis: int, to: int, count: int) -> Factor:
     """The outermost units of one axis as the outermost of another."""
     lead, rest = place[axis][:count], place[axis][count:]
-    after = _put(place, **{f"a{axis}": rest, f"a{to}": lead + place[to]})
+    after = _put(_put(place, axis, rest), to, lead + place[to])
     runs = extent(lead, sizes)
     return Factor("dealt", after, _moved(place, after, sizes, runs), axis, to, runs, runs, lead, lead)
 
@@ -135,7 +136,7 @@ def repeated(place: Place, sizes: tuple[int, ...], axis: int, unit: int, at: int
     """A new unit on an axis, behind some of its units."""
     units, times = place[axis], sizes[unit]
     runs = extent(units[:at], sizes)
-    after = _put(place, **{f"a{axis}": (*units[:at], unit, *units[at:])})
+    after = _put(place, axis, (*units[:at], unit, *units[at:]))
     paid = BYTE * (volume(after, sizes) + (volume(place, sizes) if at else 0)) / 2 + PIECE * (1 + runs)
     return Factor("repeated", after, paid, axis, axis, runs, runs * times, units[:at], (*units[:at], unit))
 
@@ -153,7 +154,7 @@ def _reordered(place: Place, sizes: tuple[int, ...], axes: Sequence[int]) -> Ite
             for order in _exchanges(first, last):
                 run = units[: last + 1]
                 new = tuple(run[i] for i in (*range(first), *order))
-                after = _put(place, **{f"a{axis}": new + units[last + 1 :]})
+                after = _put(place, axis, new + units[last + 1 :])
                 pieces = extent(run, sizes)
                 if pieces <= WIDEST:
                     yield Factor("reordered", after, _moved(place, after, sizes, pieces), axis, axis, pieces, pieces, run, new)
@@ -177,7 +178,7 @@ def _repeated(place: Place, target: Place, sizes: tuple[int, ...], axes: Sequenc
                 if extent(units[:at], sizes) * times > WIDEST:
                     break
                 yield repeated(place, sizes, axis, unit, at)
-            after = _put(place, **{f"a{axis}": (*units, unit)})
+            after = _put(place, axis, (*units, unit))
             elements = math.prod(shape(after, sizes))
             paid = BYTE * volume(after, sizes) + elements + PIECE
             channels = extent(after[CHANNELS], sizes)
@@ -252,7 +253,7 @@ def _mixed(place: Place, target: Place, sizes: tuple[int, ...], can: Abilities) 
         if groups == 1:
             same = 0
         inner = total // groups
-        after = _put(place, a1=order)
+        after = _put(place, CHANNELS, order)
         if inner > WIDEST or inner * total > 1 << 22:
             continue
         macs = math.prod(shape(place, sizes)) * inner
