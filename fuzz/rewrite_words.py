@@ -103,6 +103,24 @@ def sums(model: onnx.ModelProto) -> bool:
     return changed
 
 
+def elements(model: onnx.ModelProto) -> bool:
+    """A Mul as an Einsum that names the axes of both operands."""
+    types, held, changed = value_types(model), {t.name: t.dims for t in weights_of(model)}, False
+    for node in model.graph.node:
+        if node.op_type != "Mul" or opset(model) < 12:
+            continue
+        shapes = [tuple(held[n]) if n in held else types.get(n, (0, ()))[1] for n in (*node.input, node.output[0])]
+        rank = len(shapes[2])
+        terms = ["abcdefgh"[rank - len(shape) : rank] for shape in shapes]
+        whole = all(d == shapes[2][rank - len(s) + i] != 0 for s in shapes for i, d in enumerate(s))
+        if not 0 < rank <= 8 or not whole or not all(shapes[:2]):
+            continue  # an Einsum broadcasts no extents of 1
+        node.op_type = "Einsum"
+        node.attribute.append(helper.make_attribute("equation", f"{terms[0]},{terms[1]}->{terms[2]}"))
+        changed = True
+    return changed
+
+
 def joined(model: onnx.ModelProto) -> bool:
     """MatMul and the Add of a vector behind it as one Gemm."""
     types, held, nodes, changed = value_types(model), {t.name: t for t in weights_of(model)}, [], False

@@ -56,7 +56,7 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("quantized", "NPU402"): "a rearrangement that the provider takes as one has no quantization inside (qualcomm's windows)",
     ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
     **dict.fromkeys(
-        itertools.product(("quantized", "dequantized", "integers"), _OF_SCALES),
+        itertools.product(("quantized", "dequantized", "integers", "channels_last", "elements"), _OF_SCALES),
         "the rules on quantization speak of the scales that the rewriting adds",
     ),
     ("older", "NPU101"): "some toolkits read operator sets up to one of their own (rknn-toolkit2)",
@@ -66,6 +66,10 @@ REASONS: Mapping[tuple[str, str], str] = {
         "the vendor's notes bound Upsample and Resize apart (kneron, nnapi)",
     ),
     ("sized", "NPU405"): "TensorRT's matrix takes no `sizes` on the DLA (nvidia-dla)",
+    ("channels_last", "NPU101"): "device files list ONNX Runtime's operators apart",
+    ("elements", "NPU101"): "device files list Mul and Einsum apart, as vendors' documents do",
+    ("elements", "NPU701"): "onnxruntime-qnn's builder takes the equations of its list (einsum_op_builder.cc:35)",
+    ("sums", "NPU701"): "onnxruntime-qnn's builder takes the equations of its list (einsum_op_builder.cc:35)",
     ("sums", "NPU101"): "device files list MatMul and Einsum apart, as vendors' documents do",
     ("resized", "NPU101"): "device files list Upsample and Resize apart, as vendors' documents do",
     ("products", "NPU101"): "device files list MatMul and Gemm apart, as vendors' documents do",
@@ -75,6 +79,7 @@ OF_ADDED: Mapping[str, str] = {
     "NPU101": "the operator that the rewriting adds is one that the device does not have",
     "NPU104": "the step from maps to vectors is a node of its own then; the product behind it has the finding in both spellings",
     "NPU402": "vendors' documents state the rank of Squeeze and Unsqueeze",
+    "NPU405": "vendors' documents state in which order a Transpose may put axes, and how large it may be",
     "NPU811": "the rule names the operator that lies between integers, which is the added one then",
     "NPU404": "the operator that the rewriting adds reads a type that the device does not have",
     **dict.fromkeys(_OF_SCALES, "an operator that is added between quantized ones has no scale of its own"),
@@ -151,12 +156,18 @@ def _unexplained(twin: str, before: Found, after: Found) -> list[str]:
         same = isinstance(before, str) and isinstance(after, str)
         return [] if same else [str(f) if isinstance(f, str) else "read" for f in (before, after)]
     odd = []
+    refused = _refused(before) ^ _refused(after)  # all that is wrong with a node of these follows from NPU101
     for sign, found in (("-", before - after), ("+", after - before)):
         for rule, label, severity, outcome in sorted(found):
             reasons = OF_ADDED if label.startswith(ADDED) else {r for t, r in REASONS if t == twin}
-            if rule not in reasons:
+            if rule not in reasons and label not in refused:
                 odd.append(f"{sign} {rule} {label} {severity} {outcome}")
     return odd
+
+
+def _refused(found: Mapping[Finding, int]) -> set[str]:
+    """Nodes that the device has no operator for."""
+    return {label for rule, label, severity, _ in found if rule == "NPU101" and severity == "error"}
 
 
 def escaped(count: int) -> list[str]:

@@ -133,7 +133,7 @@ class ChannelAlignment(Rule):
 
 def _is_gemm(node: Node, ctx: Context) -> bool:
     """Whether a product applies a constant matrix, or one row of it, to vectors: to a row, or from the left to a column."""
-    if node.op_type == "Einsum" and einsum.product(node) is None:
+    if node.op_type == "Einsum" and (einsum.product(node) is None or einsum.elementwise(node) is not None):
         return False
     weight = ctx.weight(node)
     x = ctx.operands(node)[1 if ctx.weight_is_first(node) else 0]
@@ -147,4 +147,4 @@ def _channels(node: Node, ctx: Context) -> int:
     try:
         return ctx.channel_count(node, out=True)
     except Undecidable:
-        return ctx.extent(node.output, 1)
+        return ctx.along(node, node.output, 1)

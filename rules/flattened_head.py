@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from npu_guard.analysis.layout import collapses_to_vector
+from npu_guard.analysis import einsum
+from npu_guard.analysis.rearrangement import collapses_to_vector
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.graph.graph import is_known
 from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
@@ -121,13 +123,16 @@ class FlattenedHead(Rule):
             return
         if node.op_type in _RESHAPES:
             x, y = ctx.input(node, 0), node.output
-            before = ctx.dims(x)
+            before = ctx.map_order(x)
             if len(before) < 3 or any(isinstance(d, int) and d != 1 for d in before[2:]) or ctx.rank(y) != 2:
                 return
             if not ctx.analysis.readers(y) or node in ctx.runs.passing:
                 return  # at the model's output, or on the way to another map
-            if collapses_to_vector(ctx.shape(x), ctx.shape(y)):
+            ctx.shape(x)
+            if is_known(before) and collapses_to_vector(before, ctx.shape(y)):
                 yield Draft(f"{ctx.show(x)} -> {ctx.show(y)} leaves the maps", limit="layout.vectors")
+            return
+        if einsum.elementwise(node) is not None:
             return
         active = ctx.activations(node)
         if len(active) == 1 < len(ctx.operands(node)) and ctx.rank(active[0]) <= 2 and not ctx.is_flat_tokens(active[0]):

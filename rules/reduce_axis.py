@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from npu_guard.analysis.facts import shown
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.measure import GLOBAL_POOLS
+from npu_guard.graph.plain import plain
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -115,8 +116,8 @@ class ReduceAxis(Rule):
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
         sets: Sequence[Sequence[int]] = ctx.limit("reduce.axes")
         x = ctx.input(node, 0)
-        if node.op_type in GLOBAL_POOLS:
-            if ctx.map_dims(x) == ctx.dims(x):
+        if plain(node) in GLOBAL_POOLS:
+            if ctx.map_dims(x) == ctx.map_order(x):
                 return  # over all of space, which is its own operator
             own = tuple(range(2, ctx.rank(x)))
         else:

@@ -133,8 +133,10 @@ class SpatialMatmul(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        if ctx.limit("matmul.spatial") or einsum.order(node) is not None:  # a Transpose, of which NPU102 speaks
+        if ctx.limit("matmul.spatial"):
             return
+        if einsum.order(node) is not None or einsum.elementwise(node) is not None:
+            return  # a Transpose or a Mul, of which NPU102 speaks
         operands, active = ctx.operands(node), ctx.activations(node)
         if len(active) > 1:
             shapes = " x ".join(ctx.show(v) for v in active)

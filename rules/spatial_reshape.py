@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis import einsum
-from npu_guard.analysis.layout import LAYING
+from npu_guard.analysis.layout import lays
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.graph.ops import names
 
@@ -135,12 +135,11 @@ class SpatialReshape(Rule):
         if ctx.limit("layout.rearrange"):
             return
         what = ctx.rearrangements.get(node)
-        if LAYING.get(node.op_type):
+        if lays(node):
             if what is not None:
-                shapes = ", ".join(ctx.show(v) for v in node.inputs if v is not None)
-                yield Draft(f"{shapes} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")
+                yield Draft(f"{ctx.show_operands(node)} -> {ctx.show(node.output)}: {what}", limit="layout.rearrange")
             return
-        if node.op_type == "Einsum" and einsum.order(node) is None:
+        if node in ctx.runs.kept or (node.op_type == "Einsum" and einsum.order(node) is None):
             return
         x, y = ctx.input(node, 0), node.output
         if ctx.rank(x) < 2 and ctx.rank(y) < 2:

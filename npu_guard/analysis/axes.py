@@ -16,14 +16,14 @@ def reduced_axes(node: Node, constants: Constants, why: str = "the rank is not k
 
     Raises Undecidable where they are computed, or counted from the end of a tensor whose rank is not known; then `why`.
     """
-    x = node.input(0)
+    x = node.role("data") or node.input(0)
     if x is None:
         raise Undecidable(f"{node.op} {short(node.label)!r} has no input 0")
     given = node.attributes.get("axes")
     schema = node.graph.model.schema(node)
     if given is None and "axis" in (schema.attributes if schema is not None else node.attributes):
         given = (node.attr("axis", -1),)
-    elif given is None and (operand := node.input(1)) is not None:
+    elif given is None and (operand := node.role("axes")) is not None:
         array = constants.get(operand)
         if array is None:
             raise Undecidable(f"the value of {short(operand.name)!r} is not a small constant")

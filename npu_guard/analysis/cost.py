@@ -9,13 +9,14 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from npu_guard.analysis.einsum import elementwise, terms
 from npu_guard.analysis.static import is_constant
 from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import plain
-from npu_guard.graph.plain_names import INTEGERS
+from npu_guard.graph.plain_names import PLAIN
 from npu_guard.results.findings import Dim, NodeCost
 
 
@@ -41,7 +42,7 @@ def macs(node: Node) -> int | None:
     """Multiply-accumulates of one node, None where shapes are not known."""
     handler = MACS.get(node.op_type) if not node.domain else None
     if handler is None:
-        return _integer_macs(node) if node.domain and node.op in INTEGERS else 0
+        return _other_macs(node) if node.domain and node.op in PLAIN else 0
     shapes = [None if v is None else v.shape for v in node.inputs]
     out = elements(node.output.shape)
     try:
@@ -55,7 +56,7 @@ def uncounted(costs: Mapping[Node, NodeCost]) -> int:
     return sum(cost.macs == 0 and macs(node) is None for node, cost in costs.items())
 
 
-def _integer_macs(node: Node) -> int | None:
+def _other_macs(node: Node) -> int | None:
     """Those of the plain operator on the same data and weight."""
     operator = plain(node)
     if operator not in MACS:
@@ -78,7 +79,8 @@ def _ints(shape: tuple[Dim, ...] | None) -> list[int]:
 
 
 def _conv(node: Node, shapes: Shapes, out: int | None) -> int | None:
-    return None if out is None else out * math.prod(_ints(shapes[_weight(node.op_type)])[1:])
+    place = 1 if node.domain else _weight(node.op_type)  # of others, data and weight alone are given
+    return None if out is None else out * math.prod(_ints(shapes[place])[1:])
 
 
 @functools.cache
@@ -97,19 +99,22 @@ def _gemm(node: Node, shapes: Shapes, out: int | None) -> int | None:
 
 
 def _matmul(node: Node, shapes: Shapes, out: int | None) -> int | None:
-    return None if out is None else out * _ints(shapes[0])[-1]
+    turned = node.domain and node.attributes.get("transA", 0)
+    return None if out is None else out * _ints(shapes[0])[-2 if turned else -1]
 
 
 def _einsum(node: Node, shapes: Shapes, out: int | None) -> int | None:
     """One MAC for each combination of labels, as a single nest of loops would do it."""
-    terms = node.attributes["equation"].replace(" ", "").split("->")[0].split(",")
-    if "." in terms[0]:
+    labels = terms(node)
+    if labels is None:
         return None
+    if len(labels[0]) == 1 or elementwise(node) is not None:
+        return 0
     extents: dict[str, int] = {}
-    for term, shape in zip(terms, shapes, strict=True):
+    for term, shape in zip(labels[0], shapes, strict=True):
         for label, extent in zip(term, _ints(shape), strict=True):
             extents[label] = max(extents.get(label, 1), extent)
-    return math.prod(extents.values()) if len(terms) > 1 else 0
+    return math.prod(extents.values())
 
 
 def _attention(node: Node, shapes: Shapes, out: int | None) -> int | None:
@@ -162,7 +167,7 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
                     unread += size(made)
         output += unread
         live += output
-        counts = MACS.get(node.op_type) if not node.domain else node.op in INTEGERS
+        counts = MACS.get(node.op_type) if not node.domain else node.op in PLAIN
         costs[node] = NodeCost((macs(node) or 0) if counts else 0, params, output, live)
         live -= unread + released.get(index, 0)
     return costs

@@ -1,4 +1,4 @@
-"""What an Einsum is in other words: its labels, and a product, a transposition or a sum that the equation spells."""
+"""What an Einsum is in other words: its labels, and the product, transposition or sum that the equation spells."""
 
 from __future__ import annotations
 
@@ -61,6 +61,20 @@ def order(node: Node) -> tuple[int, ...] | None:
     if labels is None or sorted(labels[0]) != sorted(labels[1]):
         return None
     return tuple(labels[0].index(label) for label in labels[1])
+
+
+def elementwise(node: Node) -> tuple[list[str], str] | None:
+    """Labels of the operands and of the result of an Einsum that is a product of elements, such as `nchw,c->nchw`.
+
+    Nothing is summed: it is a Mul of operands that are broadcast, each with its axes in an order of its own.
+    """
+    labels = terms(node) if node.op_type == "Einsum" and not node.domain else None
+    if labels is None or len(labels[0]) < 2:
+        return None
+    operands, out = labels
+    if set(out) != set("".join(operands)) or any(len(set(term)) != len(term) for term in (*operands, out)):
+        return None
+    return labels
 
 
 class Product(Struct, frozen=True):

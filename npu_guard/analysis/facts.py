@@ -12,8 +12,9 @@ from npu_guard.analysis.axes import reduced_axes
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.cost import size_bytes
 from npu_guard.analysis.quantized.reading import Quantized, read
-from npu_guard.analysis.roles import MAP_RANK, Roles
+from npu_guard.analysis.roles import Roles
 from npu_guard.analysis.types import DTYPE_NAMES
+from npu_guard.analysis.views import channels_last
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.file.tensors import BITS
@@ -170,8 +171,10 @@ class Facts:
 
     def map_of(self, node: Node, value: Value) -> tuple[Dim, ...]:
         """`map_dims` in the order [B, C, ...] of what goes into a node or comes out, however it lies in memory."""
-        dims = self.map_dims(value)
-        return (dims[0], dims[-1], *dims[1:-1]) if len(dims) > 2 and is_channels_last(node) else dims
+        dims = self.dims(value)
+        if len(dims) > 2 and is_channels_last(node):
+            return channels_last(len(dims)).full(dims)
+        return self.map_dims(value)
 
     def is_constant(self, value: Value | None) -> bool:
         """Whether the graph alone determines the value."""
@@ -209,15 +212,24 @@ class Facts:
         return Roles(self.analysis)
 
     def map_dims(self, value: Value) -> tuple[Dim, ...]:
-        """`dims` of the map that a value with fewer axes came from: `[1,H,W]` behind a sum over channels is `[1,1,H,W]`."""
-        dims = self.dims(value)
-        view = self.roles.carried.get(value) if len(dims) < MAP_RANK else None
+        """`dims` of the map [B, C, ...] that a value came from: `[1,H,W]` behind a sum over channels is `[1,1,H,W]`."""
+        dims, view = self.dims(value), self.roles.carried_view(value)
         return dims if view is None else view.full(dims)
 
     def map_axes(self, value: Value, axes: Iterable[int]) -> tuple[int, ...]:
         """Where axes of a value lie in the map that it came from."""
-        view = self.roles.carried.get(value) if len(self.dims(value)) < MAP_RANK else None
+        self.dims(value)
+        view = self.roles.carried_view(value)
         return tuple(axes) if view is None else tuple(view.axes[a] for a in axes)
+
+    def lies_last(self, value: Value) -> bool:
+        """Whether a map lies with channels last."""
+        view = self.roles.carried_view(value)
+        return view is not None and not view.rises
+
+    def map_order(self, value: Value) -> tuple[Dim, ...]:
+        """`dims`, those of a map that lies with channels last in the order [B, C, ...]."""
+        return self.map_dims(value) if self.lies_last(value) else self.dims(value)
 
     def is_flat_tokens(self, value: Value) -> bool:
         """Whether `[N,C]` is the tokens `[1,N,C]` without their batch of 1."""
@@ -266,6 +278,12 @@ class Facts:
         if value.shape is None:
             return "[unknown shape]"
         return shown(value.shape)
+
+    def show_operands(self, node: Node) -> str:
+        """Shapes of what a broadcasting operator works on."""
+        from npu_guard.analysis.asked import places
+
+        return ", ".join(self.show(value) for value, _ in places(node))
 
 
 def shown(dims: Iterable[Dim]) -> str:

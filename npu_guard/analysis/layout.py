@@ -7,17 +7,20 @@ follow each other directly are judged as a run, in its shortest spelling.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence, Set
 
 from msgspec import Struct, field
 
 from npu_guard.analysis import einsum
 from npu_guard.analysis.analyze import Analysis
-from npu_guard.analysis.roles import Roles, role
+from npu_guard.analysis.rearrangement import collapses_to_vector, rearrangement
+from npu_guard.analysis.roles import Roles
 from npu_guard.analysis.static import regroups
+from npu_guard.analysis.views import role
 from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.handlers import OfKind
+from npu_guard.graph.plain_names import PLAIN
+from npu_guard.results.findings import Dim
 
 RUNNING = OfKind("view", also="Transpose")
 MOVING = OfKind("view", "data mover")
@@ -30,13 +33,6 @@ _PAIRS = 16
 """Quantizing operators in a row through which a run goes on."""
 
 
-def collapses_to_vector(before: Sequence[int], after: Sequence[int]) -> bool:
-    """`[B, C, 1, 1] -> [B, C]`, or `[C]` for a batch of 1: the step from maps to vectors behind a global pool."""
-    if len(before) < 3 or math.prod(before[2:]) != 1:
-        return False
-    return tuple(after) == tuple(before[:2]) or (before[0] == 1 and tuple(after) == (before[1],))
-
-
 class Runs(Struct, frozen=True):
     """What the reshaping operators of a model do, run by run."""
 
@@ -44,6 +40,8 @@ class Runs(Struct, frozen=True):
     """Nodes at which a feature map is rearranged, with a description; of a run, one node for each step that it needs."""
     passing: Set[Node]
     """Nodes in the middle of a run that ends in a map: nothing is computed with what they give."""
+    kept: Set[Node]
+    """Nodes that surely rearrange nothing, whatever extents are not known."""
 
 
 def rearrangements(analysis: Analysis) -> Mapping[Node, str]:
@@ -55,20 +53,24 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
     """Judge all runs. Nodes with extents that are not known are left out: whoever asks about them has to say so."""
     rearranged: dict[Node, str] = {}
     passing: set[Node] = set()
+    kept: set[Node] = set()
     for node in analysis.nodes():
-        if not _may_rearrange(node.op_type) or node.domain:
+        op = PLAIN.get(node.op, "") if node.domain else node.op_type
+        if not _may_rearrange(op):
             continue
-        if node.op_type in _BLOCKS:
-            rearranged[node] = _BLOCKS[node.op_type]
-        elif LAYING.get(node.op_type):
+        if op in _BLOCKS:
+            rearranged[node] = _BLOCKS[op]
+        elif lays(node):
             if (what := _laid(roles, node)) is not None:
                 rearranged[node] = what
-        elif _runs(analysis, node) and not _goes_on(analysis, node):
+        elif not node.domain and _runs(analysis, node) and not _goes_on(analysis, node):
             run = _run(analysis, node)
             rearranged.update(_judge(run, roles))
+            if _turns_back(run, roles):
+                kept.update(run)
             if len(run) > 1 and (end := run[-1].output.shape) is not None and len(end) > 2:
                 passing.update(run[:-1])
-    return Runs(rearranged, passing)
+    return Runs(rearranged, passing, kept)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -77,10 +79,26 @@ def _may_rearrange(op_type: str) -> bool:
     return op_type in RUNNING or op_type in LAYING or op_type in _BLOCKS or op_type in ("Gather", "Einsum")
 
 
+def lays(node: Node) -> bool:
+    """Whether the node lays operands along the axes of its output: it broadcasts, by itself or as an Einsum of elements."""
+    op = PLAIN.get(node.op, "") if node.domain else node.op_type
+    return bool(LAYING.get(op)) or (op == "Einsum" and einsum.elementwise(node) is not None)
+
+
 def _laid(roles: Roles, node: Node) -> str | None:
     """How broadcasting lays an operand along axes of another part, as an Unsqueeze before it would."""
     moves = [f"{role(roles.view(v).axes[axis])} ({v.shape[axis]}) to {role(to)}" for v, axis, to in roles.moved(node) if v.shape]
-    return "broadcasting moves " + ", ".join(moves) if moves else None
+    if moves:
+        return "broadcasting moves " + ", ".join(moves)
+    if node.op_type != "Einsum":
+        return None  # that alone can name axes in another order
+    from npu_guard.analysis.asked import places
+
+    for value, along in places(node):
+        big = [to for to, extent in zip(along, value.shape or (), strict=True) if extent != 1]
+        if big != sorted(big) and not roles.analysis.is_constant(value):
+            return "swaps axes of space"
+    return None
 
 
 def _goes_on(analysis: Analysis, node: Node) -> bool:
@@ -148,15 +166,20 @@ def _judge(run: Sequence[Node], roles: Roles) -> dict[Node, str]:
     if any(before is None or after is None for _, before, after in known):
         return {}
     shapes: list[tuple[Node, tuple[int, ...], tuple[int, ...]]] = []
+    steps: list[_Step | None] = []
     for node, before, after in known:
         if node.op_type == "Gather":  # the second half of the Reshape before it
             shapes[-1] = (*shapes[-1][:2], after or ())
+            steps[-1] = _step(shapes[-1][0], node.output)
         else:
             shapes.append((node, before or (), after or ()))
-    steps = _shortest([step for node, before, after in shapes if (step := _step(node, before, after, roles))])
-    if steps:
+            steps.append(_step(node, node.output))
+    first, last = _ends(run)
+    steps = [_lying(run[0], first, roles, True), *steps, _lying(run[-1], last, roles, False)]
+    left = _shortest([step for step in steps if step is not None])
+    if left:
         own = {node: _described(node, before, after, roles) for node, before, after in shapes}
-        return {step.node: own[step.node] or "regroups its axes" for step in steps}
+        return {step.node: own.get(step.node) or "regroups its axes" for step in left}
     # Nothing is left but axes of extent 1 that come and go; they count where another axis changes its part by it.
     before, after = shapes[0][1], shapes[-1][2]
     if collapses_to_vector(before, after) or all(v is None or v.shape is None or len(v.shape) < 2 for v in _ends(run)):
@@ -166,6 +189,21 @@ def _judge(run: Sequence[Node], roles: Roles) -> dict[Node, str]:
         return {}
     moving = (n for n, b, a in shapes if _described(n, b, a, roles) and not collapses_to_vector(b, a))
     return {next(moving, run[0]): what}
+
+
+def _turns_back(run: Sequence[Node], roles: Roles) -> bool:
+    """Whether Transposes leave each axis of the map in its part, whatever its extent."""
+    first, last = _ends(run)
+    if first is None or first.shape is None or last.shape is None:
+        return False
+    view, made = roles.view(first), roles.view(last)
+    axes = view.axes
+    for node in run:
+        order = _order(node)
+        if order is None or len(order) != len(axes):
+            return False
+        axes = tuple(axes[axis] for axis in order)
+    return view.rank == made.rank and axes == made.axes
 
 
 def _ends(run: Sequence[Node]) -> tuple[Value | None, Value]:
@@ -184,35 +222,56 @@ def _extents(value: Value | None, roles: Roles) -> tuple[int, ...] | None:
     return roles.view(value).full(value.shape)  # type: ignore[return-value]  # extents of 1 beside those that are known
 
 
-def _perm(node: Node, roles: Roles) -> tuple[int, ...] | None:
-    """The order that a Transpose, or an Einsum that is one, gives to the axes of the map; None of other operators."""
+def _order(node: Node) -> tuple[int, ...] | None:
+    """The order that a Transpose, or an Einsum that is one, gives to the axes; None of other operators."""
     value = node.inputs[0]
     if value is None or value.shape is None:
         return None
     if node.op_type == "Transpose":
-        perm = node.attributes.get("perm") or tuple(reversed(range(len(value.shape))))
-    else:
-        given = einsum.order(node)
-        if given is None:
-            return None
-        perm = given
-    view = roles.view(value)
+        return node.attributes.get("perm") or tuple(reversed(range(len(value.shape))))
+    return einsum.order(node)
+
+
+def _perm(node: Node, roles: Roles) -> tuple[int, ...] | None:
+    """`_order` of the axes of the map."""
+    order, value = _order(node), node.inputs[0]
+    if order is None or value is None:
+        return None
+    view, made = roles.view(value), roles.view(node.output)
+    if (view.rises and made.rises) or view.rank != made.rank:
+        made = view
     whole = list(range(view.rank))
-    for position, axis in zip(view.axes, perm, strict=True):
+    for position, axis in zip(made.axes, order, strict=True):
         whole[position] = view.axes[axis]
     return tuple(whole)
 
 
-def _step(node: Node, before: Sequence[int], after: Sequence[int], roles: Roles) -> _Step | None:
-    """What the node does to axes of extent > 1; None where that is nothing."""
-    big = [d for d in before if d != 1]
-    perm = _perm(node, roles)
+def _step(node: Node, output: Value) -> _Step | None:
+    """What the node does to axes of extent > 1 as they lie in memory; None where that is nothing."""
+    before = (node.inputs[0].shape if node.inputs[0] is not None else None) or ()
+    big: list[int] = [d for d in before if d != 1]  # type: ignore[misc]  # known, as the run is judged
+    perm = _order(node)
     if perm is not None:
-        numbers = {axis: i for i, axis in enumerate(a for a, d in enumerate(before) if d != 1)}
-        order = [numbers[axis] for axis in perm if axis in numbers]
-        return None if order == sorted(order) else _Step(node, big, [big[i] for i in order], order)
-    rest = [d for d in after if d != 1]
+        return _permuted(node, before, perm)
+    rest: list[int] = [d for d in output.shape or () if d != 1]  # type: ignore[misc]
     return None if big == rest else _Step(node, big, rest)
+
+
+def _permuted(node: Node, before: Sequence[Dim], perm: Sequence[int]) -> _Step | None:
+    big: list[int] = [d for d in before if d != 1]  # type: ignore[misc]
+    numbers = {axis: i for i, axis in enumerate(a for a, d in enumerate(before) if d != 1)}
+    order = [numbers[axis] for axis in perm if axis in numbers]
+    return None if order == sorted(order) else _Step(node, big, [big[i] for i in order], order)
+
+
+def _lying(node: Node, value: Value | None, roles: Roles, leaving: bool) -> _Step | None:
+    """The step from the order of a map to the one in which it lies with channels last, or (`leaving` is False) back to it."""
+    if value is None or value.shape is None or (view := roles.view(value)).rises:
+        return None
+    if leaving:
+        return _permuted(node, view.full(value.shape), view.axes)
+    axes = sorted(range(len(view.axes)), key=view.axes.__getitem__)
+    return _permuted(node, value.shape, axes)
 
 
 def _shortest(steps: Sequence[_Step]) -> list[_Step]:
@@ -231,44 +290,3 @@ def _shortest(steps: Sequence[_Step]) -> list[_Step]:
         elif last.before != step.after:
             kept.append(_Step(last.node, last.before, step.after))
     return kept
-
-
-def rearrangement(op_type: str, before: Sequence[int], after: Sequence[int], perm: Sequence[int] | None = None) -> str | None:
-    """In words, how one operator rearranges a tensor; None where every axis of extent > 1 keeps its part and order."""
-    if op_type == "Transpose":
-        return _transposed(before, perm if perm is not None else tuple(reversed(range(len(before)))))
-    old = [(role(a), d) for a, d in enumerate(before) if d != 1]
-    new = [(role(a), d) for a, d in enumerate(after) if d != 1]
-    if old == new:
-        return None
-    if [d for _, d in old] == [d for _, d in new]:
-        moves = [f"{a} ({d}) to {b}" for (a, d), (b, _) in zip(old, new, strict=True) if a != b]
-        return "moves " + ", ".join(moves)
-    if len(new) < len(old):
-        return f"merges {_product(old, new)}"
-    if len(new) > len(old):
-        return f"splits into {_product(new, old)}"
-    return "regroups its axes"
-
-
-def _product(longer: Sequence[tuple[str, int]], shorter: Sequence[tuple[str, int]]) -> str:
-    """The extents that are many on one side and one on the other: `4 x 4 (space)`."""
-    head = 0
-    while head < len(shorter) and longer[head][1] == shorter[head][1]:
-        head += 1
-    tail = 0
-    while tail < len(shorter) - head and longer[-1 - tail][1] == shorter[-1 - tail][1]:
-        tail += 1
-    part = longer[head : len(longer) - tail] or longer
-    names = " and ".join(dict.fromkeys(name for name, _ in part))
-    return f"{' x '.join(str(d) for _, d in part)} ({names})"
-
-
-def _transposed(before: Sequence[int], perm: Sequence[int]) -> str | None:
-    old = [(role(a), a) for a, d in enumerate(before) if d != 1]
-    new = [(role(position), a) for position, a in enumerate(perm) if before[a] != 1]
-    if old == new:
-        return None
-    parts = {axis: part for part, axis in new}
-    moves = [f"{part} ({before[axis]}) to {parts[axis]}" for part, axis in old if parts[axis] != part]
-    return "moves " + ", ".join(moves) if moves else "swaps axes of space"

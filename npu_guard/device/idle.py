@@ -53,7 +53,7 @@ def _fits_windows(node: Node, ctx: Facts) -> bool:
     x, reaches = ctx.input(node, 0), ctx.reach(node)
     before, after = (side if len(side) == len(reaches) else (0,) * len(reaches) for side in padding(node, ctx, overhang=False))
     for axis, (reach, step) in enumerate(zip(reaches, ctx.per_axis(node, "strides"), strict=False)):
-        extent = ctx.extent(x, axis + 2)
+        extent = ctx.along(node, x, axis + 2)
         steps, rest = divmod(extent + before[axis] + after[axis] - reach, step)
         if rest and (steps + 1) * step < extent + before[axis]:
             return False
@@ -96,7 +96,7 @@ def _has_one_scale(node: Node, ctx: Facts) -> bool:
 def _moves_one_channel(node: Node, ctx: Facts) -> bool:
     """`mode` of DepthToSpace is the order of block and channel."""
     block = node.attr("blocksize", 1)
-    return bool(block == 1 or ctx.extent(ctx.input(node, 0), 1) == block * block)
+    return bool(block == 1 or ctx.along(node, ctx.input(node, 0), 1) == block * block)
 
 
 def _is_not_nearest(node: Node, ctx: Facts) -> bool:
@@ -125,7 +125,8 @@ def _has_one_tap(node: Node, ctx: Facts) -> bool:
 def _stays_in_place(node: Node, ctx: Facts) -> bool:
     """A stride is about the distance between windows; of a ConvTranspose, between what they are laid at."""
     ends = ctx.input(node, 0) if node.op_type == "ConvTranspose" else node.output
-    return all(extent == 1 for extent in ctx.shape(ends)[2:])
+    ctx.shape(ends)
+    return all(extent == 1 for extent in ctx.map_of(node, ends)[2:])
 
 
 def _pads_no_number(node: Node, ctx: Facts) -> bool:

@@ -154,3 +154,8 @@ def extents(dims: Iterable[Any], where: Value, ctx: Facts) -> Measured:
     """A part of a tensor's shape, with the reason where it is not wholly known."""
     values = tuple(d if isinstance(d, int) else None for d in dims)
     return Measured(values, ctx.why(where) if None in values else "")
+
+
+def in_map_order(x: Value, axes: tuple[int, ...], ctx: Facts) -> tuple[int, ...]:
+    """Axes of a tensor, those of a map that lies with channels last in the order [B, C, ...]."""
+    return tuple(sorted(ctx.map_axes(x, axes))) if ctx.lies_last(x) else axes

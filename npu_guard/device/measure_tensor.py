@@ -12,7 +12,7 @@ from npu_guard.analysis.axes import coerced
 from npu_guard.analysis.resize import map_scales, scales
 from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
-from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, pads
+from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, in_map_order, pads
 from npu_guard.graph.graph import is_known
 from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.graph.plain import plain
@@ -49,7 +49,8 @@ def axes(node: Node, ctx: Facts) -> Measured:
 
 def _among_roles(x: Value, axes: Sequence[int], ctx: Facts) -> Measured:
     """Axes of a tensor as axes of the map that it came from."""
-    return Measured(ctx.map_axes(x, axes), rank=len(ctx.map_dims(x)), places=ctx.map_axes(x, range(ctx.rank(x))))
+    places = sorted(ctx.map_axes(x, range(ctx.rank(x))))
+    return Measured(tuple(sorted(ctx.map_axes(x, axes))), rank=len(ctx.map_dims(x)), places=tuple(places))
 
 
 def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
@@ -173,7 +174,8 @@ def varies(node: Node, ctx: Facts, name: str) -> Measured:
     if not values:
         return NOTHING
     dims = known(ctx.dims(values[0]), values[0], ctx)
-    return Measured(tuple(whole - len(dims) + axis for axis, extent in enumerate(dims) if extent != 1), rank=whole)
+    found = tuple(whole - len(dims) + axis for axis, extent in enumerate(dims) if extent != 1)
+    return Measured(in_map_order(ctx.data(node), found, ctx), rank=whole)
 
 
 def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
@@ -260,8 +262,9 @@ def attribute(node: Node, ctx: Facts, name: str) -> Measured:
     if node.op_type == "Upsample" and name == "mode":
         found = found.removeprefix("bi")
     if name == "axis" and isinstance(found, int) and node.op_type != "OneHot":
-        rank = ctx.rank(ctx.input(node, 0))
-        return Measured((found % max(rank, 1),), rank=rank)
+        x = ctx.data(node)
+        rank = ctx.rank(x)
+        return Measured(in_map_order(x, (found % max(rank, 1),), ctx), rank=rank)
     return Measured(() if found is None else found if isinstance(found, tuple) else (found,))
 
 

@@ -16,7 +16,7 @@ import onnx
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
 from npu_guard.analysis.layout import RUNNING
-from npu_guard.analysis.roles import looks_like_tokens
+from npu_guard.analysis.views import looks_like_tokens
 from npu_guard.base.text import text
 from npu_guard.file.bodies import bodies_of
 from npu_guard.file.document import RUNTIME_IR

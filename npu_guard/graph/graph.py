@@ -240,7 +240,7 @@ class Model:
     @functools.cached_property
     def map_batches(self) -> frozenset[Dim]:
         """First extents of what is convolved. Beside the inputs' batch, those that a network makes itself: regions, frames."""
-        maps = [node.inputs[0] for node in self.graph.walk() if node.op_type == "Conv" and node.inputs]
+        maps = [node.role("data") for node in self.graph.walk() if node.kind == "convolution"]
         return frozenset(x.shape[0] for x in maps if x is not None and x.shape is not None and len(x.shape) > 3)
 
     @functools.cached_property

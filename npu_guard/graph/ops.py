@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from npu_guard.graph.op_table import ONNX
-from npu_guard.graph.plain_names import PLAIN
+from npu_guard.graph.plain_names import LAYOUT_DOMAINS, PLAIN
 
 if TYPE_CHECKING:
     from npu_guard.graph.op_words import Kind, Role
@@ -165,7 +165,7 @@ _MOST = 1024
 
 def _tables(domain: str) -> Mapping[str, str]:
     """The rows of a domain by kind."""
-    if domain in ("", "ai.onnx.ml"):
+    if domain in ("", "ai.onnx.ml", *LAYOUT_DOMAINS):
         return ONNX
     if domain != "com.microsoft":
         return {}

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 SAME = frozenset({"com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear"})
 """Those that differ from the plain operator in nothing but the types that older operator sets lack."""
+_NHWC = "com.ms.internal.nhwc"
+LAYOUTS = frozenset({"com.microsoft", _NHWC})
+"""Domains with operators that take maps with channels last."""
 _CHANNELS_LAST = frozenset({"com.microsoft::NhwcConv", "com.microsoft::NhwcFusedConv", "com.microsoft::NhwcMaxPool"})
+_UNLESS_STATED = frozenset({"com.microsoft::GroupNorm", "com.microsoft::SkipGroupNorm"})
+"""Operators whose attribute `channels_last` is 1 where it is left out. Source: docs/ContribOperators.md of onnxruntime."""
 
 
 def plain(node: Node) -> str:
@@ -25,7 +30,9 @@ def is_channels_last(node: Node) -> bool:
     """Whether the data of the node lie as [B, H, W, C]."""
     if not node.domain:
         return False
-    return node.op in _CHANNELS_LAST or node.domain == "com.ms.internal.nhwc" or bool(node.attributes.get("channels_last", 0))
+    if node.op in _CHANNELS_LAST or node.domain == _NHWC:
+        return True
+    return bool(node.attributes.get("channels_last", node.op in _UNLESS_STATED))
 
 
 def weight_is_channels_last(node: Node) -> bool:

@@ -37,6 +37,8 @@ _LAYOUTS = {
         "BatchNormalization", "InstanceNormalization", "DepthToSpace", "SpaceToDepth", "Resize", "GridSample",
     ),
 }  # fmt: skip
+LAYOUT_DOMAINS = tuple(_LAYOUTS)
+"""Domains in which ONNX Runtime has ONNX's own operators, with the same inputs, on maps in another layout."""
 _INTEGER = {"ConvInteger": "Conv", "QLinearConv": "Conv", "MatMulInteger": "MatMul", "QLinearMatMul": "MatMul"}
 
 PLAIN: Mapping[str, str] = (

@@ -42,6 +42,30 @@ qualcomm-htp | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0
 aimotive-aiware | 20 | NPU401 y | NPU402 y, NPU403 y | g (float[1,8] x) => (y) <float[12,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
 aimotive-aiware | 20 | | NPU401 y, NPU402 y | g (float[1,8] x) => (y) <float[16,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
 aimotive-aiware | 20 | NPU401 y | | g (float[1,64] x) => (y) <float[64,12] w> { y = Einsum<equation = "...c,cd->...d">(x, w) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y, NPU401 y | g (float[1,12,4,4] x) => (y) <float[12] c> { y = Einsum<equation = "nchw,c->nchw">(x, c) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y | g (float[1,8,4,4] x, float[8] c) => (y) { y = Einsum<equation = "nchw,c->nchw">(x, c) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y | g (float[1,8,4,4] x) => (y) { r = Relu(x)  y = Einsum<equation = "nchw,nchw->nchw">(x, r) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y | g (float[1,8,4,4] x) => (y) { r = Relu(x)  y = Einsum<equation = "...,...">(x, r) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y | g (float[1,8,4] x) => (y) <float[4] c> { y = Einsum<equation = "bnc,c->bnc">(x, c) }
+aimotive-aiware | 20 | | NPU104 y, NPU103 y, NPU401 y | g (float[1,12] x) => (y) <float[12] c> { y = Einsum<equation = "bc,c->bc">(x, c) }
+aimotive-aiware | 20 | | NPU102 y, NPU103 y | g (float[1,8,4,4] x) => (y) <int64[2] a = {2,3}> { m = ReduceMean<keepdims = 0>(x, a)  y = Einsum<equation = "nchw,nc->nchw">(x, m) }
+aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,8] x) => (y) <int64[2] a = {2,3}> { m = ReduceMean<keepdims = 0>(x, a)  y = Einsum<equation = "nchw,nw->nchw">(x, m) }
+aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,4] x) => (y) { r = Relu(x)  y = Einsum<equation = "nchw,nchw->nhwc">(x, r) }
+aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,6] x, float[1,8,6,4] r) => (y) { y = Einsum<equation = "nchw,ncwh->nchw">(x, r) }
+aimotive-aiware | 20 | NPU103 y | NPU102 y | g (float[1,8,4,4] x) => (y) { r = Relu(x)  y = Einsum<equation = "nchw,nchw->nch">(x, r) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,8,4] x) => (y) <float[4,4] c> { y = Einsum<equation = "bnc,cd->bnd">(x, c) }
+aimotive-aiware | 20 | NPU102 y | | g (uint8[1,8,6,8] x, uint8[1,8] v) => (y) <Q> { y = com.microsoft.QLinearMul(x, s, z, v, s, z, s, z) }
+aimotive-aiware | 20 | | NPU102 y | g (uint8[1,8,6,8] x, uint8[1,8,1,1] v) => (y) <Q> { y = com.microsoft.QLinearMul(x, s, z, v, s, z, s, z) }
+aimotive-aiware | 20 | | NPU301 y | g (uint8[1,8,6,8] x) => (y) <Q> { y = com.microsoft.QLinearGlobalAveragePool(x, s, z, s, z) }
+aimotive-aiware | 20 | NPU301 y | | g (uint8[1,8,6,8] x) => (y) <Q> { y = com.microsoft.QLinearReduceMean(x, s, z, s, z) }
+aimotive-aiware | 20 | | NPU102 y | g (float[1,32,24,20] x, float[20] v) => (y) <float[32,32,1,1] w> { c = Conv(x, w)  y = Add(c, v) }
+aimotive-aiware | 20 | | NPU102 y | g (float[1,32,24,20] x, float[32,1,1] v) => (y) <float[32,32,1,1] w> { c = Conv(x, w)  y = Mul(c, v) }
+aimotive-aiware | 20 | | NPU102 y | g (float[1,32,24,20] x, float[24,20] v) => (y) <float[32,32,1,1] w> { c = Conv(x, w)  r = Sigmoid(v)  y = Mul(r, c) }
+aimotive-aiware | 20 | | NPU102 u, NPU102 y | g (float[1,32,24,20] x, float[24,20] v) => (y) <float[32,32,1,1] w, int64[2] a = {0,1}> { c = Conv(x, w)  u = Unsqueeze(v, a)  y = Mul(u, c) }
+aimotive-aiware | 20 | NPU102 y | | g (float[1,20,24,20] x, float[1,20] v) => (y) <float[20,20,1,1] w> { c = Conv(x, w)  y = Mul(v, c) }
+aimotive-aiware | 20 | NPU102 y | | g (float[20,8,24,20] x, float[20] v) => (y) <float[8,8,1,1] w> { c = Conv(x, w)  y = Mul(v, c) }
+aimotive-aiware | 20 | NPU102 y | | g (float[1,8,24,20] x, float[24,20] v) => (y, t) <float[8,8,1,1] w, float[20,8] m> { c = Conv(x, w)  y = Mul(v, c)  t = MatMul(v, m) }
+aimotive-aiware | 20 | NPU102 u | | g (float[1,8,24,20] x, float[24,20] v) => (y) <float[8,8,1,1] w, int64[4] a = {1,1,48,10}> { c = Conv(x, w)  u = Reshape(v, a)  r = Relu(u)  y = Relu(c) }
 aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,6] x) => (y) { y = Einsum<equation = "...ij->...ji">(x) }
 aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) { m = com.microsoft.MultiHeadAttention<num_heads = 2>(x, x, x)  y = Relu(m) }
 aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) <float[8,24] w, float[24] b> { m = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Relu(m) }

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from npu_guard.analysis.layout import RUNNING, collapses_to_vector, rearrangement
+from npu_guard.analysis.layout import RUNNING
+from npu_guard.analysis.rearrangement import collapses_to_vector, rearrangement
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
