@@ -108,7 +108,10 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
         gain = c.gain.errors or c.gain.warnings
         return *first(c), not c.gain.errors, bool(tally(c.left).errors), c.price / gain, *by_gain(c)
 
-    return [c for group in _overlapping(now) for c in _better(_greedy(group, by_gain), _greedy(group, by_price))]
+    def best(group: list[Candidate]) -> list[Candidate]:
+        return group if len(group) == 1 else _better(_greedy(group, by_gain), _greedy(group, by_price))
+
+    return [c for group in _overlapping(now) for c in best(group)]
 
 
 def _greedy(candidates: Sequence[Candidate], key: Callable[[Candidate], tuple[object, ...]]) -> list[Candidate]:

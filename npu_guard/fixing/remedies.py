@@ -44,11 +44,8 @@ def with_remedies(
 
     together = choose([c for c in candidates if c.match.substitution.exactness == EXACT], substitutions)
     for candidate in (*together, *sorted(candidates, key=first)):
-        gone = Counter(f.rule for f in candidate.before) - Counter(f.rule for f in candidate.left)
-        for finding in filter(fails, candidate.before):
-            if gone[finding.rule] > 0:
-                gone[finding.rule] -= 1
-                best.setdefault((finding.rule, finding.location.output), candidate)
+        for finding in _gone(candidate):
+            best.setdefault((finding.rule, finding.location.output), candidate)
 
     by_itself = {candidate: candidate.mends(warnings=False) for candidate in set(best.values())}
 
@@ -62,3 +59,18 @@ def with_remedies(
         return replace(finding, remedy=Remedy(form.name, form.exactness, advice, by.chain, option))
 
     return tuple(map(told, findings))
+
+
+def _gone(candidate: Candidate) -> list[Finding]:
+    """What would no longer be said: of each rule as many findings as there would be fewer."""
+    found = list(filter(fails, candidate.before))
+    if not candidate.left:  # most forms leave nothing, and a large network has thousands
+        return found
+    fewer = Counter(f.rule for f in candidate.before) - Counter(f.rule for f in candidate.left)
+    seen: Counter[str] = Counter()
+    kept = []
+    for finding in found:
+        seen[finding.rule] += 1
+        if seen[finding.rule] <= fewer[finding.rule]:
+            kept.append(finding)
+    return kept

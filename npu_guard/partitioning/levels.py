@@ -8,6 +8,7 @@ Every step is linear in units and edges.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from npu_guard.device.partition import Settings
@@ -41,11 +42,11 @@ def _shrink(units: Units, settings: Settings, sides: list[int]) -> list[int]:
     while True:
         levels = _levels(units, sides)
         traffic = Traffic(units, levels)
-        _sink(units, levels, traffic)
+        parts = _sink(units, levels, traffic)
         rounds += 1
         leaving = [
             unit
-            for part in _parts(units, levels)
+            for part in parts
             if on_npu(levels[part[0]]) and _leaves(units, settings, part, levels, cheap=rounds <= _ROUNDS)
             for unit in part
         ]
@@ -57,16 +58,21 @@ def _shrink(units: Units, settings: Settings, sides: list[int]) -> list[int]:
             sides[unit] = HOST
 
 
-def _sink(units: Units, levels: Sequence[int], traffic: Traffic) -> None:
-    """Move what nobody needs so early to a later level of its side where that makes fewer bytes cross, or one piece less."""
+def _sink(units: Units, levels: Sequence[int], traffic: Traffic) -> list[list[int]]:
+    """Move what nobody needs so early to a later level of its side where that makes fewer bytes cross, or one piece less.
+
+    Gives the parts that are there afterwards.
+    """
+    parts = _parts(units, levels)
     for _ in range(_SWEEPS):
         moved = False
-        for part in reversed(_parts(units, levels)):
+        units_alone = ((unit,) for unit in reversed(range(len(levels))))
+        for part in traffic.with_slack(itertools.chain(reversed(parts), units_alone)):
             moved |= traffic.sink(part)
-        for unit in reversed(range(len(levels))):
-            moved |= traffic.has_slack(unit) and traffic.sink((unit,))
         if not moved:
-            return
+            break
+        parts = _parts(units, levels)
+    return parts
 
 
 def _fringe(units: Units, settings: Settings, traffic: Traffic) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from npu_guard.partitioning.units import EITHER, Units
 
@@ -28,13 +28,23 @@ class Traffic:
             self.size[level] = self.size.get(level, 0) + 1
         self._order = sorted(self.size)
 
-    def has_slack(self, unit: int) -> bool:
-        """Whether all that read the unit come later; most do not, and asking is cheap."""
-        level, readers = self.levels[unit], self.readers
-        for v in self.units.makes[unit]:  # noqa: SIM110 - all() with a generator takes three times as long
-            if level in readers[v]:
-                return False
-        return True
+    def with_slack(self, parts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """The parts without single units that somebody reads before the next level where they could be.
+
+        That is most of them, and asking is cheap. What moves meanwhile is judged as it is by then.
+        """
+        levels, readers, sides, makes = self.levels, self.readers, self.units.sides, self.units.makes
+        for part in parts:
+            if len(part) == 1:
+                unit = part[0]
+                level = levels[unit]
+                for v in makes[unit]:  # written out: this runs for each unit, some dozens of times for a report
+                    if level in readers[v] or (level + 1 in readers[v] and sides[unit] != EITHER):
+                        break
+                else:
+                    yield part
+            else:
+                yield part
 
     def borders(self, unit: int, step: int) -> bool:
         """Whether the unit could be one level earlier (-1) or later (1), and that level hands it something or reads it."""

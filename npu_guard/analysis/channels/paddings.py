@@ -156,17 +156,18 @@ def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value,
     groups = {(alike[value], units[alike[value]] // count): None for c in carries for value, count in c.groups}
     bounds = {v: np.asarray(sorted(found)) for v, found in _cuts(units, ties, groups).items()}
     parts = _parts(bounds, ties, groups)
+    sizes = {v: np.diff(found) for v, found in bounds.items()}
     padded = np.zeros(sum(map(len, bounds.values())), np.int64)
     for value, found in parts.items():
-        padded[found] = np.diff(bounds[value])
+        padded[found] = sizes[value]
     fixed = {part for v in pinned for part in parts[alike[v]].tolist()}
-    aligned = [(parts[alike[v]], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items()]
-    while sum(_raise(found, padded, fixed, factor, multiple) for found, factor in aligned):
+    aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
+    while sum(_raise(parts[v], padded, fixed, factor, multiple) for v, factor in aligned):
         pass  # until none has grown; none grows beyond the next multiple of its own width
     segments = {
-        v: tuple(zip(sizes.tolist(), widths.tolist(), strict=True))
+        v: tuple(zip(sizes[v].tolist(), widths.tolist(), strict=True))
         for v, found in parts.items()
-        if ((widths := padded[found]) != (sizes := np.diff(bounds[v]))).any()
+        if ((widths := padded[found]) != sizes[v]).any()
     }
     return {v: Layout(segments[alike[v]], form.factor) for v, form in flow.forms.items() if alike[v] in segments}
 
