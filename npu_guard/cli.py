@@ -15,7 +15,7 @@ import click
 
 from npu_guard.base.errors import NpuGuardError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain
+from npu_guard.base.terminal import complain, show_text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,6 +72,12 @@ def _leave(code: int) -> None:
 
 class _Commands(click.Group):
     """Commands by file name, imported when they are called: one's dependencies do not slow down another."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:  # whoever says nothing wants to know what there is to say
+            show_text(f"{ctx.get_help()}\n")
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         files = os.listdir(os.path.join(os.path.dirname(__file__), "commands"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Finding, ModelReport, Report
-from npu_guard.results.summary import Group, alike, message, outcome, word
+from npu_guard.results.summary import Group, alike, outcome, word
 
 
 def render(report: Report, *, color: bool = False) -> str:
@@ -39,4 +39,4 @@ def _line(model: ModelReport, group: Group) -> str:
     module = f" in {printable('.'.join(first.location.scope))}" if first.location.scope else ""
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
     node = f"{printable(first.location.op_type)} {printable(first.location.node, 80)}{module}{more}"
-    return f"{at}: {word(first)} {first.rule} {printable(message(first))} ({node})"
+    return f"{at}: {word(first)} {first.rule} {printable(group.message)} ({node})"

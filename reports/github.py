@@ -10,7 +10,7 @@ from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Report
 from npu_guard.results.next_steps import next_steps
-from npu_guard.results.summary import Group, count, level, mending, message, plural, ranked_groups
+from npu_guard.results.summary import Group, count, level, mending, plural, ranked_groups
 
 REMEDIES = True
 MOST = 10
@@ -43,7 +43,7 @@ def _annotation(kind: str, group: Group, url: str) -> str:
     node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
     more = f"; see {url}" if url else ""
     mended = f"; {told}" if (told := mending(group.findings)) else ""
-    text = f"{printable(message(f))} ({node} in {printable(in_project(group.model.path))}){mended}{more}"
+    text = f"{printable(group.message)} ({node} in {printable(in_project(group.model.path))}){mended}{more}"
     return _command(kind, text, file=file, line=line, title=f"{f.rule} {f.name}")
 
 

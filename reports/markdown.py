@@ -14,7 +14,7 @@ from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.next_steps import next_steps
-from npu_guard.results.summary import Group, count, mending, message, outcome, percent, plural, ranked_groups, word
+from npu_guard.results.summary import Group, count, mending, outcome, percent, plural, ranked_groups, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"
@@ -123,7 +123,7 @@ def _row(group: Group) -> str:
     share = f"{100 * group.share:.1f} %" if group.model.totals.macs else ""
     node = f"{plain_text(f.location.op_type, 80)} {code_span(f.location.node)}{more}"
     mended = mending(group.findings)
-    told = plain_text(f"{message(f)}; {mended}" if mended else message(f))
+    told = plain_text("; ".join(filter(None, (group.message, mended))))
     return f"| {word(f)} | {plain_text(f.rule)} {plain_text(f.name)} | {told} | {node} | {source} | {share} |\n"
 
 

@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from npu_guard.results.findings import Location, ModelReport, Report
+from npu_guard.results.findings import INPUT, Location, ModelReport, Report
 from npu_guard.results.summary import word
 
 LAYERS = True
@@ -54,7 +54,7 @@ def render(report: Report, *, color: bool = False) -> str:
 def _words(model: ModelReport) -> Iterator[tuple[str, str, str]]:
     """(node id, verdict, rule) of each operator and of each finding that counts."""
     for row in model.layers:
-        if row.location.op_type != "graph input":
+        if row.location.op_type != INPUT:
             yield _key(row.location), row.verdict, ""
     for finding in model.findings:
         if finding.suppressed is None:
@@ -62,7 +62,7 @@ def _words(model: ModelReport) -> Iterator[tuple[str, str, str]]:
 
 
 def _key(location: Location) -> str:
-    if location.op_type == "graph input":
+    if location.op_type == INPUT:
         return f"[value] {location.node}"
     return f"{_way(location.graph)}{location.node}"
 

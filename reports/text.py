@@ -15,7 +15,6 @@ from npu_guard.results.summary import (
     by_rule,
     counted,
     mending,
-    message,
     outcome,
     percent,
     plural,
@@ -33,12 +32,12 @@ _VERDICT = {
 }
 REMEDIES = True
 _SCREEN = 12
-"""Lines of Python, or modules, that are shown where nobody asked for all: what a screen holds."""
+"""Lines of Python, or modules, that are shown where nobody asked for all, and sentences at one of them: what a screen holds."""
 _ALL = 1000
 """Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""
 _SHOWN_NODES = 20
 _WIDTH = 80
-_INDENT = 19
+_INDENT = 20
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 
@@ -79,9 +78,11 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
         page.print(_verdict(page, model.verdict), f"  {printable(model.path)}")
         return
     t = model.totals
+    least = "at least " if t.uncounted else ""
     facts = ", ".join(
-        (f"opset {model.opset}", plural(t.nodes, "node"), f"{si(t.macs)}MAC", counted(t.params, "parameter"),
-         f"peak activations {si(t.peak_bytes)}B",
+        (f"opset {model.opset}", plural(t.nodes, "node"),
+         f"{least}{si(t.macs)}MAC" if t.macs or not least else "MACs not known", counted(t.params, "parameter"),
+         f"peak activations {least}{si(t.peak_bytes)}B",
          *([] if t.integer_macs_percent is None else [f"{percent(t.integer_macs_percent)} of the MACs in integers"]))
     )  # fmt: skip
     page.print(page.style(printable(model.path), "bold"), f"  {model.profile}", page.style(f"  {facts}", "dim"))
@@ -112,8 +113,13 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
     for origin, members in shown:
         page.print()
         page.print(*_title(page, origin, members))
-        for group in alike(model, members):
+        groups = alike(model, members)
+        told = groups if verbose or len(groups) <= _SCREEN + 1 else groups[:_SCREEN]
+        for group in told:
             _group(page, group, origin, verbose)
+        if len(told) < len(groups):
+            rest = sum(len(group.findings) for group in groups[len(told) :])
+            page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; --verbose shows all", "bold"))
     if len(shown) < len(blocks):
         rest = [f for _, members in blocks[len(shown) :] for f in members]
         how = "--format json has them" if verbose else "--verbose shows all"
@@ -151,7 +157,7 @@ def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[st
 def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
     """`error    NPU201  kernel 19x1 is longer than 17`, and below it where in the model."""
     first, kind = group.first, word(group.first)
-    page.print("  ", page.style(f"{kind:<8}", _STYLE[kind]), f" {first.rule}  {printable(message(first))}")
+    page.print("  ", page.style(f"{kind:<9}", _STYLE[kind]), f" {first.rule}  {printable(group.message)}")
     if verbose:
         for finding in group.findings[:_SHOWN_NODES]:
             where = "; ".join(filter(None, (_node(finding) + _module([finding], origin), mending([finding]))))

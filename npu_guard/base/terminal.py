@@ -7,15 +7,24 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import inert, printable
 
+_NARROWEST = 20
+"""Characters of a line that no terminal folds."""
+
 
 def complain(message: str) -> None:
-    """One line on standard error, if anybody listens."""
+    """One line on standard error, if anybody listens; a terminal gets it folded at its width."""
+    line = f"npu-guard: {printable(message, 2000)}"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"npu-guard: {printable(message, 2000)}\n")
+        if len(line) > _NARROWEST and (width := _width(sys.stderr)) is not None:
+            from npu_guard.base.folding import fold  # where a terminal reads
+
+            line = "\n".join(fold(line, width, 2))
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
@@ -55,11 +64,15 @@ def wants_colour(terminal: bool, environment: Mapping[str, str] = os.environ) ->
 
 def terminal_width() -> int | None:
     """Characters in a line where a terminal reads standard output; None where something else does, which takes lines whole."""
-    if not sys.stdout.isatty():
+    return _width(sys.stdout)
+
+
+def _width(stream: TextIO) -> int | None:
+    if not stream.isatty():
         return None
     said = os.environ.get("COLUMNS", "")
     with contextlib.suppress(OSError, ValueError):
-        return int(said) if said.isdecimal() and int(said) else os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        return int(said) if said.isdecimal() and int(said) else os.get_terminal_size(stream.fileno()).columns or 80
     return 80
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,15 +21,15 @@ def rule_list(beginning: str = "", width: int | None = None) -> str:
     found = [r for r in registry.rules() if r.code.startswith(beginning.upper()) or r.name.startswith(beginning)]
     longest = max((len(r.name) for r in found), default=0)
     lines = [f"{r.code}  {r.name:<{longest}}  {r.severity.value:<7}  {r.summary()}" for r in found]
-    if width is not None:
-        from npu_guard.base.folding import fold  # where a terminal reads
-
-        lines = [part for line in lines for part in fold(line, width, len("NPU101") + longest + len("  warning") + 4)]
-    return "".join(f"{line}\n" for line in lines)
+    return _listed(lines, width, len("NPU101") + longest + len("  warning") + 4)
 
 
-def page(rule: Rule) -> str:
-    """The manual page of a rule, in Markdown."""
+Stated = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Limits by the device that states them: value and source, in words, by key."""
+
+
+def page(rule: Rule, stated: Stated | None = None) -> str:
+    """The manual page of a rule, in Markdown, with the limits of all devices or those that are `stated`."""
     lines = [f"# {rule.code} {rule.name}", "", rule.summary(), ""]
     lines += [f"Severity: {rule.severity.value}. Operators: {_operators(rule)}.", ""]
     for title in ("What it does", "Why it matters", "What to do"):
@@ -37,8 +38,8 @@ def page(rule: Rule) -> str:
         lines += ["## Limits", ""]
         for key in rule.limits:
             lines.append(f"- `{key}`: {LIMITS[key][1]}.")
-            limits = [(p.name, p.limits[key]) for p in _profiles() if key in p.limits]
-            lines += [f"  - {name}: {show_value(limit.value)} ({limit.source})" for name, limit in limits]
+            limits = [(name, found[key]) for name, found in (stated or _all_stated()).items() if key in found]
+            lines += [f"  - {name}: {value} ({source})" for name, (value, source) in limits]
         lines.append("")
     if metrics := [name for name, base in METRICS.items() if rule.code in (base.code, *(code for _, code in base.codes))]:
         words = ", ".join(f"`{name}`" for name in metrics)
@@ -79,14 +80,24 @@ def _example(word: str, case: Case) -> list[str]:
     return [f"{head}:", "", "```", graph, "```", ""]
 
 
-def profile_list() -> str:
-    """One line a device; those that share a file are named with it."""
+def profile_list(width: int | None = None) -> str:
+    """One line a device; those that share a file are named with it. `width` is that of a terminal."""
     found = [registry.profile(name) for name in registry.profile_names()]
-    width = max(len(p.name) for p in found)
-    return "".join(
-        f"{p.name:<{width}}  {p.title}: {len(p.limits) + len(p.requirements)} limits, {len(p.operators)} operators\n"
+    longest = max(len(p.name) for p in found)
+    lines = [
+        f"{p.name:<{longest}}  {p.title}: {len(p.limits) + len(p.requirements)} limits, {len(p.operators)} operators"
         for p in found
-    )
+    ]
+    return _listed(lines, width, longest + 2)
+
+
+def _listed(lines: list[str], width: int | None, hang: int) -> str:
+    """The lines, in a terminal with what is folded of them below their last column."""
+    if width is not None:
+        from npu_guard.base.folding import fold  # where a terminal reads
+
+        lines = [part for line in lines for part in fold(line, width, hang)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def profile_page(profile: Profile) -> str:
@@ -144,5 +155,6 @@ def _requirement(requirement: Requirement) -> str:
 
 
 @functools.cache
-def _profiles() -> list[Profile]:
-    return [registry.device_file(name) for name in registry.profile_files()]
+def _all_stated() -> Stated:
+    devices = [registry.device_file(name) for name in registry.profile_files()]
+    return {d.name: {key: (show_value(limit.value), limit.source) for key, limit in d.limits.items()} for d in devices}

@@ -11,7 +11,7 @@ import click
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
-from npu_guard.base.terminal import complain, show_markdown, show_text, write_result
+from npu_guard.base.terminal import complain, show_markdown, show_text, terminal_width, write_result
 from npu_guard.base.text import inert, printable
 from npu_guard.checking import manual, registry
 from npu_guard.commands._shared import config_of, progress_bar, with_config
@@ -37,7 +37,7 @@ class _Named(click.Group):
 def command(ctx: click.Context) -> None:
     """List the device profiles, or show one (NAME, NAME:VARIANT or a TOML file) with the source of each limit."""
     if ctx.invoked_subcommand is None:
-        show_text(manual.profile_list())
+        show_text(manual.profile_list(terminal_width()))
 
 
 @command.command("show", hidden=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npu_guard.compilers.answers import REFUSED, TAKEN, Answer, NodeAnswer
-from npu_guard.results.findings import LayerRow, Location, ModelReport, Outcome, Severity
+from npu_guard.results.findings import INPUT, LayerRow, Location, ModelReport, Outcome, Severity
 
 OUTCOMES = ("agreement", "missed", "false-alarm", "undecided", "unknown")
 """Both say the same; the compiler refuses what fits by the rules; the rules refuse what it takes; the rules cannot tell;
@@ -80,7 +80,7 @@ def compare_answers(report: ModelReport, answer: Answer) -> Comparison:
     by_name = _Answers(answer)
     rows = []
     for index, layer in enumerate(report.layers):
-        if layer.location.op_type == "graph input" or layer.verdict == "folded":
+        if layer.location.op_type == INPUT or layer.verdict == "folded":
             continue
         found = by_name.at(layer)
         word = found.word if found is not None else "npu" if complete else "not_run"
@@ -103,7 +103,7 @@ def _by_rules(report: ModelReport) -> tuple[Sequence[str], Sequence[Sequence[str
             open_at.add(finding.location)
     words, codes = [], []
     for layer in report.layers:
-        sources = [layer, *(report.layers[i] for i in layer.inputs if report.layers[i].location.op_type == "graph input")]
+        sources = [layer, *(report.layers[i] for i in layer.inputs if report.layers[i].location.op_type == INPUT)]
         mine = list(dict.fromkeys(code for source in sources for code in failed.get(source.location, ())))
         codes.append(mine)
         gone = layer.verdict == "error"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 
 LIMITS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "conv.kernel_max": (int, "longest axis of a convolution kernel, in taps, dilation not counted"),
@@ -96,12 +97,27 @@ def convert(data: Any, kind: type, where: str) -> Any:
 
 
 def suggest(word: str, known: Any) -> str:
-    """`; did you mean 'x'?` or nothing."""
-    import difflib  # for those who mistype; the others start faster without
+    """`; did you mean 'x'?` or nothing: what is spelled nearly so, else what has the word in it, else what is spelled alike."""
+    from difflib import get_close_matches  # for those who mistype; the others start faster without
 
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    names, said = list(known), word.lower()
+    close = get_close_matches(word, names, 1, _ALIKE)
+    if not close and len(said) >= _TELLS:
+        close = [name for name in names if said in name.lower()]
+        close = close or [n for n in names if get_close_matches(said, _WORDS.findall(n.lower()), 1, _ALIKE)]
+    close = close or get_close_matches(word, names, 1)
+    if len(close) > _SUGGESTED:
+        return f"; did you mean one of {', '.join(map(repr, close[:_SUGGESTED]))}, ...?"
+    first, last = ", ".join(map(repr, close[:-1])), "".join(map(repr, close[-1:]))
+    return f"; did you mean {' or '.join(filter(None, (first, last)))}?" if close else ""
 
+
+_TELLS = 3
+"""Letters from which on a part of a name tells something."""
+_ALIKE = 0.8
+"""How alike words are that may be meant for each other, as `difflib` counts."""
+_SUGGESTED = 4
+_WORDS = regex(r"[a-z0-9]+")
 
 EVERY = "*"
 """In `Rule.ops`: all operators."""

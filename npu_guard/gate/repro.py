@@ -22,7 +22,7 @@ from npu_guard.file.bodies import bodies_of
 from npu_guard.file.document import RUNTIME_IR
 from npu_guard.gate.repro_quantized import is_about_encodings, rings
 from npu_guard.graph.graph import Graph, Node, Value
-from npu_guard.results.findings import Dim, Finding
+from npu_guard.results.findings import INPUT, Dim, Finding
 
 MAX_BYTES = 64 << 20
 """Weights of one repro; beyond that there is a line in the index instead of a file."""
@@ -84,7 +84,7 @@ def _find(analysis: Analysis, finding: Finding) -> Node | Value:
     for graph in analysis.model.graph.graphs():
         if graph.path == location.graph:
             value = graph.values.get(location.output)
-            if value is not None and (value.producer is not None or location.op_type == "graph input"):
+            if value is not None and (value.producer is not None or location.op_type == INPUT):
                 return value.producer or value
     for node in analysis.model.graph.walk():  # a node whose first output has no name
         if (node.graph.path, node.label, node.op) == (location.graph, location.node, location.op_type):

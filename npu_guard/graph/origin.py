@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from npu_guard.base.regex import regex
 from npu_guard.base.text import text
 from npu_guard.graph.ops import other_family
-from npu_guard.results.findings import Location, SourceLine
+from npu_guard.results.findings import INPUT, Location, SourceLine
 
 if TYPE_CHECKING:  # what only asks `relative` does without onnx
     from npu_guard.graph.graph import Model, Node, Value
@@ -37,6 +37,7 @@ _LONG, _DEEP = 400, 40
 _CALL = regex(r"(.+?)_[1-9]\d{0,5}")
 """A module that is called again."""
 _PARAMETER = regex(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
+_LAYER = regex(r"[A-Za-z_][\w.-]{0,100}")
 _MAX_TEXT = 65536
 _MAX_NAMES = 64
 _MAX_NAMES_TEXT = 4096
@@ -96,14 +97,15 @@ def location_of(node: Node) -> Location:
 
 def input_location(value: Value) -> Location:
     """A graph input as a place; ONNX has no operator for it."""
-    return Location(value.name, "graph input", value.name)
+    return Location(value.name, INPUT, value.name)
 
 
 def scope_of(node: Node) -> tuple[str, ...]:
     """Module path such as ("encoder", "layer3", "0").
 
     From dynamo's metadata, or from the names of the older exporter; where a simplifier has dropped the one and there
-    are none of the other, from the name of the node's parameters, which is their path in the module tree.
+    are none of the other, from the name of the node's parameters, which is their path in the module tree. Nodes that come from
+    TensorFlow have their layers in their names.
     """
     scopes = _memo(node.graph.model).scopes
     found = scopes.get(node)
@@ -130,7 +132,17 @@ def _scope(node: Node) -> tuple[str, ...]:
         return (node.kind in ("convolution", "product") and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
         return _scope_from_name(node.name[:_MAX_NAMES_TEXT], node.graph.model)
-    return _owner(node) or _surrounding(node, _recorded) or ()
+    return _owner(node) or _surrounding(node, _recorded) or _layers(node.name[:_MAX_NAMES_TEXT])
+
+
+def _layers(name: str) -> tuple[str, ...]:
+    """`model/block/conv/Conv2D` is in layer model.block.conv, as TensorFlow names what Keras makes.
+
+    tf2onnx joins the names of what it fuses by semicolons, the one that it keeps first, and numbers what it puts in between:
+    `model/conv/Conv2D__12`. A name with other characters than a layer may have is no path.
+    """
+    parts = name.partition(";")[0].split("/")[:-1]
+    return tuple(parts) if all(map(_LAYER.fullmatch, parts)) else ()
 
 
 def _recorded(node: Node) -> tuple[str, ...] | None:

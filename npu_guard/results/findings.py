@@ -87,6 +87,10 @@ class Remedy(Struct, frozen=True):
     """Option without which `fix` leaves the finding as it is: what costs more than warnings are worth, what only comes close."""
 
 
+INPUT = "graph input"
+"""What stands for an operator where a place is an input of the graph, of which ONNX has none."""
+
+
 class Location(Struct, frozen=True):
     """Where in the model: the output tensor plus module path is the identity, names may be empty or repeated."""
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from npu_guard.base.text import printable
-from npu_guard.results.findings import ModelReport
+from npu_guard.results.findings import INPUT, ModelReport
 from npu_guard.results.summary import count, plural
 
 
@@ -19,6 +19,8 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     rest = counts.error - counts.mended
     fixed = _fixed_name(shown)
     steps: list[tuple[str, str]] = []
+    if open_inputs := _open_inputs(model):
+        steps.append(("sizes of inputs are open; fill in those that it runs at", _sized(model, shown, open_inputs)))
     if counts.mended:
         part = f"{counts.mended:,}" if rest else "all"
         steps.append((f"{plural(counts.error, 'error')}, {part} mended exactly by", _fix_command(model, shown, fixed)))
@@ -27,6 +29,32 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
         told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
         steps.append((told, partition_command(model, fixed if counts.mended else shown, mended=bool(counts.mended))))
     return steps
+
+
+def _open_inputs(model: ModelReport) -> list[tuple[str, str]]:
+    """Inputs of which an extent is not known, and their shapes with a word for each that is to be filled in."""
+    found: dict[str, str] = {}
+    for f in model.findings:
+        if f.location.op_type == INPUT and f.rule == _DYNAMIC and f.tensor is not None and f.tensor.shape:
+            shape = f.tensor.shape
+            names = _MAP if len(shape) == len(_MAP) else tuple(f"D{axis}" for axis in range(len(shape)))
+            found[f.location.node] = ",".join(
+                str(extent) if isinstance(extent, int) else name for extent, name in zip(shape, names, strict=True)
+            )
+    return list(found.items())
+
+
+_DYNAMIC = "NPU403"
+"""The rule that says so of an input."""
+_MAP = ("N", "C", "H", "W")
+
+
+def _sized(model: ModelReport, shown: str, inputs: list[tuple[str, str]]) -> str:
+    if model.command.in_program:
+        shapes = ", ".join(f"{name!r}: [{shape}]" for name, shape in inputs)
+        return f"npu_guard.check(model, {_python(model)}, input_shapes={{{shapes}}})"
+    options = [word for name, shape in inputs for word in ("--input-shape", f"{name}:{shape}")]
+    return _words("check", shown, *_device(model), *model.command.inputs, *options, *model.command.settings)
 
 
 def _fix_command(model: ModelReport, shown: str, fixed: str) -> str:

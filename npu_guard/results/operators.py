@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from npu_guard.results.findings import Finding, LayerRow, ModelReport, Outcome, Severity
+from npu_guard.results.findings import INPUT, Finding, LayerRow, ModelReport, Outcome, Severity
 from npu_guard.results.summary import message
 
 FATES = ("fits", "split", "slow", "warning", "undecided", "host", "refused")
@@ -61,7 +61,7 @@ def by_operator(model: ModelReport) -> list[OperatorRow]:
     types: dict[str, list[tuple[LayerRow, list[Finding]]]] = {}
     for layer in model.layers:
         told = findings.get((layer.location.graph, layer.location.output), [])
-        if layer.verdict != "folded" and (told or layer.location.op_type != "graph input"):
+        if layer.verdict != "folded" and (told or layer.location.op_type != INPUT):
             types.setdefault(layer.location.op_type, []).append((layer, told))
     rows = [_row(op_type, nodes) for op_type, nodes in types.items()]
     return sorted(rows, key=lambda row: (-FATES.index(row.worst), -(row.macs or 0), row.op_type))

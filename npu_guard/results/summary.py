@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
 from npu_guard.results.findings import Evidence, Finding, ModelReport, Outcome, Report, Severity, Verdict
 from npu_guard.results.simplified import Moved, Simplified
@@ -124,6 +125,12 @@ class Group(Struct, frozen=True):
         return self.findings[0]
 
     @property
+    def message(self) -> str:
+        """What the rule says of the first one, and at how many more the same cannot be told for another tensor."""
+        others = len({f.message for f in self.findings}) - 1
+        return message(self.first) + (f", and so for {plural(others, 'other')} like it" if others else "")
+
+    @property
     def share(self) -> float:
         """Share of the model's MACs that the group holds back, 0 to 1; a node counts once."""
         total = self.model.totals.macs
@@ -132,11 +139,18 @@ class Group(Struct, frozen=True):
 
 
 def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
-    """Findings of one rule with one text at one line of Python go together; the order stays."""
+    """Findings of one rule with one text at one line of Python go together; the order stays.
+
+    So does what cannot be told for one reason, whichever tensor stands in the way.
+    """
     groups: dict[object, list[Finding]] = {}
     for f in findings:
-        groups.setdefault((f.rule, f.severity, f.outcome, f.message, f.source), []).append(f)
+        text = _QUOTED.sub("", f.message) if f.outcome is Outcome.UNDECIDED else f.message
+        groups.setdefault((f.rule, f.severity, f.outcome, text, f.source), []).append(f)
     return [Group(model, tuple(group)) for group in groups.values()]
+
+
+_QUOTED = regex(r"'[^']*'")
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
@@ -177,7 +191,14 @@ def outcome(model: ModelReport) -> str:
     share, documented = model.totals.npu_macs_percent, documented_percent(model)
     told = f", {percent(documented)} by the device's documents" if documented < share else ""
     known, rest = known_macs(model.totals.uncounted)
-    return f"{count(model.findings).words()}; {percent(share)} of the {known} run as they are{told}{rest}"
+    open_ones = any(f.outcome is Outcome.UNDECIDED and f.severity is Severity.ERROR for f in counted_findings(model))
+    run = "are known to run as they are" if open_ones and share < 100 else "run as they are"
+    return f"{count(model.findings).words()}; {percent(share)} of the {known} {run}{told}{rest}"
+
+
+def counted_findings(model: ModelReport) -> list[Finding]:
+    """Those that nobody has suppressed."""
+    return [f for f in model.findings if f.suppressed is None]
 
 
 def known_macs(uncounted: int) -> tuple[str, str]:

@@ -226,7 +226,7 @@ class GraphView {
   /* seeing */
 
   move(x, y, k, smooth = false) {
-    const { clientWidth: w, clientHeight: h } = this.canvas, edge = 80;
+    const { clientWidth: w, clientHeight: h } = this.svg, edge = 80;
     const inside = (at, size, room) => Math.min(room - edge, Math.max(edge - size, at));
     this.view = { k, x: inside(x, this.size.width * k, w), y: inside(y, this.size.height * k, h) };
     this.scene.classList.toggle("moved", smooth);
@@ -234,23 +234,23 @@ class GraphView {
   }
 
   fit(whole = false) {
-    const { clientWidth: w, clientHeight: h } = this.canvas, { width, height } = this.size;
+    const { clientWidth: w, clientHeight: h } = this.svg, { width, height } = this.size;
     const k = Math.min(1.1, Math.max((w - 60) / width && Math.min((w - 60) / width, (h - 90) / height), whole ? 0.05 : 0.85));
     this.move((w - width * k) / 2, Math.max(56, (h - height * k) / 2), k, whole);
   }
 
-  zoom(by, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  zoom(by, x = this.svg.clientWidth / 2, y = this.svg.clientHeight / 2) {
     const k = Math.min(3, Math.max(0.04, this.view.k * by)), ratio = k / this.view.k;
     this.move(x - (x - this.view.x) * ratio, y - (y - this.view.y) * ratio, k);
   }
 
   centre(id) {
-    const spot = this.spots.get(id), k = Math.max(0.85, this.view.k), { clientWidth: w, clientHeight: h } = this.canvas;
+    const spot = this.spots.get(id), k = Math.max(0.85, this.view.k), { clientWidth: w, clientHeight: h } = this.svg;
     this.move(w / 2 - (spot.x + spot.width / 2) * k, h / 2 - (spot.y + spot.height / 2) * k, k, true);
   }
 
   keepInSight(id) {
-    const { x, y, width, height } = this.spots.get(id), { k } = this.view, { clientWidth: w, clientHeight: h } = this.canvas, edge = 24;
+    const { x, y, width, height } = this.spots.get(id), { k } = this.view, { clientWidth: w, clientHeight: h } = this.svg, edge = 24;
     const left = this.view.x + x * k, top = this.view.y + y * k;
     const dx = left < edge ? edge - left : Math.min(0, w - edge - left - width * k), dy = top < 60 ? 60 - top : Math.min(0, h - edge - top - height * k);
     if (dx || dy) this.move(this.view.x + dx, this.view.y + dy, k);
@@ -323,7 +323,7 @@ class GraphView {
       if (!moved && Math.hypot(dx, dy) < 4) return;
       if (!moved) { moved = true; this.svg.setPointerCapture(event.pointerId); this.svg.classList.add("moving"); }
       if (hands.size === 2) {
-        const other = [...hands.values()].find((h) => h.pointerId !== event.pointerId), frame = this.canvas.getBoundingClientRect();
+        const other = [...hands.values()].find((h) => h.pointerId !== event.pointerId), frame = this.svg.getBoundingClientRect();
         const reach = (h) => Math.hypot(h.clientX - other.clientX, h.clientY - other.clientY) || 1;
         this.zoom(reach(event) / reach(last), (event.clientX + other.clientX) / 2 - frame.left, (event.clientY + other.clientY) / 2 - frame.top);
       } else this.move(this.view.x + dx, this.view.y + dy, this.view.k);
@@ -337,7 +337,7 @@ class GraphView {
     });
     this.canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      const frame = this.canvas.getBoundingClientRect(), step = event.deltaMode === 1 ? 18 : 1;
+      const frame = this.svg.getBoundingClientRect(), step = event.deltaMode === 1 ? 18 : 1;
       if (event.ctrlKey || event.metaKey) this.zoom(Math.exp(-event.deltaY * step * 0.003), event.clientX - frame.left, event.clientY - frame.top);
       else this.move(this.view.x - event.deltaX * step, this.view.y - event.deltaY * step, this.view.k);
     }, { passive: false });

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.html_data import shape
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
-from npu_guard.results.findings import LayerRow, ModelReport
+from npu_guard.results.findings import INPUT, LayerRow, ModelReport
 from npu_guard.results.summary import si
 
 _BARS = 24
@@ -60,7 +60,7 @@ def module_bars(model: ModelReport, root: Group) -> list[Bar]:
 
 def coverage(layers: Sequence[LayerRow]) -> list[tuple[str, Sequence[Piece], list[tuple[str, str]]]]:
     """The model as two bars, by layers and by MACs: (label, pieces, counts in words by verdict)."""
-    rows = [row for row in layers if row.verdict != "folded" and row.location.op_type != "graph input"]
+    rows = [row for row in layers if row.verdict != "folded" and row.location.op_type != INPUT]
     found: list[tuple[str, Sequence[Piece], list[tuple[str, str]]]] = []
     for label, macs in (("Layers", False), ("MACs", True)):
         weights = {v: sum((row.macs or 0) if macs else 1 for row in rows if row.verdict == v) for v in VERDICTS}

@@ -15,8 +15,8 @@ from npu_guard.gate.diff import Diff
 from npu_guard.reports.blocks.html_data import catalog_summary, shown_path
 from npu_guard.reports.blocks.overview import node_keys
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
-from npu_guard.results.findings import Applied, Finding, LayerRow, ModelReport
-from npu_guard.results.summary import alike, count, message, percent, plural, si, word
+from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
+from npu_guard.results.summary import alike, count, percent, plural, si, word
 from npu_guard.results.verification import Verification
 from npu_guard.verification.report import proof_text
 
@@ -136,7 +136,7 @@ def _verification(v: Verification) -> dict[str, Any]:
 def _by_name(layers: Iterable[LayerRow]) -> dict[str, list[LayerRow]]:
     found: dict[str, list[LayerRow]] = collections.defaultdict(list)
     for layer in layers:
-        if layer.verdict != "folded" and layer.location.op_type != "graph input":
+        if layer.verdict != "folded" and layer.location.op_type != INPUT:
             found[layer.location.node].append(layer)
     return found
 
@@ -164,7 +164,7 @@ def finding_list(title: str, model: ModelReport, findings: Sequence[Finding]) ->
         {
             "word": word(g.first),
             "rule": g.first.rule,
-            "message": printable(message(g.first)),
+            "message": printable(g.message),
             "count": len(g.findings),
             "node": _node(g.first),
         }

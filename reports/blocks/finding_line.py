@@ -1,13 +1,26 @@
-"""One finding in one line."""
+"""Findings in a line each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from npu_guard.base.text import printable
+from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import Finding
 from npu_guard.results.summary import message
 
 
-def finding_line(finding: Finding) -> str:
-    """`NPU201  kernel 19x1 is longer than 17 (Conv in encoder.stem)`."""
-    module = ".".join(finding.location.scope) or "top level"
-    return f"{finding.rule}  {printable(message(finding))} ({printable(finding.location.op_type)} in {printable(module)})"
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
+    """`NPU201  kernel 19x1 is longer than 17 (Conv in encoder.stages.*.mix, 9 times)`; those that say the same in one line."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for f in findings:
+        groups.setdefault((f.rule, message(f), f.location.op_type), []).append(f)
+    return [
+        f"{rule}  {printable(told)} ({printable(op)} in {printable(folded([f.location.scope for f in found]))}{times(found)})"
+        for (rule, told, op), found in groups.items()
+    ]
+
+
+def times(found: list[Finding]) -> str:
+    """`, 9 times`, nothing for one."""
+    return f", {len(found):,} times" if len(found) > 1 else ""

@@ -9,10 +9,11 @@ from typing import Any
 from npu_guard.base.text import printable
 from npu_guard.project.paths import where
 from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
+from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
-from npu_guard.results.summary import by_rule, mended_exactly, plural, si, word
+from npu_guard.results.summary import by_rule, mended_exactly, si, word
 
 _PLACES = 40
 """Places of one rule that are named; the rest is counted."""
@@ -111,14 +112,6 @@ def breaker(model: ModelReport, row: BreakerRow) -> dict[str, Any]:
 
 def _forms(finding: Finding) -> tuple[str, ...]:
     return () if finding.remedy is None else forms_of(finding.remedy)
-
-
-def folded(scopes: Sequence[tuple[str, ...]]) -> str:
-    """Several module paths in one: `encoder.stages.*.eca`."""
-    different = list(dict.fromkeys(scopes))
-    if len({len(scope) for scope in different}) > 1:
-        return f"{'.'.join(different[0]) or '(top level)'} and {plural(len(different) - 1, 'other module')}"
-    return ".".join(p[0] if len(set(p)) == 1 else "*" for p in zip(*different, strict=True)) or "(top level)"
 
 
 def record(report: Report, model: ModelReport) -> list[tuple[str, str]]:

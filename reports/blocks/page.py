@@ -19,7 +19,6 @@ from npu_guard.results.summary import (
     Counts,
     count,
     mending,
-    message,
     outcome,
     plural,
     ranked_groups,
@@ -65,7 +64,7 @@ def page(report: Report, compared: Compared | None = None) -> str:
         models=[view for view, _ in models],
         data=_raw(html_data.script_json(data)),
         compared=None if compared is None else compared.view,
-        rules=[{**entry, "url": report.rule_url(entry["code"])} for entry in _manual()],
+        rules=[{**entry, "url": report.rule_url(entry["code"])} for entry in _manual(report)],
         many=many,
     )
 
@@ -208,7 +207,7 @@ def _still(model: ModelReport) -> dict[str, Any]:
         {
             "word": word(g.first),
             "rule": g.first.rule,
-            "message": printable("; ".join(filter(None, (message(g.first), mending(g.findings))))),
+            "message": printable("; ".join(filter(None, (g.message, mending(g.findings))))),
             "nodes": [printable(f"{f.location.op_type} {f.location.node}", 80) for f in g.findings[:_STILL_NODES]],
             "more": max(0, len(g.findings) - _STILL_NODES),
             "module": printable(".".join(g.first.location.scope)),
@@ -242,13 +241,14 @@ def _named(code: str) -> str:
     return next((f"{r.code} {r.name}" for r in registry.rules() if r.code == code), code)
 
 
-@functools.cache
-def _manual() -> list[dict[str, Any]]:
-    """The rules' manual pages, without their titles; headings two levels further down."""
+def _manual(report: Report) -> list[dict[str, Any]]:
+    """The rules' manual pages, without their titles, with the limits of the devices at hand; headings two levels further down."""
     parser = _markdown()
+    devices = {model.device.name: model.device for model in report.models if model.device is not None}
+    stated = {name: {row.key: (row.value, row.source) for row in device.limits} for name, device in devices.items()}
     found = []
     for rule in registry.rules():
-        tokens = parser.parse(manual.page(rule))[3:]
+        tokens = parser.parse(manual.page(rule, stated))[3:]
         for token in tokens:
             if token.type in ("heading_open", "heading_close"):
                 token.tag = f"h{min(6, int(token.tag[1]) + 2)}"

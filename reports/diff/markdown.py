@@ -6,7 +6,7 @@ from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
-from npu_guard.reports.blocks.finding_line import finding_line
+from npu_guard.reports.blocks.finding_line import finding_lines
 from npu_guard.results.findings import Verdict
 from npu_guard.results.summary import count, percent, plural
 
@@ -33,8 +33,9 @@ def render(diff: Diff, *, color: bool = False) -> str:
         lines.append(f"| MACs that run as they are | {shares[0]} | {shares[1]} |")
     if diff.fixed:
         lines += ["", f"<details><summary>{plural(len(diff.fixed), 'finding')} fixed</summary>", ""]
-        lines += [f"- {plain_text(finding_line(f))}" for f in diff.fixed[:_LISTED]]
-        if len(diff.fixed) > _LISTED:
-            lines.append(f"- and {len(diff.fixed) - _LISTED:,} more")
+        told = finding_lines(diff.fixed)
+        lines += [f"- {plain_text(line)}" for line in told[:_LISTED]]
+        if len(told) > _LISTED:
+            lines.append(f"- and {len(told) - _LISTED:,} kinds more")
         lines += ["", "</details>"]
     return page + "\n".join(lines) + "\n"

@@ -397,6 +397,23 @@ def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) ->
             assert page.evaluate(NARROW) == [], tab
 
 
+def test_on_a_phone_the_tools_leave_the_graph_free(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"], viewport={"width": 390, "height": 844})
+    page.locator("#tab-graph").click()
+    drawing = page.locator(".canvas > svg").bounding_box()
+    assert drawing is not None
+    assert drawing["height"] > 200
+    for tool in page.locator(".canvas .tools > *").all():
+        place = tool.bounding_box()
+        assert place is not None
+        assert place["y"] + place["height"] <= drawing["y"]
+        assert place["x"] + place["width"] <= 390
+    page.locator(".tools button", has_text="Fit").click()
+    first = page.locator(".canvas .box").first.bounding_box()
+    assert first is not None
+    assert first["y"] >= drawing["y"]
+
+
 def test_lines_of_python_break_behind_a_slash_alone(show: Show, root: Path, fix_page: str) -> None:
     for page in (show([root / "samples/sample_net.onnx"]), show([], text=fix_page)):
         lines = page.locator("td.line:visible").filter(has_text=".py:")

@@ -62,10 +62,16 @@ def complaint(result: Result, code: int) -> str:
     return line
 
 
+def test_who_says_nothing_is_told_what_there_is_to_say(run: Run) -> None:
+    result = run()
+    assert result.returncode == 2
+    assert b"Commands:" in result.stdout
+    assert result.stderr == b""
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ((), "Missing command"),
         (("nonsense",), "nonsense"),
         (("check",), "MODEL"),
         (("check", "m", "--nonsense"), "--nonsense"),
@@ -73,7 +79,11 @@ def complaint(result: Result, code: int) -> str:
         (("check", "m", "--fail-on", "maybe"), "maybe"),
         (("check", "m", "--select", "NPU0"), "no rule 'NPU0'"),
         (("check", "m", "--ignore", "kernel-sise"), "did you mean 'kernel-size'?"),
-        (("check", "m", "--profile", "aimotive"), "no profile 'aimotive'"),
+        (("check", "m", "--profile", "aware"), "no profile 'aware'"),
+        (("check", "m", "--profile", "aware"), "did you mean 'aimotive-aiware'?"),
+        (("check", "m", "--profile", "rk3588"), "did you mean 'rockchip-rk3588'?"),
+        (("check", "m", "--profile", "AM62A"), "did you mean 'ti-tidl:AM62A'?"),
+        (("check", "m", "--profile", "ethos"), "did you mean 'ethos-u55-legacy', 'ethos-u55' or 'ethos-u85'?"),
         (("check", "m", "--profile", "absent.toml"), "no such file"),
         (("check", "m", "--config", "absent.toml"), "no such file"),
         (("check", "m", "--input-shape", "x"), "NAME:1,3,384,640"),

@@ -174,6 +174,24 @@ def test_metadata_that_is_not_utf8(view: View, make: Callable[..., Node]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("name", "scope"),
+    [
+        ("model/block_1/conv/Conv2D", ("model", "block_1", "conv")),
+        ("model_1/re_lu_1/Relu;model_1/conv2d/Conv2D;model_1/conv2d/BiasAdd", ("model_1", "re_lu_1")),
+        ("StatefulPartitionedCall/net/dense.2/MatMul__17", ("StatefulPartitionedCall", "net", "dense.2")),
+        ("Relu__90", ()),
+        ("conv1/", ("conv1",)),
+        ("out/of 3/Relu", ()),  # no layer has a blank in its name
+        ("a//Relu", ()),
+        ("1/2/Add", ()),
+        ("../../etc/passwd", ()),
+    ],
+)
+def test_layers_of_tensorflow(make: Callable[..., Node], name: str, scope: tuple[str, ...]) -> None:
+    assert scope_of(make(name)) == scope
+
+
+@pytest.mark.parametrize(
     ("names", "weights", "scope"),
     [
         (["/mlp/mlp.0/Conv", "/mlp/mlp.0_1/Conv"], ["mlp.0.weight", "mlp.0.weight"], ("mlp", "0")),

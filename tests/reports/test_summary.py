@@ -21,7 +21,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.next_command import command_of
 from npu_guard.results import next_steps, summary
 from npu_guard.results.command import Command
-from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
+from npu_guard.results.findings import INPUT, Finding, Location, Outcome, Remedy, Severity, Tensor
 
 
 def run(*arguments: str) -> object:
@@ -162,6 +162,26 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
         ("C:/m/net.onnx", "C:/m/net"),
     ):
         assert f" -o {fixed}.fixed.onnx " in steps(exact, path=named)[0]
+
+
+def test_open_sizes_of_inputs_are_asked_for_by_the_command_that_gives_them(sample: ModuleType) -> None:
+    def opened(name: str, shape: tuple[int | str | None, ...], op: str = INPUT) -> Finding:
+        place = Location(name, op, name)
+        return Finding(
+            "NPU403", "dynamic-shape", Severity.ERROR, Outcome.FAIL, place, "open", tensor=Tensor(name, shape, "float32")
+        )
+
+    found = (opened("x", (1, 3, "h", None)), opened("state", (2, None, 128)), opened("inner", (1, None), "Conv"))
+    model = replace(sample.REPORT.models[0], path="n.onnx", profile="p", findings=found, ends="")
+    told = ("sizes of inputs are open; fill in those that it runs at",)
+    assert next_steps.next_steps(model, "n.onnx") == [
+        (*told, "npu-guard check n.onnx --profile p --input-shape x:1,3,H,W --input-shape state:2,D1,128")
+    ]
+    given = replace(model, command=Command("p", inputs=("--input-shape", "x:1,3,8,8")), findings=found[1:])
+    assert next_steps.next_steps(given, "n.onnx")[0][1].endswith("--input-shape x:1,3,8,8 --input-shape state:2,D1,128")
+    inside = replace(model, command=Command("p", in_program=True))
+    call = "npu_guard.check(model, profile='p', input_shapes={'x': [1,3,H,W], 'state': [2,D1,128]})"
+    assert next_steps.next_steps(inside, "Net") == [(*told, call)]
 
 
 def test_next_steps_take_over_how_the_model_was_named(sample: ModuleType) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.text import Text
 
 from npu_guard.base.folding import fold_text
@@ -46,8 +47,8 @@ def test_one_line_of_python_in_eight_modules_is_said_once(project: Path) -> None
     lines = shown(*many)
     assert lines[2:5] == [
         "net/blocks.py:3  y = self.conv(y)  # ECA",
-        "  error    NPU201  too long",
-        "                   Conv in encoder.stages.*.eca, 8 times",
+        "  error     NPU201  too long",
+        "                    Conv in encoder.stages.*.eca, 8 times",
     ]
     whole = shown(*many, verbose=True)
     assert [line.strip() for line in whole if "n_too long" in line] == [
@@ -68,7 +69,7 @@ def test_the_most_important_place_comes_first(project: Path) -> None:
 
 def test_findings_without_a_line_stand_at_their_module(project: Path) -> None:
     lines = shown(finding("m", "head.act"))
-    assert lines[2:5] == ["head.act", "  error    NPU201  m", "                   Conv n_m_head.act"]
+    assert lines[2:5] == ["head.act", "  error     NPU201  m", "                    Conv n_m_head.act"]
     assert shown(finding("m"))[2] == "(no module)"
 
 
@@ -81,6 +82,40 @@ def test_one_screen_unless_all_is_asked_for(project: Path) -> None:
     assert not [line for line in shown(*many) if line.startswith("...")], "a sentence would be as long as the thirteenth"
     assert "... and 2 findings at 2 places more; --verbose shows all" in shown(*many, finding("m13", "s13"))
     assert not [line for line in shown(*many, finding("m13", "s13"), verbose=True) if line.startswith("...")]
+
+
+def test_a_place_with_many_sentences_keeps_to_a_screen_too(project: Path) -> None:
+    many = [finding(f"{i} taps are too many", "enc") for i in range(20)]
+    lines = shown(*many)
+    assert sum("taps are too many" in line and "NPU201" in line for line in lines) == 12
+    assert "  ... and 8 findings more here; --verbose shows all" in lines
+    assert sum("taps are too many" in line and "NPU201" in line for line in shown(*many, verbose=True)) == 20
+
+
+def test_what_cannot_be_told_for_one_reason_is_said_once(project: Path) -> None:
+    doubts = [
+        replace(finding(f"cannot tell: the shape of {op} ('{op}_{i}') is not known", "enc"), outcome=Outcome.UNDECIDED)
+        for op in ("If", "Loop")
+        for i in range(3)
+    ]
+    failed = [finding(f"reads 'x{i}'", "enc") for i in range(2)]
+    told = [line for line in shown(*doubts, *failed) if "  NPU201  " in line or "undecided NPU201" in line]
+    assert told == [
+        "  error     NPU201  reads 'x0'",  # what is known keeps its own words
+        "  error     NPU201  reads 'x1'",
+        "  undecided NPU201  cannot tell: the shape of If ('If_0') is not known, and so for 2 others like it",
+        "  undecided NPU201  cannot tell: the shape of Loop ('Loop_0') is not known, and so for 2 others like it",
+    ]
+
+
+def test_numbers_of_a_model_with_open_sizes_are_the_least(project: Path) -> None:
+    def head(**totals: int) -> str:
+        model = ModelReport("m.onnx", "dev", Verdict.FAIL, (finding("m"),), totals=Totals(nodes=2, peak_bytes=64, **totals))
+        return text.render(Report("1", (model,))).splitlines()[0]
+
+    assert "at least 5 kMAC, 0 parameters, peak activations at least 64 B" in head(macs=5000, uncounted=1)
+    assert "MACs not known" in head(uncounted=1)
+    assert "2 nodes, 5 kMAC, 0 parameters, peak activations 64 B" in head(macs=5000)
 
 
 def test_statistics_count_rules_and_operators(project: Path) -> None:
