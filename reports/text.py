@@ -121,12 +121,12 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
             rest = sum(len(group.findings) for group in groups[len(told) :])
             page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; --verbose shows all", "bold"))
     if len(shown) < len(blocks):
-        rest = [f for _, members in blocks[len(shown) :] for f in members]
+        left = [f for _, members in blocks[len(shown) :] for f in members]
         how = "--format json has them" if verbose else "--verbose shows all"
         page.print()
         page.print(
             page.style(
-                f"... and {plural(len(rest), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
+                f"... and {plural(len(left), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
             )
         )
 
