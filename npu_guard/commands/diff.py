@@ -96,10 +96,12 @@ def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config:
         report = check_models(models, config, hashes=registry.shows_hashes(form), files=files)
     sides = dict(zip(before, report.models, strict=False))
     heads = dict(zip(after, report.models[len(before) :], strict=True))
-    compared = diff_folders.compare_folders(names, (sides, heads), replace(report, models=(), docs_url=config.docs_url))
+    renamed = diff_folders.renamed_below(names, before, after)
+    settings = replace(report, models=(), docs_url=config.docs_url)
+    compared = diff_folders.compare_folders(names, (sides, heads), settings, renamed)
     _show(compared, compared.report, form, "diff_folders")
     for name in compared.unread:
-        complain(f"{before[name]}: could not be read, so all of {after[name]} counts")
+        complain(f"{before[renamed.get(name, name)]}: could not be read, so all of {after[name]} counts")
     for model in heads.values():
         if model.error is not None:
             complain(model.error[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -32,6 +32,8 @@ class FolderDiff(Struct, frozen=True):
     fail_on: str
     allow_undecided: bool
     docs_url: str = ""
+    renamed: Mapping[str, str] = {}
+    """Models that have another path in the base, which they are compared with."""
 
     @property
     def report(self) -> Report:
@@ -65,6 +67,8 @@ class FolderDiff(Struct, frozen=True):
                 told[name] = f"new model, {plural(len(diff.head.findings), 'finding')}"
             elif name in self.unread:
                 told[name] = f"could not be read before, {plural(len(diff.head.findings), 'finding')}"
+            elif name in self.renamed:
+                told[name] = f"was {self.renamed[name]}, {diff.words()}"
             elif diff.head.findings or diff.fixed:
                 told[name] = diff.words()
         return sorted(told.items())
@@ -82,11 +86,38 @@ def models_below(name: str) -> dict[str, str] | None:
     return None if files is None else {file: f"{name.rstrip('/')}/{file}" for file in files}
 
 
+def renamed_below(names: tuple[str, str], before: Iterable[str], after: Iterable[str]) -> dict[str, str]:
+    """Models that git takes for others of a revision under a new name, where a folder of one is compared with the working tree.
+
+    From the path below the one folder to that below the other. Raises UsageError where git cannot tell.
+    """
+    added, gone = set(after) - set(before), set(before) - set(after)
+    found = revision.parse(names[0])
+    if not (added and gone) or found is None or not os.path.isdir(names[1]):
+        return {}
+    old, new = revision.rooted(found.path), revision.below_root(names[1])
+    moved = revision.renamed_since(revision.commit_of(found.name))
+    pairs = ((_below(path, new), _below(was, old)) for path, was in moved.items())
+    return {path: was for path, was in pairs if path in added and was in gone}
+
+
+def _below(path: str, folder: str) -> str:
+    """The path as the folder counts it, empty where it lies elsewhere."""
+    inside = "" if folder in ("", ".") else f"{folder}/"
+    return path.removeprefix(inside) if path.startswith(inside) else ""
+
+
 def compare_folders(
-    names: tuple[str, str], sides: tuple[Mapping[str, ModelReport], Mapping[str, ModelReport]], settings: Report
-) -> FolderDiff:
-    """Compare reports by path below the folders `names`; `settings` says what counts."""
-    before, after = sides
+    names: tuple[str, str], sides: tuple[Mapping[str, ModelReport], Mapping[str, ModelReport]], settings: Report,
+    renamed: Mapping[str, str] | None = None,
+) -> FolderDiff:  # fmt: skip
+    """Compare reports by path below the folders `names`, `renamed` ones with those of their old path.
+
+    `settings` says what counts.
+    """
+    renamed = renamed or {}
+    before, after = dict(sides[0]), sides[1]
+    before.update({path: before.pop(was) for path, was in renamed.items()})
     models = {}
     for path, head in sorted(after.items()):
         base = before.get(path)
@@ -100,5 +131,5 @@ def compare_folders(
         added=tuple(path for path in models if path not in before),
         removed=tuple(path for path in sorted(before) if path not in after),
         unread=tuple(path for path in models if path in before and before[path].error is not None),
-        fail_on=settings.fail_on, allow_undecided=settings.allow_undecided, docs_url=settings.docs_url,
+        fail_on=settings.fail_on, allow_undecided=settings.allow_undecided, docs_url=settings.docs_url, renamed=renamed,
     )  # fmt: skip

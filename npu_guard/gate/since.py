@@ -29,14 +29,19 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
     """
     commit = revision.commit_of(name)
     lines, older = [], []
+    renamed: dict[str, str] | None = None
     with tempfile.TemporaryDirectory(prefix="npu-guard-", ignore_cleanup_errors=True) as folder:
         for number, model in enumerate(report.models):
             if model.error is not None or is_url(model.path) or files.get(model.path) != model.path:
                 continue
             path = revision.below_root(model.path)
             if not revision.has_file(commit, path):
-                lines.append(f"{printable(model.path)}: is new since {name}")
-                continue
+                renamed = revision.renamed_since(commit) if renamed is None else renamed
+                if path not in renamed:
+                    lines.append(f"{printable(model.path)}: is new since {name}, so all of it counts")
+                    continue
+                path = renamed[path]
+                lines.append(f"{printable(model.path)}: was {printable(path)} at {name}")
             own = Path(folder, str(number))
             own.mkdir()
             file = revision.write(revision.Revision(name, path), own)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from npu_guard.base.checkout import relative_path
 from npu_guard.base.regex import regex
 from npu_guard.base.text import text
 from npu_guard.graph.ops import other_family
@@ -31,7 +30,6 @@ _TORCH = regex(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|ut
 """A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
 _CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
 """Functions of torch between any two modules, for frames that have lost their folders."""
-_DRIVE = regex(r"^[A-Za-z]:/")
 _LONG, _DEEP = 400, 40
 """Characters and slashes of names beyond which nobody has called a module twice."""
 _CALL = regex(r"(.+?)_[1-9]\d{0,5}")
@@ -53,8 +51,6 @@ _MAX_FRAMES = 20
 """Lines of a stack that may be the user's own, of which each is looked for in the project."""
 _MAX_FILES = 1000
 """Files to look for in the project, for one model."""
-_MAX_FOLDERS = 20
-"""How deep in the project a file may lie that is to be found there."""
 
 _Known = TypeVar("_Known")
 Lookups = dict[str, tuple[str, bool]]
@@ -308,22 +304,3 @@ def _producers(node: Node) -> list[Node]:
 def _readers(node: Node) -> list[Node]:
     readers = (reader for v in node.outputs[:_MAX_EDGES] if v is not None for reader in v.consumers)
     return list(itertools.islice(readers, _MAX_EDGES + 1))
-
-
-@functools.lru_cache(maxsize=4096)
-def relative_path(file: str, root: Path | None) -> tuple[str, bool]:
-    """A path that is valid in this checkout, also for a model exported in a checkout elsewhere, and whether it is there."""
-    path = PurePosixPath(file)
-    absolute = path.is_absolute() or _DRIVE.match(file) is not None
-    parts = [part for part in (path.parts[1:] if absolute else path.parts) if part not in ("..", ".")]
-    if root is not None:
-        # The longest end of the path that exists here; a relative path is one already.
-        first = max(0, len(parts) - _MAX_FOLDERS)
-        for start in range(first, len(parts)) if absolute else range(min(1, len(parts))):
-            candidate = PurePosixPath(*parts[start:])
-            try:
-                if os.path.isfile(root / candidate):
-                    return str(candidate), True
-            except (OSError, ValueError):  # too long, or with a null byte
-                break
-    return str(PurePosixPath(*(parts[-2:] if absolute else parts))) if parts else "unknown", False

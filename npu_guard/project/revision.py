@@ -17,6 +17,7 @@ from npu_guard.base.text import printable
 from npu_guard.file.source import is_url
 
 _LFS = b"version https://git-lfs.github.com/spec/"
+_SHALLOW = "; this clone is shallow: 'git fetch --unshallow' gets what is missing (fetch-depth: 0 in a workflow)"
 _MOST_SEARCHED = 256 << 20
 """Bytes of a model in which names of files beside it are looked for; a larger one holds its weights itself."""
 
@@ -41,10 +42,27 @@ def parse(text: str) -> Revision | None:
 def commit_of(name: str) -> str:
     """The hash of the commit that a revision names. Raises UsageError where there is no repository or no such revision."""
     _git("rev-parse", "--git-dir", fails="is not inside a git repository")
+    shallow = _git("rev-parse", "--is-shallow-repository", fails="is not inside a git repository").strip() == b"true"
+    more = (
+        "; this clone is shallow: 'git fetch --unshallow' gets what is missing (fetch-depth: 0 in a workflow)" if shallow else ""
+    )
     told = _git(
-        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", fails=f"git knows no revision {name!r}"
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        f"{name}^{{commit}}",
+        fails=f"git knows no revision {name!r}{more}",
     )
     return told.decode().strip()
+
+
+def renamed_since(commit: str) -> dict[str, str]:
+    """Models of the working tree that git takes for others of a commit under a new name: from new to old path below the root."""
+    pairs = ["-M", "--name-status", "-z", "--diff-filter=R", "--no-ext-diff"]
+    told = _git("diff", *pairs, commit, "--", ":(top,icase)*.onnx", fails="git cannot compare with the revision")
+    parts = [os.fsdecode(part) for part in told.split(b"\0") if part]
+    return dict(zip(parts[2::3], parts[1::3], strict=True))
 
 
 def below_root(path: str) -> str:
@@ -61,12 +79,14 @@ def files_of(revision: Revision, suffix: str) -> list[str] | None:
 
     Raises UsageError where it ends in a slash, as names of folders alone do, and there is none.
     """
-    commit, path = commit_of(revision.name), _rooted(revision.path)
+    commit, path = commit_of(revision.name), rooted(revision.path)
     if _kind(commit, path) != "tree":
         if revision.path.endswith("/"):
             raise UsageError(_missing(revision, commit, path))
         return None
-    told = _git("ls-tree", "-r", "-z", "--name-only", f"{commit}:{path}", fails=f"git cannot list {revision.path!r}")
+    told = _git(
+        "ls-tree", "--full-tree", "-r", "-z", "--name-only", f"{commit}:{path}", fails=f"git cannot list {revision.path!r}"
+    )
     names = (os.fsdecode(name) for name in told.split(b"\0") if name)
     return sorted(name for name in names if name.lower().endswith(suffix))
 
@@ -78,7 +98,7 @@ def has_file(commit: str, path: str) -> bool:
 
 def write(revision: Revision, folder: Path) -> Path:
     """Write a model of a revision, and the files beside it that it names, to a folder. Raises UsageError."""
-    commit, path = commit_of(revision.name), _rooted(revision.path)
+    commit, path = commit_of(revision.name), rooted(revision.path)
     shown = f"{revision.name}:{revision.path}"
     if (kind := _kind(commit, path)) != "blob":
         is_folder = f"{shown}: is a folder; name a model in it, or compare it with 'npu-guard diff {shown.rstrip('/')}/ FOLDER'"
@@ -93,7 +113,7 @@ def _missing(revision: Revision, commit: str, path: str) -> str:
     """That a revision has no such file or folder, and which one may have been meant."""
     import difflib  # for those who mistype
 
-    told = _git("ls-tree", "-r", "-z", "--name-only", commit, fails=f"git cannot list {revision.name}")
+    told = _git("ls-tree", "--full-tree", "-r", "-z", "--name-only", commit, fails=f"git cannot list {revision.name}")
     names = {os.fsdecode(name) for name in told.split(b"\0") if name}
     folder = revision.path.endswith("/")
     if folder:
@@ -110,7 +130,9 @@ def _beside(commit: str, path: str, model: Path, shown: str) -> None:
         return
     content = model.read_bytes()
     inside = posixpath.dirname(path)
-    told = _git("ls-tree", "-r", "-z", "--name-only", f"{commit}:{inside}", fails=f"git cannot list what is beside {shown}")
+    told = _git(
+        "ls-tree", "--full-tree", "-r", "-z", "--name-only", f"{commit}:{inside}", fails=f"git cannot list what is beside {shown}"
+    )
     for name in filter(None, told.split(b"\0")):
         if name in content and os.fsdecode(name) != model.name:
             target = model.parent / os.fsdecode(name)
@@ -128,7 +150,7 @@ def _blob(commit: str, path: str, target: Path, shown: str) -> None:
             )
 
 
-def _rooted(path: str) -> str:
+def rooted(path: str) -> str:
     """A path as git counts it, from the repository's root; `./` and `../` are taken from the current folder, as git does."""
     if path.startswith(("./", "../")):
         prefix = _git("rev-parse", "--show-prefix", fails="is not inside a git repository").decode().rstrip("\n")

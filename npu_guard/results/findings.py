@@ -18,6 +18,9 @@ Dim = int | str | None
 
 Number = int | float | str | tuple[int, ...]
 
+INPUT = "graph input"
+"""What stands for an operator at a place that is an input of the graph."""
+
 
 class Severity(enum.Enum):
     """How much a finding matters, by rule, profile or project."""
@@ -85,10 +88,6 @@ class Remedy(Struct, frozen=True):
     """Substitutions that would follow in its place, as the device refuses what the first one writes."""
     option: str = ""
     """Option without which `fix` leaves the finding as it is: what costs more than warnings are worth, what only comes close."""
-
-
-INPUT = "graph input"
-"""What stands for an operator where a place is an input of the graph, of which ONNX has none."""
 
 
 class Location(Struct, frozen=True):

@@ -31,6 +31,7 @@ def render(diff: FolderDiff, *, color: bool = False) -> str:
         "added": list(diff.added),
         "removed": list(diff.removed),
         "unread": list(diff.unread),
+        "renamed": dict(diff.renamed),
     }
     return json_text(data)
 

@@ -17,12 +17,12 @@ import onnx
 import onnx.parser
 import pytest
 
+from npu_guard.base.checkout import relative_path
 from npu_guard.base.limits import Limits
 from npu_guard.checking import registry
 from npu_guard.file import load
 from npu_guard.gate import cache, stamp
 from npu_guard.gate.cache import Cache
-from npu_guard.graph.origin import relative_path
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Dependencies, Verdict
 

@@ -209,3 +209,39 @@ def test_a_folder_has_a_folder_beside_it(repository: Path, program: Program) -> 
     ):
         done = program(repository, "diff", *arguments)
         assert (done.code, done.out, said in done.err) == (2, "", True), done.err
+
+
+def test_a_model_with_a_new_name_is_compared_with_what_it_was(repository: Path, program: Program) -> None:
+    git(repository, "commit", "-q", "-a", "-m", "too long")
+    (repository / "new").mkdir()
+    git(repository, "mv", "models/net.onnx", "new/body.onnx")
+    done = program(repository, "check", "new", "--since", "HEAD")
+    assert (done.code, "new/body.onnx: was models/net.onnx at HEAD" in done.err) == (0, True)
+    (repository / "new" / "copy.onnx").write_bytes(net(21, repository))  # which git does not know of yet
+    done = program(repository, "check", "new", "--since", "HEAD")
+    assert (done.code, "new/copy.onnx: is new since HEAD, so all of it counts" in done.err) == (1, True)
+
+
+def test_folders_are_compared_through_new_names(repository: Path, program: Program) -> None:
+    (repository / "other.onnx").write_bytes(net(5, repository))
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-a", "-m", "too long")
+    (repository / "models" / "deep").mkdir()
+    git(repository, "mv", "models/net.onnx", "models/deep/body.onnx")
+    git(repository, "mv", "other.onnx", "models/moved in.onnx")  # from outside of the folder
+    done = program(repository, "diff", "HEAD:models/", "models/")
+    assert (done.code, "  deep/body.onnx  was net.onnx, 0 new, 0 fixed, 1 unchanged\n" in done.out) == (0, True)
+    assert "  moved in.onnx   new model, 0 findings\n" in done.out
+    document = json.loads(program(repository, "diff", "HEAD:models/", "models/", "--format", "json").out)
+    assert (document["added"], document["removed"]) == (["moved in.onnx"], [])
+    assert document["renamed"] == {"deep/body.onnx": "net.onnx"}
+    below = program(repository / "models", "diff", "HEAD:./", ".")
+    assert "deep/body.onnx  was net.onnx" in below.out
+
+
+def test_a_shallow_clone_says_how_to_get_the_rest(repository: Path, tmp_path: Path, program: Program) -> None:
+    git(repository, "commit", "-q", "-a", "-m", "too long")
+    git(repository, "clone", "-q", "--depth", "1", repository.as_uri(), "shallow")
+    done = program(repository / "shallow", "check", "models", "--since", "HEAD~1")
+    assert (done.code, "git fetch --unshallow" in done.err) == (2, True)
+    assert "unshallow" not in program(repository, "check", "models", "--since", "absent").err

@@ -14,12 +14,13 @@ import onnx
 import pytest
 from onnx import helper
 
+from npu_guard.base.checkout import relative_path
 from npu_guard.checking import rows
 from npu_guard.file.load import load
 from npu_guard.graph import origin
 from npu_guard.graph.build import build
 from npu_guard.graph.graph import Model, Node
-from npu_guard.graph.origin import relative_path, scope_of, source_of
+from npu_guard.graph.origin import scope_of, source_of
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports import model_explorer  # type: ignore[import-not-found]  # a pack
