@@ -18,8 +18,7 @@ Dim = int | str | None
 
 Number = int | float | str | tuple[int, ...]
 
-INPUT = "graph input"
-"""What stands for an operator at a place that is an input of the graph."""
+INPUT = "graph input"  # stands for an operator at such a place
 
 
 class Severity(enum.Enum):
