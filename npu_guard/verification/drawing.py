@@ -28,6 +28,8 @@ NARROW = ("negative", "sparse", "scaled", "deep", "flat", "levels", MIXED)
 _MIXABLE = ("normal", "large", "zero", "constant", "sparse", "scaled", "scaled", "deep", "flat", "levels")
 _OPPOSED = 3
 """One in so many mixed inputs is of different kinds; of the others, each is very large or very small."""
+_LARGEST_COUNT = 32
+"""Near a larger number that a model knows, no count is drawn: a few of them may multiply."""
 _PART = 0.03
 """Of the elements of a sparse input, those that are not zero."""
 
@@ -41,6 +43,8 @@ class Spec:
     shape: tuple[int, ...]
     high: int = 2
     """One more than the largest index, or than the largest integer where `free` is not set."""
+    most: int = 0
+    """The same where a model may refuse what lies between: a count, or an index that something is added to."""
     free: bool = False
     """Whether an integer may be any of its type."""
     span: tuple[float, float] | None = None
@@ -75,7 +79,7 @@ def draw(spec: Spec, kind: str, seed: int) -> Array:
 def tamed(spec: Spec, array: Array, *, large: bool) -> Array:
     """An input of smaller numbers, for a model that gives nothing finite for those that were drawn, or does not run with them."""
     if np.issubdtype(spec.dtype, np.integer):
-        return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype) if spec.free else array
+        return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype)
     return (array * array.dtype.type(0.01)).astype(spec.dtype) if large and spec.dtype.kind == "f" else array
 
 
@@ -197,6 +201,10 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
         top = max(spec.high, 1)
         if kind in ("zero", "constant"):
             return np.full(spec.shape, 0 if kind == "zero" else top - 1, spec.dtype)
+        if kind in ("scaled", "levels") and spec.most > top:
+            near = [int(n) + d for n in spec.levels if 0 < n <= _LARGEST_COUNT and n == int(n) for d in (-1, 0, 1)]
+            chosen = rng.choice(near, spec.shape) if near and kind == "levels" else rng.integers(0, spec.most, spec.shape)
+            return np.asarray(chosen).astype(spec.dtype)
         if kind == "edge":
             return rng.choice(np.array([0, top - 1]), spec.shape).astype(spec.dtype)
         return rng.integers(0, top, spec.shape).astype(spec.dtype)

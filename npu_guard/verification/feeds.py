@@ -58,7 +58,8 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         role = role_of(value, constants)
         span = None if role.low is None or role.top is None else (role.low, role.top)
         free = not role.index and not role.size
-        wanted.append(Spec(value.name, dtype, shape, role.high, free, span, role.positive, role.index or role.size))
+        held = role.index or role.size
+        wanted.append(Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held))
     return wanted
 
 

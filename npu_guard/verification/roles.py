@@ -17,6 +17,8 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
 
 _T = onnx.TensorProto
+_FEW = 9
+"""One more than the largest count that is drawn without a reason: several of them may multiply."""
 _WAYS = 64
 """Values that are looked at for one input."""
 _MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "Where"))
@@ -35,6 +37,8 @@ class Role:
     index: bool = False
     high: int = 2
     """One more than the largest index that is valid everywhere."""
+    most: int = 0
+    """One more than the largest that may be valid, where more than a look at the graph tells it."""
     size: bool = False
     low: float | None = None
     """Where the graph tells a range, as a division by 255 does, from here to `top`."""
@@ -63,6 +67,8 @@ def role_of(value: Value, constants: Constants | None = None) -> Role:
                     stack.append((made, moved or offset))
     if highs:
         role.index, role.high = True, min(highs)
+    if role.size:
+        role.most = max(role.most, _FEW)
     return role
 
 
@@ -70,6 +76,7 @@ def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, m
     """Note what it means that a node reads the value in this place; `moved` says that something was added to it before."""
     if given.dtype in _INTEGERS and _INDEXED.get(node.op_type) == place:
         highs.append(2 if moved else _extent(node))
+        role.most = max(role.most, _extent(node) if moved else 0)
     elif given.dtype in _INTEGERS and find_operator(node.op_type, node.domain).role(place) in SIZES:
         role.size = True
     if constants is None:

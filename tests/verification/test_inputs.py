@@ -84,12 +84,43 @@ def test_indices_stay_indices(write: Write, body: str, high: int) -> None:
     assert (spec.high, spec.free) == (high, False)
     for kind in KINDS:
         array = draw(spec, kind, 0)
-        assert 0 <= array.min() <= array.max() < high
+        assert 0 <= array.min() <= array.max() < (spec.most if spec.most and kind in ("scaled", "levels") else high)
 
 
 def test_a_size_is_no_index_and_stays_small(write: Write) -> None:
     spec = role(write, "g (float[1,4] d, int64[1] x) => (y) { y = Tile(d, x) }".replace("int64[1] x", "int64[2] x"))
-    assert (spec.high, spec.free) == (2, False)
+    assert (spec.high, spec.most, spec.free) == (2, 9, False)
+
+
+COUNTS = {
+    "steps of a loop": (
+        "int64 n, float[1,4] x", "int64 most = {5}, bool go = {1}",
+        "k = Min(n, most)  y = Loop<body = b (int64 i, bool c, float[1,4] s) => (bool d, float[1,4] t)"
+        " { d = Identity(c)  t = Add(s, x) }>(k, go, x)",
+    ),
+    "an index that is bounded": ("int64[3] n", "int64 most = {5}, float[50,4] w", "k = Min(n, most)  y = Gather(w, k)"),
+    "an index behind a sum": ("int64[3] n", "int64 most = {5}, float[50,4] w", "k = Add(n, most)  y = Gather(w, k)"),
+    "how often a row is repeated": (
+        "int64[2] n, float[1,4] x", "int64 most = {5}, int64 one = {1}", "m = Min(n, most)  k = Max(m, one)  y = Tile(x, k)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize(("bound", "code"), [(5, 0), (4, 5), (6, 5)])
+def test_a_count_is_drawn_around_the_bound_of_a_model(cli: Cli, write: Write, name: str, bound: int, code: int) -> None:
+    inputs, weights, body = COUNTS[name]
+    write(f"g ({inputs}) => (y) <{weights}> {{ {body} }}")
+    write(f"g ({inputs}) => (y) <{weights.replace('{5}', f'{{{bound}}}')}> {{ {body} }}", "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == code
+
+
+def test_an_index_that_the_model_refuses_is_made_smaller(cli: Cli, write: Write) -> None:
+    """Behind a sum, few indices are left that the table has."""
+    graph = "g (int64[3] n) => (y) <int64 most = {48}, float[50,4] w> { k = Add(n, most)  y = Gather(w, k) }"
+    write(graph)
+    assert cli("verify", "net.onnx", str(write(graph.replace("Add(n, most)", "Add(most, n)"), "other.onnx"))).code == 0
+    assert cli("verify", "net.onnx", str(write(graph.replace("48", "47"), "other.onnx"))).code == 5
 
 
 def test_a_mask_may_be_any_integer(write: Write) -> None:
