@@ -79,7 +79,7 @@ def apart(
             u, v = (np.where(np.isfinite(side), side, 0).astype(np.float64) for side in (x, y))
             stated, rounding = tolerances.get(name, (0.0, 0.0))
             relative, absolute = CLEAR * max(stated, 1e-6), CLEAR * min(rounding, 1e-4 * np.abs(u).max(initial=0.0)) + 1e-30
-            for axis in {1 % max(1, u.ndim), u.ndim - 1} if u.ndim > 2 else ():
+            for axis in range(u.ndim) if u.ndim > 2 else ():
                 others = tuple(i for i in range(u.ndim) if i != axis)
                 if (np.abs(u - v).max(axis=others) > relative * np.abs(u).max(axis=others) + absolute).any():
                     return True
@@ -147,10 +147,10 @@ def page(count: int, changed: dict[str, Row], spelled: dict[str, Row]) -> str:
         "",
         f"Written by `make verification COUNT={count}` (`bench/verification.py`). Random networks of a few operators each,",
         "with one subtle change, go through `npu-guard verify`. What is right is decided without it: both run on 20 other",
-        "inputs, and a pair differs where a channel or an index of the last axis is off by more than four times the",
-        "tolerance that the verifier states, or where the change is one of the interface. Smaller differences count for",
-        "neither side. *More* are pairs that the verifier tells apart by its own inputs where the 20 others show nothing,",
-        "or less than four times the tolerance.",
+        "inputs, and a pair differs where a slice along any axis is off by more than four times the tolerance that the",
+        "verifier states, or where the change is one of the interface. Smaller differences count for neither side.",
+        "*More* are pairs that the verifier tells apart by its own inputs where the 20 others show nothing, or less than",
+        "four times the tolerance.",
         "",
         f"Of {sum(r.pairs for r in changed.values())} changed pairs, {differ} differ and {told} of these are told apart. "
         f"Of {pairs} pairs that are spelled otherwise, {pairs - refused} are equal.",

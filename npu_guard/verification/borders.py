@@ -114,7 +114,7 @@ def seen_across_borders(
 
 def _room(numbers: Array, noise: Noise) -> Array:
     """How far each number may be off: by channel, as far as the numbers have that axis."""
-    axes = slices.slice_axes(numbers.ndim)
+    axes = slices.slice_axes(numbers.shape)
     if not axes or axes[0] not in noise.by_slice:
         return np.full(numbers.shape, OWN * noise.whole)
     room = OWN * noise.by_slice[axes[0]]

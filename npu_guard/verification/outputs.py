@@ -89,7 +89,7 @@ class _Pair:
 
     def __init__(self, a: Array, b: Array) -> None:
         self.shape = a.shape
-        self.axes = slices.slice_axes(a.ndim)
+        self.axes = slices.slice_axes(a.shape)
         self.equal = np.array_equal(a, b, equal_nan=True)
         magnitude, finite = _magnitude(a)
         self.peak = float(magnitude.max(initial=0.0))
@@ -114,7 +114,7 @@ class _Pair:
         self.cosine = _cosine(x.ravel(), y.ravel())
         # Where one side alone is not finite, no ratio of what is left means anything.
         self.snr = -LIMIT_DB if self.pattern else _ratio(float(signal.sum()), float(squared.sum()))
-        if self.axes:
+        if a.ndim > 1:
             others = tuple(i for i in range(a.ndim) if i != 1)
             noise, power = squared.sum(axis=others), signal.sum(axis=others)
             self.ratios = np.sqrt(np.divide(noise, power, out=np.zeros_like(noise), where=power > 0.0))
@@ -208,7 +208,7 @@ def _limits(
 
 def _without_flips(a: Array, b: Array, noise: Noise, limits: dict[int, Vector]) -> tuple[_Pair, int]:
     """The output but for numbers that differ by a step which the first model takes as well; and how many these are."""
-    axis = next((axis for axis in limits if axis >= 0), -1)
+    axis = next(iter(slices.slice_axes(a.shape)), -1)
     allowed = limits[axis].reshape([-1 if i == axis else 1 for i in range(a.ndim)]) if axis >= 0 else limits[-1][0]
     with np.errstate(invalid="ignore"):
         beyond = ~(np.abs(a.astype(np.float64) - b) <= allowed)

@@ -1,6 +1,7 @@
 """Slices of an output, and how large their values are: an error in scores up to 1 is measured by scores, not by boxes up to 640.
 
-An output is cut along its channel axis (the second) and along its last. What a slice of few values shows on few inputs may be
+An output is cut along each of its axes: scores may stand beside boxes as channels, as columns of the last axis, and between the
+two, as in [batch, anchors, attributes, rows, columns]. What a slice of few values shows on few inputs may be
 small by chance: n independent values all lie below a part f of what is usual there with a probability of f^n. So the size that
 was seen is taken `10^(6/n)` times as large, which leaves one chance in a million, and never larger than that of the whole
 output.
@@ -24,9 +25,10 @@ _LEAST = 2.0**-46
 TINY = 8 * float(np.finfo(np.float32).tiny)
 
 
-def slice_axes(rank: int) -> tuple[int, ...]:
-    """The axes along which an output of this rank is cut; none where it is one slice."""
-    return () if rank < 2 else (1,) if rank == 2 else (1, rank - 1)
+def slice_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which an output of this shape is cut, channels (the second) first; none where it is one slice."""
+    others = [axis for axis, extent in enumerate(shape) if axis != 1 and extent > 1]
+    return (1, *others) if len(shape) > 1 else tuple(others)
 
 
 def slice_peaks(magnitude: NDArray[np.float64], axis: int) -> Vector:

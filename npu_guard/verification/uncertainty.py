@@ -86,7 +86,7 @@ def _nudged(feed: Feed, rng: np.random.Generator) -> Feed:
 def _spread(reference: Array, runs: Sequence[Array]) -> Noise:
     if reference.dtype.kind != "f":
         return Noise(seen=tuple(runs))
-    whole, by_slice = 0.0, {axis: np.zeros(reference.shape[axis]) for axis in slices.slice_axes(reference.ndim)}
+    whole, by_slice = 0.0, {axis: np.zeros(reference.shape[axis]) for axis in slices.slice_axes(reference.shape)}
     for run in runs:
         if run.shape != reference.shape:  # a shape that hangs on last bits
             return Noise(math.inf, {axis: np.full(len(v), math.inf) for axis, v in by_slice.items()})

@@ -42,6 +42,20 @@ def test_scores_are_not_measured_by_boxes(axis: int, error: float, ok: bool) -> 
         assert ("channel 5" if axis == 1 and told.worst.slice.startswith("c") else "5 of axis") in told.worst.slice
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 6, 40), (1, 3, 6, 5, 8), (1, 6, 3, 8, 5), (6, 200), (2, 6, 5, 10), (6,)])
+def test_scores_stand_along_any_axis(shape: tuple[int, ...]) -> None:
+    """As between anchors and cells, [1, anchors, attributes, rows, columns], or without a batch."""
+    axis = shape.index(6)
+    sizes = np.array([640, 640, 640, 640, 1, 1], np.float32).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    before = [np.random.default_rng(seed).uniform(0.2, 1, shape).astype(np.float32) * sizes for seed in range(9)]
+    for error, ok in ((1e-7, True), (2e-4, False)):
+        after = [b.copy() for b in before]
+        np.moveaxis(after[2], axis, 0)[5] += np.float32(error)
+        told = compare_output("y", before, after, TERMS)
+        assert told.ok is ok
+        assert ok or (told.worst is not None and told.worst.slice == ("channel 5" if axis == 1 else f"index 5 of axis {axis}"))
+
+
 def test_an_error_of_a_box_is_rounding_there_and_none_among_scores() -> None:
     before = [boxes_and_scores(seed, 1) for seed in range(6)]
     step = np.float32(2e-4)  # of 640, three roundings
