@@ -69,3 +69,18 @@ def padded(node: Node, ctx: Context) -> list[tuple[int, int]] | None:
     places = {int(a) % len(x): i for i, a in enumerate(axes)}
     half = len(stated) // 2
     return [(int(stated[places[a]]), int(stated[places[a] + half])) if a in places else (0, 0) for a in range(len(x))]
+
+
+def padding_before(node: Node, axis: int, reach: int, stride: int, size: int, out: int) -> int:
+    """Begin padding of a Conv or ConvTranspose along one axis of space (from 0), with auto_pad worked out from the extents.
+
+    `reach` is the kernel's extent in pixels, dilation included; `size` and `out` are the extents of input and output.
+    """
+    mode = node.attr("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        return int((node.attr("pads") or [0] * 18)[axis])
+    if mode == "VALID":
+        return 0
+    total = (out - 1) * stride + reach - size if node.op_type == "Conv" else stride * (size - 1) + reach - out
+    total = max(total, 0)
+    return total // 2 if mode == "SAME_UPPER" else total - total // 2

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from npu_guard.graph.graph import is_known
 from npu_guard.rewriting.quantized import relaid
+from npu_guard.rewriting.stated import padding_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class _Axis(Struct, frozen=True):
         dilation = (node.attr("dilations") or [1] * 9)[i]
         stride = (node.attr("strides") or [1] * 9)[i]
         transposed = node.op_type == "ConvTranspose"
-        begin = _begin(node, i, kernel, dilation, stride, size, out)
+        begin = padding_before(node, i, (kernel - 1) * dilation + 1, stride, size, out)
         return _Axis(transposed, kernel, dilation, stride, begin, size, out)
 
     def split(self, limit: int) -> int:
@@ -224,16 +225,3 @@ class _Axis(Struct, frozen=True):
         exact = (self.out - 1) * self.stride + reach - self.size - begin
         # A strided window may leave up to stride - 1 pixels unread, so padding that is short by that much is none.
         return 0 if -self.stride < exact < 0 else exact
-
-
-def _begin(node: Node, i: int, kernel: int, dilation: int, stride: int, size: int, out: int) -> int:
-    """Begin padding of an axis, with auto_pad worked out from the shapes."""
-    mode = node.attr("auto_pad", "NOTSET")
-    if mode == "NOTSET":
-        return int((node.attr("pads") or [0] * 18)[i])
-    if mode == "VALID":
-        return 0
-    reach = (kernel - 1) * dilation + 1
-    total = (out - 1) * stride + reach - size if node.op_type == "Conv" else stride * (size - 1) + reach - out
-    total = max(total, 0)
-    return total // 2 if mode == "SAME_UPPER" else total - total // 2
