@@ -20,6 +20,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "atan": np.arctan, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
     "sign": np.sign, "step": lambda v: (v > 0).astype(float), "power": np.power, "cast to 7": np.trunc, "tanh": np.tanh,
     "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "element at": lambda i, *v: np.choose(i.astype(int) % len(v), v),
     "ArgMax 0": lambda *v: np.argmax(v, 0), "ArgMin 0": lambda *v: np.argmin(v, 0),
     "ArgMax 1": lambda *v: len(v) - 1 - np.argmax(v[::-1], 0), "ArgMin 1": lambda *v: len(v) - 1 - np.argmin(v[::-1], 0),
 }  # fmt: skip

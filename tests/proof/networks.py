@@ -318,7 +318,14 @@ def places() -> Iterator[Network]:
         yield net(f"i = {kind}<axis = {axis}, keepdims = {keep}, select_last_index = {last}>(x) y = Cast<to = 1>(i)")
 
 
+def chosen() -> Iterator[Network]:
+    """At indices that the network computes, of three axes each."""
+    for axis, shape in itertools.product((0, 1, 2, -1), ("float[5] x", "float[2,3] x", "float x")):
+        body = f"c = Clip(x, low, high)  i = Cast<to = 7>(c)  y = Gather<axis = {axis}>(w, i)"
+        yield net(body, shape, "float[3,4,5] w, float low = {-2}, float high = {2}")
+
+
 def everything() -> list[Network]:
     """All of them."""
-    families = (convolutions, pooling, reductions, products, moves, elementwise, layers, resizing, recurrences, places)
+    families = (convolutions, pooling, reductions, products, moves, elementwise, layers, resizing, recurrences, places, chosen)
     return [network for family in families for network in family()]

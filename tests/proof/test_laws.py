@@ -74,6 +74,9 @@ IDENTITIES = {
         graph("a = Add(x, x) q = QuantizeLinear(a, s, o) z = DequantizeLinear(q, s, o)", X, "float s = {0.1}, uint8 o = {3}"),
         graph("a = Mul(x, c) q = QuantizeLinear(a, s, o) z = DequantizeLinear(q, s, o)", X,
               f"float s = {{0.1}}, uint8 o = {{3}}, {TWO}")),
+    "what is chosen of multiples": (
+        graph("i = ArgMax<axis = 1>(x) m = Mul(y, c) z = Gather<axis = 2>(m, i)", weights=THIRD),
+        graph("i = ArgMax<axis = 1>(x) g = Gather<axis = 2>(y, i) z = Mul(g, c)", weights=THIRD)),
     "the place of the largest of a multiple": (
         graph("m = Mul(x, c) i = ArgMax<axis = 1>(m) z = Cast<to = 1>(i)", X, THIRD),
         graph("i = ArgMax<axis = 1>(x) z = Cast<to = 1>(i)", X)),
@@ -142,6 +145,14 @@ TRAPS = {
     "the place of the largest of minus a multiple": (
         graph("m = Mul(x, c) i = ArgMax<axis = 1>(m) z = Cast<to = 1>(i)", X, MINUS),
         graph("i = ArgMax<axis = 1>(x) z = Cast<to = 1>(i)", X)),
+    "what is chosen at another place": (
+        graph("i = ArgMax<axis = 1>(x) z = Gather<axis = 2>(y, i)"), graph("i = ArgMin<axis = 1>(x) z = Gather<axis = 2>(y, i)")),
+    "what is chosen in another order": (
+        graph("i = ArgMax<axis = 1>(x) z = Gather<axis = 1>(y, i)"),
+        graph("i = ArgMax<axis = 1>(x) t = Gather<axis = 1>(y, k) z = Gather<axis = 1>(t, i)",
+              weights="int64[4] k = {0, 2, 1, 3}")),
+    "what is chosen of others": (
+        graph("i = ArgMax<axis = 1>(x) z = Gather<axis = 2>(y, i)"), graph("i = ArgMax<axis = 1>(x) z = Gather<axis = 2>(x, i)")),
     "the place of the least": (graph("z = ArgMax<axis = 1>(x)", X), graph("z = ArgMin<axis = 1>(x)", X)),
     "the last of several": (graph("z = ArgMax<axis = 1>(x)", X), graph("z = ArgMax<axis = 1, select_last_index = 1>(x)", X)),
     "the place on another axis": (graph("z = ArgMax<axis = 2>(x)", "float[1,4,4,4] x"), graph(

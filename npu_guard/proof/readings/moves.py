@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -107,9 +108,22 @@ def _range(start: int, end: int, step: int, extent: int) -> slice:
 def _gather(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     given, index, axis = a.lift(x[0]), x[1], call.attr("axis", 0)
     if not isinstance(index, np.ndarray):
-        raise Unsupported("indices that depend on data")
+        return _chosen(a, given, a.lift(index), axis % given.ndim)
     a.budget.spend(0, given.parts[0].size // max(1, given.shape[axis]) * index.size)
     return given.map(lambda v: np.take(v, index, axis))
+
+
+def _chosen(a: Arithmetic, given: Tensor, index: Tensor, axis: int) -> Tensor:
+    """For an index that depends on data, a function of it and of all elements that it may choose from, in their order."""
+    own = a.scaled(given, given.scale, invert=True)
+    behind = given.ndim - 1 - axis
+    places = index.map(lambda v: v.reshape((*v.shape, *[1] * behind)))
+
+    def along(i: int) -> Tensor:
+        return own.map(lambda v: v[(slice(None),) * axis + (None,) * index.ndim + (i,)])
+
+    found = a.function("element at", places, *(along(i) for i in range(given.shape[axis])))
+    return replace(a.scaled(found, given.scale), scale=given.scale, kind=given.kind)
 
 
 @reading("GatherElements")
