@@ -31,6 +31,10 @@ _T = onnx.TensorProto
 _ULP: dict[int, float] = {_T.FLOAT: 2.0**-24, _T.FLOAT16: 2.0**-11, _T.DOUBLE: 2.0**-53}
 """Half of the distance between 1 and the next number: what one rounding may be, relative to the result."""
 
+_GATES = frozenset({"Sigmoid", "LSTM", "GRU"})
+"""Operators whose kernels in ONNX Runtime round a number near 1/2 or 1, whatever is left of it: the sigmoid of -17 comes out as
+9e-8 where it is 4e-8, that of -20 as 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Noise:
@@ -119,7 +123,11 @@ def rounded(model: Document, analysis: Analysis) -> Document:
             if (ulp := _ULP.get(value.dtype)) is not None:
                 kept.output[i] = f"{name}/exact"
                 part = max(ulp, _ULP[_T.FLOAT] * math.sqrt(summed_terms(analysis, value.producer)))
-                graph.node.extend(_multiplied(name, value.dtype, part))
+                if node.op_type in _GATES and not node.domain:
+                    graph.node.extend(_shifted(f"{name}/exact", f"{name}/gate", value.dtype, ulp))
+                    graph.node.extend(_multiplied(name, value.dtype, part, f"{name}/gate"))
+                else:
+                    graph.node.extend(_multiplied(name, value.dtype, part))
         if node.op_type.startswith("QLinear"):  # it rounds inside; its scales, moved by one rounding, show what lies on a border
             for i, name in enumerate(node.input):
                 value = values.get(name)
@@ -130,6 +138,18 @@ def rounded(model: Document, analysis: Analysis) -> Document:
                     graph.node.extend([*made, kept])
                     kept = graph.node[-1]
     return copy
+
+
+def _shifted(source: str, name: str, dtype: int, part: float) -> list[onnx.NodeProto]:
+    """Nodes that add random numbers up to `part` to what an operator gave."""
+    make, plain = onnx.helper.make_node, dtype if dtype in (_T.FLOAT, _T.DOUBLE) else _T.FLOAT
+    seed = float(int.from_bytes(name.encode("utf-8", "replace")[-9:-5], "little") % 65521)
+    shift = f"{name}/shift"
+    nodes = [make("RandomUniformLike", [source], [shift], low=-part, high=part, seed=seed, dtype=plain, name=f"{name}/draw")]
+    if plain != dtype:
+        nodes.append(make("Cast", [shift], [f"{shift}/cast"], to=dtype, name=f"{name}/cast"))
+        shift = f"{shift}/cast"
+    return [*nodes, make("Add", [source, shift], [name], name=f"{name}/move")]
 
 
 def _multiplied(name: str, dtype: int, part: float, source: str = "") -> list[onnx.NodeProto]:

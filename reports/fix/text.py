@@ -55,10 +55,10 @@ def _verdict(report: FixReport) -> str:
     if not report.applied:
         return f"Unchanged: {_many(after.error, 'error')}."
     proven = f"{worst_difference(report.verification)} ({_many(len(report.applied), 'block')} replaced)"
-    now = "none" if not after.error else after.error
-    done = f"Mended: {_many(before.error, 'error')}, now {now}"
-    if not before.error:
-        done = f"Changed: {_many(before.warning, 'warning')}, now {after.warning}"
+    done = f"Mended: {_many(before.error, 'error')}, now {after.error or 'none'}"
+    if before.error == after.error:
+        stay = f" ({_many(after.error, 'error')} left)" if after.error else ""
+        done = f"Changed: {_many(before.warning, 'warning')}, now {after.warning or 'none'}{stay}"
     return f"{done}; {proven}."
 
 

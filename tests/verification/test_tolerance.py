@@ -86,3 +86,17 @@ def test_a_model_that_hangs_on_last_bits_is_judged_where_it_does_not(cli: Cli, w
     for graph in wrong:
         write(graph, "wrong.onnx")
         assert cli("verify", "net.onnx", "wrong.onnx").code == 5, graph
+
+
+GATE = """g (float[1,2,6,6] x) => (float[1,2,6,6] y)
+<float[2,1,1] b = {SHUT, 0.5}> { t = Tanh(x)  s = Add(t, b)  FORM }"""
+OPERATOR, WRITTEN = "y = Sigmoid(s)", "n = Neg(s)  e = Exp(n)  k = Constant<value = float {1.0}>()  d = Add(e, k)  y = Div(k, d)"
+
+
+def test_a_gate_that_never_opens_may_be_shut_in_another_spelling(cli: Cli, write: Write) -> None:
+    """ONNX Runtime's sigmoid of -20 is 0, and an LSTM's gate with it; the formula gives 2e-9."""
+    kept = write(GATE.replace("SHUT", "-20").replace("FORM", OPERATOR), "kept.onnx")
+    assert cli("verify", kept, write(GATE.replace("SHUT", "-20").replace("FORM", WRITTEN), "written.onnx")).code == 0
+    near = write(GATE.replace("SHUT", "-12").replace("FORM", OPERATOR), "near.onnx")
+    assert cli("verify", near, write(GATE.replace("SHUT", "-11").replace("FORM", WRITTEN), "wider.onnx")).code == 5
+    assert cli("verify", kept, write(GATE.replace("SHUT", "-13").replace("FORM", WRITTEN), "wider.onnx")).code == 5
