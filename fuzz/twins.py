@@ -51,10 +51,14 @@ REASONS: Mapping[tuple[str, str], str] = {
         ): "a view between a DequantizeLinear and its operator is quantized on its own, or takes the scale from it"
         for code in _OF_SCALES
     },
-    ("squeezed", "NPU101"): "what quantizes beside a view stays on the device with it (qualcomm-htp)",
+    ("squeezed", "NPU101"): "a QuantizeLinear is held with the operator right before it, here the view"
+    " (qualcomm-htp: onnxruntime/core/framework/node_unit.cc)",
     ("quantized", "NPU101"): "what stands beside an island of floating point leaves with it, and the island is quantized then",
-    ("quantized", "NPU402"): "a rearrangement that the provider takes as one has no quantization inside (qualcomm's windows)",
-    ("quantized", "NPU405"): "a group that the compiler takes as one has no quantization inside (rockchip's tokens)",
+    (
+        "quantized",
+        "NPU405",
+    ): "rknn-toolkit2 2.5.0 takes its groups (tokens, heads) in floating point; nobody asked it with"
+    " quantization between their operators",
     **dict.fromkeys(
         itertools.product(("quantized", "dequantized", "integers", "channels_last", "elements"), _OF_SCALES),
         "the rules on quantization speak of the scales that the rewriting adds",

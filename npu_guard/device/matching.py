@@ -43,9 +43,32 @@ def _group(pattern: Pattern, root: Node, facts: Facts) -> tuple[Node, ...]:
     """The nodes of a pattern with this root; none where it does not match."""
     for binding in _bound(pattern, pattern.root, root.output, {}, facts):
         group = {name: node for name in pattern.lines if (node := binding[name].producer) is not None}
-        if all(_is_own(binding[name], group, facts) for name in group if name != pattern.root and name not in pattern.shared):
+        group |= _pairs(pattern, group, facts)
+        inner = [node.output for name, node in group.items() if name != pattern.root and name not in pattern.shared]
+        if all(_is_own(value, group, facts) for value in inner):
             return tuple(group.values())
     return ()
+
+
+def _pairs(pattern: Pattern, group: Mapping[str, Node], facts: Facts) -> dict[str, Node]:
+    """The quantizing operators between the lines of a group, under names of their own."""
+    values = [v for node in group.values() for v in node.inputs if v is not None] if pattern.quantized else []
+    between = [nodes for value in values for before, nodes in [_unquantized(value, facts)] if before.producer in group.values()]
+    return {f"{node.op_type} {node.output.name}": node for nodes in between for node in nodes}
+
+
+def _unquantized(value: Value, facts: Facts) -> tuple[Value, tuple[Node, ...]]:
+    """The value before a QuantizeLinear and a DequantizeLinear of the whole tensor, and these; else the value itself."""
+    found: list[Node] = []
+    source = facts.analysis.origin(value)
+    for op in ("DequantizeLinear", "QuantizeLinear"):
+        node = source.producer
+        scale = node.input(1) if node is not None and node.op == op else None
+        if node is None or scale is None or scale.shape is None or any(d != 1 for d in scale.shape) or node.inputs[0] is None:
+            return value, ()
+        found.append(node)
+        source = facts.analysis.origin(node.inputs[0])
+    return source, tuple(found)
 
 
 def _is_own(value: Value, group: Mapping[str, Node], facts: Facts) -> bool:
@@ -60,6 +83,10 @@ def _bound(pattern: Pattern, name: str, value: Value | None, known: Binding, fac
     origin = facts.analysis.origin(value)
     if origin is not value:
         yield from _bound_as(pattern, name, origin, known, facts)
+    if pattern.quantized and name in pattern.lines and name != pattern.root:
+        before, nodes = _unquantized(value, facts)
+        if nodes:
+            yield from _bound_as(pattern, name, before, known, facts)
 
 
 def _bound_as(pattern: Pattern, name: str, value: Value, known: Binding, facts: Facts) -> Iterator[Binding]:

@@ -46,6 +46,8 @@ class PatternEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lines whose operands have to stand in this order, where it would not matter otherwise."""
     where: dict[str, dict[str, Condition]] = {}
     """By line, what must hold of its operator, as in `when` of a limit: `{ t = { perm = [[0, 2, 1]] } }`."""
+    quantized: bool = False
+    """Whether a QuantizeLinear and a DequantizeLinear of whole tensors may stand between the lines, as a part of the group."""
     variants: tuple[str, ...] = ()
     toolchain: str = ""
     """Versions of the compiler that take it, such as ">=4.5, <5"."""
@@ -74,6 +76,7 @@ class Pattern(msgspec.Struct, frozen=True):
     where: Mapping[str, tuple[Clause, ...]]
     source: str
     note: str = ""
+    quantized: bool = False
 
     @property
     def root_op(self) -> str:
@@ -128,7 +131,7 @@ def pattern(entry: PatternEntry, source: str, where: str) -> Pattern:
     }
     return Pattern(
         entry.name, lines, root, entry.constants, entry.ranks, frozenset(entry.shared), frozenset(entry.ordered), conditions,
-        entry.source or source, entry.note,
+        entry.source or source, entry.note, entry.quantized,
     )  # fmt: skip
 
 

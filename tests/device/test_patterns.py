@@ -14,6 +14,7 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Operator, Profile
 from npu_guard.device.pattern import Pattern, PatternEntry, pattern
+from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Finding, Severity
 
@@ -107,6 +108,44 @@ def test_order_ranks_and_conditions(analysis: Callable[..., Analysis]) -> None:
     assert [f.severity for f in ask(plain, analysis, gelu(ranks={"x": 3}))] == [Severity.NOTE]
     assert [f.severity for f in ask(plain, analysis, gelu(where={"e": {"rank": 4}}))] == [Severity.ERROR]
     assert [f.severity for f in ask(plain, analysis, gelu(where={"e": {"rank": 3}}))] == [Severity.NOTE]
+
+
+HELD = "q = QuantizeLinear(e, s, z)  d1 = DequantizeLinear(q, s, z)"
+
+
+@pytest.mark.parametrize(
+    ("between", "reads", "outputs", "allowed", "severity"),
+    [
+        (HELD, "d1", "y", True, Severity.NOTE),
+        (HELD, "d1", "y", False, Severity.ERROR),
+        ("", "e", "y", True, Severity.NOTE),
+        (HELD.replace("s, z", "c, k"), "d1", "y", True, Severity.ERROR),  # a scale for each channel
+        (HELD + "  o1 = Relu(d1)", "d1", "y, o1", True, Severity.ERROR),  # somebody else reads what is held
+        (HELD + "  n = Relu(d1)", "n", "y", True, Severity.ERROR),  # an operator beside the pair
+        ("q = QuantizeLinear(p, s, z)  d1 = DequantizeLinear(q, s, z)", "d1", "y", True, Severity.ERROR),  # of another value
+    ],
+)
+def test_a_group_may_be_held_in_integers(
+    between: str, reads: str, outputs: str, allowed: bool, severity: Severity, analysis: Callable[..., Analysis]
+) -> None:
+    """Where the compiler looks through a pair between two lines, the pair is a part of the group."""
+    lines = ["p = Relu(x)", *STEPS[:2], between, STEPS[2].replace("e", reads), *STEPS[3:]]
+    text = graph(" ".join(lines), outputs).replace(
+        "<float r", "<float s = {0.1}, uint8 z = {0}, float[4] c = {1,1,1,2}, uint8[4] k = {0,0,0,0}, float r"
+    )
+    refused = [f.severity for f in ask(text, analysis, gelu(quantized=allowed)) if f.rule == "NPU101"]
+    assert refused == [severity]
+
+
+def test_windows_of_a_quantized_network(write: Callable[..., Path]) -> None:
+    """onnxruntime-qnn takes a rearrangement of rank 6 as one of rank 5 in quantized networks too."""
+    pair = "q{n} = QuantizeLinear({x}, s, z)  d{n} = DequantizeLinear(q{n}, s, z)"
+    text = f"""g (float[1,2,4,4,8] x) => (y) <float s = {{0.1}}, uint8 z = {{0}}, int64[6] a = {{1,2,4,2,2,8}},
+    int64[5] b = {{1,2,8,2,8}}> {{ r = Reshape(x, a)  {pair.format(n=1, x="r")}
+    t = Transpose<perm = [0,1,3,2,4,5]>(d1)  {pair.format(n=2, x="t")}  y = Reshape(d2, b) }}"""
+    report = check_model(str(write(text)), registry.profile("qualcomm-htp"), Config())
+    told = {(f.rule, f.location.node, f.severity) for f in report.findings if f.rule == "NPU402"}
+    assert told == {("NPU402", node, Severity.NOTE) for node in ("r", "t", "y")}
 
 
 def test_nothing_is_said_where_it_makes_no_difference(analysis: Callable[..., Analysis]) -> None:
