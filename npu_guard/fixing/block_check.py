@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace as with_fields
 
-from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.cost import size_bytes
 from npu_guard.base.errors import ModelError
 from npu_guard.file.document import Document
@@ -29,7 +29,8 @@ from npu_guard.verification.capture import capture, capture_bytes
 from npu_guard.verification.compare import judge_outputs, measure_uncertainty, not_run, run_document
 from npu_guard.verification.description import describe_output, worst_output
 from npu_guard.verification.feeds import Feed
-from npu_guard.verification.runtime import CannotRun, Runtime
+from npu_guard.verification.run_limits import run_limits
+from npu_guard.verification.runtime import CannotRun, LacksMemory, Runtime
 
 PROMISE_SLACK = 0.5
 """dB by which an approximate block may miss what its fit promised: float32 against float64, no more."""
@@ -114,7 +115,7 @@ class Prover:
     def _compare(self, edits: Sequence[Edit], samples: Sequence[Feed]) -> Iterator[tuple[Match, Verification]]:
         """Blocks beside each other in one model. Where that does not run, halves tell which of them it is."""
         try:
-            after = run_document(self.runtime, *self._beside(edits, samples))
+            after = self._ran(*self._beside(edits, samples))
         except (CannotRun, ModelError) as error:
             if len(edits) == 1:
                 yield edits[0].match, not_run(str(error), self.seeds)
@@ -123,6 +124,18 @@ class Prover:
                 yield from self._compare(half, samples)
         else:
             yield from ((entry.match, self._judge(entry, samples, after)) for entry in edits)
+
+    def _ran(self, blocks: Document, fed: Sequence[Feed]) -> list[dict[str, Array]]:
+        """What new nodes give. They may need more memory than the model, and get it by the same reckoning. Raises CannotRun."""
+        try:
+            return run_document(self.runtime, blocks, fed)
+        except LacksMemory:
+            models = (self.document, self.analysis), (blocks, analyze(blocks.skeleton()))
+            granted = run_limits(self.document.limits, *models)
+            if granted.memory <= self.runtime.limits.memory:
+                raise
+            self.runtime.limits = granted
+            return run_document(self.runtime, blocks, fed)
 
     def _beside(self, edits: Sequence[Edit], samples: Sequence[Feed], *, old: bool = False) -> tuple[Document, list[Feed]]:
         """A model of the new nodes of some matches, or of the old ones, and what was captured for it."""

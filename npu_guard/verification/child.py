@@ -62,6 +62,7 @@ def _run(onnxruntime: Any, request: Mapping[str, Any], feeds: Sequence[Arrays]) 
     options.log_severity_level = 4
     # A plan puts all values into one piece of memory, taken on top of what the first run holds: without it, a third less is held.
     options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = request["arena"]
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would take a core each
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", request["folder"])
     content = Path(request["model"]).read_bytes()

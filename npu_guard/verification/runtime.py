@@ -47,6 +47,10 @@ class CannotRun(Exception):
     """ONNX Runtime refused the model, or did not survive it. The message is one line."""
 
 
+class LacksMemory(CannotRun):
+    """What the limits grant of memory did not suffice."""
+
+
 class Runtime:
     """A child process that runs models with all optimisations off. A context manager; starts itself again after a death.
 
@@ -85,6 +89,19 @@ class Runtime:
 
         With a scheme, the model is quantized first, and calibrated with these feeds; of the nodes `alone`, where any are named.
         """
+        how = {
+            "folder": str(folder), "outputs": outputs, "scheme": None if scheme is None else msgspec.to_builtins(scheme),
+            "alone": list(alone), "only": only,
+        }  # fmt: skip
+        try:
+            return self._asked(model, feeds, how | {"arena": True})
+        except LacksMemory:
+            # An arena takes up to twice what is asked of it, and what lies outside of it lacks that; and models that ran before
+            # leave holes. A fresh process without one takes what the model needs, and somewhat longer.
+            self.close()
+            return self._asked(model, feeds, how | {"arena": False})
+
+    def _asked(self, model: bytes, feeds: Sequence[Arrays], how: Mapping[str, Any]) -> list[dict[str, Array]]:
         if self._over:
             raise CannotRun(self._over)
         if self._process is None:
@@ -98,8 +115,7 @@ class Runtime:
             with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
                 path = Path(scratch) / "model"
                 path.write_bytes(model)
-                how = {"scheme": None if scheme is None else msgspec.to_builtins(scheme), "alone": list(alone), "only": only}
-                request = {"model": str(path), "folder": str(folder), "outputs": outputs, "memory": memory, **how}
+                request = {"model": str(path), "memory": memory, **how}
                 _write(self._process.stdin, request, [a for feed in feeds for a in (feed,)])
                 head, answers = _read(_Timed(self._process, seconds, memory // 2))
         except (OSError, EOFError) as error:
@@ -113,8 +129,9 @@ class Runtime:
             self.close()
             raise CannotRun(f"what comes out is more than {memory // 2 >> 20} MiB; {MEMORY}") from None
         if "error" in head:
-            lacks = _MEMORY.search(head["error"])
-            raise CannotRun(f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {MEMORY}" if lacks else head["error"])
+            if _MEMORY.search(head["error"]):
+                raise LacksMemory(f"ONNX Runtime needs more than {memory >> 20} MiB of memory; {MEMORY}")
+            raise CannotRun(head["error"])
         self.runs += head["seconds"]
         return answers
 

@@ -222,6 +222,21 @@ def test_one_that_dies_does(write: Callable[..., Path], monkeypatch: pytest.Monk
         assert running.run(good, Path(), [feed])[0]["y"].tolist() == [-1.0] * 4
 
 
+def test_a_model_gets_all_the_memory_that_it_is_granted(write: Callable[..., Path]) -> None:
+    """Four tensors of 32 MiB live together. An arena doubles, and fails at twice as much as they take."""
+    graph = """g (float[1,1,1] x) => (float[8,1024,1024] y) <int64[3] s = {8,1024,1024}> {
+        a = Expand(x, s)  b = Softplus(a)  c = Softsign(b)  d = Add(a, c)  y = Add(d, b) }"""
+    model, feeds = write(graph).read_bytes(), [{"x": np.full((1, 1, 1), number, np.float32)} for number in (1, 2)]
+    soft = np.log1p(np.exp([1.0, 2.0]))
+    with Runtime(RunLimits(20.0, 60.0, 220 * 10**6)) as running:
+        for _ in range(2):
+            found = [result["y"].max() for result in running.run(model, Path(), feeds)]
+            assert found == pytest.approx(np.array([1.0, 2.0]) + soft / (1 + soft) + soft, rel=1e-5)
+        running.limits = RunLimits(20.0, 60.0, 100 * 10**6)
+        with pytest.raises(CannotRun, match="needs more than 95 MiB of memory; 'run-bytes'"):
+            running.run(model, Path(), feeds)
+
+
 def test_onnx_runtime_reports_nothing_to_its_makers(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
