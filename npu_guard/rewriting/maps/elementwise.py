@@ -13,7 +13,7 @@ from npu_guard.rewriting.maps.algebra import Made, both, fixed
 from npu_guard.rewriting.maps.program import Constant, Given, shape_of
 from npu_guard.rewriting.maps.step import Step
 from npu_guard.rewriting.maps.tensors import Laid
-from npu_guard.rewriting.maps.written import numpy_type
+from npu_guard.rewriting.maps.written import masking, numpy_type
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import size
 
@@ -163,7 +163,7 @@ def masked(step: Step) -> list[Laid]:
     kind, read = numpy_type(mask.dtype), step.read(mask)
 
     def floored(build: Builder) -> Array:
-        return np.asarray(np.maximum(read(build), np.finfo(kind).min / 4), kind)
+        return np.asarray(np.maximum(read(build), masking(kind)), kind)
 
     x, operand = fixed(step.maps, x, shape_of(mask), floored, mask.dtype)
     return [replace(x, name=step.maps.program.two("Add", x.name, operand))]

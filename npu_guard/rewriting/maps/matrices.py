@@ -18,7 +18,7 @@ from npu_guard.rewriting.maps.program import Constant, Operand, shape_of
 from npu_guard.rewriting.maps.regroup import reshaped
 from npu_guard.rewriting.maps.step import Step, is_read
 from npu_guard.rewriting.maps.tensors import Laid, aligned, axis_of
-from npu_guard.rewriting.maps.written import numpy_type
+from npu_guard.rewriting.maps.written import masking, numpy_type
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import Axis
 
@@ -234,8 +234,7 @@ def _masked(step: Step, scores: Laid) -> Laid:
             total = total + (np.where(given, 0.0, -np.inf) if given.dtype == np.bool_ else given)
         if causal:
             total = total + np.where(np.tri(rows, columns, dtype=np.bool_), 0.0, -np.inf)
-        # As good as minus infinity to softmax, and no danger to arithmetic.
-        return np.asarray(np.maximum(total, np.finfo(kind).min / 4), kind)
+        return np.asarray(np.maximum(total, masking(kind)), kind)
 
     scores, operand = fixed(step.maps, scores, shape, mask, node.output.dtype)
     return replace(scores, name=step.maps.program.two("Add", scores.name, operand))

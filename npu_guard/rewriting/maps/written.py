@@ -104,3 +104,8 @@ def ones(program: Program, shape: Sequence[int], dtype: int, value: float = 1.0)
 def numpy_type(dtype: int) -> np.dtype[Any]:
     """numpy's type for one of ONNX's."""
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+
+
+def masking(kind: np.dtype[Any]) -> float:
+    """A number of a type that is as good as minus infinity to softmax, and no danger to arithmetic."""
+    return float(np.finfo(kind if kind.kind == "f" else np.float32).min) / 4  # bfloat16, no type of numpy's, has float32's range
