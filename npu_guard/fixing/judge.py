@@ -49,6 +49,9 @@ class Known(Struct):
     crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
 
 
+_UNKNOWN = Outlook((), 0.0)
+
+
 class Crashed(Refused):
     """A bug in a rewrite, noted as such."""
 
@@ -89,15 +92,17 @@ class Judge:
     def _outlook(self, match: Match) -> Outlook | None:
         kind = price_key(self.search.analysis, match), self._depth
         known = self.known
-        if kind not in known.outlooks:
+        found = known.outlooks.get(kind, _UNKNOWN)  # asked once: a key has all of a block, and takes long to hash
+        if found is _UNKNOWN:
             if known.sketches >= known.most:
                 raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
             known.sketches += 1
             try:
-                known.outlooks[kind] = self._judged(match)
+                found = self._judged(match)
             except Unsketched:
-                known.outlooks[kind] = None
-        return known.outlooks[kind]
+                found = None
+            known.outlooks[kind] = found
+        return found
 
     def _judged(self, match: Match) -> Outlook:
         """What is wrong with the new nodes, after the forms that follow."""
