@@ -39,4 +39,5 @@ def _line(model: ModelReport, group: Group) -> str:
     module = f" in {printable('.'.join(first.location.scope))}" if first.location.scope else ""
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
     node = f"{printable(first.location.op_type)} {printable(first.location.node, 80)}{module}{more}"
-    return f"{at}: {word(first)} {first.rule} {printable(group.message)} ({node})"
+    told = f"{at}: {word(first)} {first.rule} {printable(group.message)}"
+    return f"{told} ({node})" if first.location.op_type else told  # what is about the settings has no node

@@ -43,7 +43,8 @@ def _annotation(kind: str, group: Group, url: str) -> str:
     node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
     more = f"; see {url}" if url else ""
     mended = f"; {told}" if (told := mending(group.findings)) else ""
-    text = f"{printable(group.message)} ({node} in {printable(in_project(group.model.path))}){mended}{more}"
+    place = f"{node} in {printable(in_project(group.model.path))}".strip()
+    text = f"{printable(group.message)} ({place}){mended}{more}"
     return _command(kind, text, file=file, line=line, title=f"{f.rule} {f.name}")
 
 

@@ -91,7 +91,7 @@ def _result(group: Group, codes: list[str]) -> Json:
     model, f = group.model, group.first
     file, line = where(model, f)
     shape = "" if f.tensor is None or f.tensor.shape is None else f" {_shape(f.tensor.shape)}"
-    node = f"{printable(f.location.op_type)} {printable(f.location.node)}{shape} in {in_project(model.path)}"
+    node = f"{printable(f.location.op_type)} {printable(f.location.node)}{shape} in {in_project(model.path)}".strip()
     mended = mending(group.findings)
     fingerprints = {"npuGuard/v1": f.fingerprint}
     if f.source is None:  # GitHub would take all findings of a rule on line 1 of a model file for the same one
@@ -136,7 +136,7 @@ def _shape(dims: Iterable[object]) -> str:
 
 def _location(file: str, line: int = 1, location: Location | None = None) -> Json:
     physical = {"artifactLocation": {"uri": uri(file)}, "region": {"startLine": line}}
-    if location is None:
+    if location is None or not location.op_type:  # of what is about the settings
         return {"physicalLocation": physical}
     module = ".".join(printable(part) for part in location.scope)
     node = "/".join(printable(part) for part in (module, *location.graph, location.node) if part)

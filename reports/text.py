@@ -167,8 +167,9 @@ def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
         return
     times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
     node = _node(first) if not times else printable(first.location.op_type)
-    where = "; ".join(filter(None, (f"{node}{_module(group.findings, origin)}{times}", mending(group.findings))))
-    page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
+    where = "; ".join(filter(None, (f"{node}{_module(group.findings, origin)}{times}".strip(), mending(group.findings))))
+    if where:  # what is about the settings is nowhere
+        page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))
 
 
 def _node(finding: Finding) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.regex import regex
 
 MOST_SETTINGS = 4 << 20
 """Bytes of a TOML file; the largest of ours, a plan of a thousand steps, has a twentieth of that."""
@@ -37,8 +38,9 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
 
 
 def toml(text: str) -> dict[str, Any]:
-    """Settings as a table; a byte order mark before them is nothing. Raises ValueError, with a line where there is one, for
-    whatever is none or is meant to take long.
+    """Settings as a table, dates and times as text; a byte order mark before them is nothing.
+
+    Raises ValueError, with a line where there is one, for whatever is none or is meant to take long.
     """
     import tomllib
 
@@ -48,13 +50,25 @@ def toml(text: str) -> dict[str, Any]:
         if line.count(".") > MOST_DOTS:  # the parser takes the square of the parts of a key
             raise ValueError(f"more than {MOST_DOTS} dots (at line {number})")
     try:
-        return tomllib.loads(text)
+        return _in_text(tomllib.loads(text)) if _DATE.search(text) else tomllib.loads(text)
     except RecursionError:
         raise ValueError("tables or lists are nested too deeply") from None
     except tomllib.TOMLDecodeError:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise ValueError(str(error).partition(";")[0]) from None
+
+
+_DATE = regex(r"=\s*\d+[-:]\d\d")
+
+
+def _in_text(value: Any) -> Any:
+    """A value of TOML, in which dates and times are words as if they stood in quotes."""
+    if isinstance(value, dict):
+        return {key: _in_text(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_in_text(inner) for inner in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def write_atomic(path: Path, content: Iterable[bytes]) -> None:

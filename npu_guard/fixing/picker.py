@@ -50,7 +50,8 @@ class Automatic:
         matches = [s for s in judge.search.all(self._substitutions) if key(s) not in banned and key(s) not in self._guilty]
         candidates = judge.candidates(matches)
         mending = [c for c in candidates if c.mends(warnings=self._warnings or c.match.substitution.name in self._prefer)]
-        self.refused += (*judge.search.almost, *judge.refused, *map(not_worth_it, set(candidates) - set(mending)))
+        worth = set(mending)
+        self.refused += (*judge.search.almost, *judge.refused, *map(not_worth_it, (c for c in candidates if c not in worth)))
         self.refused += self._guilty.values()
         return choose(mending, self._substitutions, self._prefer) if number <= MAX_PASSES else []
 

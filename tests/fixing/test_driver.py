@@ -329,6 +329,19 @@ def test_refusals_are_those_of_the_model_as_it_stands(write: Write) -> None:
     assert not done.refused
 
 
+def test_what_is_not_worth_it_is_told_in_the_order_of_the_graph(write: Write) -> None:
+    """Not in that of a set, which changes from run to run."""
+    count = 24
+    shapes = [f"1,8,{4 + i},{5 + i}" for i in range(count)]
+    ends = ", ".join(f"float[{shape}] x{i}" for i, shape in enumerate(shapes))
+    nodes = " ".join(f"y{i} = Transpose<perm = [0,2,3,1]>(x{i})" for i in range(count))
+    done = fix(
+        write(f"g ({ends}) => ({', '.join(f'y{i}' for i in range(count))}) {{ {nodes} }}"), KNOWN["transpose-to-other-order"]
+    )
+    told = [r.node for r in done.refused]
+    assert list(dict.fromkeys(told)) == [f"y{i}" for i in range(count)]
+
+
 GATE = """g (float[1,512,6,6] x, float[1,8,24,24] i) => (float[1,512,6,6] y, float[1,8,24,24] o)
 <int64[1] a = {1}, float[1,2,7,7] k, float[8,8,19,3] w> {
     m = ReduceMean(x, a)  p = ReduceMax(x, a)  t = Concat<axis = 1>(m, p)  c = Conv<pads = [3,3,3,3]>(t, k)

@@ -36,8 +36,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def suppress(project: Path, *entries: str) -> None:
-    tables = "\n".join(f'[[suppress]]\nreason = "until June"\n{entry}\n' for entry in entries)
+def suppress(project: Path, *entries: str, settings: str = "") -> None:
+    tables = settings + "\n".join(f'[[suppress]]\nreason = "until June"\n{entry}\n' for entry in entries)
     (project / "npu-guard.toml").write_text(tables, encoding="utf-8")
 
 
@@ -54,6 +54,15 @@ def test_a_suppression_counts_through_its_last_day(project: Path, program: Progr
     assert finding["suppressed"] is (code == 0)
     said = f"(the suppression expired on {last}: until June)"
     assert (said in finding["message"]) is (code == 1)
+
+
+def test_a_date_of_toml_is_a_date_too(project: Path, program: Program) -> None:
+    suppress(project, f'rule = "NPU102"\nexpires = {TODAY - DAY}')
+    code, (finding,) = findings(project, program)
+    assert (code, f"(the suppression expired on {TODAY - DAY}: until June)" in finding["message"]) == (1, True)
+    (project / "npu-guard.toml").write_text("profile = 2026-01-01T10:00:00Z\n")
+    done = program(project, "check", "net.onnx")
+    assert (done.code, "no profile '2026-01-01T10:00:00+00:00'" in done.err) == (2, True)
 
 
 def test_one_that_still_counts_comes_before_one_that_has_expired(project: Path, program: Program) -> None:
@@ -87,6 +96,15 @@ def test_one_that_accepts_nothing_is_a_note_without_a_node(project: Path, progra
         "the suppression of NPU302 accepts no finding (reason: until June)",
     ]
     assert "NPU901" in program(project, "check", "net.onnx").out
+    lines = program(project, "check", "net.onnx").out.splitlines()
+    assert not any(line != "" and not line.strip() for line in lines)
+    suppress(project, 'rule = "NPU302"', settings='severity = { NPU901 = "warning" }\n')
+    assert " (reason: until June)\n" in program(project, "check", "net.onnx", "--format", "concise").out
+    assert "(reason: until June) (in net.onnx)\n" in program(project, "check", "net.onnx", "--format", "github").out
+    runs = json.loads(program(project, "check", "net.onnx", "--format", "sarif").out)["runs"]
+    (told,) = [result for result in runs[0]["results"] if result["ruleId"] == "NPU901"]
+    assert "logicalLocations" not in told["locations"][0]
+    assert "(in net.onnx)" in told["message"]["text"]
     assert program(project, "check", "net.onnx", "--ignore", "NPU901").out.count("NPU901") == 0
 
 
