@@ -130,7 +130,8 @@ class Model {
     causes.sort((a, b) => RANK[b.first.kind] - RANK[a.first.kind] || b.share - a.share);
     const some = (key) => causes.some((c) => c.first[key]), rows = [...causes.keys()];
     const modules = (c) => [...new Set(c.members.map((i) => all[i].module).filter(Boolean))];
-    const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node)]);
+    const brief = (name) => name.split(";", 1)[0]; // of what tf2onnx joins, the name that it keeps
+    const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, brief(all[i].node))]);
     this.everyNode = false;
     // Where no two findings are alike, the list of each says it all; on paper it is the other way round.
     $("[data-table=grouped]", this.article).parentElement.classList.toggle("once", causes.length === all.length);
