@@ -24,6 +24,8 @@ from torch import Tensor, nn
 import npu_guard.torch
 from npu_guard.base.errors import NotVerified, UsageError
 from npu_guard.models.blocks.seeding import seeded
+from npu_guard.project.config import Config
+from npu_guard.training.landing import Options, find_landing
 from npu_guard.zoo import samples
 
 TIMM = (
@@ -89,11 +91,9 @@ def row(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[
         except UsageError as error:
             if "nothing was replaced" in str(error):
                 return f"| {name} | 0 | | | | |"
-            totals["failed"] += 1
-            return f"| {name} | | | {str(error)[:160]} | | |"
+            return failed(name, model, inputs, totals, str(error))
         except NotVerified as error:
-            totals["failed"] += 1
-            return f"| {name} | | | not verified: {str(error)[:160]} | | |"
+            return failed(name, model, inputs, totals, f"not verified: {error}")
     refused = done.manifest.refused
     landed = len(done.landing.plan.changes) - len(refused)
     totals["landed"] += landed
@@ -103,6 +103,19 @@ def row(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[
     training = "" if done.proof.training is None else f"{done.proof.training:.1e}"
     notes = "".join(f"; {note}" for note in done.proof.notes)
     return f"| {name} | {landed} | {kinds} | {'; '.join(r.reason for r in refused)} | {equal} | {training}{notes} |"
+
+
+def failed(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Counter[str], why: str) -> str:
+    """The row of a network of which nothing was written; its places count among those that did not land, where they are known."""
+    totals["failed"] += 1
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            places = len(find_landing(model, inputs, Path(folder), Options(Config())).plan.changes)
+        except (UsageError, NotVerified):
+            totals["unknown"] += 1
+            return f"| {name} | unknown | | {why[:175]} | | |"
+    totals["lost"] += places
+    return f"| {name} | 0 of {places} | | {why[:175]} | | |"
 
 
 def main() -> None:
@@ -121,9 +134,11 @@ def main() -> None:
     for name, model, inputs in networks(names, options.only):
         lines.append(row(name, model, inputs, totals))
         print(lines[-1], flush=True)
-    places = totals["landed"] + totals["refused"]
+    places = totals["landed"] + totals["refused"] + totals["lost"]
     sentence = f"{totals['landed']} of {places} places landed, {totals['refused']} were refused with a reason"
-    sentence += f"; {totals['failed']} networks did not come so far." if totals["failed"] else "."
+    if totals["failed"]:
+        sentence += f", {totals['lost']} are in {totals['failed']} networks of which nothing was written"
+    sentence += f" (places not known in {totals['unknown']} of these)." if totals["unknown"] else "."
     print(sentence)
     if options.output is not None:
         options.output.write_text(TEXT + "\n".join(lines) + f"\n\n{sentence}\n", encoding="utf-8")

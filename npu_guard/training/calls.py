@@ -146,9 +146,16 @@ def argument_names(module: nn.Module) -> list[str]:
 
 
 def fused(calls: Sequence[Call]) -> Iterator[tuple[Call, Call]]:
-    """Pairs of leaves whose tensor in between is not in the exported model: a convolution and the norm folded into it."""
-    taken_by = {c.taken[0]: c for c in calls if len(c.taken) == 1 and c.inputs == [None]}
+    """A leaf, and a module that takes what it gives, where the exported model does not have that tensor.
+
+    That is a convolution and the norm folded into it, and the convolution and each module around the norm that is called with
+    the same tensor. A leaf that hands on what it is given, as Identity does, is no first of a pair.
+    """
+    taken_by: dict[int, list[Call]] = defaultdict(list)
     for call in calls:
-        after = taken_by.get(call.given[0]) if len(call.given) == 1 and call.outputs == [None] else None
-        if after is not None and not any(True for _ in call.module.children()):
-            yield call, after
+        if len(call.taken) == 1 and call.inputs == [None] and call.given != call.taken:
+            taken_by[call.taken[0]].append(call)
+    for call in calls:
+        leaf = len(call.given) == 1 and call.outputs == [None] and not any(True for _ in call.module.children())
+        if leaf and call.given != call.taken:
+            yield from ((call, after) for after in taken_by[call.given[0]])

@@ -34,9 +34,12 @@ class Composed:
 
 def children_of(
     graph: Graph, path: str, ops: Sequence[Op], calls: Sequence[Call], survivors: Collection[str], new: Collection[Op],
-    replaced: Mapping[str, Collection[Op]], folded: Mapping[str, tuple[Call, Call]],
+    replaced: Mapping[str, Collection[Op]], fused: Sequence[tuple[Call, Call]],
 ) -> dict[Op, Child]:  # fmt: skip
-    """Operators that a child provides: outermost modules first, those whose changes all landed inside them included."""
+    """Operators that a child provides: outermost modules first, those whose changes all landed inside them included.
+
+    Two that the exporter has fused go before what is inside of them, such as the activation of a norm that has one.
+    """
     inside, taken = set(ops), dict[Op, Child]()
 
     def relative(full: str) -> str:
@@ -63,12 +66,10 @@ def children_of(
         child = Child(tuple(relative(p) for p in paths), ins, outs, replaced=bool(mine & members))
         taken.update(dict.fromkeys(found, child))
 
-    for call in sorted(calls, key=lambda c: c.path.count(".")):
-        if call.plain:
-            take((call.path,), call.inputs, call.outputs)
-    for first, second in folded.values():
-        if below(first.path, path) and below(second.path, path) and first.plain and second.plain:
-            take((first.path, second.path), first.inputs, second.outputs)
+    chains = [(call,) for call in calls] + [pair for pair in fused if all(below(c.path, path) for c in pair)]
+    for chain in sorted(chains, key=lambda chain: (max(c.path.count(".") for c in chain), -len(chain))):
+        if all(call.plain for call in chain):
+            take(tuple(c.path for c in chain), chain[0].inputs, chain[-1].outputs)
     return taken
 
 

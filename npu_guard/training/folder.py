@@ -45,9 +45,9 @@ checkpoint of the old network one of the new. {diff}
 """
 
 
-def manifest_of(landing: Landing, profile: str, resolution: str = "untested") -> Manifest:
-    """What `manifest.json` says."""
-    blocks = [_block(place, landing) for place in landing.plan.places]
+def manifest_of(landing: Landing, profile: str, places: Sequence[Place] | None = None, resolution: str = "untested") -> Manifest:
+    """What `manifest.json` says, of some places or of all."""
+    blocks = [_block(place, landing) for place in (landing.plan.places if places is None else places)]
     refused = landing.plan.refused
     pairs = zip(refused, reasons_of(refused), strict=True)
     return Manifest(

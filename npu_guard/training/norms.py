@@ -16,10 +16,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from npu_guard.training.calls import Call, fused
+from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.writer import FRAMES, Norm
 
@@ -27,9 +29,9 @@ LEAST = 1e-12
 """An eps below which no norm goes."""
 
 
-def folded_norms(calls: Sequence[Call]) -> dict[str, tuple[Call, Call]]:
-    """Pairs that the exporter has fused and whose second module is a BatchNorm, by the path of that."""
-    return {after.path: (before, after) for before, after in fused(calls) if isinstance(after.module, _BatchNorm)}
+def folded_norms(pairs: Sequence[tuple[Call, Call]]) -> dict[str, tuple[Call, Call]]:
+    """Of pairs that the exporter has fused, those whose second module is a BatchNorm, by the path of that."""
+    return {after.path: (before, after) for before, after in pairs if isinstance(after.module, _BatchNorm)}
 
 
 def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[Call] = ()) -> Callable[[Op], Norm | None]:
@@ -61,7 +63,7 @@ def frames_of(value: Array, call: Call) -> int:
 
     1 also where positions are only arranged otherwise, as tokens `[B, C, H W]` that are a map `[B, C, H, W]` now.
     """
-    wanted = call.results[0].numpy()
+    wanted = normalized(call)
     if value.ndim < 2 or wanted.ndim < 2 or value.shape[0] != wanted.shape[0] or 0 in (*value.shape, *wanted.shape):
         return 0
     batch, channels = wanted.shape[:2]
@@ -72,6 +74,16 @@ def frames_of(value: Array, call: Call) -> int:
     first = value.reshape(batch, -1, positions)[:, : frames * channels]
     arranged = wanted.reshape(batch, channels, frames, positions).swapaxes(1, 2).reshape(first.shape)
     return frames if np.allclose(first, arranged, rtol=1e-3, atol=1e-5 * (1 + np.abs(wanted).max())) else 0
+
+
+def normalized(call: Call) -> Array:
+    """What the norm gives in eval mode: not what its module gives where that has an activation behind it, as a subclass may."""
+    old, given = call.module, call.arguments[0]
+    if not isinstance(old, _BatchNorm) or old.running_mean is None or old.running_var is None:
+        return call.results[0].numpy()
+    with torch.no_grad():
+        made = functional.batch_norm(given, old.running_mean, old.running_var, old.weight, old.bias, eps=old.eps)
+    return made.numpy()
 
 
 def refilled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.training import leaves
-from npu_guard.training.calls import Call, argument_names, locate, record
+from npu_guard.training.calls import Call, argument_names, fused, locate, record
 from npu_guard.training.changes import Change, changes, surviving
 from npu_guard.training.compose import Composed, children_of, compose
 from npu_guard.training.graph import Graph, Op, below
@@ -62,7 +63,8 @@ class Planner:
             self.by_path.setdefault(call.path, []).append(call)
         self.shared = _shared(model)
         self.survivors = surviving(before, after)
-        self.norms = folded_norms(self.calls)
+        self.fused = list(fused(self.calls))
+        self.norms = folded_norms(self.fused)
         self.changes = changes(before, after, self.survivors)
 
     def plan(self) -> Plan:
@@ -81,7 +83,7 @@ class Planner:
             reasons = [made] if isinstance(made, str) else ["a leaf of it is replaced already"]
             around = self._enclosing(change, reasons)
             if around is None:
-                refused.append(Refusal(list(change.substitutions), [o for op in change.old for o in op.outputs], reasons))
+                refused.append(refusal(change, reasons))
             else:
                 outer.setdefault(around, []).append(change)
         places = self._written(inner, outer, refused)
@@ -127,17 +129,14 @@ class Planner:
             ops = self.after.between(set(inputs), outputs) or []
             inside = [c for c in self.calls if c.path != path and below(c.path, path)]
             children = children_of(
-                self.after, path, ops, inside, self.survivors, new, {p.path: _ops(p) for p in places.values()}, self.norms
+                self.after, path, ops, inside, self.survivors, new, {p.path: _ops(p) for p in places.values()}, self.fused
             )
             job = Composed(self.after, call, path, inputs, outputs, ops, children, self.norms, inside, self.trained)
             substitutions = list(dict.fromkeys(s for c in outer[path] for s in c.substitutions))
             try:
                 written = compose(job, self._class_name(path), argument_names(call.module))
             except CannotWrite as error:
-                where = path or "the network"
-                refused.append(
-                    Refusal(substitutions, [o for c in outer[path] for op in c.old for o in op.outputs], [f"{where}: {error}"])
-                )
+                refused += [refusal(c, [f"{path or 'the network'}: {error}"]) for c in outer[path]]
                 continue
             absorbed = [p for p in places.values() if below(p.path, path) and _first_outputs(p) & written.emitted]
             for place in absorbed:
@@ -184,14 +183,25 @@ def _shared(model: nn.Module) -> set[str]:
 
 def _lost(call: Call, written: Written) -> list[str]:
     """Modules inside that did something in training only and are not there any more."""
-    kept, lost = written.kept, []
+    lost = []
     for path, module in call.module.named_modules():
         full = f"{call.path}.{path}" if call.path else path
-        gone = path and path.split(".")[0] not in kept and full not in written.norms
-        kind = type(module).__name__
-        if gone and ("Drop" in kind or "BatchNorm" in kind) and not list(module.children()):
-            lost.append(f"{full} ({kind})")
+        gone = path and full not in written.norms and not any(below(path, called) for called in written.called)
+        if gone and (isinstance(module, _BatchNorm) or ("Drop" in type(module).__name__ and not list(module.children()))):
+            lost.append(f"{full} ({type(module).__name__})")
     return lost
+
+
+def refusal(change: Change, reasons: list[str]) -> Refusal:
+    """A change that lands nowhere."""
+    return Refusal(list(change.substitutions), [o for op in change.old for o in op.outputs], reasons)
+
+
+def refusals_of(places: Sequence[Place], why: str) -> list[Refusal]:
+    """One for each change of places that do not hold."""
+    where = ", ".join(p.path or "the network" for p in places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    found = {id(c): c for place in places for c in place.changes}
+    return [refusal(change, [f"{where}: {why}"]) for change in found.values()]
 
 
 def reasons_of(refusals: Sequence[Refusal]) -> list[str]:

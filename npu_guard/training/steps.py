@@ -22,10 +22,10 @@ from npu_guard.fixing.plan import read_plan
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import attach, files, folder, proving
-from npu_guard.training.construct import code_module
 from npu_guard.training.files import Manifest
 from npu_guard.training.landing import Landing, Options, find_landing
 from npu_guard.training.proving import Measured
+from npu_guard.training.settling import settle
 from npu_guard.training.source_diff import source_diff
 
 
@@ -58,17 +58,11 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
                 f"{name}: no change has a place in its code: {'; '.join(r.reasons[-1] for r in landing.plan.refused)}"
             )
         folder.describe(landing)
-        manifest = folder.manifest_of(landing, options.config.profile)
-        patched = copy.deepcopy(landing.model)
-        attach.attach(patched, manifest, code_module(folder.text_of(landing)), folder.weights_of(landing), os.fspath(target))
-        proof = proving.prove(landing.model, patched, manifest, landing.inputs, landing.fixed, options.config, Path(scratch))
-        if proof.failures:
-            raise NotVerified(
-                f"{name}: the patched network is not the fixed model ({'; '.join(proof.failures[:3])}); nothing was written"
-            )
-        folder.describe_shapes(landing, patched)
+        settled = settle(landing, options.config, os.fspath(target), Path(scratch))
+        proof = settled.proof
+        folder.describe_shapes(landing, settled.patched)
         text = folder.text_of(landing)
-        manifest = folder.manifest_of(landing, options.config.profile, proof.resolution)
+        manifest = replace(settled.manifest, resolution=proof.resolution)
         diff = source_diff(landing.model, manifest, project_root(Path.cwd()), target.name)
         made = Path(scratch, "folder")
         made.mkdir()
@@ -118,8 +112,9 @@ def with_blocks(network: nn.Module, target: Path, config: Config, calibration: P
     options = Options(replace(config, profile=manifest.profile), True, calibration)
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
         landing = find_landing(network, inputs, Path(scratch), options, steps)
-        again = folder.manifest_of(landing, manifest.profile, manifest.resolution)
-        mine = {b.path: [(t.name, t.shape) for t in b.tensors] for b in again.blocks}
+        known = files.by_path(manifest)
+        again = folder.manifest_of(landing, manifest.profile)
+        mine = {b.path: [(t.name, t.shape) for t in b.tensors] for b in again.blocks if b.path in known}
         if mine != {b.path: [(t.name, t.shape) for t in b.tensors] for b in manifest.blocks}:
             raise UsageError(f"{target}: the steps of the fix give other blocks for these weights; write the folder again")
         attach.attach(network, manifest, attach.code_of(target), folder.weights_of(landing), os.fspath(target))

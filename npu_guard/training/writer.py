@@ -80,6 +80,8 @@ class Written:
     result_type: str = "Tensor"
     state: dict[str, Parameter] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    """Paths of modules that stay and that the forward calls, below the module."""
     constructor: str = ""
     """Where the module is one of torch's own, how it is made; no class is written then."""
     helpers: set[str] = field(default_factory=set)
@@ -287,6 +289,7 @@ class Writer:
         expression = given
         for path in child.modules:
             expression = f"self.{path}({expression})" if path.isidentifier() else f'self.get_submodule("{path}")({expression})'
+            self.written.called.append(path)
             top = path.split(".")[0]
             if top not in self.written.kept:
                 self.written.kept.append(top)

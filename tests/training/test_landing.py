@@ -265,14 +265,75 @@ def test_a_wrong_weight_is_no_landing(nets: ModuleType, tmp_path: Path, monkeypa
 
     def wrong(landing: object) -> dict[str, Tensor]:
         weights = right(landing)  # type: ignore[arg-type]  # a Landing
-        name = next(n for n, w in weights.items() if n.startswith("wide") and w.dim() == 4)
-        weights[name] = weights[name] * 1.01
-        return weights
+        return {n: w * 1.01 if n.startswith("wide") and w.dim() == 4 else w for n, w in weights.items()}
 
     monkeypatch.setattr(folder, "weights_of", wrong)
+    done = land_in(nets.build(), nets.inputs(), tmp_path / "npu", Options(Config()))
+    assert [(r.substitutions, r.reason.split(":")[1]) for r in done.manifest.refused] == [(("large-kernel-to-phases",), " wide, bn")]
+    assert "differs by" in done.manifest.refused[0].reason
+    assert {"wide", "bn"}.isdisjoint(b.path for b in done.manifest.blocks)
+    assert {"eca", "attention", "tokens", "fc"} <= {b.path for b in done.manifest.blocks}
+    other, x = nets.build(seed=3), torch.randn(2, 3, 8, 8)
+    patched = npu_guard.torch.apply(nets.build(), tmp_path / "npu")
+    assert type(patched.wide) is nn.Conv2d
+    patched.load_state_dict(npu_guard.torch.convert(other.state_dict(), nets.build(), tmp_path / "npu"))
+    assert close(outputs(other, x), outputs(patched.eval(), x))
+
+
+def test_where_no_place_holds_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from npu_guard.training import folder
+
+    right = folder.weights_of
+    monkeypatch.setattr(folder, "weights_of", lambda landing: {n: w * 1.01 for n, w in right(landing).items()})
     with pytest.raises(NotVerified, match="differs"):
-        land_in(nets.build(), nets.inputs(), tmp_path / "npu", Options(Config()))
+        npu_guard.torch.land(nn.Conv2d(8, 8, 19, padding=9, groups=8), torch.randn(1, 8, 6, 6), tmp_path / "npu")
     assert not (tmp_path / "npu").exists()
+
+
+class NormRelu(nn.BatchNorm2d):
+    """A norm with its activation, as several libraries have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(super().forward(x))
+
+
+class Wrapped(nn.Module):
+    """A norm inside of a module that is called with what the convolution gives."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.hardswish(self.norm(x))
+
+
+@pytest.mark.parametrize("norm", [NormRelu, Wrapped])
+def test_norms_that_do_more_than_their_values_train_as_before(norm: type[nn.Module], tmp_path: Path) -> None:
+    """What comes out of their module is not what the norm gives, and its convolution may stay or change."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.bn1 = nn.Conv2d(3, 8, 3, padding=1), norm(8)
+            self.wide, self.bn2 = nn.Conv2d(8, 12, 19, padding=9), norm(12)
+            self.head = nn.Linear(12 * 36, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.bn2(self.wide(self.bn1(self.stem(x))))
+            return self.head(x.flatten(1))
+
+    torch.manual_seed(0)
+    model = Network().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2), nn.init.normal_(module.bias)
+    done = npu_guard.torch.land(model, torch.randn(1, 3, 6, 6), tmp_path / "npu")
+    assert done.proof.same_bits
+    assert done.proof.training is not None
+    assert done.proof.training < proving.TRAINING
+    assert not done.manifest.refused
+    assert not any(b.lost for b in done.manifest.blocks)
 
 
 def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
