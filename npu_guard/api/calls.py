@@ -66,7 +66,7 @@ def fix(
     from msgspec.structs import replace
 
     from npu_guard.api.results import Fix, Scratch
-    from npu_guard.base.errors import NotVerified, UsageError
+    from npu_guard.base.errors import NotVerified
     from npu_guard.checking import registry
     from npu_guard.file.apart import expect_apart
     from npu_guard.file.save import save_document
@@ -76,8 +76,7 @@ def fix(
     from npu_guard.rewriting.substitution import EXACT
 
     known = catalog.substitutions()
-    if unknown := set(prefer) - {s.name for s in known}:
-        raise UsageError(f"prefer: no substitution {sorted(unknown)[0]!r}; there are {', '.join(s.name for s in known)}")
+    expect_known(prefer)
     chosen = [s for s in known if s.exactness == EXACT or approximate or s.name in prefer]
     config = call_config(profile, input_shapes=input_shapes, simplify=simplify)
     folder = Scratch() if output is None else None
@@ -215,3 +214,13 @@ def export(
     example: dict[str, Any] = example_inputs(module, inputs, input_shapes or {})
     export(module, example, Path(path), exporter=exporter, opset=opset)
     return Path(path)
+
+
+def expect_known(prefer: Sequence[str]) -> None:
+    """Refuse names that no substitution has. Raises UsageError."""
+    from npu_guard.base.errors import UsageError
+    from npu_guard.fixing import catalog
+
+    names = [s.name for s in catalog.substitutions()]
+    if unknown := set(prefer) - set(names):
+        raise UsageError(f"prefer: no substitution {sorted(unknown)[0]!r}; there are {', '.join(names)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,12 @@ def land(
     `inputs` are example tensors: a dict by name, a sequence in the order of forward, or one tensor. The rest is as for
     `npu_guard.fix`. The network itself stays as it is; `apply` puts the blocks in. Raises UsageError, NotVerified.
     """
+    from npu_guard.api.calls import expect_known
     from npu_guard.api.model import call_config, example_inputs
     from npu_guard.training.landing import Options
     from npu_guard.training.steps import land_in
 
+    expect_known(prefer)
     config, example = call_config(profile), example_inputs(model, inputs, {})
     data = None if calibration is None else Path(calibration)
     return land_in(model, example, Path(target), Options(config, approximate, data, tuple(prefer), warnings))
@@ -63,20 +65,17 @@ def convert(
     """A checkpoint of the old network as one of the network with blocks.
 
     The steps of the fix are taken again with the weights of the checkpoint, and what comes out is compared with the old network.
-    `model` is the old network. Raises UsageError where the checkpoint is of another one, NotVerified where the result differs.
+    `model` is the old network. A prefix of all names, such as `module.`, stays. Raises UsageError where the checkpoint is of
+    another one, or something else than its weights, NotVerified where the result differs.
     """
     from npu_guard.api.model import call_config
-    from npu_guard.base.errors import UsageError
-    from npu_guard.training import attach
+    from npu_guard.training import attach, checkpoints, files
     from npu_guard.training.steps import with_blocks
 
     old = copy.deepcopy(attach.network_of(model))
     attach.remove(old)
-    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
-    try:
-        old.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in state.items()})
-    except RuntimeError as error:
-        raise UsageError(f"the checkpoint is of another network ({str(error).splitlines()[-1].strip()})") from error
+    prefix, own = checkpoints.own_weights(state, old, files.read_manifest(Path(target)))
+    old.load_state_dict(own)
     new = with_blocks(old, Path(target), call_config(), None if calibration is None else Path(calibration))
     return {prefix + name: tensor for name, tensor in new.state_dict().items()}
 
@@ -100,20 +99,22 @@ def exported(model: nn.Module, target: Folder | None = None, *, calibration: Fol
 
 
 def heal(
-    model: nn.Module, original: nn.Module | None, data: Sequence[Any], *, paths: Sequence[str] | None = None, steps: int = 300,
+    model: nn.Module, original: nn.Module | None, data: Iterable[Any], *, paths: Sequence[str] | None = None, steps: int = 300,
     batch: int = 64, rate: float = 3e-3, seed: int = 0, metric: Metric | None = None, progress: Progress | None = None,
     resume: Folder | None = None,
 ) -> Healed:  # fmt: skip
     """Bring blocks that only come close nearer to what they replace, the old ones as teachers; no labels are needed.
 
     `original` is the old network, None for a copy of the model with its blocks taken out. `data` are inputs: tensors, tuples or
-    dicts, each with a batch. `paths` are the blocks, by default all that are approximate. `metric(model)` is your own figure and
-    is reported before and after. `resume` names a file by which an interrupted run goes on. Raises UsageError.
+    dicts, each with a batch; all are held in memory. `paths` are the blocks, by default all that are approximate.
+    `metric(model)` is your own figure and is reported before and after. `resume` names a file by which an interrupted run goes
+    on. Raises UsageError.
     """
     from npu_guard.base.errors import UsageError
     from npu_guard.training import attach, healing
 
-    if not data:
+    items = list(data)  # a loader may shuffle, and a generator runs once
+    if not items:
         raise UsageError("heal: give data, a list of inputs each with a batch")
     teacher = attach.remove(copy.deepcopy(attach.network_of(model))) if original is None else original
     chosen = healing.approximate_paths(model) if paths is None else paths
@@ -123,17 +124,18 @@ def heal(
     settings = healing.Settings(steps, batch, rate, seed, progress or (lambda what, done, total: None))
     if chosen:
         keep = None if resume is None else Path(resume)
-        result.blocks = healing.heal_blocks(model, teacher, data, chosen, settings, keep)
+        result.blocks = healing.heal_blocks(model, teacher, items, chosen, settings, keep)
     if metric is not None:
         result.metric["after"] = metric(model)
     return result
 
 
 def fine_tune(
-    model: nn.Module, batches: Sequence[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
+    model: nn.Module, batches: Iterable[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
     rate: float = 1e-3, seed: int = 0,
 ) -> list[float]:  # fmt: skip
     """Train the whole network for a short while on (inputs, targets) with your loss. Returns the mean loss of each epoch."""
     from npu_guard.training import tuning
 
-    return tuning.fine_tune(model, batches, loss, epochs=epochs, rate=rate, seed=seed)
+    given = batches if isinstance(batches, Sized) else list(batches)  # a generator runs once
+    return tuning.fine_tune(model, given, loss, epochs=epochs, rate=rate, seed=seed)

@@ -22,6 +22,8 @@ from npu_guard.training.files import Block, Manifest
 
 BEFORE = "_npu_guard_before"
 """Attribute of a module: its class and attributes before it became a block, and whether the block is exact."""
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "AveragedModel")
+"""Torch's classes that hold a network as `module`."""
 _JOINED: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_pre_hooks", "_pre_hooks_with_kwargs")
 
@@ -113,11 +115,11 @@ def restore(module: nn.Module) -> None:
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """The network inside of wrappers: DataParallel, DistributedDataParallel, what torch.compile returns."""
+    """The network inside of wrappers: DataParallel, DistributedDataParallel, AveragedModel, what torch.compile returns."""
     while True:
         inner = model.__dict__.get("_modules", {})
         name = type(model).__name__
-        if name in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel") and "module" in inner:
+        if name in WRAPPERS and "module" in inner:
             model = inner["module"]
         elif name == "OptimizedModule" and "_orig_mod" in inner:
             model = inner["_orig_mod"]

@@ -8,11 +8,9 @@ A block that is linear in its weights is solved: least squares by conjugate grad
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from npu_guard.base.errors import UsageError
-from npu_guard.training import attach
+from npu_guard.training import attach, resuming
 
 HELD_OUT = 4
 """One sample in so many is held out of the fit, and tells how close the block comes."""
@@ -77,7 +75,7 @@ def heal_blocks(
     """
     network, teacher = attach.network_of(model), attach.network_of(original)
     modes = [(m, m.training) for m in (*network.modules(), *teacher.modules())]
-    done = _resumed(network, keep, settings)
+    done = resuming.resumed(network, keep, settings.seed)
     found = []
     try:
         network.eval()
@@ -90,7 +88,7 @@ def heal_blocks(
                 continue
             found.append(_heal(network, teacher, path, data, settings))
             if keep is not None:
-                _save(network, found, keep, settings)
+                resuming.save(network, [asdict(block) for block in found], keep, settings.seed)
     finally:
         for module, training in modes:
             module.training = training
@@ -112,11 +110,18 @@ def call_with(model: nn.Module, item: Any) -> Any:
 
 def _in_order(network: nn.Module, item: Any, paths: Iterable[str]) -> list[str]:
     order: list[str] = []
-    wanted = list(paths)
+    wanted, known = list(paths), dict(network.named_modules())
+    if unknown := [path for path in wanted if path not in known]:
+        raise UsageError(f"heal: {type(network).__name__} has no module {unknown[0]!r}")
     hooks = [network.get_submodule(p).register_forward_hook(lambda *_, p=p: order.append(p)) for p in wanted]
     try:
         with torch.no_grad():
             call_with(network, item)
+    except TypeError as error:
+        raise UsageError(
+            f"heal: {type(network).__name__} does not take the first of data ({str(error).splitlines()[0]}); "
+            "each is a tensor, a tuple of positional inputs or a dict of named ones, without targets"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -281,34 +286,3 @@ def _descend(block: nn.Module, weights: list[nn.Parameter], samples: Sequence[Sa
     optimizer.zero_grad()
     for module, training in frozen:
         module.training = training
-
-
-def _save(network: nn.Module, found: Sequence[HealedBlock], keep: Path, settings: Settings) -> None:
-    from safetensors.torch import save_file
-
-    told = [{"path": b.path, "before": b.before, "solved": b.solved, "after": b.after} for b in found]
-    tensors = {
-        f"{b.path}:{k}": v.contiguous().clone() for b in found for k, v in network.get_submodule(b.path).state_dict().items()
-    }
-    unfinished = keep.with_name(f"{keep.name}.part")
-    save_file(tensors, unfinished, metadata={"blocks": json.dumps(told), "seed": str(settings.seed)})
-    os.replace(unfinished, keep)
-
-
-def _resumed(network: nn.Module, keep: Path | None, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Figures of blocks that an earlier run has healed, whose weights are put back. Raises UsageError for another seed."""
-    if keep is None or not os.path.isfile(keep):
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(keep, "pt") as file:
-        meta = file.metadata()
-        if meta.get("seed") != str(settings.seed):
-            raise UsageError(f"{keep}: is of a run with seed {meta.get('seed')}; name another file, or remove it")
-        told = {entry["path"]: entry for entry in json.loads(meta["blocks"])}
-        names = list(file.keys())
-        for path in told:
-            prefix = f"{path}:"
-            state = {k.removeprefix(prefix): file.get_tensor(k) for k in names if k.startswith(prefix)}
-            network.get_submodule(path).load_state_dict(state)
-    return told

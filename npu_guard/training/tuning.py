@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from npu_guard.training.healing import Progress, call_with
 
 
 def fine_tune(
-    model: nn.Module, batches: Sequence[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
+    model: nn.Module, batches: Any, loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
     rate: float = 1e-3, seed: int = 0, progress: Progress = lambda what, done, total: None,
 ) -> list[float]:  # fmt: skip
     """Train the whole network on (inputs, targets) with the user's loss: AdamW, one cycle. Returns the mean loss by epoch."""
