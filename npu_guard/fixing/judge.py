@@ -30,8 +30,9 @@ from npu_guard.rewriting.substitution import EXACT, Builder, Match, Refused, Sub
 
 DEPTH = 3
 """Forms in one place that follow each other: ReduceMax over a long axis, a pool, a cascade of pools."""
-SKETCHES = 1000
-"""Sketches of one run; a network has some dozens of blocks that differ from each other."""
+SKETCHES, EACH, MOST = 1000, 25, 4000
+"""Sketches of one run: so many, more for each finding, and so many at the most. A network has some dozens of blocks that differ
+from each other; the front end of an audio network has each of its 30 convolutions at a length of its own."""
 ROOM = 256 << 20
 """Bytes that a sketch may take: a rewrite that makes its weights after all must not take the machine along."""
 SPARE = 32 << 20
@@ -47,6 +48,11 @@ class Known(Struct):
     """How many have been made."""
     most: int = SKETCHES
     crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
+
+    @staticmethod
+    def of(findings: int) -> Known:
+        """For a model with so many findings."""
+        return Known(most=min(MOST, SKETCHES + EACH * findings))
 
 
 _UNKNOWN = Outlook((), 0.0)

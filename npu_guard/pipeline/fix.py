@@ -147,7 +147,7 @@ def _fix(
     root = project_root(Path.cwd())
     before = checker(analysis)
     outlooks, exact_forms = (
-        Known(),
+        Known.of(len(before.findings)),
         [{s.name for s in several if s.exactness == EXACT} for several in (substitutions, catalog.substitutions())],
     )
     told_before = outlooks if exact_forms[0] == exact_forms[1] else None  # else other forms might have followed

@@ -85,9 +85,9 @@ class LargeKernelToPhases(Substitution):
             refused="its shapes are not known",
         ),
         Example(
-            """g (float[1,2,300,4] x) => (y)
-            <float[2,2,257,1] w> { y = Conv(x, w) }""",
-            refused="phases, more than 15",
+            """g (float[1,2,600,4] x) => (y)
+            <float[2,2,545,1] w> { y = Conv(x, w) }""",
+            refused="phases, more than 32",
             title="too long for it to pay",
         ),
     )
@@ -103,9 +103,10 @@ class LargeKernelToPhases(Substitution):
             raise Refused("its shapes are not known; fix them with --input-shape")
         axes = [_Axis.of(node, ctx.input(node, 0), i) for i in range(len(kernel))]
         splits = dict.fromkeys(tuple(axis.split(n) for axis in axes) for n in limits)
-        if (fewest := min(map(math.prod, splits))) > MAX_PHASES:
-            raise Refused(f"it would take {fewest} phases, more than {MAX_PHASES}")
-        return [Match(self, node, (node,), (node.output,), s, s) for s in splits if math.prod(s) <= MAX_PHASES]
+        most = MAX_STRIDED if node.op_type == "Conv" and any(a.stride > 1 for a in axes) else MAX_PHASES
+        if (fewest := min(map(math.prod, splits))) > most:
+            raise Refused(f"it would take {fewest} phases, more than {most}")
+        return [Match(self, node, (node,), (node.output,), s, s) for s in splits if math.prod(s) <= most]
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._build(match, build, first=0)
@@ -140,8 +141,9 @@ class LargeKernelToPhases(Substitution):
         return {node.output: total}
 
 
-MAX_PHASES = 15
-"""As many convolutions in the place of one; beyond that the model is the wrong one for the device."""
+MAX_PHASES, MAX_STRIDED = 32, 15
+"""As many convolutions in the place of one; beyond that the model is the wrong one for the device. With a stride, the kernel is
+rather folded."""
 
 
 def _phase_taps(taps: Array, starts: Sequence[int], split: Sequence[int], parts: Sequence[_Phase]) -> Array:

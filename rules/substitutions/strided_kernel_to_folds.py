@@ -99,7 +99,7 @@ class StridedKernelToFolds(Substitution):
         folds = [f for f in itertools.product(*ways) if any(one.by > 1 for one in f)]
         return [
             Match(self, node, (node,), (node.output,), (several, grouped), (*(one.by for one in several), grouped))
-            for several in folds[:MOST]
+            for several in folds
             for grouped in ((False, True) if size[1] > 1 else (False,))
         ]
 
@@ -144,8 +144,8 @@ class StridedKernelToFolds(Substitution):
         return {node.output: made}
 
 
-MOST = 6
-"""Ways to fold of which each is a form to choose from."""
+BLOCK = 8
+"""Channels that hardware keeps together."""
 
 
 class _Fold(Struct, frozen=True):
@@ -159,12 +159,13 @@ class _Fold(Struct, frozen=True):
 
 
 def _ways(node: Node, axis: int, kernel: int, stride: int, limits: Sequence[int], size: int, out: int) -> list[_Fold]:
-    """How an axis may be folded: by each divisor that makes the kernel short enough, or else by the longest."""
+    """How an axis may be folded: by the first divisors that make the kernel short enough, or else by the longest."""
     begin = padding_before(node, axis, kernel, stride, size, out)
     wide = [n for n in limits if n < kernel]
     runs = [f for f in range(2, min(stride, max(wide, default=0)) + 1) if stride % f == 0]
     short = [f for f in runs if any(max(f, -(-kernel // f)) <= n for n in wide)] or runs[-1:] or [1]
-    folds = (_folded(f, kernel, stride, begin, size, out) for f in short)
+    even = [f for f in short if f % BLOCK == 0]
+    folds = (_folded(f, kernel, stride, begin, size, out) for f in dict.fromkeys(short[:1] + even[:1]))
     return [fold for fold in folds if fold is not None]
 
 
