@@ -17,17 +17,20 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import onnx
 
 from npu_guard.analysis.analyze import analyze
 from npu_guard.base.errors import ModelError
 from npu_guard.checking import engine, registry
 from npu_guard.checking.examples import case_model
+from npu_guard.device.device import Profile
 from npu_guard.file import load
 from npu_guard.project.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from guarded_mutants import guarded_mutants
 from limit_mutants import limit_mutants
 from random_networks import mutants, network
 from rewritings import TWINS
@@ -208,6 +211,35 @@ def _evidence(model: onnx.ModelProto, device: str, limit: str) -> list[tuple[str
     return [*refused, *((f.rule, f.evidence.allowed) for f in here if f.evidence is not None and f.evidence.limit == limit)]
 
 
+def guarded(devices: Sequence[str]) -> tuple[int, list[str]]:
+    """The same for limits with guards, alternatives or other bounds on windows, each asked about alone."""
+    count, found = 0, []
+    for device in devices:
+        whole = profile(device)
+        for mutant in guarded_mutants(whole):
+            alone = msgspec.structs.replace(whole, requirements=(mutant.requirement,), patterns=())
+            told = [_limits(window.model(), alone) for window in (mutant.within, mutant.beyond)]
+            if any(rule == "NPU101" and severity == "error" for seen in told for rule, _, severity in seen):
+                continue  # what the device does not have has no limits there
+            count += 1
+            rule = mutant.requirement.code(mutant.within.op)
+            here = [any(r == rule and limit.startswith(mutant.limit) for r, limit, _ in seen) for seen in told]
+            if here != [False, True]:
+                found.append(f"{device}: {mutant.requirement.allowed}: within {mutant.within}, beyond {mutant.beyond}: {told}")
+    return count, found
+
+
+def _limits(model: onnx.ModelProto, device: Profile) -> list[tuple[str, str, str]]:
+    """Rule, limit and severity of what is surely wrong at the node in question."""
+    analysis = analyze(load.read_skeleton(model.SerializeToString(), "mutant.onnx"), {})
+    checked = engine.check(analysis, device, registry.rules(), Config(profile=device.name))
+    return [
+        (f.rule, f.evidence.limit if f.evidence is not None else "", f.severity.value)
+        for f in checked.findings
+        if f.location.node == "node" and f.outcome.value == "fail"
+    ]
+
+
 def main() -> int:
     """Compare all pairs; the exit code is 1 where some differ."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -219,13 +251,15 @@ def main() -> int:
     more, others = differences(networks(given.first), given.count, twins=given.twins)
     lost = escaped(max(given.count // 50, 1))
     stepped, silent = unseen(registry.profile_names())
-    lost += silent
+    more_stepped, more_silent = guarded(registry.profile_names())
+    lost += silent + more_silent
     compared += more
     print(*different, *others, *lost, sep="\n")
     for twin, number in sorted(compared.items()):
         print(f"{twin:16s} {number:6d} pairs")
     unexplained = len(different) + len(others) + len(lost)
-    print(f"{stepped} limits of {len(registry.profile_names())} device files stepped over")
+    files = len(registry.profile_names())
+    print(f"{stepped} limits of {files} device files stepped over, and {more_stepped} with guards, alternatives or minima")
     print(f"{compared.total()} pairs on {len(DEVICES)} devices, {unexplained} differ without a reason")
     return 1 if unexplained else 0
 

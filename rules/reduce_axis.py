@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from npu_guard.analysis import einsum
 from npu_guard.analysis.facts import shown
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.device.measure import GLOBAL_POOLS
@@ -40,8 +41,8 @@ class ReduceAxis(Rule):
     ops = (
         *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
         *("ReduceSum", "ReduceSumSquare", "ArgMax", "ArgMin"),
-        *GLOBAL_POOLS,
-    )
+        *GLOBAL_POOLS, "Einsum",
+    )  # fmt: skip
     limits = ("reduce.axes",)
     good = (
         Case("g (float[1,8,4,4] x) => (y) { y = ReduceMean<axes = [-1,-2]>(x) }", _LIMIT, opset=17, title="all of space"),
@@ -120,6 +121,8 @@ class ReduceAxis(Rule):
             if ctx.map_dims(x) == ctx.map_order(x):
                 return  # over all of space, which is its own operator
             own = tuple(range(2, ctx.rank(x)))
+        elif node.op_type == "Einsum":
+            own = einsum.summed(node) or ()
         else:
             own = ctx.axes(node)
         axes, dims = ctx.map_axes(x, own), ctx.map_dims(x)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from npu_guard.analysis import einsum
 from npu_guard.checking.rule import Case, Draft, Rule
+from npu_guard.graph.plain_names import FUSED_ATTENTION, PACKED
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -35,7 +36,7 @@ class SpatialMatmul(Rule):
 
     code = "NPU103"
     name = "spatial-matmul"
-    ops = ("MatMul", "Gemm", "Einsum", "Attention", "MatMulInteger", "QLinearMatMul")
+    ops = ("MatMul", "Gemm", "Einsum", "Attention", "MatMulInteger", "QLinearMatMul", *PACKED, *FUSED_ATTENTION)
     limits = ("matmul.spatial",)
     good = (
         Case(
@@ -113,11 +114,7 @@ class SpatialMatmul(Rule):
             expect=(("y", None),),
             opset=23,
         ),
-        Case(
-            "g (uint8[1,49,32] a, uint8[1,32,49] b) => (y) { y = MatMulInteger(a, b) }",
-            limits=_OFF,
-            expect=(("y", None),),
-        ),
+        Case("g (uint8[1,49,32] a, uint8[1,32,49] b) => (y) { y = MatMulInteger(a, b) }", limits=_OFF, expect=(("y", None),)),
         Case(
             "g (float[] x) => (y) <float[64,64] w> { y = MatMul(x, w) }",
             limits=_OFF,
@@ -133,10 +130,11 @@ class SpatialMatmul(Rule):
     )
 
     def check(self, node: Node, ctx: Context) -> Iterable[Draft]:
-        if ctx.limit("matmul.spatial"):
+        if ctx.limit("matmul.spatial") or einsum.is_no_product(node):  # of which NPU102 and NPU301 speak
             return
-        if einsum.order(node) is not None or einsum.elementwise(node) is not None:
-            return  # a Transpose or a Mul, of which NPU102 speaks
+        if node.op in FUSED_ATTENTION:
+            yield Draft(f"{node.op}: queries meet keys, and both are activations", limit="matmul.spatial")
+            return
         operands, active = ctx.operands(node), ctx.activations(node)
         if len(active) > 1:
             shapes = " x ".join(ctx.show(v) for v in active)

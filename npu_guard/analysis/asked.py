@@ -60,9 +60,9 @@ def places(node: Node) -> Iterator[tuple[Value, tuple[int, ...]]]:
 class _Asked:
     """One pass over the nodes from the last to the first."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, analysis: Analysis, has_channels_last: bool) -> None:
         self.analysis = analysis
-        self.views: dict[Value, View] = {}
+        self.views: dict[Value, View] = _lying_last(analysis) if has_channels_last else {}
         self.different: set[Value] = set()
         """Values of which readers ask for different views."""
         self.used: set[Value] = set()
@@ -132,12 +132,25 @@ class _Asked:
             self.different.add(value)
 
 
+def _lying_last(analysis: Analysis) -> dict[Value, View]:
+    """What operators with channels last give, and what follows from it with the same axes: what joins it lies so too."""
+    found: dict[Value, View] = {}
+    for node in analysis.model.graph.walk():
+        out = node.output
+        if out.shape is None or len(out.shape) < 3 or out in analysis.static:
+            continue
+        same = (v for v in node.inputs if v in found and v is not None and len(v.shape or ()) == len(out.shape))
+        if is_channels_last(node) or (keeps_places(node) and any(same)):
+            found[out] = channels_last(len(out.shape))
+    return found
+
+
 def asked_views(analysis: Analysis, has_channels_last: bool) -> Mapping[Value, View]:
     """Views of those values that have the one that their readers ask for: with channels last, and of inputs without a batch."""
     inputs = {v for v in analysis.model.graph.inputs if v.initializer is None and _lacks_batch(v)}
     if not has_channels_last and not inputs:
         return {}
-    asked = _Asked(analysis)
+    asked = _Asked(analysis, has_channels_last)
     free = inputs - asked.used
     return {
         value: view for value, view in asked.views.items() if value not in asked.different and (not view.rises or value in free)

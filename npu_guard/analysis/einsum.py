@@ -63,6 +63,14 @@ def order(node: Node) -> tuple[int, ...] | None:
     return tuple(labels[0].index(label) for label in labels[1])
 
 
+def summed(node: Node) -> tuple[int, ...] | None:
+    """Axes that an Einsum of one operand sums, the others staying in their order: it is a ReduceSum without `keepdims`."""
+    labels = single_operand(node)
+    if labels is None or "".join(c for c in labels[0] if c in labels[1]) != labels[1] or len(labels[0]) == len(labels[1]):
+        return None
+    return tuple(axis for axis, label in enumerate(labels[0]) if label not in labels[1])
+
+
 def elementwise(node: Node) -> tuple[list[str], str] | None:
     """Labels of the operands and of the result of an Einsum that is a product of elements, such as `nchw,c->nchw`.
 
@@ -75,6 +83,11 @@ def elementwise(node: Node) -> tuple[list[str], str] | None:
     if set(out) != set("".join(operands)) or any(len(set(term)) != len(term) for term in (*operands, out)):
         return None
     return labels
+
+
+def is_no_product(node: Node) -> bool:
+    """Whether an Einsum is a Transpose, a sum or a Mul."""
+    return order(node) is not None or summed(node) is not None or elementwise(node) is not None
 
 
 class Product(Struct, frozen=True):

@@ -55,12 +55,14 @@ def runs(analysis: Analysis, roles: Roles) -> Runs:
     passing: set[Node] = set()
     kept: set[Node] = set()
     for node in analysis.nodes():
-        op = PLAIN.get(node.op, "") if node.domain else node.op_type
+        op = node.op_type
+        if node.domain:
+            op = PLAIN.get(node.op, "")
         if not _may_rearrange(op):
             continue
         if op in _BLOCKS:
             rearranged[node] = _BLOCKS[op]
-        elif lays(node):
+        elif LAYING.get(op) or (op == "Einsum" and lays(node)):
             if (what := _laid(roles, node)) is not None:
                 rearranged[node] = what
         elif not node.domain and _runs(analysis, node) and not _goes_on(analysis, node):

@@ -182,7 +182,5 @@ class Roles:
         if (terms := einsum.elementwise(node)) is not None:
             whole = (v for v, labels in zip(node.inputs, terms[0], strict=False) if v is not None and labels == terms[1])
             return next((view for v in whole if (view := self.carried_view(v)) is not None), None)
-        single = einsum.single_operand(node)
-        if single is None or x.shape is None or len(single[0]) != len(x.shape):
-            return None
-        return self._without(x, {i for i, label in enumerate(single[0]) if label not in single[1]})
+        axes = einsum.summed(node)
+        return None if axes is None or x.shape is None or max(axes) >= len(x.shape) else self._without(x, set(axes))

@@ -13,9 +13,9 @@ _MICROSOFT = {
     "Conv": ("FusedConv", "NhwcConv", "NhwcFusedConv", "QLinearConv"),
     "MatMul": (
         "FusedMatMul", "FusedMatMulActivation", "TransposeMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
-        "MatMulInteger16",
+        "MatMulInteger16", "GemmFastGelu",
     ),
-    "Gemm": ("FusedGemm", "QGemm"),
+    "Gemm": ("FusedGemm", "QGemm", "GemmFloat8"),
     "Add": ("QLinearAdd",),
     "Mul": ("QLinearMul",),
     "Concat": ("QLinearConcat",),
@@ -48,6 +48,15 @@ PLAIN: Mapping[str, str] = (
 )
 """Name of the plain operator, by the name with its domain (`Node.op`)."""
 
+FUSED_ATTENTION = (
+    "com.microsoft::Attention", "com.microsoft::DecoderMaskedMultiHeadAttention", "com.microsoft::GroupQueryAttention",
+    "com.microsoft::LinearAttention", "com.microsoft::LongformerAttention", "com.microsoft::MultiHeadAttention",
+    "com.microsoft::PackedAttention", "com.microsoft::PackedMultiHeadAttention", "com.microsoft::QAttention",
+    "com.microsoft::SparseAttention",
+)  # fmt: skip
+"""Operators of ONNX Runtime with products of queries and keys inside."""
+PACKED = ("com.microsoft::MatMulNBits", "com.microsoft::MatMulBnb4")
+"""Matrix products with weights of a few bits, of which the shape does not tell rows and columns."""
 INTEGERS = frozenset(
     op for op in PLAIN
     if op in _INTEGER or "QLinear" in op or op.endswith(("::QGemm", "::MatMulIntegerToFloat", "::MatMulInteger16",

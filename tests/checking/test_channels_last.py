@@ -79,11 +79,29 @@ def test_both_layouts_have_the_same_findings(name: str, write: Callable[..., Pat
         ("aimotive-aiware", {"NPU102 y"}, set(), "a = com.microsoft.NhwcConv(x, w)  b = Conv(x, v)  y = Add(a, b)"),
         ("aimotive-aiware", {"NPU102 y"}, set(), "a = com.microsoft.NhwcConv(x, w)  y = Flatten(a)"),
         ("aimotive-aiware", {"NPU102 t"}, set(), "t = Transpose<perm = [0,2,3,1]>(x)  a = Conv(t, v)  y = Relu(a)"),
+        ("aimotive-aiware", set(), {"NPU102 y"}, "a = com.microsoft.NhwcConv(x, w)  y = Mul(a, g1)"),
+        ("aimotive-aiware", set(), {"NPU102 y"}, "a = com.microsoft.NhwcConv(x, w)  y = Add(g2, a)"),
+        (
+            "aimotive-aiware",
+            {"NPU301 y"},
+            set(),
+            "a = com.microsoft.NhwcConv(x, w)  b, c = Split<axis = 3>(a, p)  y = ReduceMax<axes = [1]>(c)",
+        ),
+        (
+            "aimotive-aiware",
+            set(),
+            {"NPU301 y"},
+            "a = com.microsoft.NhwcConv(x, w)  b, c = Split<axis = 3>(a, p)  y = ReduceMax<axes = [3]>(c)",
+        ),
+        ("aimotive-aiware", {"NPU103 y"}, set(), "a = com.microsoft.NhwcConv(x, w)  y = MatMul(a, m)"),
         ("aimotive-aiware", set(), {"NPU102 t"}, "t = Transpose<perm = [0,2,3,1]>(x)  y = com.microsoft.NhwcConv(t, w)"),
     ],
 )
 def test_findings(device: str, fires: set[str], silent: set[str], graph: str, write: Callable[..., Path]) -> None:
-    path = write(f"g (float[1,8,8,8] x) => (y) <float[8,1,1,8] w, float[8,8,1,1] v> {{ {graph} }}", opset=17)
+    path = write(
+        f"g (float[1,8,8,8] x, float[1,1,1,8] g1, float[8] g2) => (y) <float[8,1,1,8] w, float[8,8,1,1] v, float[8,8] m, int64[2] p = {{4,4}}> {{ {graph} }}",
+        opset=17,
+    )
     found = {f"{rule} {where}" for rule, where, _, _ in findings(path, device)}
     report = check_model(str(path), registry.profile(device), Config(profile=device))
     found |= {f"{f.rule} {f.location.node or f.location.output}" for f in report.findings}

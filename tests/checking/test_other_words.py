@@ -14,6 +14,15 @@ from npu_guard.project.config import Config
 
 Q = "float s = {0.1}, uint8 z = {0}"
 ROWS = """
+aimotive-aiware | 20 | NPU301 y | NPU103 y | g (float[1,8,4,4] x) => (y) { y = Einsum<equation = "nchw->nch">(x) }
+aimotive-aiware | 20 | | NPU301 y, NPU103 y | g (float[1,8,4,4] x) => (y) { y = Einsum<equation = "nchw->nc">(x) }
+aimotive-aiware | 20 | | NPU301 e, NPU103 e, NPU102 u | g (float[1,8,4,4] x) => (y) <int64[1] a = {1}> { e = Einsum<equation = "nchw->nhw">(x)  u = Unsqueeze(e, a)  y = Mul(x, u) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,8,4,4] x) => (y) { y = Einsum<equation = "nchw->nwc">(x) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,16,64] x) => (y) <float[64,192] w, float[192] b> { y = com.microsoft.Attention<num_heads = 4>(x, w, b) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,16,64] x, float[1,16,64] k) => (y) { y = com.microsoft.MultiHeadAttention<num_heads = 4>(x, k, k) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,16,64] x) => (y) <uint8[32,2,16] w, float[64] c> { y = com.microsoft.MatMulNBits<K = 64, N = 32, bits = 4, block_size = 32>(x, w, c) }
+aimotive-aiware | 20 | NPU103 y | NPU402 y, NPU403 y | g (float[1,16,64] x) => (y) <float[64,32] w> { y = com.microsoft.GemmFastGelu(x, w) }
+aimotive-aiware | 20 | NPU103 y | | g (float[1,16,64] x) => (y) <float[64,32] w> { y = com.microsoft.FusedMatMulActivation<activation = "Relu">(x, w) }
 aimotive-aiware | 20 | NPU201 y | | g (uint8[1,8,32,32] x) => (y) <Q, uint8[8,8,19,3] w> { y = QLinearConv(x, s, z, w, s, z, s, z) }
 aimotive-aiware | 20 | | NPU201 y, NPU401 y | g (uint8[1,8,32,32] x) => (y) <Q, uint8[8,8,17,3] w> { y = QLinearConv(x, s, z, w, s, z, s, z) }
 aimotive-aiware | 20 | NPU201 y | NPU402 y, NPU403 y | g (float[1,8,32,32] x) => (y) <float[8,8,19,3] w> { y = com.microsoft.FusedConv<activation = "Relu">(x, w) }

@@ -17,7 +17,8 @@ from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph import ops
 from npu_guard.graph.build import build
 from npu_guard.graph.op_words import KINDS, ROLES, Role
-from npu_guard.graph.ops import Input, Operator
+from npu_guard.graph.ops import Input, Operator, operators
+from npu_guard.graph.plain_names import FUSED_ATTENTION
 
 ROOT = Path(__file__).parents[2]
 OPTION = onnx.defs.OpSchema.FormalParameterOption
@@ -235,3 +236,8 @@ def test_a_node_finds_its_inputs_by_name_and_by_role() -> None:
         clip.inputs[2],
         "unary",
     )
+
+
+def test_all_attention_of_onnxruntime_is_named() -> None:
+    """The rule on products of activations is asked about these by name."""
+    assert set(FUSED_ATTENTION) == {f"com.microsoft::{record.name}" for record in operators("attention", domain="com.microsoft")}

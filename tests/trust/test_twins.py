@@ -70,6 +70,19 @@ def test_limits_of_device_files_are_told_one_step_beyond_and_no_earlier(twins: A
     assert (count > 20, found) == (True, [])
 
 
+def test_limits_with_guards_and_alternatives(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = ("ti-tidl:AM62A", "ethos-u55-legacy", "amd-dpu:DPUCADF8H")
+    count, found = twins.guarded(devices)
+    assert (count > 10, found) == (True, [])
+    # Where no guard ever holds and every alternative suffices, the limits beyond which nothing is said are told.
+    module = sys.modules["npu_guard.device.requirement"]
+    monkeypatch.setattr(module.Requirement, "_alternatives", lambda *_: None)
+    monkeypatch.setattr(module.Clause, "holds", lambda clause, node, ctx: module.Judged(False))
+    _, silent = twins.guarded(devices)
+    assert len(silent) > 5
+    assert all("[]]" in line for line in silent)
+
+
 def test_a_rewriting_that_means_something_else_is_noticed(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that lengthens kernels is no twin."""
 
