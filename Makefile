@@ -141,7 +141,7 @@ sweep: $(VENV)/dev  ## Forms of one number on all 2^32 numbers of float32, an ho
 zoo: $(VENV)/dev  ## Rewrite docs/zoo.md: every sample network at both sizes, some minutes.
 	$(BIN)/python docs/seed_table.py
 
-study: $(VENV)/dev  ## Ask the vendors' compilers (their licences are yours to accept) and rewrite docs/agreement.md.
+study: $(VENV)/study  ## Ask the vendors' compilers (their licences are yours to accept) and rewrite docs/agreement.md.
 	$(BIN)/python bench/study/run.py
 
 healing: $(VENV)/study  ## Accuracy of approximate blocks landed, healed and tuned, on digits, three seeds, into docs/depth.md.
@@ -177,7 +177,7 @@ $(VENV)/dev: $(VENV)/base requirements/torch.txt
 	@touch $@
 
 $(VENV)/study: $(VENV)/dev
-	@echo 'Installing what the study of digits needs ...'
+	@echo 'Installing what the studies of digits and of compilers need ...'
 	@$(PIP) install --group study
 	@touch $@
 

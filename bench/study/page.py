@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import boundary
 import judge
-import networks
+import page_networks
 import recorded
 
 from npu_guard.base.text import printable
@@ -80,31 +80,36 @@ for Vela, and those at which it died. They count neither for nor against. `ethos
 Vela 5.2.0, which was the default up to 4.5."""
 HEAD = """# Agreement with the vendors' compilers
 
-A profile is worth as much as it agrees with the compiler that has the last word. So models of one operator each, at each
-limit and one step past it, were given to the compilers below, and the answers are compared with what `npu-guard check` says. An
-operator *fits* if it runs on the NPU, also where the compiler splits it up; what falls back to the CPU is refused. A
-finding refuses if its severity is error.
+A profile is worth as much as it agrees with the compiler that has the last word. Whole networks first: how many pass or fail
+with the rules as with the compiler, then their operators one by one. A network passes with the rules if it has no error; it
+passes with the compiler if no operator falls back to the CPU."""
 
-This page is generated: `make study` installs the compilers into environments of their own and asks them what they were not
-asked before; the answers are in `bench/study/recorded/`, reasons for disagreements in `bench/study/reasons.toml`. A
-test compares the profiles with the recorded answers, without the compilers. Their licences are yours to accept; none is a
-dependency of npu-guard. *Missed*: the profile says that it fits, and the compiler refuses. *False alarm*: the reverse.
-"""
+SINGLE = """Then models of one operator each, at each limit and one step past it. An operator *fits* if it runs on the NPU,
+also where the compiler splits it up; what falls back to the CPU is refused. A finding refuses if its severity is error.
+*Missed*: the profile says that it fits, and the compiler refuses. *False alarm*: the reverse."""
+
+ORIGIN = """This page is generated: `make study` installs the compilers into environments of their own and asks them what
+they were not asked before; the answers are in `bench/study/recorded/`, reasons for disagreements in
+`bench/study/reasons.toml`. A test compares the profiles with the recorded answers on single operators, without the
+compilers; what the rules say of networks is as of the last `bench/study/run.py --judge`. The compilers' licences are yours
+to accept; none is a dependency of npu-guard."""
 
 
 def text(found: Mapping[str, Sequence[Line]]) -> str:
     """The page."""
     parts = [
         HEAD,
-        *_verdicts(),
+        *page_networks.verdicts(_table),
+        SINGLE,
+        "",
         *_table(
             ("profile", "compiler", "cases", "agreement", "missed", "false alarms", "undecided", "no answer"), _summary(found)
         ),
     ]
-    parts += ["", NO_ANSWER]
+    parts += ["", NO_ANSWER, "", ORIGIN]
     for name, mine in found.items():
         parts += ["", f"## {name}", "", *_profile(name, mine)]
-    return "\n".join([*parts, "", *_networks()]).rstrip() + "\n"
+    return "\n".join([*parts, "", *page_networks.each(_table, _cell)]).rstrip() + "\n"
 
 
 def _summary(found: Mapping[str, Sequence[Line]]) -> list[tuple[object, ...]]:
@@ -173,54 +178,6 @@ def _rules(mine: Sequence[Line]) -> list[tuple[object, ...]]:
     fired = collections.Counter(code for line in told for code in line.opinion.codes)
     right = collections.Counter(code for line in told for code in line.opinion.codes if line.outcome == "agreement")
     return [(code, fired[code], right[code]) for code in sorted(fired)]
-
-
-def _verdicts() -> list[str]:
-    """What a user meets: whether a whole network passes, by the rules and by the compiler, and then its operators."""
-    rows: list[tuple[object, ...]] = []
-    for name, found in networks.read().items():
-        told = [entry for entry in found.values() if entry["status"] in ("accepted", "refused") and "rules" in entry]
-        if not told:
-            continue
-        same = sum((entry["rules"] == "pass") == (entry["status"] == "accepted") for entry in told)
-        counts: collections.Counter[str] = collections.Counter()
-        for entry in told:
-            counts.update(entry["counts"])
-        answered = counts["agreement"] + counts["missed"] + counts["false-alarm"]
-        share = f"{100 * counts['agreement'] / max(answered, 1):.1f} %"
-        rows.append((f"[{name}](#{name}-networks)", len(told), f"{same} of {len(told)}", answered, share))
-    if not rows:
-        return []
-    head = ("profile", "networks answered", "same verdict", "operators answered", "agreement")
-    words = "Whole networks first: pass or fail as the compiler, then operator by operator, as of when the compiler was asked."
-    return [words, "", *_table(head, rows), ""]
-
-
-def _networks() -> list[str]:
-    """The sample networks; what the rules say of them is as of when the compilers were asked."""
-    parts = [
-        "## The sample networks",
-        "",
-        "Small variants, compiled whole. An operator that the compiler merges with another counts as taken.",
-    ]
-    for name, found in networks.read().items():
-        rows: list[tuple[object, ...]] = []
-        for network, entry in found.items():
-            reasons = {op: recorded.reason_for(name, f"{network} {op}", recorded.reasons()) for _, op, _, _ in entry["differing"]}
-            tally = entry["counts"]
-            told = tally["agreement"] + tally["missed"] + tally["false-alarm"]
-            differing = "; ".join(
-                f"{count} {op} {outcome}: {reasons[op] or f'**unexplained** {_cell(said)}'}"
-                for outcome, op, said, count in entry["differing"]
-            )
-            rows.append((network, entry["status"], told, tally["agreement"], differing or _cell(entry["message"]) * (not told)))
-        parts += [
-            "",
-            f"### {name}: networks",
-            "",
-            *_table(("network", "compiler", "operators answered", "agreement", "differences"), rows),
-        ]
-    return parts
 
 
 def _differing(line: Line) -> tuple[object, ...]:

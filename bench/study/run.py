@@ -3,9 +3,11 @@
     python bench/study/run.py                   install what is missing, ask what was not asked yet, write the page
     python bench/study/run.py --page            write the page from what is recorded; needs no compiler
     python bench/study/run.py --only ethos-u85  one profile, and not the networks;  --again asks everything anew
-    python bench/study/run.py --networks        the sample networks alone;  --only P  those of one profile
+    python bench/study/run.py --networks        the whole networks alone;  --only P  by one profile,  --network NAME  one of them
+    python bench/study/run.py --judge           the rules anew on the networks that are exported, by the recorded answers
 
-The compilers go into environments of their own below .bench/compilers. Their licences are yours to accept.
+The compilers go into environments of their own below .bench/compilers, exported networks into .bench/networks. The licences of
+the compilers are yours to accept.
 """
 
 from __future__ import annotations
@@ -41,18 +43,25 @@ def main() -> int:
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--judge", action="store_true")
     parser.add_argument("--only", metavar="PROFILE", action="append", choices=recorded.TARGETS)
+    parser.add_argument("--network", metavar="NAME", action="append", default=[], help="a network in all its spellings")
+    parser.add_argument("--exports", type=Path, default=ROOT / ".bench" / "networks", help="where exported networks are kept")
     parser.add_argument(
         "--python", metavar="COMPILER=PATH", action="append", default=[], help="an environment that is there already"
     )
     arguments = parser.parse_args()
     given = dict(entry.split("=", 1) for entry in arguments.python)
-    if not arguments.page and not arguments.networks:
+    whole = [profile for profile in arguments.only or networks.PROFILES if profile in networks.PROFILES]
+    if not arguments.page and not arguments.networks and not arguments.judge:
         for profile in arguments.only or recorded.TARGETS:
             study(profile, given, again=arguments.again)
-    if not arguments.page and (arguments.networks or not arguments.only):
-        names = dict.fromkeys(recorded.TARGETS[profile] for profile in arguments.only or networks.PROFILES)
-        networks.study({name: given.get(name) or environment(BUILTINS[name]) for name in names}, again=arguments.again)
+    if arguments.networks or not (arguments.page or arguments.judge or arguments.only):
+        names = dict.fromkeys(recorded.TARGETS[profile] for profile in whole)
+        pythons = {name: given.get(name) or environment(BUILTINS[name]) for name in names}
+        networks.study(pythons, arguments.exports, whole, arguments.network)
+    if arguments.judge:
+        networks.judge(arguments.exports, whole)
     write_atomic(ROOT / "docs" / "agreement.md", [page.text(page.lines()).encode()])
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -191,8 +191,9 @@ class _Run:
     def follow(self, followers: Sequence[Node], rules: Sequence[Rule]) -> None:
         """Take along the followers of operators that leave the device: all that they lead to is outside, or where they come from.
 
-        A QuantizeLinear behind an operator is computed with it. One between others goes where its readers go. Where it says no
-        more than how a unit holds a tensor, the finding is the operator's alone.
+        A QuantizeLinear behind an operator that reads what a follower gives is computed with it; behind one that stays it stays
+        too, whatever reads it. One between followers, or behind an input, goes where its readers go. Where it says no more than
+        how a unit holds a tensor, the finding is the operator's alone.
         """
         rule = next((r for r in rules if r.code == UNSUPPORTED), None)
         own, waiting = set(followers), collections.deque(followers)
@@ -202,8 +203,10 @@ class _Run:
             producer = self.ctx.analysis.origin(given).producer if given is not None else None
             ends = list(self.ctx.analysis.reading(value))
             readers = [reader for reader in ends if reader is not None]
-            gone = None not in ends and all(reader in self.blocked for reader in readers)
-            after = producer in self.blocked and (producer not in own or gone or not readers)
+            free = producer is None or producer in own or producer in self.blocked
+            gone = free and None not in ends and all(reader in self.blocked for reader in readers)
+            with_it = producer is not None and producer not in own and self._reads(producer, own)
+            after = producer in self.blocked and (with_it or gone or not readers)
             if node in self.blocked or not (after or (gone and readers)):
                 continue
             if node in self.ctx.quantized.members:
@@ -217,6 +220,11 @@ class _Run:
                 self._add(rule, node, value, draft, Outcome.FAIL)
             if node in self.blocked:  # and with it, perhaps, those beside it
                 waiting += [n for n in (producer, *readers) if n in own and n not in self.blocked]
+
+    def _reads(self, node: Node, own: Collection[Node]) -> bool:
+        """Whether a follower gives the first operand of a node."""
+        first = node.inputs[0] if node.inputs else None
+        return first is not None and self.ctx.analysis.origin(first).producer in own
 
     def _doubt(self, rule: Rule, node: Node | None, value: Value, draft: Draft, reason: str) -> None:
         """Note what cannot be told; of weights that a caller may override, `finish` says it once for the whole model."""

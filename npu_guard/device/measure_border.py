@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
     from npu_guard.graph.graph import Node
 
+_ANY_LAYOUT = ("unary", "softmax", "quantization")
+"""Kinds of operators that work in any layout and leave it as it is."""
+
 
 def leaves(node: Node, ctx: Facts) -> Measured:
     """Whether the first output is one of the model: compilers bring those back to the layout that the graph states."""
@@ -17,11 +20,11 @@ def leaves(node: Node, ctx: Facts) -> Measured:
 
 
 def leaves_as_is(node: Node, ctx: Facts) -> Measured:
-    """Whether the first output is one of the model, itself or behind unary operators: those work in any layout."""
+    """Whether the first output is one of the model, itself or behind operators that work in any layout."""
     step: Node | None = node
     while step is not None:
         readers = list(ctx.analysis.reading(step.output))
-        if len(readers) != 1 or (readers[0] is not None and readers[0].operator.kind != "unary"):
+        if len(readers) != 1 or (readers[0] is not None and readers[0].operator.kind not in _ANY_LAYOUT):
             return Measured((None in readers,))
         step = readers[0]
     return Measured((True,))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from npu_guard.device import measure, measure_border, measure_order, measure_tensor
+from npu_guard.device import measure, measure_border, measure_layout, measure_order, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
 from npu_guard.graph.ops import names
 
@@ -129,6 +129,19 @@ METRICS: dict[str, Base] = {
         least=None,
     ),
     "perm": Base("NPU702", "permutation", "permutation of Transpose", measure_order.perm),
+    "perm_in_memory": Base(
+        "NPU702",
+        "permutation in memory",
+        "permutation of Transpose behind a Reshape, of axes as a map made by a convolution or the like has them: channels last",
+        measure_layout.perm_in_memory,
+    ),
+    "tiles": Base(
+        "NPU701",
+        "tiles",
+        "whether a Gather takes every place of its axis once, in rows or columns of its indices",
+        measure_layout.tiles,
+        kind="boolean",
+    ),
     "kept_units": Base(
         "NPU702", "kept axes of extent 1", "number of axes of extent 1 that Transpose leaves in place", measure_order.kept_units
     ),
@@ -176,8 +189,8 @@ METRICS: dict[str, Base] = {
     ),
     "leaves_as_is": Base(
         "NPU701",
-        "an output of the model behind unary operators",
-        "whether what it gives leaves the model, itself or behind unary operators",
+        "an output of the model behind elementwise operators",
+        "whether what it gives leaves the model, itself or behind unary operators and Softmax",
         measure_border.leaves_as_is,
         kind="boolean",
     ),

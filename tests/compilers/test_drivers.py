@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx.parser
 import pytest
 
@@ -96,6 +97,46 @@ def test_tensors_are_named_after_their_nodes(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [o.name for o in sent.output] == ["val0z_1", "val1z"]
     assert driver.makers("Reshape:val0z_1_rs") == [0]
+
+
+@pytest.mark.parametrize("calibration", ["", "drawn", "/data/list.txt"])
+def test_the_toolkit_quantizes_where_there_is_calibration_data(
+    calibration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[str, Any] = {}
+
+    class Toolkit:
+        def __init__(self, **_: Any) -> None: ...
+
+        def config(self, **options: Any) -> None:
+            built.update(options)
+
+        def load_onnx(self, model: str) -> int:
+            return 0
+
+        def build(self, **options: Any) -> int:
+            built.update(options)
+            return 0
+
+        def release(self) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "rknn.api", SimpleNamespace(RKNN=Toolkit))
+    text = "g (float[1,2,3] x, int64[2] i, float[4] w) => (float[1,2,3] y) <float[4] w = {0.0, 0.0, 0.0, 0.0}> { y = Relu(x) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    found = rknn_driver._build(model, "m.onnx", {"calibration": calibration}, str(tmp_path))
+    assert found == {"error": ""}
+    assert built["do_quantization"] is bool(calibration)
+    if calibration == "drawn":
+        files = Path(built["dataset"]).read_text().split()
+        assert [np.load(file).shape for file in files] == [(1, 2, 3), (2,)]
+    else:
+        assert built["dataset"] == (calibration or None)
+
+
+def test_calibration_data_is_not_drawn_for_an_open_shape(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }')
+    with pytest.raises(ValueError, match="input 'x' has an open one"):
+        rknn_driver._drawn(model, str(tmp_path))
 
 
 def test_shape_arithmetic_is_folded_before_vela_is_asked() -> None:

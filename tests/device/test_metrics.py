@@ -54,6 +54,7 @@ def resize(scales: str, attributes: str = "", x: str = "1,8,4,4") -> str:
 
 NO_SHAPE = "g (float[] x) => (y) { y = Relu(x) }"
 NO_WEIGHT = "g (float[1,8,32,32] x, float[] w) => (y) { y = Conv<group = 2>(x, w) }"
+SPLIT = "float[4,4,1,1] w, int64[6] s = {1,4,2,3,2,5}"
 RESIZED = "g (float[1,8,4,4] x, float[4] s) => (y) { y = Resize(x, , s) }"
 CONV, POOL, RELU = {"ops": ["Conv"]}, {"ops": ["MaxPool"]}, {"ops": ["Relu"]}
 
@@ -436,9 +437,9 @@ ROWS = [
     Row(
         {**RELU, "metric": "leaves_as_is", "is": False},
         "NPU701",
-        "g (float[1,8] x) => (y) { r = Relu(x) a = Abs(r) y = Neg(a) }",
+        "g (float[1,8] x) => (y) { r = Relu(x) a = Softmax(r) y = Neg(a) }",
         "yes",
-        "g (float[1,8] x) => (y) { r = Relu(x) y = Softmax(r) }",
+        "g (float[1,8] x) => (y) { r = Relu(x) y = ReduceMean(r) }",
     ),
     Row(
         {"ops": ["Max"], "metric": "elements.data_1", "min": 2},
@@ -520,6 +521,33 @@ ROWS = [
         0,
         unary("Transpose<perm = [0,2,1,3]>(x)"),
         'g (float[2,"h",4] x) => (y) { y = Transpose<perm = [2,1,0]>(x) }',
+    ),
+    Row(
+        {"ops": ["Transpose"], "metric": "perm_in_memory", "in": [[0, 4, 2, 1, 3, 5], [0, 1, 2, 3, 5, 4], [0, 2, 1]]},
+        "NPU702",
+        # In memory the axes of a convolution's result lie in the order 0, 2, 3, 4, 5, 1: rows, columns, channels.
+        f"g (float[1,4,6,10] x) => (y) <{SPLIT}> {{ c = Conv(x, w) r = Reshape(c, s) y = Transpose<perm = [0,1,3,5,2,4]>(r) }}",
+        "0, 5, 2, 4, 1, 3",
+        f"g (float[1,4,6,10] x) => (y) <{SPLIT}> {{ c = Conv(x, w) a = Relu(c) b = Add(x, a) p = Concat<axis = 1>(b) "
+        "r = Reshape(p, s) y = Transpose<perm = [0,5,3,2,4,1]>(r) }",
+        f'g (float[1,4,"h",10] x) => (y) <{SPLIT}> {{ c = Conv(x, w) r = Reshape(c, s) y = Transpose<perm = [0,1,3,5,2,4]>(r) }}',
+    ),
+    Row(
+        {"ops": ["Transpose"], "metric": "perm_in_memory", "in": [[0, 1, 2, 3, 5, 4]]},
+        "NPU702",
+        # Of an input of the model the permutation counts as it stands; so it does where one part comes from no convolution.
+        f"g (float[1,4,6,10] x) => (y) <{SPLIT}> {{ a = Relu(x) r = Reshape(a, s) y = Transpose<perm = [0,5,3,2,4,1]>(r) }}",
+        "0, 5, 3, 2, 4, 1",
+        "g (float[1,4,6,10] x, float[1,2,6,10] z) => (y) <float[2,4,1,1] w, int64[6] s = {1,4,2,3,2,5}> { c = Conv(x, w) "
+        "p = Concat<axis = 1>(c, z) r = Reshape(p, s) y = Transpose<perm = [0,1,2,3,5,4]>(r) }",
+    ),
+    Row(
+        {"ops": ["Gather"], "metric": "tiles", "is": True},
+        "NPU701",
+        unary("Gather<axis = -1>(x, i)", more="<int64[2,3] i = {0,1,2,1,2,3}>"),
+        "no",
+        unary("Gather<axis = -1>(x, i)", "1,8,4,6", more="<int64[2,3] i = {0,2,4,1,3,5}>"),
+        "g (float[1,8,4,6] x, int64[2,3] i) => (y) { y = Gather<axis = 3>(x, i) }",
     ),
     Row(
         {"ops": ["Slice"], "metric": "strided_axes", "in": [2, 3]},

@@ -1,11 +1,15 @@
 """Ask Rockchip's rknn-toolkit2: on what does each layer run?
 
-Option: `platform` (such as `rk3588`). The model is compiled without quantization; the table of layers in the log is the answer.
+Options: `platform` (such as `rk3588`), and `calibration` for the toolkit's own quantization to 8 bits: the file that names
+its calibration data, as rknn-toolkit2 reads it, or `drawn` for normally distributed inputs. Without it the model is
+compiled as it is: in float16, or in 8 bits where it has QuantizeLinear and DequantizeLinear. The table of layers in the log
+is the answer.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +29,7 @@ _ENDS = ("InputOperator", "OutputOperator")
 def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
     """Layers are matched with nodes by name; what a node was split into has names of its own, and runs on the NPU or not."""
     model, copy = driver.renamed(path, folder, tensors=True)
-    found, log = driver.apart(lambda: _build(copy, options), folder, 3600)
+    found, log = driver.apart(lambda: _build(model, copy, options, folder), folder, 3600)
     nodes = model.graph.node
     if "error" not in found:
         return found  # the child failed
@@ -79,15 +83,37 @@ def _verdicts(nodes: Any, layers: list[Layer]) -> tuple[list[Answer], list[str]]
     return verdicts, others
 
 
-def _build(path: str, options: Mapping[str, str]) -> Answer:
+def _build(model: Any, path: str, options: Mapping[str, str], folder: str) -> Answer:
+    data = options.get("calibration", "")
+    if data == "drawn":
+        data = _drawn(model, folder)
     rknn = importlib.import_module("rknn.api").RKNN(verbose=True)
     try:
         rknn.config(target_platform=options.get("platform", "rk3588"))
-        code = rknn.load_onnx(model=path) or rknn.build(do_quantization=False)
+        code = rknn.load_onnx(model=path) or rknn.build(do_quantization=bool(data), dataset=data or None)
     except Exception as error:  # how the toolkit refuses a model; a traceback comes before what it says
         return {"error": " ".join(str(error).rpartition("Error: ")[2].split())[:400] or type(error).__name__}
     rknn.release()
     return {"error": _CODE if code else ""}
+
+
+def _drawn(model: Any, folder: str) -> str:
+    """A file that names one set of inputs for the toolkit's calibration. Raises ValueError where a shape is open."""
+    import numpy
+
+    draw, names = numpy.random.default_rng(0), []
+    given = {tensor.name for tensor in model.graph.initializer}
+    for place, value in enumerate(v for v in model.graph.input if v.name not in given):
+        kind = value.type.tensor_type
+        shape = [axis.dim_value for axis in kind.shape.dim]
+        if not kind.HasField("shape") or min(shape, default=1) < 1:
+            raise ValueError(f"calibration needs fixed shapes, and input {value.name!r} has an open one")
+        names.append(os.path.join(folder, f"input{place}.npy"))
+        numpy.save(names[-1], draw.standard_normal(shape).astype(numpy.float32))
+    path = os.path.join(folder, "calibration.txt")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(" ".join(names) + "\n")
+    return path
 
 
 if __name__ == "__main__":
