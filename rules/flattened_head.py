@@ -77,6 +77,12 @@ class FlattenedHead(Rule):
             title="at the output, where nothing is computed with it",
         ),
         Case(
+            """g (float[1,64,1,1] x) => (float[1,64] y) <float s = {0.1}, uint8 z = {0}>
+            { q = QuantizeLinear(x, s, z)  v = Flatten(q)  y = DequantizeLinear(v, s, z) }""",
+            limits=_OFF,
+            title="the same in integers",
+        ),
+        Case(
             "g (float[1,64,1,1] x) => (float[1,64] y) { v = Flatten(x)  y = Softmax(v) }",
             limits={"layout.vectors": True},
             title="on a device that runs vectors",
@@ -126,7 +132,7 @@ class FlattenedHead(Rule):
             before = ctx.map_order(x)
             if len(before) < 3 or any(isinstance(d, int) and d != 1 for d in before[2:]) or ctx.rank(y) != 2:
                 return
-            if not ctx.analysis.readers(y) or node in ctx.runs.passing:
+            if not ctx.quantized.readers(y) or node in ctx.runs.passing:
                 return  # at the model's output, or on the way to another map
             ctx.shape(x)
             if is_known(before) and collapses_to_vector(before, ctx.shape(y)):

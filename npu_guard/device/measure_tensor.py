@@ -13,6 +13,7 @@ from npu_guard.analysis.resize import map_scales, scales
 from npu_guard.analysis.static import is_read
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, in_map_order, pads
+from npu_guard.device.measure_integers import in_real_numbers
 from npu_guard.graph.graph import is_known
 from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.graph.plain import plain
@@ -227,12 +228,11 @@ def value(node: Node, ctx: Facts, name: str) -> Measured:
 
     Raises Undecidable.
     """
-    operand = named_input(node, name)
-    if operand is None:
-        return _left_out(node, ctx, name)
-    if not ctx.is_fixed(operand):
+    operand, index = named_input(node, name), node.operator.index(name)
+    if operand is not None and not ctx.is_fixed(operand):
         raise Undecidable(f"the input {name!r} is not constant")
-    return Measured(tuple(ctx.array(operand).reshape(-1).tolist()))
+    found = _left_out(node, ctx, name) if operand is None else Measured(tuple(ctx.array(operand).reshape(-1).tolist()))
+    return found if index is None else in_real_numbers(found, node, ctx, node.operator.role(index))
 
 
 def _left_out(node: Node, ctx: Facts, name: str) -> Measured:

@@ -48,6 +48,9 @@ ort-nnapi | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Clip<max = 6.0, 
 kneron:KL730 | 20 | NPU701 y | | g (float[1,8,4,4] x) => (y) <float m = {6}> { y = Clip(x, , m) }
 qualcomm-htp | 10 | NPU701 y | | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1], value = 1.5>(x) }
 qualcomm-htp | 10 | | NPU701 y | g (float[1,8,4,4] x) => (y) { y = Pad<pads = [0,0,1,1,0,0,1,1]>(x) }
+qualcomm-htp | 20 | | NPU701 p | g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {128}, int64[8] w = {0,0,1,1,0,0,1,1}> { p = Pad(x, w, z)  y = DequantizeLinear(p, s, z) }
+qualcomm-htp | 20 | NPU701 p | | g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {128}, int64[8] w = {0,0,1,1,0,0,1,1}> { p = Pad(x, w)  y = DequantizeLinear(p, s, z) }
+kneron:KL730 | 20 | | NPU701 p, NPU101 y | g (uint8[1,8,4,4] x) => (y) <float s = {0.1}, uint8 z = {4}, uint8 n = {4}, uint8 m = {64}> { p = Clip(x, n, m)  y = DequantizeLinear(p, s, z) }
 aimotive-aiware | 20 | NPU401 y | NPU402 y, NPU403 y | g (float[1,8] x) => (y) <float[12,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
 aimotive-aiware | 20 | | NPU401 y, NPU402 y | g (float[1,8] x) => (y) <float[16,8] w> { y = com.microsoft.FusedMatMul<transB = 1>(x, w) }
 aimotive-aiware | 20 | NPU401 y | | g (float[1,64] x) => (y) <float[64,12] w> { y = Einsum<equation = "...c,cd->...d">(x, w) }

@@ -24,15 +24,13 @@ from npu_guard.analysis.quantized.encoding import (
     result,
     stated,
 )
+from npu_guard.analysis.quantized.moved import MOVING, came_in
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.graph.graph import Node, Value
-from npu_guard.graph.handlers import OfKind
 
 if TYPE_CHECKING:
     from npu_guard.analysis.analyze import Analysis
 
-_MOVING = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu Clip Resize Upsample Max Min")
-"""Operators that hand integers on as they are, so that their scale holds behind them too."""
 CLAMPS = frozenset({"Relu", "Clip"})
 """Activations that end in the bounds of the integers, so that a compiler takes them as a part of the operator before them."""
 
@@ -157,15 +155,18 @@ class Quantized:
         if x is None:
             return
         source = self._source(x)
-        made = x in self.encodings or (source.producer is None and source.is_input)
-        held = self.encodings.setdefault(x, stated(node, x, dynamic=self._is_computed(node.input(1))))
-        self.encodings.setdefault(source, held)
+        known, held = x in self.encodings, stated(node, x, dynamic=self._is_computed(node.input(1)))
+        moved = [] if known or held.axis is not None else came_in(x, self.encodings, self._source, self.analysis.is_constant)
+        made = known or bool(moved) or (source.producer is None and source.is_input)
+        held = self.encodings.setdefault(x, held)
+        for value in (source, *moved):
+            self.encodings.setdefault(value, held)
         if made and node.output not in self.analysis.static:
             self.members.add(node)
 
     def _hand_on(self, node: Node, x: Value) -> None:
         """What a node between quantized tensors hands on: integers as they are, or sums and scales of integer arithmetic."""
-        if x in self.encodings and node.op_type in _MOVING and not node.domain:
+        if x in self.encodings and node.op_type in MOVING and not node.domain:
             held = self.encodings[x]
             for made in node.outputs:
                 if made is not None and made.dtype == x.dtype and (held.axis is None or made.shape == x.shape):
@@ -235,6 +236,18 @@ class Quantized:
                 return None
             value = clamp.output
         return None
+
+    def readers(self, value: Value) -> list[Node]:
+        """Operators that read a tensor, as it is or held as integers."""
+        found: dict[Node, None] = {}
+        waiting = [value]
+        while waiting:
+            for reader in self.analysis.readers(waiting.pop()):
+                if reader in self.members:
+                    waiting.append(reader.output)
+                else:
+                    found[reader] = None
+        return list(found)
 
     def integer_macs(self) -> int:
         """Multiply-accumulates of operators that read and give integers."""
