@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-DEVICES = ("aimotive-aiware", "ort-nnapi", "ethos-u85", "nvidia-dla")
-"""Four schemes: left open, unsigned with channels at convolutions alone, all in integers, symmetric."""
+DEVICES = ("aimotive-aiware", "ort-nnapi", "ethos-u85", "nvidia-dla", "rockchip-rk3588", "qualcomm-htp")
+"""Left open, unsigned with channels at convolutions alone, all in integers, symmetric, QDQ alone, integers or else slow."""
 SAMPLES, JUDGED = 8, 4
 BIT_DB, LIMIT_DB = 6.02, 99.0
 KEPT = Path(".bench/mending-int8.jsonl")
@@ -38,11 +38,18 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", help="sample networks (default: all)")
     parser.add_argument("--devices", default=",".join(DEVICES), help="profiles, with commas")
     parser.add_argument("--seconds", type=int, default=900, help="CPU time for one command (default: 900)")
+    parser.add_argument("--kept", action="store_true", help="measure nothing: the page of the newest cells that are kept")
     parser.add_argument("--output", type=Path, default=Path("docs/mending-int8.md"))
     options = parser.parse_args()
     commit = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=False).stdout.strip()
     lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
     known = {(c["model"], c["device"], c["commit"]): c for c in map(json.loads, lines)}
+    if options.kept:
+        devices = options.devices.split(",")
+        newest = {(c["name"], c["device"]): c for c in map(json.loads, lines) if c["device"] in devices}
+        ordered = sorted(newest.values(), key=lambda c: devices.index(c["device"]))
+        options.output.write_text(page(ordered, devices, commit), encoding="utf-8")
+        return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
         folder = Path(name)

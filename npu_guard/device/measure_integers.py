@@ -15,7 +15,7 @@ _ROLES = frozenset({"fill", "bound"})
 """Operands that are numbers of the same kind as the data."""
 
 
-def in_real_numbers(found: Measured, node: Node, ctx: Facts, role: str) -> Measured:
+def in_real_numbers(found: Measured, node: Node, ctx: Facts, role: str | None) -> Measured:
     """What is measured at an operand of the role, as the real numbers that it stands for where the data are held as integers.
 
     So a Pad that fills integers with their zero point fills with 0. What has no scale that is read stays as it is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -227,6 +228,141 @@ def test_a_planted_fault_is_found_at_its_node(device: str, key: str, tmp_path: P
 def test_the_nearest_that_fits_has_no_finding(device: str, key: str, tmp_path: Path) -> None:
     for net in neighbours(device, key):
         assert found(net, device, tmp_path) == [], net
+
+
+def _contrib(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """With ONNX Runtime's own QuantizeLinear and DequantizeLinear."""
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = "com.microsoft"
+    return model
+
+
+def _constants(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """With scales, zero points and weights in Constant nodes."""
+    nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in model.graph.initializer] + list(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def _paired(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """With the weight in floating point behind a pair."""
+    graph = model.graph
+    index = next((i for i, n in enumerate(graph.node) if n.op_type == "DequantizeLinear" and n.input[0] == "w"), None)
+    weight = next((t for t in graph.initializer if t.name == "w"), None)
+    if index is None or weight is None:
+        return None
+    graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float32) / 4, "real"))
+    graph.initializer.remove(weight)
+    pair = helper.make_node("QuantizeLinear", ["real", *graph.node[index].input[1:]], ["w"])
+    pair.attribute.extend(graph.node[index].attribute)
+    graph.node.insert(index, pair)
+    return model
+
+
+def _identities(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """With an Identity behind each DequantizeLinear of an input."""
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        if node.op_type == "DequantizeLinear" and node.input[0].startswith("x"):
+            nodes.append(helper.make_node("Identity", [f"{node.output[0]}_"], [node.output[0]]))
+            node.output[0] += "_"
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+_QLINEAR = {
+    "Conv": "QLinearConv", "MatMul": "QLinearMatMul", "Add": "QLinearAdd", "Mul": "QLinearMul", "Concat": "QLinearConcat",
+    "AveragePool": "QLinearAveragePool",
+}  # fmt: skip
+
+
+def _qlinear(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """As an operator in integer arithmetic, where there is one that takes these types and scales."""
+    graph = model.graph
+    node = next((n for n in graph.node if n.name == "node"), None)
+    quantized = next((n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "node"), None)
+    before = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear"}
+    if node is None or quantized is None or node.op_type not in _QLINEAR or not all(i in before for i in node.input):
+        return None
+    types = {t.name: t.data_type for t in graph.initializer}
+    columns = 0 if node.op_type == "Conv" else 1
+    if any(a.i != columns for i in node.input for a in before[i].attribute):
+        return None
+    if types.get("w", TensorProto.INT8) == TensorProto.INT16 or types.get("q", TensorProto.INT32) != TensorProto.INT32:
+        return None
+    op, result = _QLINEAR[node.op_type], list(quantized.input[1:])
+    given = [name for i in node.input[:2] for name in before[i].input]
+    given = [*result, *given] if op == "QLinearConcat" else [*given, *result, *(before[i].input[0] for i in node.input[2:])]
+    domain = "" if op in ("QLinearConv", "QLinearMatMul") else "com.microsoft"
+    made = helper.make_node(op, given, [quantized.output[0]], "node", domain=domain)
+    made.attribute.extend(node.attribute)
+    del graph.node[:]
+    graph.node.append(made)
+    return model
+
+
+def _some() -> list[tuple[str, str]]:
+    """Limits of one device of each file."""
+    of_each_file = {device.partition(":")[0]: device for device in registry.profile_names()}
+    return [(device, key) for device, key in stated() if device == of_each_file[device.partition(":")[0]]]
+
+
+@pytest.mark.parametrize("spelling", [_contrib, _constants, _paired, _identities, _qlinear])
+@pytest.mark.parametrize(("device", "key"), _some())
+def test_a_fault_is_found_however_the_network_is_written(
+    device: str, key: str, spelling: Callable[[onnx.ModelProto], onnx.ModelProto | None], tmp_path: Path
+) -> None:
+    beside = {"NPU810"} if spelling is _qlinear else set()  # the spelling itself
+    for net, code, node in [*faults(device, key), *((net, "", "") for net in neighbours(device, key))]:
+        if (model := spelling(net.build())) is None:
+            continue
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        onnx.save(model, tmp_path / "net.onnx")
+        report = check(str(tmp_path / "net.onnx"), profile=device)
+        told = {(f.rule, f.location.node, f.outcome.value) for f in report.findings if f.rule.startswith("NPU8")}
+        assert not code or (code, node, "fail") in told, net
+        assert {rule for rule, _, _ in told} <= {code, *beside, *({"NPU802"} if code == "NPU801" else set())}, net
+
+
+WIDE = {"int4": 22, "uint4": 21, "int8": 3, "uint8": 2, "int16": 5, "uint16": 4, "float8e4m3fn": 17}
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("weight", ["int4", "uint4", "int8", "int16", "float8e4m3fn"])
+@pytest.mark.parametrize("act", ["int4", "int8", "uint16", "float8e4m3fn"])
+def test_types_and_blocks_are_judged_by_what_the_device_states(act: str, weight: str, blocks: bool, tmp_path: Path) -> None:
+    """Activations and weights of 4, 8 and 16 bits, and weights with a scale for each block, on one device of each file."""
+    inits = [
+        numpy_helper.from_array(np.float32(0.5), "s"),
+        helper.make_tensor("z", WIDE[act], [], [MIDDLES.get(WIDE[act], 0)]),
+        helper.make_tensor("w", WIDE[weight], [32, 16], [1] * 512),
+        numpy_helper.from_array(np.full([2, 16] if blocks else [], 0.25, np.float32), "t"),
+        helper.make_tensor("n", WIDE[weight], [2, 16] if blocks else [], [MIDDLES.get(WIDE[weight], 0)] * (32 if blocks else 1)),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["w", "t", "n"], ["c"], **({"axis": 0, "block_size": 16} if blocks else {})),
+        helper.make_node("MatMul", ["a", "c"], ["node"], "node"),
+        helper.make_node("QuantizeLinear", ["node", "s", "z"], ["y"]),
+    ]
+    ends = (helper.make_tensor_value_info(n, WIDE[act], s) for n, s in (("x", [1, 4, 32]), ("y", None)))
+    graph = helper.make_graph(nodes, "g", [next(ends)], [next(ends)], inits)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "net.onnx")
+    for device in sorted({device for device, _ in _some()}):
+        limit = registry.profile(device).limit
+        forms = limit("quantization.forms")
+        kinds, weights, scales = (limit(f"quantization.{k}") for k in ("activation_types", "weight_types", "weight_scales"))
+        wanted = {"NPU810"} if forms is not None and "qdq" not in forms else set()
+        wanted |= {"NPU805"} if kinds and act not in kinds else set()
+        wanted |= {"NPU806"} if weights and weight not in weights else set()
+        wanted |= {"NPU804"} if blocks and scales and "block" not in scales else set()
+        findings = [f for f in check(str(tmp_path / "net.onnx"), profile=device).findings if f.rule.startswith("NPU8")]
+        assert (device, {f.rule for f in findings}) == (device, wanted)
+        assert {f.location.node for f in findings} <= {"node"}
 
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
