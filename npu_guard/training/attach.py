@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from npu_guard.base.errors import UsageError
 from npu_guard.project.export import EXPORT_FORM
-from npu_guard.training import files, sizes
+from npu_guard.training import files, loading, sizes
 from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
 
@@ -31,7 +31,8 @@ _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_pre_hooks", 
 def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
     """Put the blocks of a folder into the network, changed in place and returned; where one does not fit, nothing changes.
 
-    Where the blocks hold for one resolution only, the network raises ValueError for others from then on.
+    Where the blocks hold for one resolution only, the network raises ValueError for others from then on. It raises UsageError
+    where weights of the network without the blocks are loaded.
 
     Raises UsageError where the network is another one.
     """
@@ -40,6 +41,7 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
     expect_fit(network, manifest, folder)
     attach(network, manifest, code_of(folder), _weights(folder), str(folder))
     sizes.guard(network, manifest, str(folder))
+    loading.guard(network, manifest, str(folder))
     return model
 
 
@@ -86,6 +88,7 @@ def remove(model: nn.Module) -> nn.Module:
     for module in model.modules():
         module.__dict__.pop(EXPORT_FORM, None)
     sizes.unguard(model)
+    loading.unguard(model)
     return model
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from npu_guard.rewriting import roles
 from npu_guard.rewriting.roles import Role
 from npu_guard.training.graph import Graph, Op
+from npu_guard.training.words import last_name, literal, tail
 
 Array = NDArray[Any]
 MOST_PARTS = 4
@@ -24,6 +24,8 @@ MOST_PARTS = 4
 NUMPY_NAMES = {"float32": "", "int64": ", dtype=torch.int64", "bool": ", dtype=torch.bool"}
 FRAMES = "FramesBatchNorm"
 """The class of a norm over frames that lie in the channels."""
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that can have a norm folded into them: their second input is the weight."""
 Write = Callable[["Writer", Op], None]
 """Writes one operator into the forward."""
 
@@ -171,7 +173,7 @@ class Writer:
         """The name of a tensor: that of the weight that it comes from, with the module that it was in."""
         sources = self.role(name).sources
         if len(sources) != 1 or "." not in sources[0]:
-            return _tail(name)
+            return tail(name)
         return "_".join(part for part in sources[0].split(".")[-2:] if not part.isdigit())
 
     def role(self, name: str) -> Role:
@@ -236,10 +238,14 @@ class Writer:
         self.written.body.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {expression}")
 
     def hint(self, op: Op, default: str) -> str:
-        """A name from the module in whose place this operator is, where it has one."""
-        name = re.sub(r"\W", "_", op.scope.split(".")[-1])
-        good = name.isidentifier() and not keyword.iskeyword(name) and not name.isdigit()
-        return name if good and op.scope else default
+        """A name from the module whose weight the operator has, else from that in whose place it is, where it has one.
+
+        An operator into which a norm was folded is in the place of the norm.
+        """
+        weight = op.inputs[1] if op.type in WEIGHTED else ""
+        sources = self.role(weight).sources if weight in self.graph.constants else ()
+        path = sources[0].rpartition(".")[0] if len(sources) == 1 else ""
+        return last_name(path or op.scope) or default
 
     def fresh(self, hint: str) -> str:
         """A local name that is free."""
@@ -302,18 +308,3 @@ class Writer:
 _RESERVED = {
     "training", "forward", "children", "modules", "parameters", "buffers", "state_dict", "train", "eval", "to", "type", "mask",
 }  # fmt: skip
-
-
-def literal(array: Array) -> str:
-    """A number as Python writes it, the shortest that is the same in the array's type."""
-    number = array.reshape(-1)[0]
-    if array.dtype.kind != "f":
-        return repr(number.item())
-    if float(number).is_integer() and abs(number) < 1e6:
-        return f"{float(number):.1f}"
-    return np.format_float_positional(number, trim="0") if 1e-4 < abs(number) < 1e6 else repr(float(str(number)))
-
-
-def _tail(name: str) -> str:
-    """The part of an initializer's name that says what it is."""
-    return re.sub(r".*__[a-z0-9-]+?_", "", name).split(".")[-1]

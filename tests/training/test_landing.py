@@ -194,6 +194,28 @@ def test_old_blocks_are_trained_and_new_ones_exported(landed: Landed, nets: Modu
     assert npu_guard.verify(tmp_path / "net.onnx", nets.build(seed=4), inputs=nets.inputs()).verdict == "equal"
 
 
+def test_weights_of_the_old_network_are_refused_with_what_to_do(landed: Landed, nets: ModuleType) -> None:
+    model, old = npu_guard.torch.apply(nets.build(), landed.folder), nets.build(seed=3).state_dict()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for refusing in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(UsageError, match=r"without the blocks of .*: it has [\w.]+; load npu_guard.torch.convert"):
+            refusing.load_state_dict(old, strict=False)
+    with pytest.raises(UsageError, match=r"it has module\.[\w.]+; load"):
+        nn.DataParallel(model).load_state_dict({f"module.{name}": tensor for name, tensor in old.items()})
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    model.load_state_dict(npu_guard.torch.convert(old, model, landed.folder))  # as it says
+    model.load_state_dict(before)
+    model.load_state_dict({"stem.0.weight": old["stem.0.weight"]}, strict=False)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict({"another.weight": torch.zeros(1)})
+    npu_guard.torch.remove(model).load_state_dict(old)
+
+
+def test_convolutions_are_called_after_their_weight_and_not_after_the_norm_behind_it(landed: Landed, nets: ModuleType) -> None:
+    model = npu_guard.torch.apply(nets.build(), landed.folder)
+    assert {name.rpartition("_")[0] or name for name, m in model.wide.named_modules() if isinstance(m, nn.Conv2d)} == {"wide"}
+
+
 def test_another_network_is_refused_and_left_alone(landed: Landed, nets: ModuleType) -> None:
     class Other(nn.Module):
         def __init__(self) -> None:

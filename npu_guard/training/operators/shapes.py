@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from npu_guard.training.operators.arithmetic import BINARY
 from npu_guard.training.operators.kind import axes, receiver
+from npu_guard.training.words import tensor_list
 from npu_guard.training.writer import CannotWrite, Write
 
 if TYPE_CHECKING:
@@ -94,13 +94,8 @@ def split(w: Writer, op: Op) -> None:
 
 
 def concat(w: Writer, op: Op) -> None:
-    """Concat of tensors; one that comes several times in a row is written once."""
-    runs = [(name, len(list(same))) for name, same in groupby(w.value(name, False) for name in op.inputs)]
-    if len(runs) == 1 and runs[0][1] > 1:
-        given = f"[{runs[0][0]}] * {runs[0][1]}"
-    else:
-        given = f"[{', '.join(f'*[{n}] * {k}' if k > 2 else ', '.join([n] * k) for n, k in runs)}]"
-    w.assign(op, "joined", f"torch.cat({given}, {op.attributes['axis']})")
+    """Concat of tensors."""
+    w.assign(op, "joined", f"torch.cat({tensor_list([w.value(name, False) for name in op.inputs])}, {op.attributes['axis']})")
 
 
 def pad(w: Writer, op: Op) -> None:

@@ -1,0 +1,72 @@
+"""Lists of tensors in written source are the tensors that they were made of, in that order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from npu_guard.training.words import last_name, tensor_list
+
+
+def read(source: str) -> list[str]:
+    """What the source gives where each tensor is its own name."""
+    known = {name: name for name in ("x", "y")} | {name: [f"{name}[{i}]" for i in range(40)] for name in ("parts", "parts2")}
+    result: list[str] = eval(source, known)
+    return result
+
+
+def lists() -> list[list[str]]:
+    drawn = random.Random(0)
+    found = [["x"], ["x", "x"], ["x"] * 9, ["x", "x", "x", "y"], [f"parts[{i}]" for i in range(10)]]
+    for _ in range(200):
+        start, step, skip = drawn.randrange(4), drawn.randrange(4), drawn.randrange(4)
+        rows, row = drawn.randrange(1, 5), drawn.randrange(1, 7)
+        at = [start + skip * j + step * i for j in range(rows) for i in range(row)]
+        found.append([f"parts[{i}]" for i in at])
+        found.append([f"parts[{i}]" for i in at[:-1]])  # the last row is short
+        found.append([*(f"parts[{i}]" for i in at[:-1]), f"parts2[{at[-1]}]"])
+        found.append([f"parts[{drawn.randrange(40)}]" for _ in at])
+    return found
+
+
+def test_a_list_is_what_it_was_made_of() -> None:
+    for names in lists():
+        assert read(tensor_list(names)) == names
+
+
+@pytest.mark.parametrize(
+    ("at", "source"),
+    [
+        (range(10), "[parts[i] for i in range(10)]"),
+        ([i + j for j in range(4) for i in range(0, 32, 4)], "[parts[j + 4 * i] for j in range(4) for i in range(8)]"),
+        (range(9, 3, -1), "[parts[9 + -1 * i] for i in range(6)]"),
+        ([5] * 6, "[parts[5] for i in range(6)]"),
+    ],
+)
+def test_many_parts_are_written_by_their_index(at: list[int], source: str) -> None:
+    names = [f"parts[{i}]" for i in at]
+    assert tensor_list(names) == source
+    assert read(source) == names
+
+
+def test_parts_by_index_are_traced_by_fx() -> None:
+    """As the quantization of torch does, which cannot go through a slice of a tuple."""
+    names = [f"parts[{i + j}]" for j in range(2) for i in range(0, 6, 2)]
+    space: dict[str, type[nn.Module]] = {}
+    exec(
+        "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        parts = torch.split(x, 1, 1)\n"
+        f"        return torch.cat({tensor_list(names)}, 1)",
+        space,
+    )
+    x = torch.arange(12.0).reshape(2, 6)
+    wanted: Tensor = x[:, [0, 2, 4, 1, 3, 5]]
+    assert torch.equal(space["Net"]()(x), wanted)
+    assert torch.equal(torch.fx.symbolic_trace(space["Net"]())(x), wanted)
+
+
+@pytest.mark.parametrize(("path", "name"), [("body.1.v", "v"), ("body.1", None), ("", None), ("a.class", None)])
+def test_a_number_or_keyword_is_no_name(path: str, name: str | None) -> None:
+    assert last_name(path) == name
