@@ -82,10 +82,8 @@ FIXED = {
         findings=(
             *(e for e in EXPECTED["aimotive-aiware"] if e.scope in _HOST),
             Expect("NPU102", "error", scope="rpn", count=2),
-            Expect("NPU102", "error", scope="proposals"),
             Expect("NPU102", "error", scope="classifier"),
-            Expect("NPU104", "warning", scope="classifier"),
-            Expect("NPU104", "warning", scope="detection"),
+            Expect("NPU104", "warning", scope="classifier", count=3),
         ),
         substitutions=("channels-to-aligned", "tensors-to-maps"),
     )

@@ -44,17 +44,14 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
 
 FIXED = {
     "aimotive-aiware": Fixed(
-        findings=(
-            Expect("NPU101", "warning", scope="block.mlp"),
-            Expect("NPU102", "error", count=2),
-        ),
-        substitutions=("self-attention-to-position-maps",),
+        findings=(Expect("NPU101", "warning", scope="block.mlp"),),
+        substitutions=("tensors-to-maps",),
     )
 }
 
 FIXED_FULL = {
     "aimotive-aiware": Fixed(
-        findings=(Expect("NPU101", "warning", scope="block.mlp"), Expect("NPU102", "error", count=2)),
+        findings=(Expect("NPU101", "warning", scope="block.mlp"),),
         substitutions=("tensors-to-maps",),
     )
 }
