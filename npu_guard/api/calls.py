@@ -53,14 +53,15 @@ def check(
 def fix(
     model: AnyModel, output: str | os.PathLike[str] | None = None, *, profile: str | None = None, inputs: Inputs = None,
     input_shapes: Shapes = None, approximate: bool = False, calibration: str | os.PathLike[str] | None = None,
-    prefer: Sequence[str] = (), simplify: bool | None = None,
+    prefer: Sequence[str] = (), simplify: bool | None = None, max_cost: float | None = None,
 ) -> Fix:  # fmt: skip
     """Replace what does not fit by what does, and verify it, as `npu-guard fix` does. The model itself stays as it is.
 
     The result is written to `output`, or to a temporary file that lives as long as the value that is returned. `approximate`
     allows replacements that only come close; `calibration` names a .npz file or a folder of them; `simplify` mends the model as
-    onnx-simplifier leaves it, which is verified too. Raises ModelError where the
-    model cannot be read, NotVerified where it cannot be run or the result differs (nothing is written then), UsageError
+    onnx-simplifier leaves it, which is verified too; `max_cost` is how many times the MACs and the activation bytes of the
+    original the result may have, and forms beyond that are refused with the reason. Raises ModelError where the model cannot be
+    read, NotVerified where it cannot be run or the result differs (nothing is written then), UsageError
     where an argument is wrong.
     """
     from msgspec.structs import replace
@@ -78,7 +79,7 @@ def fix(
     known = catalog.substitutions()
     expect_known(prefer)
     chosen = [s for s in known if s.exactness == EXACT or approximate or s.name in prefer]
-    config = call_config(profile, input_shapes=input_shapes, simplify=simplify)
+    config = call_config(profile, input_shapes=input_shapes, simplify=simplify, max_cost=max_cost)
     folder = Scratch() if output is None else None
     target = Path(output) if output is not None else Path(folder.path if folder else "", "fixed.onnx")
     with contextlib.ExitStack() as opened:

@@ -31,13 +31,14 @@ class ModelFile(NamedTuple):
 def call_config(
     profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None, simplify: bool | None = None,
+    max_cost: float | None = None,
 ) -> Config:  # fmt: skip
     """The project's settings with the arguments on top. Raises UsageError where one of them is wrong."""
     from msgspec.structs import replace
 
     from npu_guard.base.errors import UsageError
     from npu_guard.checking import registry
-    from npu_guard.project.config import Config, expect_rule, find_config, read_config
+    from npu_guard.project.config import Config, expect_max_cost, expect_rule, find_config, read_config
     from npu_guard.project.environment import with_environment
 
     known = [(rule.code, rule.name) for rule in registry.rules()]
@@ -48,12 +49,15 @@ def call_config(
         expect_rule(code, known, "ignore")
     if fail_on is not None and fail_on not in FAIL_ON:
         raise UsageError(f"fail_on={fail_on!r}: choose one of {', '.join(FAIL_ON)}")
+    if max_cost is not None:
+        expect_max_cost(max_cost, "max_cost")
     return replace(
         config,
         profile=profile or config.profile,
         # A gate that is off would let every test pass; where it is off in the settings, errors still count here.
         fail_on=fail_on or (config.fail_on if config.fail_on in FAIL_ON else "error"),
         allow_undecided=allow_undecided or config.allow_undecided,
+        max_cost=config.max_cost if max_cost is None else max_cost,
         ignore=(*config.ignore, *codes),
         input_shapes={name: tuple(shape) for name, shape in (input_shapes or {}).items()},
         simplify=config.simplify if simplify is None else simplify,

@@ -20,6 +20,7 @@ Folder = str | os.PathLike[str]
 def land(
     model: nn.Module, inputs: Any, target: Folder, *, profile: str | None = None, approximate: bool = False,
     calibration: str | os.PathLike[str] | None = None, prefer: Sequence[str] = (), warnings: bool = False,
+    max_cost: float | None = None,
 ) -> Landed:  # fmt: skip
     """Fix a network, and write the blocks that take the place of its modules into a folder, proven.
 
@@ -32,7 +33,7 @@ def land(
     from npu_guard.training.steps import land_in
 
     expect_known(prefer)
-    config, example = call_config(profile), example_inputs(model, inputs, {})
+    config, example = call_config(profile, max_cost=max_cost), example_inputs(model, inputs, {})
     data = None if calibration is None else Path(calibration)
     return land_in(model, example, Path(target), Options(config, approximate, data, tuple(prefer), warnings))
 

@@ -16,7 +16,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.device.toolkit import with_toolkit
 from npu_guard.file.held import Held
-from npu_guard.project.config import Config, expect_rule, find_config, read_config
+from npu_guard.project.config import Config, expect_max_cost, expect_rule, find_config, read_config
 from npu_guard.project.environment import with_environment
 from npu_guard.results.proof import LABELS
 
@@ -177,12 +177,14 @@ def with_format_of(command: str) -> Callable[[Decorated], Decorated]:
 
 def config_of(
     config_file: Path | None, *, profile: str | None = None, fail_on: str | None = None, allow_undecided: bool = False,
-    select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (),
+    select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (), max_cost: float | None = None,
 ) -> Config:  # fmt: skip
     """The project's settings, then environment variables, then the flags. Raises UsageError."""
     file = config_file or find_config(Path.cwd())
     config = with_environment(read_config(file, _rules()) if file is not None else Config())
     flags = {"--select": _codes(select), "--ignore": _codes(ignore)}
+    if max_cost is not None:
+        expect_max_cost(max_cost, "--max-cost")
     for flag, entries in flags.items():
         for entry in entries:
             expect_rule(entry, list(_rules()), flag)
@@ -193,6 +195,7 @@ def config_of(
         ignore=(*config.ignore, *flags["--ignore"]),
         fail_on=fail_on or config.fail_on,
         allow_undecided=allow_undecided or config.allow_undecided,
+        max_cost=config.max_cost if max_cost is None else max_cost,
         input_shapes=input_shapes(shapes),
         held=held_inputs(),
         simplify=config.simplify if (asked := simplify_asked()) is None else asked,

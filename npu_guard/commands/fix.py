@@ -60,6 +60,11 @@ from npu_guard.verification.int8 import KEPT, compare_int8_fixed
     "--allow", type=click.Choice(("approximate",)), help="Also replace blocks by what only comes close and needs fine-tuning."
 )
 @click.option("--warnings", is_flag=True, help="Also replace what the device only warns of, whatever that costs.")
+@click.option(
+    "--max-cost", metavar="FACTOR", type=float,
+    help="Most that the result may have of the original's MACs and of its activation bytes, such as 1.5 times."
+    "  [default: no limit]",
+)  # fmt: skip
 @click.option("--prefer", metavar="NAME", multiple=True, help="Substitution that goes first where several fit.")
 @with_calibration
 @click.option("--int8", is_flag=True, help="Also quantize both models with the same calibration, and say what precision is lost.")
@@ -90,7 +95,7 @@ def command(
     model: str, output: Path | None, profile: str | None, allow: str | None, warnings: bool, prefer: tuple[str, ...],
     calibration: Path | None, int8: bool, dry_run: bool, plan_file: Path | None, apply_file: Path | None, form: str,
     reports: tuple[str, ...], require: str | None, verbose: bool, shapes: tuple[str, ...], config_file: Path | None,
-    torch_folder: Path | None, metric: str | None,
+    torch_folder: Path | None, metric: str | None, max_cost: float | None,
 ) -> int:  # fmt: skip
     """Replace blocks that do not fit by compatible ones, verify each with ONNX Runtime, and write the result.
 
@@ -104,7 +109,7 @@ def command(
         if int8 or dry_run or plan_file or apply_file or require or reports or form == "html" or simplify_asked():
             lone = "--int8, --dry-run, --plan, --apply, --require, --report, --simplify and html"
             raise UsageError(f"fix: --torch goes without {lone}")
-        config = config_of(config_file, profile=profile, shapes=shapes)
+        config = config_of(config_file, profile=profile, shapes=shapes, max_cost=max_cost)
         _substitutions(allow is not None, prefer)  # the names, before anything runs
         return landing(model, torch_folder, output, config, allow is not None, warnings, prefer, calibration, form, measure)
     dry_run = dry_run or (output is None and plan_file is not None)
@@ -114,7 +119,7 @@ def command(
     expect_apart((output, plan_file, *(path for _, path in extra)), [model])
     if output is not None and plan_file is not None and is_same_file(output, plan_file):
         raise UsageError(f"{output}: is to be the model and the plan; name another file for one of them")
-    config = config_of(config_file, profile=profile, shapes=shapes)
+    config = config_of(config_file, profile=profile, shapes=shapes, max_cost=max_cost)
     chosen = _substitutions(allow is not None, prefer)
     device = registry.profile(config.profile)
     steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])

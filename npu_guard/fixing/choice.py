@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec import Struct
 
+from npu_guard.fixing.ceiling import Cost
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
@@ -41,6 +42,8 @@ class Outlook(Struct, frozen=True):
     paid: float = 0.0
     """What the old ones cost."""
     chain: tuple[Link, ...] = ()
+    rise: Cost = Cost()
+    """MACs and bytes of the new ones less those of the old ones."""
 
 
 class Candidate(Struct, frozen=True, eq=False):
@@ -64,6 +67,11 @@ class Candidate(Struct, frozen=True, eq=False):
     def price(self) -> float:
         """What it costs, in MACs."""
         return self.outlook.price if self.outlook is not None else 0.0
+
+    @property
+    def rise(self) -> Cost:
+        """What the model costs more with it; nothing where only the real model tells."""
+        return self.outlook.rise if self.outlook is not None else Cost()
 
     @property
     def gain(self) -> Tally:
@@ -98,20 +106,80 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
     names = {c.match.substitution.name for c in candidates if not c.match.substitution.last} | set(prefer)
     now = [c for c in candidates if c.match.substitution.name in names] or candidates
 
-    def first(c: Candidate) -> tuple[bool, bool]:
-        return c.match.substitution.name not in prefer, c.match.substitution.exactness != EXACT
-
     def by_gain(c: Candidate) -> tuple[object, ...]:
-        return *first(c), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.match.substitution.name]
+        return *_first(c, prefer), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.match.substitution.name]
 
     def by_price(c: Candidate) -> tuple[object, ...]:
         gain = c.gain.errors or c.gain.warnings
-        return *first(c), not c.gain.errors, bool(tally(c.left).errors), c.price / gain, *by_gain(c)
+        return *_first(c, prefer), not c.gain.errors, bool(tally(c.left).errors), c.price / gain, *by_gain(c)
 
     def best(group: list[Candidate]) -> list[Candidate]:
         return group if len(group) == 1 else _better(_greedy(group, by_gain), _greedy(group, by_price))
 
     return [c for group in _overlapping(now) for c in best(group)]
+
+
+def choose_within(
+    candidates: Sequence[Candidate], order: Sequence[Substitution], prefer: Collection[str], over: Callable[[Cost], str],
+    times: Callable[[Cost], float],
+) -> tuple[list[Candidate], dict[Candidate, str]]:  # fmt: skip
+    """As `choose`, only that all together stay within what may be spent; and the candidates that are left out, with the reason.
+
+    `over` tells why so much more may not be spent, or nothing, and `times` how much of it that would be. What mends most for its
+    price goes first, and where a form is left out, others for its nodes are considered. Where something is left out, forms that
+    spend least are tried as well, if more is mended so.
+    """
+    chosen, dear = _fitting(candidates, order, prefer, over)
+    if dear:
+        thrifty, beyond = _fitting(_thriftiest(candidates, prefer, times), order, prefer, over)
+        if _mended(thrifty) > _mended(chosen):
+            return thrifty, dear | beyond
+    return chosen, dear
+
+
+def _fitting(
+    candidates: Sequence[Candidate], order: Sequence[Substitution], prefer: Collection[str], over: Callable[[Cost], str]
+) -> tuple[list[Candidate], dict[Candidate, str]]:
+    dear = {c: why for c in candidates if (why := over(c.rise))}
+    while True:
+        chosen = choose([c for c in candidates if c not in dear], order, prefer)
+        spent, kept = Cost(), len(dear)
+        for candidate in sorted(chosen, key=lambda c: _by_worth(c, prefer)):
+            if why := over(spent + candidate.rise):
+                dear[candidate] = why
+            else:
+                spent += candidate.rise
+        if len(dear) == kept:
+            return chosen, dear
+
+
+def _thriftiest(candidates: Sequence[Candidate], prefer: Collection[str], times: Callable[[Cost], float]) -> list[Candidate]:
+    """Without those beside which another for some of the same nodes mends as much and spends less."""
+    at: dict[Node, list[Candidate]] = {}
+    for candidate in candidates:
+        for node in candidate.match.nodes:
+            at.setdefault(node, []).append(candidate)
+
+    def beaten(c: Candidate) -> bool:
+        rivals = (d for n in c.match.nodes for d in at[n] if d is not c)
+        return any(d.gain >= c.gain and _first(d, prefer) <= _first(c, prefer) and times(d.rise) < times(c.rise) for d in rivals)
+
+    return [c for c in candidates if not beaten(c)]
+
+
+def _mended(chosen: Sequence[Candidate]) -> tuple[int, int]:
+    return sum(c.gain.errors for c in chosen), sum(c.gain.warnings for c in chosen)
+
+
+def _first(candidate: Candidate, prefer: Collection[str]) -> tuple[bool, bool]:
+    """What is preferred comes first, then what is exact."""
+    form = candidate.match.substitution
+    return form.name not in prefer, form.exactness != EXACT
+
+
+def _by_worth(candidate: Candidate, prefer: Collection[str]) -> tuple[object, ...]:
+    gain = candidate.gain
+    return *_first(candidate, prefer), not gain.errors, candidate.price / (gain.errors or gain.warnings or 1)
 
 
 def _greedy(candidates: Sequence[Candidate], key: Callable[[Candidate], tuple[object, ...]]) -> list[Candidate]:

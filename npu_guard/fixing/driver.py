@@ -19,6 +19,7 @@ from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import Prover, applied_entry, describe_difference
+from npu_guard.fixing.ceiling import Ceiling
 from npu_guard.fixing.choice import Candidate, Link, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.merge import merge
@@ -86,6 +87,8 @@ class Settings:
     """Shared by all attempts at a model."""
     known: Known = field(default_factory=Known)
     """As the budget."""
+    ceiling: Ceiling | None = None
+    """What the model may cost when all is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ class _Driver:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
         state, settings = self.state, self._settings
         search, self._search = self._search or Search(state.analysis, state.checked.findings, self._profile), None
-        judge = Judge(state.document, search, self._check, settings.substitutions, settings.known)
+        judge = Judge(state.document, search, self._check, settings.substitutions, settings.known, ceiling=settings.ceiling)
         self._taken, self._numbers = names_in(state.document.proto.graph), {}
         self._weights = Weights(state.document, settings.budget)
         number = state.applied[-1].number + 1 if state.applied else 1
@@ -175,7 +178,8 @@ class _Driver:
                 fresh += sum(t.ByteSize() for t in made.builder.initializers)
                 wanted[made.match] = candidate
         verified = self._prove(edits) if settings.verify else {e.match: not_run("not asked for") for e in edits}
-        merged = merge(state.document, state.analysis, state.checked, [e for e in edits if e.match in verified], self._looked_at)
+        held = [e for e in edits if e.match in verified]
+        merged = merge(state.document, state.analysis, state.checked, held, self._looked_at, settings.ceiling)
         for match, why in merged.refused:
             self._refuse(match, why)
         if merged.kept:

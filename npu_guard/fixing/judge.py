@@ -5,6 +5,7 @@ Forms follow each other: where the device still refuses a new node, a form is lo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import ChainMap
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,6 +19,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
 from npu_guard.fixing.blocks import block_model, price_key, priced
+from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
 from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.fixing.tally import tally
@@ -67,9 +69,9 @@ class Judge:
 
     def __init__(
         self, document: Document, search: Search, check: CheckModel, substitutions: Sequence[Substitution],
-        known: Known | None = None, depth: int = DEPTH,
+        known: Known | None = None, depth: int = DEPTH, ceiling: Ceiling | None = None,
     ) -> None:  # fmt: skip
-        """`document` is the model of the search; nothing in it changes."""
+        """`document` is the model of the search; nothing in it changes. `ceiling` is what the whole of it may cost."""
         self.search = search
         self.refused: list[RefusedMatch] = []
         self.known = known if known is not None else Known()
@@ -78,6 +80,21 @@ class Judge:
         self._substitutions = substitutions
         self._depth = depth
         self._taken: set[str] | None = None
+        self.ceiling = ceiling
+
+    def over(self, rise: Cost) -> str:
+        """Why the model may not cost so much more than it does; empty where it may."""
+        if self.ceiling is None:
+            return ""
+        return OPEN if rise.open else self.ceiling.reason(self._now + rise)
+
+    def times(self, rise: Cost) -> float:
+        """How many times the original the model would cost; infinite where that cannot be told."""
+        return self.ceiling.times(self._now + rise) if self.ceiling is not None and not rise.open else math.inf
+
+    @functools.cached_property
+    def _now(self) -> Cost:
+        return cost_of(self.search.analysis)
 
     def candidates(self, matches: Sequence[Match]) -> list[Candidate]:
         """The matches, each with what becomes of it; without those whose rewrite refuses."""
@@ -124,7 +141,8 @@ class Judge:
         made = {o for n in sketch.nodes for o in n.output}
         findings = [f for f in self._check(inner).findings if f.location.output in made]
         paid = sum(priced(analysis.costs[n]) for n in match.nodes if n in analysis.costs)
-        outlook = Outlook(tuple(findings), _cost(inner) - paid, paid)
+        rise = cost_of(analysis, match.nodes).rise_to(cost_of(inner, [n for n in inner.costs if n.output.name in made]))
+        outlook = Outlook(tuple(findings), _cost(inner) - paid, paid, rise=rise)
         if not tally(findings).errors or not self._depth or match.substitution.ends:
             return outlook
         return self._chained(block, inner, sketch, outlook)
@@ -141,7 +159,8 @@ class Judge:
         left = [f for f in outlook.left if id(f) not in gone]
         left += (f for c in chosen for f in c.left)
         price = outlook.price + math.fsum(c.price for c in chosen)
-        return Outlook(tuple(left), price, outlook.paid, tuple(link(c, own[c.match.root.output.name]) for c in chosen))
+        chain = tuple(link(c, own[c.match.root.output.name]) for c in chosen)
+        return Outlook(tuple(left), price, outlook.paid, chain, sum((c.rise for c in chosen), outlook.rise))
 
     def _sketched(self, match: Match) -> tuple[Sketch, Mapping[Value, str]]:
         """The new nodes without weights. Raises Refused."""

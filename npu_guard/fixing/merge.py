@@ -9,6 +9,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import ModelError
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
+from npu_guard.fixing.ceiling import Ceiling, cost_of
 from npu_guard.fixing.tally import counts, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
@@ -33,10 +34,12 @@ class Merged:
     """What is wrong with the new nodes of each match that is kept."""
 
 
-def merge(document: Document, analysis: Analysis, checked: Checked, edits: Sequence[Edit], look: Look) -> Merged:
+def merge(
+    document: Document, analysis: Analysis, checked: Checked, edits: Sequence[Edit], look: Look, ceiling: Ceiling | None = None
+) -> Merged:
     """The model with as many of the edits as make a valid one together that has fewer findings, each of them.
 
-    `look` analyses and checks a document; it raises ModelError where it is none.
+    `look` analyses and checks a document; it raises ModelError where it is none. `ceiling` is what the model may cost.
     """
     nodes = analysis.model.graph.nodes
     before = Wrong(analysis, checked)
@@ -62,17 +65,23 @@ def merge(document: Document, analysis: Analysis, checked: Checked, edits: Seque
             result.refused += ((e.match, f"rolled back: in the model, {_worst(left[e.match])}") for e in bad)
             if rest := [e for e in group if e not in bad]:
                 groups.append(rest)
-        elif now.tally >= tally(result.checked.findings):
+        elif why := _not_worth_it(now, result.checked, ceiling):
             tried += 1
             if len(group) == 1 or tried > MAX_TRIED:
-                why = "rolled back: with it, the model has as many findings as without"
-                result.refused += ((e.match, why) for e in group)
+                result.refused += ((e.match, f"rolled back: {why}") for e in group)
             else:
                 groups += [group[len(group) // 2 :], group[: len(group) // 2]]
         else:
             result.kept += group
             result.document, result.analysis, result.checked, result.left = edited, now.analysis, now.checked, left
     return result
+
+
+def _not_worth_it(now: Wrong, before: Checked, ceiling: Ceiling | None) -> str:
+    """Why a valid model does not take the place of the one before; empty where it does."""
+    if now.tally >= tally(before.findings):
+        return "with it, the model has as many findings as without"
+    return ceiling.reason(cost_of(now.analysis)) if ceiling is not None else ""
 
 
 def _worst(findings: Sequence[Finding]) -> str:

@@ -48,8 +48,9 @@ def remaining(after: ModelReport, refused: Sequence[RefusedMatch]) -> list[Remai
 
 
 def _closest(reasons: Sequence[str]) -> str:
-    """What the reader can do most about: a rollback is a bug or a limit of ours, another reason is one of the model."""
-    return min(reasons, key=lambda r: ("rolled back" in r, "would refuse" in r, len(r)), default=NO_FORM)
+    """What the reader can do most about: a limit of his own; a rollback is a bug or a limit of ours, the rest is of the model."""
+    own = [r for r in reasons if "--max-cost" in r and "rolled back" not in r]
+    return own[0] if own else min(reasons, key=lambda r: ("rolled back" in r, "would refuse" in r, len(r)), default=NO_FORM)
 
 
 def concerning(refused: Sequence[RefusedMatch], after: ModelReport) -> tuple[RefusedMatch, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from npu_guard.fixing.choice import Candidate, choose
+from npu_guard.fixing.choice import Candidate, choose_within
 from npu_guard.fixing.judge import Judge, reason
 from npu_guard.fixing.search import refused_match
 from npu_guard.results.findings import RefusedMatch
@@ -53,7 +53,14 @@ class Automatic:
         worth = set(mending)
         self.refused += (*judge.search.almost, *judge.refused, *map(not_worth_it, (c for c in candidates if c not in worth)))
         self.refused += self._guilty.values()
-        return choose(mending, self._substitutions, self._prefer) if number <= MAX_PASSES else []
+        if number > MAX_PASSES:
+            return []
+        chosen, dear = choose_within(mending, self._substitutions, self._prefer, judge.over, judge.times)
+        # The cheapest first: what a reader has to allow at the least.
+        self.refused += (
+            refused_match(c.match, why) for c, why in sorted(dear.items(), key=lambda entry: judge.times(entry[0].rise))
+        )
+        return chosen
 
 
 def not_worth_it(candidate: Candidate) -> RefusedMatch:

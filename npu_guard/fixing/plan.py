@@ -17,6 +17,7 @@ from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
 from npu_guard.base.text import printable, short
 from npu_guard.device import convert, suggest
+from npu_guard.fixing.ceiling import Cost
 from npu_guard.fixing.choice import Candidate
 from npu_guard.fixing.judge import Judge, reason
 from npu_guard.fixing.picker import Key
@@ -152,6 +153,7 @@ class Planned:
     def pick(self, judge: Judge, number: int, banned: Collection[Key]) -> list[Candidate]:
         """The next steps; those that do not match, not even after the ones before them, are refused."""
         picked: list[Candidate] = []
+        spent = Cost()
         taken: set[Node] = set()
         current = None
         while self._left:
@@ -159,7 +161,7 @@ class Planned:
             if picked and step.number != current:
                 break
             try:
-                candidate = self._candidate(step, judge)
+                candidate = self._candidate(step, judge, spent)
             except Refused as refusal:
                 if picked:
                     break  # it may match once these are done
@@ -169,12 +171,13 @@ class Planned:
             if not taken.isdisjoint(candidate.match.nodes):
                 break
             picked.append(candidate)
+            spent += candidate.rise
             taken.update(candidate.match.nodes)
             current = step.number
             self._left.pop()
         return picked
 
-    def _candidate(self, step: Step, judge: Judge) -> Candidate:
+    def _candidate(self, step: Step, judge: Judge, spent: Cost) -> Candidate:
         substitution = self._allowed.get(step.substitution)
         if substitution is None:
             raise Refused("it is approximate; --allow approximate permits it")
@@ -193,4 +196,6 @@ class Planned:
         best = max(map(judge.candidate, matches), key=lambda c: (c.gain, -c.price))
         if best.gain <= (0, 0):
             raise Refused(reason(best))
+        if why := judge.over(spent + best.rise):
+            raise Refused(why)
         return best

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.choice import Candidate, choose
+from npu_guard.fixing.ceiling import Ceiling
+from npu_guard.fixing.choice import Candidate, choose_within
 from npu_guard.fixing.judge import CheckModel, Judge, Known
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import fails
@@ -25,25 +26,27 @@ SKETCHES = 100
 
 def with_remedies(
     findings: Sequence[Finding], analysis: Analysis, profile: Profile, check: CheckModel, substitutions: Sequence[Substitution],
-    known: Known | None = None,
+    known: Known | None = None, ceiling: Ceiling | None = None,
 ) -> tuple[Finding, ...]:  # fmt: skip
     """The findings, each with the substitution that would remove it, an exact one where there is one.
 
-    `substitutions` are in order of preference; `known` is what a run of `fix` with the same ones has judged already.
+    `substitutions` are in order of preference; `known` is what a run of `fix` with the same ones has judged already,
+    and `ceiling` what the model may cost.
     """
     rank = {s.name: i for i, s in enumerate(substitutions)}
     search = Search(analysis, findings, profile)
     skeleton = analysis.model.skeleton
     document = Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits)
-    judge = Judge(document, search, check, substitutions, known or Known(most=SKETCHES))
+    judge = Judge(document, search, check, substitutions, known or Known(most=SKETCHES), ceiling=ceiling)
     candidates = [c for c in judge.candidates(search.all(substitutions)) if c.mends(warnings=True)]
     best: dict[tuple[str, str], Candidate] = {}
 
     def first(c: Candidate) -> tuple[bool, float, int]:
         return c.match.substitution.exactness != EXACT, c.price, rank[c.match.substitution.name]
 
-    together = choose([c for c in candidates if c.match.substitution.exactness == EXACT], substitutions)
-    for candidate in (*together, *sorted(candidates, key=first)):
+    exact = [c for c in candidates if c.match.substitution.exactness == EXACT]
+    together, dear = choose_within(exact, substitutions, (), judge.over, judge.times)
+    for candidate in (*together, *sorted((c for c in candidates if c not in dear and not judge.over(c.rise)), key=first)):
         for finding in _gone(candidate):
             best.setdefault((finding.rule, finding.location.output), candidate)
 

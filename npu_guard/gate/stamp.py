@@ -30,6 +30,7 @@ def stamp(config: Config, *asked: bool) -> str:
     parts = [
         program(), _device(config.profile), config.select, config.ignore, severity, accepted, config.fail_on,
         dict(config.input_shapes), dict(config.held.values), config.held.freeze_weights, config.limits, config.partition, asked,
+        config.max_cost,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
@@ -157,7 +158,7 @@ def check_skeleton(
 
     checked = asked(analysis)
     if remedies:
-        checked = remedied(checked, analysis, profile, asked)
+        checked = remedied(checked, analysis, profile, asked, factor=config.max_cost)
     report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
     if remedies:
         report = replace(report, ends=_ends(analysis, checked))
@@ -167,24 +168,30 @@ def check_skeleton(
 
 
 def remedied(
-    checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked], known: Known | None = None
-) -> Checked:
+    checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked], known: Known | None = None,
+    *, factor: float = math.inf, original: Analysis | None = None,
+) -> Checked:  # fmt: skip
     """The findings with the substitution that would remove each, where there is one. Reads no weights.
 
-    `again` asks the same rules about what would be written; `known` is what was judged before.
+    `again` asks the same rules about what would be written; `known` is what was judged before. With remedies, a model
+    costs at most `factor` times what the `original` does, which is the model itself where none is given.
     """
     if not any(map(fails, checked.findings)):
         return checked
     from npu_guard.fixing import remedies  # what has nothing to mend starts faster without
+    from npu_guard.fixing.ceiling import Ceiling
 
     if read(analysis):
         from npu_guard.fixing.twin import of_analysis, with_same_remedies, without_scheme
 
         if (twin := of_analysis(analysis)) is not None:  # `fix` works on it
             again = without_scheme(again)
-            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.substitutions(), known)
+            first = of_analysis(original) if original is not None else None
+            most = Ceiling.over(first or twin, factor)
+            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.substitutions(), known, most)
             return replace(checked, findings=with_same_remedies(checked.findings, others))
-    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known)
+    most = Ceiling.over(original or analysis, factor)
+    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known, most)
     return replace(checked, findings=findings)
 
 

@@ -17,6 +17,7 @@ from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
+from npu_guard.fixing.ceiling import Ceiling, cost_of
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Progress, Settings, fix_document, held_out, no_progress
 from npu_guard.fixing.integers import in_integers, proof_in_integers, repairs
 from npu_guard.fixing.judge import CheckModel, Known
@@ -101,6 +102,7 @@ def fix_model(
     elif plan is not None or not scheme_findings(before.findings):
         return untouched
     found: list[FixReport] = []
+    ceiling, dear = Ceiling.over(analysis, config.max_cost), ""
     for rounding in (False, True) if any(s.exactness != EXACT for s in substitutions) else (False,):
         progress("Writing integers", 0, 1)
         for made, compared in in_integers(
@@ -109,7 +111,11 @@ def fix_model(
         ):  # fmt: skip
             if compared.verdict == "not_run":
                 continue
-            after = told(analyze(made.skeleton(), config.input_shapes), numbers.after, "")
+            written = analyze(made.skeleton(), config.input_shapes)
+            if ceiling is not None and (why := ceiling.reason(cost_of(written))):
+                dear = f"in integers, {why}"
+                continue
+            after = told(written, numbers.after, "")
             steps = repairs(before.findings, after.findings, compared, rounding=rounding)
             found.append(
                 dataclasses.replace(
@@ -119,7 +125,9 @@ def fix_model(
                 )
             )  # fmt: skip
     if not found:  # forms that leave the integers alone may do
-        return fixed(document, analysis, checker) if numbers.applied else untouched
+        done = fixed(document, analysis, checker) if numbers.applied else untouched
+        more = tuple(RefusedMatch(a.substitution, a.node, dear, (a.at,)) for a in numbers.applied if dear)
+        return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after)))
     verified = [report for report in found if report.verification.verdict != "differs"]
     best = min(verified or found, key=_left)
     if best.applied and tally(best.after.findings) < tally(before.findings):
@@ -153,13 +161,12 @@ def _fix(
     told_before = outlooks if exact_forms[0] == exact_forms[1] else None  # else other forms might have followed
 
     def report(done: Fixed, whole: Verification) -> FixReport:
-        checked = remedied(done.checked, done.analysis, profile, checker, told_before)
-        after = report_of(path, profile, config, done.analysis, checked, "", layers=layers)
+        left = remedied(done.checked, done.analysis, profile, checker, told_before, factor=config.max_cost, original=analysis)
+        first = remedied(before, analysis, profile, checker, told_before, factor=config.max_cost)
+        after = report_of(path, profile, config, done.analysis, left, "", layers=layers)
         told = replace(after, crashes=(*after.crashes, *done.crashes))
         return FixReport(
-            before=report_of(
-                path, profile, config, analysis, remedied(before, analysis, profile, checker, told_before), digest, layers=layers
-            ),
+            before=report_of(path, profile, config, analysis, first, digest, layers=layers),
             after=told,
             applied=tuple(done.applied),
             refused=concerning(done.refused, told),
@@ -190,7 +197,7 @@ def _fix(
         settings = Settings(
             substitutions, [*given[: BLOCK_FEEDS], *drawn[: BLOCK_FEEDS], *batches], given or samples, seeds,
             kinds, config.input_shapes, check_numbers,
-            asked, progress, prefer, root, known=outlooks,
+            asked, progress, prefer, root, known=outlooks, ceiling=Ceiling.over(analysis, config.max_cost),
         )  # fmt: skip
         guilty: dict[rollback.Key, RefusedMatch] = {}
         for attempt in range(rollback.ATTEMPTS + 1):

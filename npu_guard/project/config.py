@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ class SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     """What makes the exit code 1."""
     allow_undecided: bool = False
     """Whether the exit code is 0 where nothing failed but a rule could not tell."""
+    max_cost: float = math.inf
+    """How many times the MACs and the activation bytes of the original a fixed model may have; `inf` is no limit."""
     severity: dict[str, Level] = {}
     """Severity of rules, by code, beginning of a code or name."""
     suppress: tuple[Suppression, ...] = ()
@@ -92,6 +95,8 @@ class Config(Struct, frozen=True):
     ignore: tuple[str, ...] = ()
     fail_on: str = "error"
     allow_undecided: bool = False
+    max_cost: float = math.inf
+    """How many times the MACs and activation bytes of the original a fixed model may have."""
     severity: Mapping[str, Severity] = field(default_factory=dict)
     suppress: tuple[Suppression, ...] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -163,12 +168,14 @@ def read_config(path: Path, rules: Iterable[tuple[str, str]]) -> Config:
             raise UsageError(f"{path.name}: {said}; write the date as YYYY-MM-DD") from None
     validate_settings(file.compiler, path.name)
     expect_docs_url(file.docs_url, f"{path.name}: docs-url")
+    expect_max_cost(file.max_cost, f"{path.name}: max-cost")
     costs = {key.replace("-", "_"): value for key, value in file.partition.items()}
     severity = {
         code: Severity(level) for entry, level in file.severity.items() for code, name in known if _matches(entry, code, name)
     }
     return Config(
-        file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, severity, file.suppress, limits=file.limits,
+        file.profile, file.select, file.ignore, file.fail_on, file.allow_undecided, file.max_cost, severity, file.suppress,
+        limits=file.limits,
         partition=convert(costs, Given, f"{path.name}, table partition") if costs else None, compilers=file.compiler,
         cache=path.parent / file.cache if file.cache else None, simplify=file.simplify, docs_url=file.docs_url,
     )  # fmt: skip
@@ -181,6 +188,12 @@ def expect_docs_url(value: str, where: str) -> None:
         value.startswith(("https://", "http://")) and plain.isprintable() and not set(plain) & set(" <>\"'`{}|\\^()[]")
     ):
         raise UsageError(f"{where} is {value!r}; it must be an address such as https://example.com/npu-guard")
+
+
+def expect_max_cost(value: float, where: str) -> None:
+    """Raise UsageError where not even the original would keep to the factor."""
+    if not value >= 1:  # as is nan
+        raise UsageError(f"{where} is {value:g}; it must be a number from 1 on, such as 1.5, or inf for no limit")
 
 
 def expect_rule(entry: str, known: Sequence[tuple[str, str]], where: str) -> None:

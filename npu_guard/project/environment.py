@@ -10,12 +10,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
-from npu_guard.project.config import LEVELS_OF_FAILURE, Config, expect_docs_url
+from npu_guard.project.config import LEVELS_OF_FAILURE, Config, expect_docs_url, expect_max_cost
 
 VARIABLES = {
     "profile": "NPU_GUARD_PROFILE",
     "fail-on": "NPU_GUARD_FAIL_ON",
     "allow-undecided": "NPU_GUARD_ALLOW_UNDECIDED",
+    "max-cost": "NPU_GUARD_MAX_COST",
     "cache": "NPU_GUARD_CACHE",
     "docs-url": "NPU_GUARD_DOCS_URL",
 }
@@ -30,12 +31,22 @@ def with_environment(config: Config, environment: Mapping[str, str] = os.environ
         value = environment.get(variable, "")
         if not value:
             continue
+        kinds: dict[str, Any] = {"allow-undecided": value.lower() in _YES, "cache": Path(value)}
         if setting == "fail-on" and value not in LEVELS_OF_FAILURE:
             raise UsageError(f"{variable} is {value!r}; it must be one of {', '.join(LEVELS_OF_FAILURE)}")
         if setting == "allow-undecided" and value.lower() not in _YES + _NO:
             raise UsageError(f"{variable} is {value!r}; it must be true or false")
+        if setting == "max-cost":
+            kinds["max-cost"] = _number(value, variable)
+            expect_max_cost(kinds["max-cost"], variable)
         if setting == "docs-url":
             expect_docs_url(value, variable)
-        kinds: dict[str, Any] = {"allow-undecided": value.lower() in _YES, "cache": Path(value)}
         found[setting.replace("-", "_")] = kinds.get(setting, value)
     return replace(config, **found) if found else config
+
+
+def _number(value: str, variable: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"{variable} is {value!r}; it must be a number") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from npu_guard.base.errors import NotVerified, UsageError
@@ -88,11 +90,12 @@ def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | 
     chosen.sort(key=lambda s: (rank.get(s.name, len(rank)), s.exactness != EXACT, s.name))
     if steps is not None:
         chosen = list(catalog.substitutions())
-    asked = None
+    asked, config = None, options.config
     if steps is not None:
+        config = replace(config, max_cost=math.inf)  # what they cost was looked at when they were taken
         asked = plan.Plan(1, str(original), sha256(original), registry.profile(options.config.profile).name, tuple(steps))
     return fix_model(
-        str(original), registry.profile(options.config.profile), options.config, chosen, calibration=options.calibration,
+        str(original), registry.profile(config.profile), config, chosen, calibration=options.calibration,
         prefer=options.prefer, plan=asked, warnings=options.warnings,
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ SETTINGS = {
     'profil = "x"': "unknown key 'profil'; did you mean 'profile'?",
     'fail-on = ["error"]': "fail-on is a list; it must be words in quotes",
     'allow-undecided = "yes"': "allow-undecided is 'yes'; it must be true or false",
+    'max-cost = "2"': "max-cost is '2'; it must be a number",
     'select = "NPU2"': "select is 'NPU2'; it must be a list",
     'select = ["NPU2", 3]': "select, entry 2 is 3; it must be words in quotes",
     '[severity]\nNPU1 = "note"\nNPU2 = "e"': "severity.NPU2 is 'e'; it must be one of error, warning, note",

@@ -35,6 +35,7 @@ def test_the_environment_counts_more_than_the_file() -> None:
     ("variable", "value"),
     [
         ("NPU_GUARD_FAIL_ON", "errors"), ("NPU_GUARD_ALLOW_UNDECIDED", "perhaps"), ("NPU_GUARD_DOCS_URL", "javascript:alert(1)"),
+        ("NPU_GUARD_MAX_COST", "twice"), ("NPU_GUARD_MAX_COST", "0.5"),
         ("NPU_GUARD_DOCS_URL", "https://x/)"), ("NPU_GUARD_DOCS_URL", "https://x/{rule}"),
     ],
 )  # fmt: skip

@@ -304,6 +304,21 @@ def test_a_wrong_weight_is_no_landing(nets: ModuleType, tmp_path: Path, monkeypa
     assert close(outputs(other, x), outputs(patched.eval(), x))
 
 
+def test_a_limit_on_cost_holds_for_new_steps_and_not_for_those_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(8, 8, (19, 3), padding=(9, 1)), nn.ReLU())
+
+    x = torch.randn(1, 8, 24, 24)
+    with pytest.raises(UsageError, match="nothing was replaced"):
+        npu_guard.torch.land(build(), x, tmp_path / "held", max_cost=1.01)
+    npu_guard.torch.land(build(), x, tmp_path / "npu", max_cost=3)
+    monkeypatch.setenv("NPU_GUARD_MAX_COST", "1.01")
+    other = build().eval()
+    patched = npu_guard.torch.apply(build(), tmp_path / "npu").eval()
+    patched.load_state_dict(npu_guard.torch.convert(other.state_dict(), build(), tmp_path / "npu"))
+    assert close(outputs(other, x), outputs(patched, x))
+
+
 def test_where_no_place_holds_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from npu_guard.training import folder
 
