@@ -120,6 +120,7 @@ def example_inputs(module: nn.Module, inputs: Any, shapes: Mapping[str, Sequence
     import torch
 
     from npu_guard.base.errors import UsageError
+    from npu_guard.device.keys import suggest
 
     if inputs is None:
         inputs = {name: torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)) for name, shape in shapes.items()}
@@ -134,6 +135,9 @@ def example_inputs(module: nn.Module, inputs: Any, shapes: Mapping[str, Sequence
     if wrong:
         raise UsageError(f"{called}: input {wrong[0]!r} is no tensor")
     missing = [p.name for p in parameters if p.default is p.empty and p.name in names and p.name not in inputs]
+    unknown = next((name for name in inputs if name not in names), None)
+    if missing and unknown is not None:
+        raise UsageError(f"{called}: forward takes {', '.join(names)} and no {unknown!r}{suggest(unknown, names)}")
     if not inputs or missing:
         lacks = f"forward needs {', '.join(missing)}" if missing else "an example input is needed"
         raise UsageError(f"{called}: {lacks}; give inputs=(tensor, ...) or input_shapes={{name: (1, 3, 384, 640)}}")

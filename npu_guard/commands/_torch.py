@@ -53,7 +53,7 @@ def landing(
 ) -> int:  # fmt: skip
     """Write the folder, and the fixed file where one is asked for, and report as `fix` does. Raises UsageError, NotVerified."""
     if not is_target(model):
-        raise UsageError("fix: --torch needs the Python code, as package.module:callable, and not an ONNX file")
+        raise UsageError(f"fix: --torch needs the Python code, as package.module:callable, and {model} names none")
     network, example = load_target(model, [Input(n, tuple(s)) for n, s in config.input_shapes.items()], option="--input-shape")
     try:
         import safetensors  # noqa: F401

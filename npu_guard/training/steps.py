@@ -54,9 +54,8 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
         landing = find_landing(model, inputs, Path(scratch), options)
         name = type(model).__name__
         if not landing.plan.places:
-            raise UsageError(
-                f"{name}: no change has a place in its code: {'; '.join(r.reasons[-1] for r in landing.plan.refused)}"
-            )
+            reasons = dict.fromkeys(r.reasons[-1] for r in landing.plan.refused)  # one module may have several changes
+            raise UsageError(f"{name}: no change has a place in its code: {'; '.join(reasons)}")
         folder.describe(landing)
         settled = settle(landing, options.config, os.fspath(target), Path(scratch))
         proof = settled.proof

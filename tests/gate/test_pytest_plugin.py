@@ -209,6 +209,7 @@ def test_inputs_of_a_module() -> None:
     for inputs, said in (
         (None, "forward needs a, b"),
         (one, "forward needs b"),
+        ({"a": one, "scales": other}, "forward takes a, b, scale and no 'scales'; did you mean 'scale'?"),
         ({"a": one, "b": 3}, "'b' is no tensor"),
         ({"a": one, "b": other, "c": one}, "forward takes a, b, scale"),
     ):

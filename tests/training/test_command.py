@@ -88,6 +88,7 @@ def test_naming_code_runs_it(project: Path) -> None:
     ("arguments", "said"),
     [
         (("net.onnx", "--torch", "npu"), "needs the Python code"),
+        (("net", "--torch", "npu"), "as package.module:callable, and net names none"),
         (("net:Net", "--torch", "npu", "--int8"), "goes without --int8"),
         (("net:Net", "--torch", "net.py"), "is a file"),
         (("net:Net", "--torch", "full"), "is not empty"),

@@ -385,6 +385,27 @@ def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "npu").exists()
 
 
+def test_a_maximum_over_an_odd_map_lands_as_pools_that_round_up(tmp_path: Path) -> None:
+    """In windows of 2 x 2, pool by pool: the last window reaches over the edge."""
+
+    class Peak(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 16, 3, padding=1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            y: Tensor = self.conv(image)
+            return y * torch.sigmoid(y.amax((2, 3), keepdim=True))
+
+    network, x = Peak().eval(), torch.randn(2, 3, 17, 30) - 9  # all maxima are below zero, which pads of zero would be above
+    with torch.no_grad():
+        network.conv.weight.abs_()
+    npu_guard.torch.land(network, x[:1], tmp_path / "npu", profile="ti-tidl:AM68A")
+    assert "ceil_mode=True" in (tmp_path / "npu" / "blocks.py").read_text()
+    wanted = outputs(network, x)
+    assert close(wanted, outputs(npu_guard.torch.apply(network, tmp_path / "npu"), x), by=1e-6)
+
+
 def test_gradients_are_tried_on_the_example_where_no_batch_is_taken(tmp_path: Path) -> None:
     class One(nn.Module):
         def __init__(self) -> None:

@@ -64,10 +64,12 @@ def padded(source: str, before: Sequence[int], after: Sequence[int]) -> str:
 
 
 def pool(w: Writer, op: Op) -> None:
-    """MaxPool and AveragePool."""
+    """MaxPool and AveragePool; pads of a maximum at the end alone are torch's `ceil_mode` where that has as many windows."""
     a = op.attributes
     dims = len(a["kernel_shape"])
     pads = a.get("pads", [0] * 2 * dims)
+    if rounded_up(w, op):
+        a, pads = {**a, "ceil_mode": 1}, [0] * 2 * dims
     if pads[:dims] != pads[dims:] or a.get("auto_pad", "NOTSET") != "NOTSET" or len(op.outputs) > 1:
         raise CannotWrite(f"a {op.type} with uneven pads or two outputs has no form in PyTorch here")
     options = [w.value(op.inputs[0], False), one(a["kernel_shape"]), f"stride={one(a.get('strides', [1] * dims))}"]
@@ -83,6 +85,20 @@ def pool(w: Writer, op: Op) -> None:
         options.append("count_include_pad=False")
     name = "max_pool" if op.type == "MaxPool" else "avg_pool"
     w.assign(op, "pooled", f"F.{name}{dims}d({', '.join(options)})")
+
+
+def rounded_up(w: Writer, op: Op) -> bool:
+    """Whether a MaxPool is padded at the end alone, and has as many windows as with `ceil_mode`, where each begins inside."""
+    a = op.attributes
+    dims = len(a["kernel_shape"])
+    pads, one_each = a.get("pads", [0] * 2 * dims), [1] * dims
+    if op.type != "MaxPool" or any(pads[:dims]) or not any(pads[dims:]) or len(op.outputs) > 1:
+        return False
+    sizes = zip(w.shape(op.inputs[0])[2:], w.shape(op.outputs[0])[2:], a["kernel_shape"], a.get("strides", one_each), strict=True)
+    # -(-n // s) is n / s rounded up; the last window has to begin inside.
+    return set(a.get("dilations", one_each)) == {1} and all(
+        out == -(-(extent - kernel) // stride) + 1 and (out - 1) * stride < extent for extent, out, kernel, stride in sizes
+    )
 
 
 def whole(w: Writer, op: Op) -> None:
