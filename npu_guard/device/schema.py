@@ -41,6 +41,8 @@ def profile_schema() -> str:
     }  # fmt: skip
     conditions = {"type": "object", "properties": {name: {"description": base.meaning} for name, base in METRICS.items()}}
     requirement["when"] = {**conditions, "description": requirement["when"]["description"]}
+    pattern = definitions["PatternEntry"]["properties"]
+    pattern["where"] = {"type": "object", "additionalProperties": conditions, "description": pattern["where"]["description"]}
     requirement["any_of"] = {"type": "array", "items": conditions, "description": requirement["any_of"]["description"]}
     whole = {
         **profile, "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Device file of npu-guard",
