@@ -68,7 +68,8 @@ def judge(exports: Path, profiles: Iterable[str]) -> None:
         for name in found.keys() & paths.keys():
             if found[name]["digest"] == corpus.digest(paths[name]):
                 found[name] |= opinion(found[name], paths[name], profile)
-        _write(profile, found)
+        if found:
+            _write(profile, found)
 
 
 def _is_for(name: str, profile: str) -> bool:
