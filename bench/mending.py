@@ -194,11 +194,11 @@ def compared(before: Path, after: Path) -> str:
     random = np.random.default_rng(7)
     rounding: dict[int, float] = {}
     for kind, draw in _KINDS.items():
-        feed = {}
+        feed: dict[str, np.ndarray] = {}
         for i in sessions[1].get_inputs():
             shape = [d if isinstance(d, int) else 1 for d in i.shape]
-            values = draw(random, shape)
-            feed[i.name] = values.astype(np.float32) if i.type == "tensor(float)" else (np.abs(values) % 2).astype(_TYPES[i.type])
+            values = np.asarray(draw(random, shape))  # a single number is no array
+            feed[i.name] = np.asarray(values if i.type == "tensor(float)" else np.abs(values) % 2, _TYPES[i.type])
         first, second = (s.run(None, feed) for s in sessions)
         for i, (a, b) in enumerate(zip(first, second, strict=True)):
             # Where large numbers cancel, as a pool of a constant map less that map, nothing but the last bit of these is left.
@@ -241,9 +241,9 @@ _KINDS: Mapping[str, Any] = {
     "zero": lambda random, shape: np.zeros(shape),
     "large": lambda random, shape: 100 * random.standard_normal(shape),
 }
-_TYPES = {
-    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8,
-    "tensor(float16)": np.float16, "tensor(double)": np.float64,
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_,
+    "tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(double)": np.float64,
 }  # fmt: skip
 
 
