@@ -226,7 +226,7 @@ def _moved(session: onnxruntime.InferenceSession, feed: Mapping[str, Any]) -> li
     random, results = np.random.default_rng(11), []
     for _ in range(4):
         near = {
-            name: np.nextafter(x, np.where(random.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype))
+            name: np.asarray(np.nextafter(x, np.where(random.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype)))
             if x.dtype.kind == "f"
             else x
             for name, x in feed.items()
