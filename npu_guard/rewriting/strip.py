@@ -15,7 +15,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.lift import UNARY
-from npu_guard.rewriting.stated import numbers, passes, reduced
+from npu_guard.rewriting.stated import numbers, padding_before, passes, reduced
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 SCALING = frozenset({"Add", "Sub", "Mul", "Div"})
@@ -204,8 +204,12 @@ def band_weight(node: Node, weight: Array, channels: int) -> Array:
     rank = len(extents)
     dilations, strides = (node.attr(name) or [1] * rank for name in ("dilations", "strides"))
     matrix = np.zeros((channels, channels), weight.dtype)
+    before = [  # a Conv of a strip keeps its extent
+        padding_before(node, a, (k - 1) * d + 1, 1, 1, 1)
+        for a, (k, d) in enumerate(zip(weight.shape[2:], dilations, strict=True))
+    ]
     for taps in itertools.product(*map(range, weight.shape[2:])):
-        reach = [t * d - _begin(node, a, weight.shape[a + 2], d) for a, (t, d) in enumerate(zip(taps, dilations, strict=True))]
+        reach = [t * d - b for t, d, b in zip(taps, dilations, before, strict=True)]
         along = next(a for a, extent in enumerate(extents) if extent > 1)
         if any(offset for a, offset in enumerate(reach) if a != along):
             continue
@@ -214,15 +218,6 @@ def band_weight(node: Node, weight: Array, channels: int) -> Array:
         inside = (j >= 0) & (j < channels)
         matrix[i[inside], j[inside]] += weight[(0, 0, *taps)]
     return matrix
-
-
-def _begin(node: Node, axis: int, kernel: int, dilation: int) -> int:
-    """Padding in front; where the operator chooses it, it keeps the extent."""
-    total = (kernel - 1) * dilation
-    mode = node.attr("auto_pad", "NOTSET")
-    if mode == "NOTSET":
-        return int((node.attr("pads") or [0] * 4)[axis])
-    return {"VALID": 0, "SAME_UPPER": total // 2}.get(mode, total - total // 2)
 
 
 def _pooled(value: Value, ctx: Context, build: Builder) -> str:

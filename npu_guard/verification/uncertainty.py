@@ -142,32 +142,26 @@ def rounded(model: Document, analysis: Analysis) -> Document:
 
 def _shifted(source: str, name: str, dtype: int, part: float) -> list[onnx.NodeProto]:
     """Nodes that add random numbers up to `part` to what an operator gave."""
-    make, plain = onnx.helper.make_node, dtype if dtype in (_T.FLOAT, _T.DOUBLE) else _T.FLOAT
-    seed = float(int.from_bytes(name.encode("utf-8", "replace")[-9:-5], "little") % 65521)
-    shift = f"{name}/shift"
-    nodes = [make("RandomUniformLike", [source], [shift], low=-part, high=part, seed=seed, dtype=plain, name=f"{name}/draw")]
-    if plain != dtype:
-        nodes.append(make("Cast", [shift], [f"{shift}/cast"], to=dtype, name=f"{name}/cast"))
-        shift = f"{shift}/cast"
-    return [*nodes, make("Add", [source, shift], [name], name=f"{name}/move")]
+    return _moved(source, name, dtype, "Add", (-part, part), name.removesuffix("/gate"))
 
 
 def _multiplied(name: str, dtype: int, part: float, source: str = "") -> list[onnx.NodeProto]:
     """Nodes that make `name` of `source`, or of what the operator gave, in a model of any opset."""
-    source = source or f"{name}/exact"
-    seed = float(int.from_bytes(name.encode("utf-8", "replace")[-4:], "little") % 65521)
-    plain = dtype if dtype in (_T.FLOAT, _T.DOUBLE) else _T.FLOAT
     # ONNX Runtime draws by a float32, of which there are few so near 1: a wider interval, and its edges are as likely as they
     # should.
-    part = max(part, 2.0**-23 if plain == _T.FLOAT else part)
-    make = onnx.helper.make_node
-    factor = f"{name}/factor"
-    nodes = [
-        make(
-            "RandomUniformLike", [source], [factor], low=1.0 - part, high=1.0 + part, seed=seed, dtype=plain, name=f"{name}/draw"
-        )
-    ]
+    part = part if dtype == _T.DOUBLE else max(part, 2.0**-23)
+    return _moved(source or f"{name}/exact", name, dtype, "Mul", (1.0 - part, 1.0 + part), name)
+
+
+def _moved(
+    source: str, name: str, dtype: int, by: str, between: tuple[float, float], seeded: str
+) -> list[onnx.NodeProto]:  # fmt: skip
+    """Nodes that make `name` of `source` by an operator and random numbers; the end of the name `seeded` is the seed."""
+    make, plain = onnx.helper.make_node, dtype if dtype in (_T.FLOAT, _T.DOUBLE) else _T.FLOAT
+    seed = float(int.from_bytes(seeded.encode("utf-8", "replace")[-4:], "little") % 65521)
+    drawn, (low, high) = f"{name}/factor", between
+    nodes = [make("RandomUniformLike", [source], [drawn], low=low, high=high, seed=seed, dtype=plain, name=f"{name}/draw")]
     if plain != dtype:
-        nodes.append(make("Cast", [factor], [f"{factor}/cast"], to=dtype, name=f"{name}/cast"))
-        factor = f"{factor}/cast"
-    return [*nodes, make("Mul", [source, factor], [name], name=f"{name}/move")]
+        nodes.append(make("Cast", [drawn], [f"{drawn}/cast"], to=dtype, name=f"{name}/cast"))
+        drawn = f"{drawn}/cast"
+    return [*nodes, make(by, [source, drawn], [name], name=f"{name}/move")]
