@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.cost import uncounted
 from npu_guard.analysis.interface import hold_inputs
+from npu_guard.analysis.modes import modes
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError
 from npu_guard.base.installation import VERSION
@@ -232,6 +233,7 @@ def report_of(
         device=device(profile) if layers else None,
         pieces=pieces,
         asked=checked.asked,
+        modes=modes(analysis),
     )
 
 

@@ -289,6 +289,8 @@ class ModelReport(Struct, frozen=True):
     """What a simplifier did before the model was judged; None where none ran."""
     command: Command = Command()
     """How the model was named; what is suggested goes on from there."""
+    modes: tuple[tuple[str, str], ...] = ()
+    """Inputs whose value alone decides which branch of an If runs, each with a value that the graph compares it with, or `N`."""
 
 
 class Report(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from npu_guard.base.text import printable
@@ -21,6 +22,12 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     steps: list[tuple[str, str]] = []
     if open_inputs := _open_inputs(model):
         steps.append(("sizes of inputs are open; fill in those that it runs at", _sized(model, shown, open_inputs)))
+    if model.modes and model.findings and not model.command.in_program:
+        names = " and ".join(repr(printable(name)) for name, _ in model.modes)
+        decide, value = ("decides", "the value") if len(model.modes) == 1 else ("decide", "the values")
+        told = f"{names} {decide} which branches run; give {value} that the device runs with"
+        options = [word for name, number in model.modes for word in ("--input-value", f"{name}={number}")]
+        steps.append((told, _check_command(model, shown, options)))
     if counts.mended:
         part = f"{counts.mended:,}" if rest else "all"
         steps.append((f"{plural(counts.error, 'error')}, {part} mended exactly by", _fix_command(model, shown, fixed)))
@@ -53,7 +60,10 @@ def _sized(model: ModelReport, shown: str, inputs: list[tuple[str, str]]) -> str
     if model.command.in_program:
         shapes = ", ".join(f"{name!r}: [{shape}]" for name, shape in inputs)
         return f"npu_guard.check(model, {_python(model)}, input_shapes={{{shapes}}})"
-    options = [word for name, shape in inputs for word in ("--input-shape", f"{name}:{shape}")]
+    return _check_command(model, shown, [word for name, shape in inputs for word in ("--input-shape", f"{name}:{shape}")])
+
+
+def _check_command(model: ModelReport, shown: str, options: Sequence[str]) -> str:
     return _words("check", shown, *_device(model), *model.command.inputs, *options, *model.command.settings)
 
 

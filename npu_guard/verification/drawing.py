@@ -26,6 +26,8 @@ MIXED = "mixed"
 NARROW = ("negative", "sparse", "scaled", "deep", "flat", "levels", MIXED)
 """Kinds whose numbers may all be of one size, so that what comes out may be small as a whole."""
 _MIXABLE = ("normal", "large", "zero", "constant", "sparse", "scaled", "scaled", "deep", "flat", "levels")
+_BESIDE_MODES = ("edge", "large", "levels")
+"""Kinds in which a mode has other values than those that a graph asks for."""
 _OPPOSED = 3
 """One in so many mixed inputs is of different kinds; of the others, each is very large or very small."""
 _LARGEST_COUNT = 32
@@ -55,6 +57,8 @@ class Spec:
     """Whether floating-point numbers are indices all the same, as where a graph casts them."""
     levels: tuple[float, ...] = ()
     """Numbers that the model itself compares or computes with (`levels.py`): values near them are drawn."""
+    modes: tuple[int, ...] = ()
+    """Integers that a graph asks a single number to equal: most draws are one of them."""
 
 
 def draw(spec: Spec, kind: str, seed: int) -> Array:
@@ -79,6 +83,8 @@ def draw(spec: Spec, kind: str, seed: int) -> Array:
 def tamed(spec: Spec, array: Array, *, large: bool) -> Array:
     """An input of smaller numbers, for a model that gives nothing finite for those that were drawn, or does not run with them."""
     if np.issubdtype(spec.dtype, np.integer):
+        if spec.modes:
+            return np.full(spec.shape, spec.modes[int(array.sum()) % len(spec.modes)], spec.dtype)
         return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype)
     return (array * array.dtype.type(0.01)).astype(spec.dtype) if large and spec.dtype.kind == "f" else array
 
@@ -197,6 +203,8 @@ _FLOATS: dict[str, Callable[[Spec, Generator], Array]] = {
 def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
     """Indices and sizes lie where they are valid; others are of the whole type, but for kinds that small numbers show best."""
     info = np.iinfo(spec.dtype)
+    if spec.modes and kind not in _BESIDE_MODES:
+        return np.full(spec.shape, rng.choice(np.array(spec.modes)), spec.dtype)
     if not spec.free:
         top = max(spec.high, 1)
         if kind in ("zero", "constant"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import zipfile
@@ -59,7 +60,10 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         span = None if role.low is None or role.top is None else (role.low, role.top)
         free = not role.index and not role.size
         held = role.index or role.size
-        wanted.append(Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held))
+        info = np.iinfo(dtype) if dtype.kind in "iu" else None
+        fits = [n for n in role.modes if info is not None and info.min <= n <= info.max]
+        modes = tuple(dict.fromkeys(fits)) if math.prod(shape) == 1 else ()
+        wanted.append(Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held, modes=modes))
     return wanted
 
 

@@ -7,7 +7,7 @@ Reshape sizes, a division by 255 pixels, a Clip has two bounds, and a Log or Sqr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -45,6 +45,8 @@ class Role:
     top: float | None = None
     positive: bool = False
     """Whether negative numbers have no meaning."""
+    modes: list[int] = field(default_factory=list)
+    """Integers that the graph asks it to equal, as a sampling rate."""
 
 
 def role_of(value: Value, constants: Constants | None = None) -> Role:
@@ -83,6 +85,11 @@ def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, m
         return
     if node.op_type in _NONNEGATIVE:
         role.positive = True
+    elif node.op_type == "Equal" and given.dtype in _INTEGERS:
+        other = node.input(1 - place)
+        array = None if other is None else constants.get(other)
+        if array is not None and array.size == 1:
+            role.modes.append(int(array.reshape(())))
     elif node.op_type in ("Div", "Mul", "Sub") and place == 0:
         other = node.input(1)
         array = None if other is None else constants.get(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,6 +15,9 @@ from npu_guard.analysis.analyze import analyze
 from npu_guard.base.errors import ModelError
 from npu_guard.file import load
 from npu_guard.file.document import Document
+
+if TYPE_CHECKING:
+    from conftest import Cli, Write
 
 TAKEN = {
     "a constant": """g (float[1,2] x) => (float[1,2] y) <bool c = {1}> { r = Relu(x)
@@ -95,3 +99,27 @@ def test_a_branch_that_only_the_guess_of_the_batch_takes(save: Callable[..., Pat
     assert not analysis.has_written
     assert "If" in {node.op_type for node in analysis.nodes()}
     assert any("left open" in note for note in analysis.notes)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "condition", "expected"),
+    [
+        ("int64 sr", "k = Constant<value_int = 16000>() c = Equal(sr, k)", "sr=16000"),
+        ("int64[1] sr", "k = Constant<value_int = 8000>() e = Equal(k, sr) c = Squeeze(e)", "sr=8000"),
+        ("int64 sr", "k = Constant<value_int = 16000>() c = Less(sr, k)", "sr=N"),
+        ("bool mask", "c = Not(mask)", "mask=1"),
+        ("int64 sr", "k = Constant<value_int = 1>() e = Equal(sr, k) m = ReduceMax(x) z = Cast<to = 9>(m) c = And(e, z)", ""),
+        ("float sr", "k = Constant<value_float = 1.0>() c = Equal(sr, k)", ""),
+        ("int64[4] sr", "k = Constant<value_int = 1>() m = ReduceMax<keepdims = 0>(sr) c = Equal(m, k)", ""),
+    ],
+)  # fmt: skip
+def test_an_input_that_only_chooses_a_branch_is_asked_for_by_its_option(
+    cli: Cli, write: Write, inputs: str, condition: str, expected: str
+) -> None:
+    write(f"""g (float[] x, {inputs}) => (float[] y) {{ {condition}
+        y = If(c) <then_branch = t () => (float[] a) {{ a = Relu(x) }}, else_branch = f () => (float[] b) {{ b = Neg(x) }}> }}""")
+    told = cli("check", "net.onnx").out
+    assert (f" --input-value {expected}\n" in told) is bool(expected), told
+    assert ("--input-value" in told) is bool(expected)
+    if expected and not expected.endswith("N"):
+        assert "If y" not in cli("check", "net.onnx", "--input-value", expected).out

@@ -157,3 +157,21 @@ def test_large_numbers_are_made_smaller_where_nothing_finite_comes_out(cli: Cli,
     assert cli("verify", "net.onnx", "other.onnx").code == 0
     write(graph.replace("BOUND", "80.0"), "other.onnx")
     assert cli("verify", "net.onnx", "other.onnx").code == 5
+
+
+MODE = """g (float[1,8] x, int64 sr) => (float[1,8] y) <int64 k = {16000}, float two = {2.0}> {
+    e = Equal(sr, k)
+    y = If(e) <then_branch = t () => (float[1,8] a) { a = BODY },
+               else_branch = f () => (float[1,8] b) { s = Unsqueeze(sr, one) i = Gather<axis = 1>(x, s) b = Mul(x, i) }>
+}"""
+
+
+def test_a_mode_takes_the_values_that_the_graph_asks_for(cli: Cli, write: Write) -> None:
+    """Any other value is an index out of range, and of none that is drawn at random would the branch be seen."""
+    mode = MODE.replace("two = {2.0}", "two = {2.0}, int64[1] one = {0}")
+    write(mode.replace("BODY", "Relu(x)"))
+    write(mode.replace("BODY", "Max(x)"), "other.onnx")
+    assert cli("verify", "net.onnx", "net.onnx").code == 0
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
+    write(mode.replace("BODY", "Relu(x)").replace("16000", "8000"), "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
