@@ -26,7 +26,8 @@ from npu_guard.file import external, load
 from npu_guard.file.source import is_url
 from npu_guard.gate.stamp import stamp
 from npu_guard.project.config import Config, project_root
-from npu_guard.results.findings import Dependencies, ModelReport
+from npu_guard.results.dependencies import Dependencies
+from npu_guard.results.findings import ModelReport
 from npu_guard.results.summary import verdict
 
 LARGEST = 32 << 20

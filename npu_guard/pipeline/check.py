@@ -28,7 +28,8 @@ from npu_guard.fixing.tally import fails
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.next_command import command_of
 from npu_guard.results import summary
-from npu_guard.results.findings import Dependencies, LayerRow, ModelReport, Report, Totals, Verdict
+from npu_guard.results.dependencies import Dependencies
+from npu_guard.results.findings import LayerRow, ModelReport, Report, Totals, Verdict
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document

@@ -310,13 +310,3 @@ class Report(Struct, frozen=True):
         if not self.docs_url or "{code}" in self.docs_url:
             return self.docs_url.replace("{code}", code)
         return f"{self.docs_url.rstrip('/')}/rules/{code}/"
-
-
-class Dependencies(Struct, frozen=True):
-    """What a report rests on besides its stamp: the structure of the model, and what was looked up outside of it."""
-
-    key: str
-    files: Mapping[str, tuple[str, bool]]
-    """See `places.Asked`."""
-    beside: Mapping[str, int]
-    """Sizes of files of weights, by location."""

@@ -24,7 +24,8 @@ from npu_guard.file import load
 from npu_guard.gate import cache, stamp
 from npu_guard.gate.cache import Cache
 from npu_guard.project.config import Config
-from npu_guard.results.findings import Dependencies, Verdict
+from npu_guard.results.dependencies import Dependencies
+from npu_guard.results.findings import Verdict
 
 ROOT = Path(__file__).parents[2]
 Cli = Callable[..., Any]
