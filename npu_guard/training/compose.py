@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from npu_guard.training import norms
 from npu_guard.training.calls import Call
 from npu_guard.training.graph import Graph, Op, below
 from npu_guard.training.operators import WRITERS
-from npu_guard.training.writer import CannotWrite, Child, Writer, Written
+from npu_guard.training.writer import ONLY, CannotWrite, Child, Writer, Written
 
 
 @dataclass(slots=True)
@@ -84,7 +85,25 @@ def compose(job: Composed, name: str, arguments: Sequence[str]) -> Written:
     written = writer.written
     written.arguments, written.unpack = signature, unpack
     written.result, written.result_type = rendered(call.result_structure, [writer.value(o, False) for o in job.outputs])
+    written.parts = parts_of(call.module, written.kept, written.called)
+    written.helpers.update([ONLY] if written.parts else [])
     return written
+
+
+def parts_of(module: nn.Module, kept: Sequence[str], called: Sequence[str]) -> dict[str, list[str]]:
+    """Children that are called in parts, with these parts, where others of their parts have weights or statistics.
+
+    An optimizer would hold these for nothing, and training on several devices stops at parameters without gradient.
+    """
+    found = {}
+    for name in kept:
+        paths = sorted({path for path in called if below(path, name)})
+        paths = [p for p in paths if not any(p != other and below(p, other) for other in paths)]
+        child = module.get_submodule(name)
+        tensors = [f"{name}.{key}" for key, _ in (*child.named_parameters(), *child.named_buffers())]
+        if any(not any(below(t, p) for p in paths) for t in tensors):
+            found[name] = [p.removeprefix(f"{name}.") for p in paths]
+    return found
 
 
 def signature_of(call: Call, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str], dict[str, str]]:

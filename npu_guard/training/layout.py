@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from npu_guard.training.writer import FRAMES, Written
+from npu_guard.training.writer import FRAMES, ONLY, Written
 
 WIDTH = 88
 HEAD = '''"""Blocks that fit the device, written by npu-guard. They are yours to edit; `npu_guard.torch.apply` puts them in."""'''
@@ -55,6 +56,20 @@ class FramesBatchNorm(nn.BatchNorm2d):
         assert one is not None
         return F.pad(one.repeat(self.frames), (0, self.more), value=padding)
 '''
+ONLY_TEXT = '''
+def only(module: nn.Module, *paths: str) -> nn.Module:
+    """A module that holds these of the modules inside, under their names, and no others."""
+    made = nn.Module()
+    for path in paths:
+        *outer, name = path.split(".")
+        at = made
+        for part in outer:
+            if part not in dict(at.named_children()):
+                at.add_module(part, nn.Module())
+            at = at.get_submodule(part)
+        at.add_module(name, module.get_submodule(path))
+    return made
+'''
 CALLS = {
     "Conv1d": "self._conv_forward(input, weight, self.bias)",
     "Conv2d": "self._conv_forward(input, weight, self.bias)",
@@ -74,14 +89,14 @@ def module_text(classes: Sequence[Written]) -> str:
         imports.remove(IMPORTS[0])
     if "Tensor" not in body:
         imports[-1] = "from torch import nn"
-    lines = [HEAD, "", *(["from typing import Any", ""] if helpers else []), *(imports if parts else [])]
+    lines = [HEAD, "", *(["from typing import Any", ""] if set(helpers) - {ONLY} else []), *(imports if parts else [])]
     return "\n".join(lines) + (f"\n\n\n{body}\n" if parts else "\n")
 
 
 def helper_text(name: str) -> str:
-    """A class that other ones use."""
-    if name == FRAMES:
-        return FRAMES_TEXT.strip()
+    """A class or function that classes use."""
+    if name in (FRAMES, ONLY):
+        return (FRAMES_TEXT if name == FRAMES else ONLY_TEXT).strip()
     kind = name.removeprefix("Masked")
     return MASKED.format(name=kind, call=CALLS[kind]).strip()
 
@@ -95,10 +110,10 @@ def class_lines(written: Written) -> Iterator[str]:
     yield f"    def __init__(self{old}) -> None:"
     yield "        super().__init__()"
     for name in written.kept:
-        if name.isidentifier():
-            yield f'        self.{name} = old.get_submodule("{name}")'
-        else:
-            yield f'        self.add_module("{name}", old.get_submodule("{name}"))'
+        child = f'old.get_submodule("{name}")'
+        if name in written.parts:
+            child = f"{ONLY}({', '.join([child, *map(json.dumps, written.parts[name])])})"
+        yield from wrapped(f"self.{name} = {child}" if name.isidentifier() else f'self.add_module("{name}", {child})', 8)
     for line in written.fields:
         yield from wrapped(line, 8)
     yield ""

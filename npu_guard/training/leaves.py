@@ -114,8 +114,9 @@ class Leaves:
             written.unpack.append(f"x = torch.unflatten(x, 1, {needed[1:]})")
         found = {place: plain(written)}
         if pair:
-            norm = norms.refilled(pair[1], self._after.shape(ends[0]), 1)
-            if norm is None or norms.frames_of(self._after.values[ends[0]], pair[1]) != 1:
+            at = norms.channels_of(self._after, self._after.producer[ends[0]], pair[1].module)
+            norm = norms.refilled(pair[1], self._after.shape(ends[0]), 1, at)
+            if norm is None or norms.frames_of(self._after.values[ends[0]], pair[1], at) != 1:
                 raise CannotWrite("a norm is folded into it, and its channels are not those of before")
             state = {k: Parameter(v, Role(TRAINED), k in ("weight", "bias")) for k, v in norm.state.items()}
             found[path] = Written("", constructor=norm.constructor, state=state)

@@ -2,8 +2,9 @@
 
 In eval mode a folded convolution gives y = g (c - mean) / sqrt(var + eps) + b. A norm behind it with weight sqrt(g^2 + eps),
 bias b, running mean b and running variance g^2 gives y again. In training, a batch with the statistics that were folded gives y
-the mean b and the variance g^2, so that the norm gives what the original one does; channels that were added stay zero. The new
-eps is the smallest that a channel asks for, eps g^2 / (var + eps): a larger one would shrink channels whose g is small.
+the mean b and the variance g^2, so that the norm gives what the original one does; channels that were added stay zero, also
+where they lie between others, as behind a Concat of two padded maps. The new eps is the smallest that a channel asks for,
+eps g^2 / (var + eps): a larger one would shrink channels whose g is small.
 
 Where frames lie behind each other in the channels, channel d C + c being channel c of frame d, the norm goes over all frames of a
 channel together, as BatchNorm3d does.
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from npu_guard.rewriting import roles
 from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.writer import FRAMES, Norm
@@ -45,25 +47,47 @@ def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[C
     def find(op: Op) -> Norm | None:
         if op.type == "BatchNormalization" and op.scope in alone and op.scope not in given:
             call = alone[op.scope]
-            frames = frames_of(graph.values[op.outputs[0]], call)
+            frames = frames_of(graph.values[op.outputs[0]], call, channels_of(graph, op, call.module))
             given.add(op.scope)
             return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 else None
         pair = pairs.get(op.scope)
-        frames = 0 if pair is None or op.scope in given else frames_of(graph.values[op.outputs[0]], pair[1])
-        if pair is None or not frames:
+        if pair is None or op.scope in given:
+            return None
+        at = channels_of(graph, op, pair[1].module)
+        frames = frames_of(graph.values[op.outputs[0]], pair[1], at)
+        if not frames:
             return None
         given.add(op.scope)
-        return refilled(pair[1], graph.shape(op.outputs[0]), frames)
+        return refilled(pair[1], graph.shape(op.outputs[0]), frames, at)
 
     return find
 
 
-def frames_of(value: Array, call: Call) -> int:
-    """Frames in the first channels of the value that the norm gives on the example; 0 where they are something else.
+def channels_of(graph: Graph, op: Op, norm: nn.Module) -> Array:
+    """Which channels of an operator's output are those of the norm: the others are of filters that depend on no weight.
 
-    1 also where positions are only arranged otherwise, as tokens `[B, C, H W]` that are a map `[B, C, H, W]` now.
+    The first ones, where the weight does not tell as many.
+    """
+    count: int = norm.num_features if isinstance(norm, _BatchNorm) else 0
+    weight = op.inputs[1] if op.type == "Conv" and op.inputs[1] in graph.constants else ""
+    role = roles.read(graph.constants[weight]) if weight else None
+    if role is not None and role.kind == roles.TRAINED:
+        fixed = role.fixed(graph.shape(weight))
+        live = np.flatnonzero(~fixed.reshape(len(fixed), -1).all(1))
+        if len(live) == count:
+            return live
+    return np.arange(count)
+
+
+def frames_of(value: Array, call: Call, at: Array) -> int:
+    """Frames that the value has of what the norm gives on the example, 1 in the channels `at`; 0 where it has something else.
+
+    More frames lie in its first channels. 1 also where positions are only arranged otherwise, as tokens `[B, C, H W]` that are a
+    map `[B, C, H, W]` now.
     """
     wanted = normalized(call)
+    if value.ndim > 1 and len(at) and at[-1] >= len(at) and at[-1] < value.shape[1]:
+        value = value[:, at]
     if value.ndim < 2 or wanted.ndim < 2 or value.shape[0] != wanted.shape[0] or 0 in (*value.shape, *wanted.shape):
         return 0
     batch, channels = wanted.shape[:2]
@@ -86,18 +110,20 @@ def normalized(call: Call) -> Array:
     return made.numpy()
 
 
-def refilled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:
-    """The norm for a value of that shape; None where it keeps no running statistics."""
+def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
+    """The norm for a value of that shape, of whose channels it has those of `at`; None where it keeps no running statistics."""
     old = call.module
     if not isinstance(old, _BatchNorm) or old.running_mean is None or old.running_var is None:
         return None
     features = old.num_features if frames > 1 else shape[1]
-    ones, zeros = np.ones(old.num_features, np.float32), np.zeros(old.num_features, np.float32)
-    padding = features - old.num_features
-    gain = np.pad(ones if old.weight is None else old.weight.detach().numpy(), (0, padding), constant_values=1.0)
-    bias = np.pad(zeros if old.bias is None else old.bias.detach().numpy(), (0, padding))
+    gain, bias, spread = (np.full(features, filler, np.float32) for filler in (1.0, 0.0, 1.0))
+    at = np.arange(features) if frames > 1 else at
+    spread[at] = old.running_var.detach().numpy()
+    if old.weight is not None:
+        gain[at] = old.weight.detach().numpy()
+    if old.bias is not None:
+        bias[at] = old.bias.detach().numpy()
     variance = (gain.astype(np.float64) ** 2).astype(np.float32)
-    spread = np.pad(old.running_var.detach().numpy(), (0, padding), constant_values=1.0)
     epsilon = max(LEAST, float(f"{old.eps * float((variance / (spread + old.eps)).min()):.3g}"))
     state = {
         "weight": np.sqrt(variance + np.float32(epsilon)),

@@ -25,6 +25,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.export import export
 from npu_guard.training.calls import record
 from npu_guard.training.construct import outputs_of
+from npu_guard.training.dropout import WithoutDropout
 from npu_guard.training.files import Block, Manifest
 from npu_guard.training.graph import Graph
 from npu_guard.training.norms import LEAST
@@ -181,7 +182,10 @@ def training_mode(
             if "Drop" in type(module).__name__:
                 module.eval()
     given = batch_of(inputs, 4, seed=1)
-    wanted, result = (_run(model, given) for model in pair)
+    with WithoutDropout() as before:
+        wanted = _run(pair[0], given)
+    with WithoutDropout() as after:
+        result = _run(pair[1], given)
     if isinstance(wanted, str):
         found.notes.append(f"the original does not run in training mode on a batch of 4 ({wanted[:80]})")
         return
@@ -190,16 +194,19 @@ def training_mode(
         return
     if not exact:
         return
+    if gone := before.calls - after.calls:
+        calls = f"{gone.total()} call{'' if gone.total() == 1 else 's'}"
+        found.notes.append(f"dropout that a forward calls itself is gone: {calls} of {', '.join(sorted(gone))}")
     found.training = difference(wanted, result)
     lost = [name for block in manifest.blocks for name in block.lost]
     if found.training <= TRAINING:
         return
-    if found.training <= TRAINING + _effect_of_eps(pair[0], given, wanted):
+    if _by_chance(pair[0], given):
+        found.notes.append("training mode is random in the original, by more than its dropout")
+    elif found.training <= TRAINING + _effect_of_eps(pair[0], given, wanted):
         found.notes.append("training mode differs where a channel hardly varies in a batch, as norms have another eps there")
     elif any("BatchNorm" in name for name in lost):
         found.notes.append(f"training mode differs, as norms are folded for good: {', '.join(lost[:3])}")
-    elif _by_chance(pair[0], given):
-        found.notes.append("training mode is random in the original, by more than its dropout modules")
     else:
         found.failures.append(f"training mode differs by {found.training:.1e} of the peak")
 
@@ -213,12 +220,14 @@ def _effect_of_eps(model: nn.Module, given: Mapping[str, Tensor], wanted: Sequen
     for module in other.modules():
         if isinstance(module, _BatchNorm):
             module.eps = LEAST
-    result = _run(other, given)
+    with WithoutDropout():
+        result = _run(other, given)
     return 0.0 if isinstance(result, str) else difference(wanted, result)
 
 
 def _by_chance(model: nn.Module, given: Mapping[str, Tensor]) -> bool:
-    first, second = (_run(copy.deepcopy(model), given) for _ in range(2))
+    with WithoutDropout():
+        first, second = (_run(copy.deepcopy(model), given) for _ in range(2))
     return not isinstance(first, str) and not isinstance(second, str) and difference(first, second) > TRAINING
 
 
@@ -253,10 +262,11 @@ def _again(
         more, less = kinds[0] - kinds[1], kinds[1] - kinds[0]
         words = [f"{n} {rule} {word}" for c, word in ((more, "more"), (less, "less")) for (rule, _), n in c.items()]
         (found.failures if more else found.notes).append(f"exported again, it has {', '.join(words)} than the fixed file")
-    results = []
+    results, kinds_of = [], []
     with Runtime() as runtime:
         for path in (again, fixed):
             graph = Graph.read(path)
+            kinds_of.append(Counter(op.type for op in graph.ops))
             feed = dict(zip(graph.inputs, (t.numpy() for t in inputs.values()), strict=True))
             outputs = runtime.run(*graph.document.runnable(), [feed])[0]
             results.append([outputs[name] for name in graph.outputs])
@@ -264,6 +274,9 @@ def _again(
         results[1] = [t.numpy() for t in outputs_of(patched.eval(), inputs)]
     found.same_bits = all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     found.exported = difference([torch.from_numpy(b) for b in results[1]], [torch.from_numpy(a) for a in results[0]])
+    if not found.same_bits and not partial and (norms := (kinds_of[0] - kinds_of[1])["BatchNormalization"]):
+        stay = "a norm stays an operator" if norms == 1 else f"{norms} norms stay operators"
+        found.notes.append(f"not bit for bit, as {stay} behind a sum of convolutions; the fixed file has it in their weights")
     if found.exported > NETWORK:
         found.failures.append(f"exported again, it differs from the fixed file by {found.exported:.1e} of the peak")
 

@@ -22,6 +22,11 @@ Array = NDArray[Any]
 MOST_PARTS = 4
 """Parts of a split that get a name each."""
 NUMPY_NAMES = {"float32": "", "int64": ", dtype=torch.int64", "bool": ", dtype=torch.bool"}
+EXPORTERS = re.compile(r"val_\d+")
+"""Names that torch's exporter gives to constants of its own, and trips over where the network has them: a tensor that comes from
+one has another name."""
+ONLY = "only"
+"""The function that leaves out of a child what nothing calls."""
 FRAMES = "FramesBatchNorm"
 """The class of a norm over frames that lie in the channels."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -84,6 +89,8 @@ class Written:
     kept: list[str] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
     """Paths of modules that stay and that the forward calls, below the module."""
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """Of children that stay for modules inside of them alone: what is kept, as the rest has weights that nothing calls."""
     constructor: str = ""
     """Where the module is one of torch's own, how it is made; no class is written then."""
     helpers: set[str] = field(default_factory=set)
@@ -95,7 +102,7 @@ class Written:
 
     def same(self, other: Written) -> bool:
         """Whether both have the same text, names and documentation aside."""
-        mine, its = ((w.arguments, w.unpack, w.fields, w.body, w.result, w.kept, w.constructor) for w in (self, other))
+        mine, its = ((w.arguments, w.unpack, w.fields, w.body, w.result, w.kept, w.parts, w.constructor) for w in (self, other))
         return mine == its
 
 
@@ -259,6 +266,7 @@ class Writer:
         """An attribute's name that is free."""
         base = re.sub(r"\W+", "_", hint).strip("_").lower() or "constant"
         base = f"c_{base}" if base[0].isdigit() or keyword.iskeyword(base) else base
+        base = "constant" if EXPORTERS.fullmatch(base) else base
         name, number = base, 2
         while name in self._fields or name in _RESERVED:
             name, number = f"{base}_{number}", number + 1

@@ -1,0 +1,143 @@
+"""Training mode of a network with blocks: norms between padded channels, functions of dropout, weights without a call."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import npu_guard.torch
+from npu_guard.project.config import Config
+from npu_guard.training import norms, proving
+from npu_guard.training.dropout import WithoutDropout
+from npu_guard.training.landing import Options
+from npu_guard.training.steps import Landed, land_in
+from npu_guard.training.writer import Writer
+
+
+class Ghost(nn.Module):
+    """Two maps of 6 channels behind each other, a depthwise convolution with a norm over them, a part that stays, and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Sequential(nn.Conv2d(8, 6, 1, bias=False), nn.BatchNorm2d(6)) for _ in range(2))
+        self.parts = nn.ModuleDict(
+            {
+                "wide": nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False),
+                "norm": nn.BatchNorm2d(12),
+                "stays": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)),
+            }
+        )
+        self.back, self.rate = nn.Conv2d(12, 8, 1), 0.25
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([torch.relu(self.one(x)), torch.relu(self.two(x))], 1)
+        y = self.back(torch.relu(self.parts["norm"](self.parts["wide"](y)))) + x
+        return functional.dropout(self.parts["stays"](y), self.rate, self.training)
+
+
+class Seen(Ghost):
+    """Gives the twelve channels as well, so that its own forward changes and calls what stays alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([torch.relu(self.one(x)), torch.relu(self.two(x))], 1)
+        y = torch.relu(self.parts["norm"](self.parts["wide"](y)))
+        peaks = torch.cat([self.parts["stays"](self.back(y) + x).amax(1, True), y.amax(1, True)], 1)
+        return functional.dropout(peaks, self.rate, self.training)
+
+
+def ghost(kind: type[nn.Module] = Ghost) -> nn.Module:
+    torch.manual_seed(0)
+    network = kind()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    x = torch.randn(1, 8, 7, 9, generator=torch.Generator().manual_seed(0))
+    return land_in(ghost(), {"x": x}, tmp_path_factory.mktemp("ghost") / "npu", Options(Config()))
+
+
+def test_norms_are_back_where_padding_lies_between_channels(done: Landed) -> None:
+    """Behind the Concat, channels 6, 7, 14 and 15 are padding, and the norm's twelve are around them."""
+    assert done.proof.same_bits
+    assert done.proof.training is not None
+    assert done.proof.training < proving.TRAINING
+    assert not [name for b in done.manifest.blocks for name in b.lost if "BatchNorm" in name]
+
+
+def test_a_norm_in_the_first_channels_would_be_another(done: Landed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(norms, "channels_of", lambda graph, op, norm: torch.arange(norm.num_features).numpy())
+    landed = land_in(ghost(), done.landing.inputs, tmp_path / "npu", Options(Config()))
+    assert [name for b in landed.manifest.blocks for name in b.lost if "BatchNorm" in name]
+
+
+def test_statistics_move_as_they_did(done: Landed) -> None:
+    pair = ghost(), npu_guard.torch.apply(ghost(), done.folder)
+    x = torch.randn(6, 8, 7, 9)
+    with WithoutDropout(), torch.no_grad():
+        for model in pair:
+            model.train()
+            for _ in range(3):
+                model(x)
+        wanted, given = (model.eval()(x) for model in pair)
+    assert proving.difference([wanted], [given]) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, done: Landed) -> Landed:
+    return land_in(ghost(Seen), done.landing.inputs, tmp_path_factory.mktemp("seen") / "npu", Options(Config()))
+
+
+def test_dropout_by_a_function_is_named_where_it_is_gone_and_is_no_difference(done: Landed, seen: Landed) -> None:
+    assert not done.proof.notes
+    assert seen.proof.notes == ["dropout that a forward calls itself is gone: 1 call of dropout"]
+    assert seen.proof.training is not None
+    assert seen.proof.training < proving.TRAINING
+
+
+def test_weights_that_nothing_calls_are_left_out_and_come_back(seen: Landed) -> None:
+    assert not seen.proof.without_gradient
+    assert [b.kind for b in seen.manifest.blocks] == ["forward"]
+    model = ghost(Seen)
+    keys, wide = set(model.state_dict()), model.get_submodule("parts.wide")
+    npu_guard.torch.apply(model, seen.folder)
+    assert "parts.stays.0.weight" in model.state_dict()
+    assert "parts.wide.weight" not in model.state_dict()
+    copied = copy.deepcopy(model)
+    for changed in (model, copied):
+        npu_guard.torch.remove(changed)
+        assert set(changed.state_dict()) == keys
+    assert model.get_submodule("parts.wide") is wide
+
+
+def test_dropout_in_attention_and_of_modules_is_out() -> None:
+    layer, x = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3).train(), torch.randn(3, 2, 8)
+    assert not torch.equal(layer(x), layer(x))
+    with WithoutDropout() as without:
+        assert torch.equal(layer(x), layer(x))
+        q = torch.randn(1, 2, 5, 4)
+        attended = functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
+        assert torch.equal(functional.dropout(x, 0.5, False), x)
+    assert without.calls == {"dropout": 6, "multi_head_attention_forward": 2, "scaled_dot_product_attention": 1}
+    assert torch.allclose(attended, functional.scaled_dot_product_attention(q, q, q))
+
+
+def test_no_tensor_has_a_name_of_the_exporters() -> None:
+    """A buffer `val_3` of the network ends the second export: torch calls its own constants so."""
+    writer = Writer(None, "Block", lambda _: False, {})  # type: ignore[arg-type]  # no graph is needed for names
+    assert [writer.field(name) for name in ("val_82", "val_7", "interval_8", "val")] == [
+        "constant", "constant_2", "interval_8", "val",
+    ]  # fmt: skip
