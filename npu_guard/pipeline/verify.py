@@ -38,6 +38,7 @@ from npu_guard.verification.feeds import (
 )
 from npu_guard.verification.interface import match_interfaces, random_nodes
 from npu_guard.verification.levels import levels_of
+from npu_guard.verification.rows import rows_apart
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
 from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
@@ -104,7 +105,8 @@ def compare_models(
             shapes = f"{list(spec.shape)} before and {list(others[ports.inputs[spec.name]])} after"
             return differs(f"input {spec.name!r} has shape {shapes}", seeds), None
     levels = tuple(sorted({*levels_of(first), *levels_of(second)}))
-    wanted = [dataclasses.replace(spec, levels=levels) for spec in wanted]
+    rows = rows_apart(documents[0], documents[1], (first, second), ports.inputs)
+    wanted = [dataclasses.replace(spec, levels=levels, rows=rows.get(spec.name, ())) for spec in wanted]
     given = calibration_feeds(calibration, wanted) if calibration is not None else []
     terms = accumulated_together(first, second, ports.outputs)
     with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:

@@ -18,6 +18,7 @@ from npu_guard.results.verification import Verification
 from npu_guard.verification import outputs
 from npu_guard.verification.accumulation import accumulated_terms
 from npu_guard.verification.borders import seen_across_borders, tail_of
+from npu_guard.verification.description import LEFT_OUT, OVERFLOWN
 from npu_guard.verification.drawing import NARROW, Spec, tamed
 from npu_guard.verification.feeds import Array, Feed
 from npu_guard.verification.flips import ties
@@ -44,7 +45,7 @@ def left_out(before: Sequence[Mapping[str, Array]], noises: Mapping[str, Sequenc
             share = own[i].whole / (peak(reference[i]) or 1.0) if reference[i].dtype.kind == "f" else ties(reference[i], own[i])
             told[label] = max(told.get(label, 0.0), share)
     each = ", ".join(f"{label} ({100 * share:.2g} %)" for label, share in told.items())
-    return f"left out, as the model's own output moves so far when its input moves by one ulp: {each}" if told else ""
+    return f"{LEFT_OUT}: {each}" if told else ""
 
 
 def judge_outputs(
@@ -69,9 +70,16 @@ def judge_outputs(
     verdict = "equal" if all(o.ok for o in compared) else "differs" if exact else "close"
     if verdict == "close" and worst < minimum_snr_db:
         verdict, reason = "differs", f"it comes within {worst:.1f} dB only, not the {minimum_snr_db:.1f} dB that are asked of it"
-    if verdict == "equal" and noise:
-        reason = left_out(before, noise, labels)
+    if verdict == "equal":
+        remarks = (left_out(before, noise or {}, labels), _not_compared(before, names, labels))
+        reason = "; ".join(filter(None, remarks))
     return Verification(verdict, BACKEND, tuple(seeds), kinds, reason, compared)
+
+
+def _not_compared(before: Sequence[Mapping[str, Array]], names: Mapping[str, str], labels: Sequence[str]) -> str:
+    """One line on values that are no evidence, as the first model itself overflows there; empty where it does not."""
+    count = sum(outputs.overflown(r[name], label) for r, label in zip(before, labels, strict=False) for name in names)
+    return f"{OVERFLOWN} (values: {count:,})" if count else ""
 
 
 def not_run(reason: str, seeds: Sequence[int] = ()) -> Verification:

@@ -13,6 +13,9 @@ MIXED = (
     "equal here; how much of the signal has to be left is for accuracy on your data to tell, and verify has no threshold for it"
 )
 """What is said where a model in floating point is compared with a quantized one."""
+LEFT_OUT = "left out, as the model's own output moves so far when its input moves by one ulp"
+OVERFLOWN = "not compared where large inputs give nothing finite in the first model"
+"""What a result says of inputs and values that were no evidence."""
 _ALL = 0.995
 """Of the largest error of an output, what an error has to be to be called the largest: both are told in two digits."""
 
@@ -26,6 +29,15 @@ def _excess(o: OutputComparison) -> float:
     if o.worst is None:
         return 0.0
     return o.worst.error / o.worst.tolerance if o.worst.tolerance else o.worst.error or 0.0
+
+
+def identical_output(v: Verification, o: OutputComparison) -> str:
+    """What is the same of an output that differs nowhere it is compared; empty where it differs."""
+    if o.worst is not None or not o.ok:
+        return ""
+    some = LEFT_OUT in v.reason or OVERFLOWN in v.reason
+    flips = f", and {o.flips:,} values elsewhere flip where the original itself flips by one ulp" if o.flips else ""
+    return f"identical, bit for bit{' in what counts' if some else ''}{flips}"
 
 
 def describe_output(o: OutputComparison, *, exact: bool = True) -> str:

@@ -25,6 +25,8 @@ MIXED = "mixed"
 """Each input of a kind of its own."""
 NARROW = ("negative", "sparse", "scaled", "deep", "flat", "levels", MIXED)
 """Kinds whose numbers may all be of one size, so that what comes out may be small as a whole."""
+FAR = ("edge", "large", "scaled", "deep", "flat", MIXED)
+"""Kinds whose numbers may be larger than a model is made for: what it gives nothing finite for says nothing of another."""
 _MIXABLE = ("normal", "large", "zero", "constant", "sparse", "scaled", "scaled", "deep", "flat", "levels")
 _BESIDE_MODES = ("edge", "large", "levels")
 """Kinds in which a mode has other values than those that a graph asks for."""
@@ -59,6 +61,12 @@ class Spec:
     """Numbers that the model itself compares or computes with (`levels.py`): values near them are drawn."""
     modes: tuple[int, ...] = ()
     """Integers that a graph asks a single number to equal: most draws are one of them."""
+    rows: tuple[int, ...] = ()
+    """Indices at which tables of two models differ (`rows.py`): among edges and levels an index is one of these."""
+    extents: tuple[int, ...] = ()
+    """What indices point at, where each along the last axis of the input points at a number of things of its own."""
+    wraps: bool = False
+    """Whether an index may be negative, and counts from the end then."""
 
 
 def draw(spec: Spec, kind: str, seed: int) -> Array:
@@ -206,16 +214,7 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
     if spec.modes and kind not in _BESIDE_MODES:
         return np.full(spec.shape, rng.choice(np.array(spec.modes)), spec.dtype)
     if not spec.free:
-        top = max(spec.high, 1)
-        if kind in ("zero", "constant"):
-            return np.full(spec.shape, 0 if kind == "zero" else top - 1, spec.dtype)
-        if kind in ("scaled", "levels") and spec.most > top:
-            near = [int(n) + d for n in spec.levels if 0 < n <= _LARGEST_COUNT and n == int(n) for d in (-1, 0, 1)]
-            chosen = rng.choice(near, spec.shape) if near and kind == "levels" else rng.integers(0, spec.most, spec.shape)
-            return np.asarray(chosen).astype(spec.dtype)
-        if kind == "edge":
-            return rng.choice(np.array([0, top - 1]), spec.shape).astype(spec.dtype)
-        return rng.integers(0, top, spec.shape).astype(spec.dtype)
+        return _indices(spec, kind, rng).astype(spec.dtype)
     narrow = info.bits <= 8
     if kind == "zero":
         return np.zeros(spec.shape, spec.dtype)
@@ -238,3 +237,19 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
     if kind in ("large", "scaled") or narrow:
         return rng.integers(info.min, info.max, spec.shape, dtype=spec.dtype, endpoint=True)
     return rng.integers(0, 2, spec.shape).astype(spec.dtype)  # as a mask has them
+
+
+def _indices(spec: Spec, kind: str, rng: Generator) -> Array:
+    """Indices and sizes, each below what it points at."""
+    top = max(spec.high, 1)
+    tops = np.broadcast_to(np.array(spec.extents or top), spec.shape)
+    if kind in ("zero", "constant"):
+        return np.zeros(spec.shape) if kind == "zero" else tops - 1
+    if kind in ("levels", "edge") and spec.rows:
+        return rng.choice(np.array(spec.rows), spec.shape)
+    if kind == "negative" and spec.wraps and np.iinfo(spec.dtype).min <= -tops.max(initial=0):
+        return rng.integers(-tops, tops)
+    if kind in ("scaled", "levels") and spec.most > top:
+        near = [int(n) + d for n in spec.levels if 0 < n <= _LARGEST_COUNT and n == int(n) for d in (-1, 0, 1)]
+        return rng.choice(near, spec.shape) if near and kind == "levels" else rng.integers(0, spec.most, spec.shape)
+    return rng.choice(2, spec.shape) * (tops - 1) if kind == "edge" else rng.integers(0, tops)

@@ -7,6 +7,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         info = np.iinfo(dtype) if dtype.kind in "iu" else None
         fits = [n for n in role.modes if info is not None and info.min <= n <= info.max]
         modes = tuple(dict.fromkeys(fits)) if math.prod(shape) == 1 else ()
-        wanted.append(Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held, modes=modes))
+        spec = Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held)
+        wanted.append(replace(spec, extents=role.extents, wraps=role.wraps, modes=modes))
     return wanted
 
 

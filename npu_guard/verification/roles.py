@@ -24,6 +24,8 @@ _WAYS = 64
 _MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "Where"))
 _INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "Scatter": 1}
 """The input that is an index along one axis, by operator."""
+_COORDINATES = {"GatherND": "batch_dims", "ScatterND": ""}
+"""Operators that take an index for each of several axes, and the attribute that says how many axes come before these."""
 SIZES = ("axes", "extents", "position", "step", "padding", "lengths", "parameter")
 """Roles of inputs that say how many, how far, where or which axis (see `graph/op_words.py`)."""
 _INTEGERS = frozenset((_T.INT8, _T.INT16, _T.INT32, _T.INT64, _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64))
@@ -39,6 +41,10 @@ class Role:
     """One more than the largest index that is valid everywhere."""
     most: int = 0
     """One more than the largest that may be valid, where more than a look at the graph tells it."""
+    extents: tuple[int, ...] = ()
+    """The same for each index along the last axis, where these point at numbers of things of their own."""
+    wraps: bool = False
+    """Whether the index may be negative, and counts from the end then: it goes into operators that read it so, as it is."""
     size: bool = False
     low: float | None = None
     """Where the graph tells a range, as a division by 255 does, from here to `top`."""
@@ -69,6 +75,9 @@ def role_of(value: Value, constants: Constants | None = None) -> Role:
                     stack.append((made, moved or offset))
     if highs:
         role.index, role.high = True, min(highs)
+        role.wraps = not role.size and not role.most
+        if len(highs) > 1 or value.shape is None or value.shape[-1:] != (len(role.extents),):
+            role.extents = ()
     if role.size:
         role.most = max(role.most, _FEW)
     return role
@@ -76,7 +85,12 @@ def role_of(value: Value, constants: Constants | None = None) -> Role:
 
 def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, moved: bool, constants: Constants | None) -> None:
     """Note what it means that a node reads the value in this place; `moved` says that something was added to it before."""
-    if given.dtype in _INTEGERS and _INDEXED.get(node.op_type) == place:
+    if given.dtype in _INTEGERS and place == 1 and node.op_type in _COORDINATES:
+        extents = () if moved else _extents(node, given)
+        highs.append(min(extents, default=2))
+        role.most = max(role.most, 0 if extents else 2)
+        role.extents = extents
+    elif given.dtype in _INTEGERS and _INDEXED.get(node.op_type) == place:
         highs.append(2 if moved else _extent(node))
         role.most = max(role.most, _extent(node) if moved else 0)
     elif given.dtype in _INTEGERS and find_operator(node.op_type, node.domain).role(place) in SIZES:
@@ -119,6 +133,18 @@ def _extent(node: Node) -> int:
         return 2
     extent = data.shape[axis]
     return extent if isinstance(extent, int) else 2
+
+
+def _extents(node: Node, indices: Value) -> tuple[int, ...]:
+    """How many things each index along the last axis may point at; empty where that is not known."""
+    data, attribute = node.inputs[0], _COORDINATES[node.op_type]
+    first = node.attr(attribute, 0) if attribute else 0
+    last = indices.shape[-1] if indices.shape else None
+    if data is None or not data.shape or not isinstance(last, int):
+        return ()
+    extents = data.shape[first : first + last]
+    whole = tuple(d for d in extents if isinstance(d, int))
+    return whole if len(whole) == last else ()
 
 
 def _bound(node: Node, place: int, name: str, constants: Constants) -> float | None:

@@ -8,7 +8,7 @@ from npu_guard.base.text import printable
 from npu_guard.results.proof import Proof
 from npu_guard.results.verification import Verification, Worst
 from npu_guard.verification.bisect import Bisection
-from npu_guard.verification.description import MIXED, describe_output, ratio_in_words, worst_output
+from npu_guard.verification.description import MIXED, describe_output, identical_output, ratio_in_words, worst_output
 from npu_guard.verification.int8 import KEPT, NOT_RUN, Int8
 from npu_guard.verification.report import proof_text
 
@@ -67,8 +67,8 @@ def worst_difference(v: Verification) -> str:
     o = worst_output(v)
     if o is None:
         return f"{v.verdict}: {printable(v.reason, 600)}"
-    if o.worst is None and o.ok:
-        return f"{v.verdict}: identical, bit for bit"
+    if same := identical_output(v, o):
+        return f"{v.verdict}: {same}"
     return f"{v.verdict}: {describe_output(o, exact=_is_exact(v))}"
 
 
@@ -87,8 +87,8 @@ def verification_text(v: Verification) -> str:
     exact = _is_exact(v)
     for o in v.outputs:
         name = printable(o.name, 60)
-        if o.ok and o.worst is None:
-            lines.append(f"  {name}: identical, bit for bit")
+        if same := identical_output(v, o):
+            lines.append(f"  {name}: {same}")
             continue
         about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most"
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"

@@ -84,7 +84,33 @@ def test_indices_stay_indices(write: Write, body: str, high: int) -> None:
     assert (spec.high, spec.free) == (high, False)
     for kind in KINDS:
         array = draw(spec, kind, 0)
-        assert 0 <= array.min() <= array.max() < (spec.most if spec.most and kind in ("scaled", "levels") else high)
+        least = -high if kind == "negative" and spec.wraps else 0
+        assert least <= array.min() <= array.max() < (spec.most if spec.most and kind in ("scaled", "levels") else high)
+
+
+@pytest.mark.parametrize("body", ["y = Gather(table, x)", "c = Cast<to = 6>(x)  y = Gather(table, c)"])
+def test_an_index_may_count_from_the_end(cli: Cli, write: Write, body: str) -> None:
+    graph = f"g (int64[4] x) => (y) <float[50,8] table, int64 zero = {{0}}> {{ {body} }}"
+    write(graph)
+    changed = graph.replace("{ y", "{ p = Max(x, zero)  y").replace("{ c", "{ p = Max(x, zero)  c")
+    assert cli("verify", "net.onnx", str(write(graph, "same.onnx"))).code == 0
+    assert (
+        cli(
+            "verify", "net.onnx", str(write(changed.replace("(x)  y", "(p)  y").replace("table, x", "table, p"), "other.onnx"))
+        ).code
+        == 5
+    )
+
+
+def test_each_coordinate_goes_as_far_as_its_axis(cli: Cli, write: Write) -> None:
+    graph = "g (float[4,9] d, int64[3,2] x) => (y) <int64[2] most = {3, 8}> { m = Min(x, most)  y = GatherND(d, INDEX) }"
+    write(graph.replace("INDEX", "x"))
+    spec = role(write, graph.replace("INDEX", "x"))
+    assert (spec.extents, spec.wraps) == ((4, 9), True)
+    drawn = np.concatenate([draw(spec, kind, seed) for kind in KINDS for seed in range(9)])
+    assert (drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist()) == ([-4, -9], [3, 8])
+    assert cli("verify", "net.onnx", str(write(graph.replace("INDEX", "m"), "other.onnx"))).code == 0
+    assert cli("verify", "net.onnx", str(write(graph.replace("INDEX", "m").replace("{3, 8}", "{3, 7}"), "other.onnx"))).code == 5
 
 
 def test_a_size_is_no_index_and_stays_small(write: Write) -> None:
@@ -175,3 +201,23 @@ def test_a_mode_takes_the_values_that_the_graph_asks_for(cli: Cli, write: Write)
     assert cli("verify", "net.onnx", "other.onnx").code == 5
     write(mode.replace("BODY", "Relu(x)").replace("16000", "8000"), "other.onnx")
     assert cli("verify", "net.onnx", "other.onnx").code == 5
+
+
+NAIVE = "e = Exp(x)  s = ReduceSum(e, ax)  y = Div(e, s)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        (NAIVE, "y = Softmax<axis = 1>(x)", 0),  # large numbers are none that the first model is made for
+        ("y = Softmax<axis = 1>(x)", NAIVE, 5),  # the second one gives NaN where the first does not
+        ("y = Sqrt(x)", "a = Abs(x)  y = Sqrt(a)", 5),  # numbers below zero are nothing unusual
+        ("y = Log(x)", "m = Max(x, small)  y = Log(m)", 5), ("y = Reciprocal(x)", "m = Add(x, small)  y = Reciprocal(m)", 5),
+    ],
+)  # fmt: skip
+def test_what_is_not_finite_before(cli: Cli, write: Write, before: str, after: str, code: int) -> None:
+    for body, file in ((before, "net.onnx"), (after, "other.onnx")):
+        write(f"g (float[1,16] x) => (float[1,16] y) {CONSTANTS} {{ {body} }}", file)
+    done = cli("verify", "net.onnx", "other.onnx")
+    assert done.code == code
+    assert ("not compared where large inputs give nothing finite in the first model" in done.out) == (code == 0)
