@@ -15,11 +15,22 @@ from npu_guard.proof.arithmetic import MOST_ELEMENTS, Arithmetic
 from npu_guard.proof.fields import Fields
 from npu_guard.proof.modular import Array
 from npu_guard.proof.program import Call, Program
-from npu_guard.proof.readings import activations, elementwise, layers, moves, products, recurrence, resize, windows
+from npu_guard.proof.readings import (
+    activations,
+    elementwise,
+    layers,
+    moves,
+    products,
+    quantized,
+    recurrence,
+    resize,
+    whole,
+    windows,
+)
 from npu_guard.proof.readings.table import READINGS, ints, reading
 from npu_guard.proof.tensor import Operand, Tensor, Unsupported
 
-MODULES = (activations, elementwise, layers, moves, products, recurrence, resize, windows)
+MODULES = (activations, elementwise, layers, moves, products, quantized, recurrence, resize, whole, windows)
 """Where readings are: importing them fills the table."""
 FOLDED: Mapping[str, Callable[..., Any]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Neg": np.negative, "Sqrt": np.sqrt,

@@ -18,8 +18,11 @@ from npu_guard.proof.tensor import CONSTANT, DRAWN, Operand, Tensor, Unsupported
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "erf": np.vectorize(math.erf, otypes=[float]), "one over the root": lambda v: 1 / np.sqrt(v), "log": np.log,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "atan": np.arctan, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
-    "sign": np.sign, "step": lambda v: (v > 0).astype(float), "power": np.power, "cast to 7": np.trunc, "tanh": np.tanh,
+    "sign": np.sign, "step": lambda v: (v > 0).astype(float), "power": np.power, "cast to 7": np.trunc,
+    "cast to 2": np.trunc, "tanh": np.tanh,
     "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "quantize to uint8": lambda v, step, zero: np.clip(np.rint(v / step) + zero, 0, 255),
+    "quantize to int8": lambda v, step, zero: np.clip(np.rint(v / step) + zero, -128, 127),
     "element at": lambda i, *v: np.choose(i.astype(int) % len(v), v),
     "ArgMax 0": lambda *v: np.argmax(v, 0), "ArgMin 0": lambda *v: np.argmin(v, 0),
     "ArgMax 1": lambda *v: len(v) - 1 - np.argmax(v[::-1], 0), "ArgMin 1": lambda *v: len(v) - 1 - np.argmin(v[::-1], 0),

@@ -41,9 +41,11 @@ def proof() -> Callable[..., Proof]:
 
     def run(
         before: str, after: str, changed: Weights | None = None, *, weights: Weights | None = None, opset: int = 20,
-        budget: int = MACS, exact: Mapping[str, Exact] | None = None,
+        other: int = 0, budget: int = MACS, exact: Mapping[str, Exact] | None = None,
     ) -> Proof:  # fmt: skip
         shared = dict(weights or {})
-        return prove(document(before, shared, opset), document(after, shared | dict(changed or {}), opset), Budget(budget), exact)
+        return prove(
+            document(before, shared, opset), document(after, shared | dict(changed or {}), other or opset), Budget(budget), exact
+        )
 
     return run

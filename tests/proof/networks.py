@@ -92,7 +92,7 @@ def pooling() -> Iterator[Network]:
     )
 
 
-REDUCTIONS = ("Max", "Min", "Mean", "Sum", "SumSquare", "L1", "L2")
+REDUCTIONS = ("Max", "Min", "Mean", "Sum", "SumSquare", "L1", "L2", "Prod")
 
 
 def reductions() -> Iterator[Network]:
@@ -264,6 +264,12 @@ def layers() -> Iterator[Network]:
         yield net(
             f"y = GroupNormalization<epsilon = {epsilon}, num_groups = 2>(x, s, b)", weights="float[4] s, float[4] b", opset=21
         )
+    for size, beta in itertools.product((1, 3, 5), (0.75, 0.5, 1.0)):
+        yield net(f"y = LRN<size = {size}, alpha = 0.25, beta = {beta}, bias = 1.5>(x)", "float[2,6,3,2] x")
+    for axis, p in itertools.product((0, 1, -1), (1, 2)):
+        yield net(f"y = LpNormalization<axis = {axis}, p = {p}>(x)", positive=True)
+    yield from (net(f"y = MeanVarianceNormalization<axes = {axes}>(x)") for axes in ([0, 2, 3], [2, 3], [0, 1], [-1]))
+    yield net("y = MeanVarianceNormalization(x)")
     for causal, scale in itertools.product((0, 1), ("", ", scale = 0.5")):
         shapes = "float[2,2,3,4] x, float[2,2,5,4] k, float[2,2,5,4] v"
         yield net(f"y = Attention<is_causal = {causal}{scale}>(x, k, v)", shapes, opset=23)
@@ -271,6 +277,34 @@ def layers() -> Iterator[Network]:
         heads = "q_num_heads = 2, kv_num_heads = 2"
         yield net(f"y = Attention<is_causal = {causal}, {heads}{scale}>(x, k, v)", flat, opset=23)
         yield net(f"y = Attention<{heads}{scale}>(x, k, v, m)", f"{flat}, float[3,5] m", opset=23)
+
+
+def integers() -> Iterator[Network]:
+    """Inputs are whole numbers from 1 to 4; steps are powers of two, so that a sum lies on no border by a rounding."""
+    x, steps = "c = Cast<to = 2>(x)", "float s = {0.5}, float t = {0.25}, float r = {1.0}"
+    for pads, zero, group in itertools.product(([0] * 4, [1, 0, 0, 1]), (0, 3), (1, 2)):
+        numbers = ",".join(str(i * 7 % 11 - 5) for i in range(64 // group))
+        weights = f"int8[4,{4 // group},2,2] w = {{{numbers}}}"
+        zeros = f"uint8 z = {{{zero}}}, int8 v = {{0}}, uint8 o = {{90}}, int32[4] b = {{3,-2,0,9}}"
+        yield net(
+            f"{x} q = QLinearConv<pads = {pads}, group = {group}>(c, s, z, w, t, v, r, o, b) y = Cast<to = 1>(q)",
+            weights=f"{steps}, {weights}, {zeros}", positive=True,
+        )  # fmt: skip
+        yield net(
+            f"{x} q = ConvInteger<pads = {pads}, group = {group}>(c, w, z) y = Cast<to = 1>(q)",
+            weights=f"{weights}, {zeros}", positive=True,
+        )  # fmt: skip
+    matrix = "int8[5,3] w = {" + ",".join(str(i * 5 % 9 - 4) for i in range(15)) + "}"
+    for zero in (0, 2):
+        zeros = f"uint8 z = {{{zero}}}, int8 v = {{1}}, uint8 o = {{120}}, int8[3] u = {{0,1,-1}}"
+        for operands in ("c, w, z", "c, w, z, v", "c, w, z, u", "c, w"):
+            body = f"{x} q = MatMulInteger({operands}) y = Cast<to = 1>(q)"
+            yield net(body, weights=f"{matrix}, {zeros}", positive=True)
+        unsigned = matrix.replace("int8", "uint8").replace("-", "")
+        yield net(
+            f"{x} q = QLinearMatMul(c, s, z, w, t, p, r, o) y = Cast<to = 1>(q)",
+            weights=f"{steps}, {unsigned}, uint8 z = {{{zero}}}, uint8 p = {{1}}, uint8 o = {{120}}", positive=True,
+        )  # fmt: skip
 
 
 def resizing() -> Iterator[Network]:
@@ -327,5 +361,7 @@ def chosen() -> Iterator[Network]:
 
 def everything() -> list[Network]:
     """All of them."""
-    families = (convolutions, pooling, reductions, products, moves, elementwise, layers, resizing, recurrences, places, chosen)
+    families = (
+        convolutions, pooling, reductions, products, moves, elementwise, layers, integers, resizing, recurrences, places, chosen,
+    )  # fmt: skip
     return [network for family in families for network in family()]

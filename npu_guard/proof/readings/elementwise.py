@@ -59,7 +59,11 @@ def _function(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
 
 @reading("Pow")
 def _power(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
-    base, exponent = a.lift(x[0]), x[1]
+    return power(a, a.lift(x[0]), x[1])
+
+
+def power(a: Arithmetic, base: Tensor, exponent: Operand) -> Tensor:
+    """A product for a small whole number, roots for a half, else a function of both."""
     try:
         e = scalar(exponent)
     except Unsupported:

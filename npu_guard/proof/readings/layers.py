@@ -11,6 +11,7 @@ from npu_guard.proof.arithmetic import Arithmetic
 from npu_guard.proof.exact import Exact
 from npu_guard.proof.program import Call
 from npu_guard.proof.readings.activations import softmax
+from npu_guard.proof.readings.elementwise import power
 from npu_guard.proof.readings.products import spatial
 from npu_guard.proof.readings.table import at, column, parameter, reading
 from npu_guard.proof.tensor import Operand, Tensor, Unsupported
@@ -66,6 +67,40 @@ def _batch(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     scale, bias, mean, variance = (column(a, v, given.ndim) for v in x[1:5])
     deviation = a.root(a.add(variance, parameter(a, call, "epsilon", 1e-5)))
     return a.add(a.multiply(a.divide(a.subtract(given, mean), deviation), scale), bias)
+
+
+@reading("MeanVarianceNormalization")
+def _mean_variance(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """Without scale and bias; ONNX adds 1e-9 to the deviation, not to the variance."""
+    given = a.lift(x[0])
+    axes = tuple(axis % given.ndim for axis in call.attr("axes", (0, 2, 3)))
+    centred = a.subtract(given, a.mean(given, axes, True))
+    deviation = a.root(a.mean(a.multiply(centred, centred), axes, True))
+    return a.divide(centred, a.add(deviation, a.constant(np.asarray(1e-9, np.float32))))
+
+
+@reading("LpNormalization")
+def _norm(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """Over the sum of absolute values along an axis, or the root of the sum of squares."""
+    given = a.lift(x[0])
+    axes = (call.attr("axis", -1) % given.ndim,)
+    if call.attr("p", 2) == 1:
+        return a.divide(given, a.total(a.absolute(given), axes, True))
+    return a.divide(given, a.root(a.total(a.multiply(given, given), axes, True)))
+
+
+@reading("LRN")
+def _response(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """x / (bias + alpha / size * sum of squares of the channels around)^beta."""
+    given, size = a.lift(x[0]), call.attributes["size"]
+    channels = given.shape[1]
+    away = np.subtract.outer(np.arange(channels), np.arange(channels))
+    near = ((-((size - 1) // 2) <= -away) & (-away <= size // 2)).astype(np.float32)
+    rows = a.multiply(given, given).map(lambda v: v.reshape(v.shape[0], channels, -1))
+    sums = a.matmul(a.constant(near), rows).map(lambda v: v.reshape(given.shape))
+    part = a.multiply(parameter(a, call, "alpha", 1e-4), a.number(Fraction(1, size)))
+    base = a.add(parameter(a, call, "bias", 1.0), a.multiply(sums, part))
+    return a.divide(given, power(a, base, parameter(a, call, "beta", 0.75)))
 
 
 @reading("Attention")

@@ -11,12 +11,12 @@ import numpy as np
 from npu_guard.proof.arithmetic import Arithmetic
 from npu_guard.proof.program import Call
 from npu_guard.proof.readings.table import READINGS, at, axes, ints, parameter, reading
-from npu_guard.proof.tensor import Operand, Tensor, Unsupported
+from npu_guard.proof.tensor import Operand, Tensor, Unsupported, join
 
 
 @reading(
     "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
-    "ReduceLogSumExp",
+    "ReduceLogSumExp", "ReduceProd",
 )  # fmt: skip
 def _reduce(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     given, chosen, kind = a.lift(x[0]), axes(call, x), call.op_type
@@ -33,10 +33,28 @@ def _reduce(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     if kind in ("ReduceSumSquare", "ReduceL2"):
         squares = a.total(a.multiply(given, given), over, keep)
         return squares if kind == "ReduceSumSquare" else a.root(squares)
+    if kind == "ReduceProd":
+        return _all_factors(a, given, over, keep)
     if kind == "ReduceL1":
         return a.total(a.absolute(given), over, keep)
     total = a.total(a.exp(given) if kind == "ReduceLogSumExp" else given, over, keep)
     return total if kind == "ReduceSum" else a.function("log", total)
+
+
+def _all_factors(a: Arithmetic, x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
+    """The product over axes, by halves."""
+    lead = [i for i in range(x.ndim) if i not in axes]
+    kept = tuple(1 if i in axes else x.shape[i] for i in range(x.ndim) if keep or i not in axes)
+    rest = x.map(lambda v: v.transpose(*lead, *axes).reshape(*(v.shape[i] for i in lead), -1))
+    if not rest.shape[-1]:
+        raise Unsupported("a product of nothing")
+    while (count := rest.shape[-1]) > 1:
+        half = count // 2
+        front, back = (rest.map(lambda v: v[..., i * half : (i + 1) * half]) for i in (0, 1))  # noqa: B023 - called at once
+        product = a.multiply(front, back)
+        odd = [rest.map(lambda v: v[..., -1:])] if count % 2 else []
+        rest = join([product, *odd], lambda parts: np.concatenate(parts, -1)) if odd else product
+    return rest.map(lambda v: v.reshape(kept))
 
 
 @reading("ArgMax", "ArgMin")
