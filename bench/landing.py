@@ -150,7 +150,7 @@ Written by `make landing`. Every sample network at test size, and some of timm w
 `aimotive-aiware` without approximations and landed by `npu_guard.torch.land`. A *place* is a group of operators that changed
 together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
 patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
-with norms by the batch, relative to the peak. Where a proof fails,
+with norms by the batch, relative to the peak. Where a place differs,
 its place is refused; where no place holds, nothing is written, and the row has the reason.
 
 The networks of timm are there where timm is installed; it takes only names from torchvision, so any build of that will do:

@@ -22,7 +22,7 @@ def land(
     calibration: str | os.PathLike[str] | None = None, prefer: Sequence[str] = (), warnings: bool = False,
     max_cost: float | None = None,
 ) -> Landed:  # fmt: skip
-    """Fix a network, and write the blocks that take the place of its modules into a folder, proven.
+    """Fix a network, and write the blocks that take the place of its modules into a folder, once they compute the same.
 
     `inputs` are example tensors: a dict by name, a sequence in the order of forward, or one tensor. The rest is as for
     `npu_guard.fix`. The network itself stays as it is; `apply` puts the blocks in. Raises UsageError, NotVerified.

@@ -1,4 +1,4 @@
-"""`npu-guard fix`: a model that fits, and the proof that it computes the same."""
+"""`npu-guard fix`: a model that fits, and what is known of whether it computes the same."""
 
 from __future__ import annotations
 

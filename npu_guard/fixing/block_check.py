@@ -1,4 +1,4 @@
-"""Prove one replaced block on its own: cut it out, feed it the activations of the real model, compare."""
+"""Check one replaced block on its own: cut it out, feed it the activations of the real model, compare."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.substitution import EXACT
 from npu_guard.rewriting.weights import Budget
 
-BLOCKS = "each replaced block is proved, and all else is as it was"
+BLOCKS = "each replaced block is, and all else is as it was"
 MEMORY = 1 << 30
 """Bytes that a proof may take beyond what the process has."""
 WHOLE, LONG = 1 << 27, 1 << 33

@@ -1,6 +1,6 @@
 """Which replaced block is it, where every block holds on its own and the whole model differs all the same?
 
-A block is proved with a few inputs, the whole with all; so a difference may show only there. What follows the first tensor
+A block is compared on a few inputs, the whole with all; so a difference may show only there. What follows the first tensor
 that both models have and give otherwise is not asked: between it and the tensors before it, which agree, lies the culprit.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def test_labels_are_told_everywhere(cli: Cli, write: Write, tmp_path: Path) -> N
     write(LARGE)
     text = cli("fix", "net.onnx", "-o", "out.onnx", "--plan", "plan.toml").out
     assert "nodes, proved; equal" in text
-    assert "  proved: each replaced block is proved" in text
+    assert "  proved: each replaced block is" in text
     assert "# proved: identity at a random point" in (tmp_path / "plan.toml").read_text()
     (model,) = json.loads(cli("fix", "net.onnx", "-o", "out.onnx", "--format", "json").out)["models"]
     assert [a["verification"]["proof"]["label"] for a in model["applied"]] == [PROVED]
@@ -95,6 +96,28 @@ def test_missing_proof_rolls_nothing_back(write: Write, monkeypatch: pytest.Monk
     assert "more multiplications than are granted" in step.verification.proof.reason
     assert done.verification.proof is not None
     assert done.verification.proof.reason == "1 of 1 replaced blocks is not proved"
+
+
+@pytest.mark.parametrize("granted", [1000, prove.MACS])
+def test_reports_say_proved_of_what_is_alone(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granted: int
+) -> None:
+    """No page, plan or line has the word without "not" before it, where a label is `sampled`; with a proof, each has it."""
+    monkeypatch.setattr("npu_guard.proof.prove.MACS", granted)
+    write(LARGE)
+    done = cli(
+        "fix", "net.onnx", "-o", "out.onnx", "--plan", "plan.toml", "--report", "html:fix.html", "--report", "json:fix.json"
+    )
+    assert done.code == 0
+    told = [
+        done.out,
+        done.err,
+        *((tmp_path / name).read_text(encoding="utf-8") for name in ("plan.toml", "fix.json", "fix.html")),
+    ]
+    for text in told:
+        words = re.sub(r"<(style|script)\b.*?</\1>", "", text, flags=re.DOTALL)
+        claims = [m[0] for m in re.finditer(r"(\w+\W+)?\b(proved|proven|proves)\b", words) if not (m[1] or "").startswith("not")]
+        assert bool(claims) == (granted > 1000 and text != done.err), claims
 
 
 def test_refuted_block_is_rolled_back_where_running_it_would_not_tell(write: Write) -> None:
