@@ -254,8 +254,15 @@ class Arithmetic:
         return replace(self.multiply(self.add(a, self.absolute(a)), self.number(Fraction(1, 2))), scale=a.scale)
 
     def maximum(self, left: Operand, right: Operand) -> Tensor:
-        """The larger one, against a constant by a relu; two of the same size but for the sign are an absolute value."""
+        """The larger one, against a constant by a relu; two of the same size but for the sign are an absolute value.
+
+        Beside minus infinity it is the other one.
+        """
         a, b = self.lift(left), self.lift(right)
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        for one, other in ((a, b), (b, a)):
+            if one.lowest is not None and one.lowest.all():
+                return other.map(lambda v: np.broadcast_to(v, shape))
         self._finite(a, b)
         if a.number is not None:
             a, b = b, a
@@ -264,7 +271,6 @@ class Arithmetic:
         if a.shape == b.shape and not any(p.any() for p in self.add(a, b).parts):
             return self.absolute(a)
         self._room(a, b)
-        shape = np.broadcast_shapes(a.shape, b.shape)
         both = join([t.map(lambda v: np.broadcast_to(v, shape)) for t in (a, b)], np.stack)
         return self.largest(both, (0,), False)
 

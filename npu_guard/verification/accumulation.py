@@ -7,6 +7,8 @@ of float32; one of float16 or bfloat16 weighs as many of these as its epsilon, s
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from npu_guard.analysis.analyze import Analysis
@@ -32,7 +34,14 @@ def is_exact(op_type: str, domain: str = "") -> bool:
 def summed_terms(analysis: Analysis, node: Node) -> float:
     """Terms that one element of a node's output sums, at least one."""
     cost, out = analysis.costs.get(node), elements(node.output.shape) if node.outputs else None
-    return float(max(1, cost.macs // out)) if cost is not None and out else 1.0
+    if not out or is_exact(node.op_type, node.domain):
+        return 1.0
+    kind = find_operator(node.op_type, node.domain).kind
+    if kind == "pooling":
+        return float(math.prod(node.attr("kernel_shape", ())))
+    if kind in ("reduction", "global pooling"):
+        return float(max(1, (elements(node.inputs[0].shape) or 1) // out)) if node.inputs and node.inputs[0] is not None else 1.0
+    return float(max(1, cost.macs // out)) if cost is not None else 1.0
 
 
 def node_terms(analysis: Analysis, node: Node) -> float:

@@ -67,7 +67,7 @@ def role_of(value: Value, constants: Constants | None = None) -> Role:
                     _judge(role, highs, node, current, i, moved, constants)
             offset = not node.domain and node.op_type in _MOVES_INDICES and current.dtype in _INTEGERS
             kind = find_operator(node.op_type, node.domain).kind
-            hands_on = kind in ("view", "identity", "data mover") or node.op_type == "Cast"
+            hands_on = kind in ("view", "identity", "data mover") or node.op_type in ("Cast", "Expand", "Tile")
             follows = offset or (hands_on and (node.inputs[0] is current or node.op_type == "Concat"))
             for made in node.outputs if follows else ():
                 if made is not None and made not in seen:
@@ -104,6 +104,8 @@ def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, m
         array = None if other is None else constants.get(other)
         if array is not None and array.size == 1:
             role.modes.append(int(array.reshape(())))
+        elif array is not None and array.size and array.min() >= 0:  # a one-hot encoding
+            highs.append(int(array.max()) + 1)
     elif node.op_type in ("Div", "Mul", "Sub") and place == 0:
         other = node.input(1)
         array = None if other is None else constants.get(other)

@@ -42,6 +42,8 @@ IDENTITIES = {
         graph("z = Tanh(x)", X), graph("d = Add(x, x) s = Sigmoid(d) t = Mul(s, w) z = Sub(t, o)", X,
                                        "float w = {2}, float o = {1}")),
     "softmax moved": (graph("z = Softmax<axis = 3>(x)", X), graph("s = Add(x, c) z = Softmax<axis = 3>(s)", X, TWO)),
+    "the larger of a number and minus infinity": (
+        graph("m = Max(x, c) z = Exp(m)", X, "float c = {-inf}"), graph("z = Exp(x)", X)),
     "max in another order": (
         graph("m = Max(x, y) z = ReduceMax(m, a)", weights="int64[1] a = {1}"),
         graph("p = ReduceMax(y, a) q = ReduceMax(x, a) z = Max(p, q)", weights="int64[1] a = {1}")),
@@ -100,6 +102,8 @@ TRAPS = {
     "the root of a square": (graph("s = Mul(x, x) z = Sqrt(s)", X), graph("z = Identity(x)", X)),
     # An odd power sum would make them equal.
     "min for max": (graph("z = Max(x, y)"), graph("z = Min(x, y)")),
+    "the larger of a number and a small one": (
+        graph("m = Max(x, c) z = Exp(m)", X, "float c = {-100}"), graph("z = Exp(x)", X)),
     "min for max over an axis": (
         graph("z = ReduceMax(x, a)", X, "int64[1] a = {1}"), graph("z = ReduceMin(x, a)", X, "int64[1] a = {1}")),
     "max of negatives": (graph("a = Neg(x) b = Neg(y) z = Max(a, b)"), graph("m = Max(x, y) z = Neg(m)")),

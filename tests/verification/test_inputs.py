@@ -77,6 +77,7 @@ TABLE = "<float[50,8] table> {{ {} }}"
         ("y = Gather(table, x)", 50), ("c = Cast<to = 6>(x)  y = Gather(table, c)", 50),
         ("a = Constant<value = int64[1] {0}>()  u = Unsqueeze(x, a)  y = Gather(table, u)", 50),
         ("i = Constant<value = int64[1] {1}>()  s = Add(x, i)  y = Gather(table, s)", 2), ("y = Gather<axis = 1>(table, x)", 8),
+        ("a = Constant<value = int64[1] {1}>()  u = Unsqueeze(x, a) k = Constant<value = int64[1,2] {0,1}>() y = Equal(u, k)", 2),
     ],
 )  # fmt: skip
 def test_indices_stay_indices(write: Write, body: str, high: int) -> None:

@@ -125,3 +125,16 @@ def test_branches_side_by_side_count_once(write: Write) -> None:
     graph = """g (float[1,64,6,6] x) => (float[1,64,6,6] y) <float[64,64,1,1] v, float[64,64,1,1] w>
         { a = Conv(x, v)  b = Conv(x, w)  y = Add(a, b) }"""
     assert accumulation.accumulated_terms(analyzed(write, graph)) == 1 + 64 + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "terms"),
+    [
+        ("y = ReduceSum(x, a)", 64), ("y = ReduceMean<keepdims = 0>(x, a)", 64), ("y = ReduceMax(x, a)", 1),
+        ("y = GlobalAveragePool(x)", 36), ("y = GlobalMaxPool(x)", 1), ("y = AveragePool<kernel_shape = [3, 2]>(x)", 6),
+        ("y = MaxPool<kernel_shape = [3, 2]>(x)", 1), ("r = Relu(x)  y = ReduceL2(r, a)", 65),
+    ],
+)  # fmt: skip
+def test_a_mean_rounds_as_often_as_it_has_terms(write: Write, body: str, terms: int) -> None:
+    graph = f"g (float[1,64,6,6] x) => (y) <int64[1] a = {{1}}> {{ {body} }}"
+    assert accumulation.accumulated_terms(analyzed(write, graph)) == 1 + terms
