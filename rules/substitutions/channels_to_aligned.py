@@ -105,6 +105,16 @@ class ChannelsToAligned(Substitution):
             opset=17,
             title="a mean over channels, which must not see the padding",
         ),
+        Example(
+            """g (float[1,8,6,6] x) => (float[1,12,6,6] y)
+            <float[12,8,1,1] w, int64[6] parts = {2, 2, 2, 2, 2, 2}>
+            {
+                a = Conv(x, w)  p, q, r, s, t, u = Split<axis = 1>(a, parts)
+                y = Concat<axis = 1>(q, p, s, r, u, t)
+            }""",
+            ops=("Conv", "Slice", "Split", "Concat"),
+            title="parts that would be padding for the most part",
+        ),
     )
     bad = (
         Example(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -74,7 +74,8 @@ class Carry(Struct, eq=False):
 class Flow:
     """Which nodes of the main graph carry widened channels; for those that could not be told, why not."""
 
-    def __init__(self, ctx: Facts, operators: Handlers[Operator]) -> None:
+    def __init__(self, ctx: Facts, operators: Handlers[Operator], without: Set[Node] = frozenset()) -> None:
+        """The nodes `without` carry nothing."""
         self.ctx = ctx
         self.opset = ctx.analysis.model.opsets.get("", 1)
         self.forms: dict[Value, Form] = {}
@@ -84,7 +85,7 @@ class Flow:
         """Values that are known to be readable: a model may share what is behind its weights."""
         for node in ctx.analysis.nodes():
             operator = operators.get(node.op_type) if not node.domain else None
-            if operator is None:
+            if operator is None or node in without:
                 continue
             try:
                 if node.graph.parent is not None:

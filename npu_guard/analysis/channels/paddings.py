@@ -70,10 +70,14 @@ class Channels:
 
     def __init__(self, ctx: Facts, multiple: int) -> None:
         flow = Flow(ctx, OPERATORS)
-        self.reasons = flow.reasons
-        self._elided = ctx.analysis.elided
         carries = list(flow.carries.values())
         layouts = _layouts(flow, carries, multiple)
+        if wasteful := _wasteful(carries, layouts, multiple):
+            flow = Flow(ctx, OPERATORS, wasteful)
+            carries = list(flow.carries.values())
+            layouts = _layouts(flow, carries, multiple)
+        self.reasons = flow.reasons
+        self._elided = ctx.analysis.elided
         unions = _Unions()
         touched = [c for c in carries if any(v in layouts for v in (*c.wide.values(), *c.forms))]
         for carry in touched:
@@ -142,6 +146,24 @@ class _Unions:
 
     def join(self, a: Hashable, b: Hashable) -> None:
         self._above[self.find(b)] = self.find(a)
+
+
+WASTE = 2
+"""How many times the channels that alignment takes a value may have so that its parts are aligned as well."""
+
+
+def _wasteful(carries: Iterable[Carry], layouts: Mapping[Value, Layout], multiple: int) -> set[Node]:
+    """Nodes that cut channels into parts so small that most of them would be padding: they read the original width instead."""
+
+    def cuts(carry: Carry, whole: Value, part: Value) -> bool:
+        layout, form = layouts.get(whole), carry.forms.get(part)
+        if layout is None or form is None or whole not in carry.wide.values():
+            return False
+        units = sum(own for own, _ in layout.segments)
+        aligned = -(-units * layout.factor // multiple) * multiple
+        return form.units < units and layout.width() > WASTE * aligned
+
+    return {carry.node for carry in carries if any(cuts(carry, whole, part) for whole, part, _ in carry.ties)}
 
 
 def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value, Layout]:
