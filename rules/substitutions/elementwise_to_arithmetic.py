@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.base.errors import Undecidable
+from npu_guard.base.text import short
+from npu_guard.proof.exact import Exact
+from npu_guard.results.proof import ROUNDING
 from npu_guard.rewriting.arithmetic import Formula, writable
-from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
+from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -18,13 +21,14 @@ class ElementwiseToArithmetic(Substitution):
     """An operator on each element that is plain arithmetic becomes that arithmetic.
 
     -x = -1 x; |x| = max(x, -x) = relu(x) + relu(-x); x^2 = x x, and x^3, x^4, x^0.5, x^-1 and x^-0.5 likewise; 1/x by Div;
-    a - b = a + (-1) b; softsign(x) = x / (1 + |x|); prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the
-    channels is sqrt(sum x x), the sum of squares the same without the root. Sum, of any number of tensors, is Add after Add.
+    x / c = (1 / c) x for a constant c, up to a rounding; a - b = a + (-1) b; softsign(x) = x / (1 + |x|);
+    prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the channels is sqrt(sum x x), the sum of squares the same
+    without the root. Sum, of any number of tensors, is Add after Add.
     """
 
     name = "elementwise-to-arithmetic"
     last = True  # others know their blocks by this operator
-    roots = ("Abs", "Neg", "Reciprocal", "Softsign", "PRelu", "Pow", "Sub", "Sum", "ReduceL2", "ReduceSumSquare")
+    roots = ("Abs", "Neg", "Div", "Reciprocal", "Softsign", "PRelu", "Pow", "Sub", "Sum", "ReduceL2", "ReduceSumSquare")
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
     good = (
         Example(
@@ -62,6 +66,14 @@ class ElementwiseToArithmetic(Substitution):
             title="a device without Max",
         ),
         Example("g (float[1,8,4,4] x, float[8,1,1] z) => (y) { y = Sub(x, z) }", ops=("Mul", "Add"), title="a difference"),
+        Example(
+            """g (float[1,8,4,4] x) => (y)
+            <float c = {6.0}, float[8,1,1] d = {1,2,3,-4,5,0.1,7,9}> { q = Div(x, c)  y = Div(q, d) }""",
+            ops=("Mul", "Mul"),
+            operators={"Mul": "supported"},
+            title="quotients by constants",
+            label=ROUNDING,
+        ),
         Example("g (float x) => (y) { n = Neg(x)  y = Abs(n) }", ops=("Mul", "Mul", "Max"), title="single numbers"),
     )
     bad = (
@@ -72,6 +84,11 @@ class ElementwiseToArithmetic(Substitution):
         Example(
             "g (float[1,8,4,4] x, float[1,8,4,4] e) => (y) { y = Pow(x, e) }",
             refused="the exponent is not one constant",
+        ),
+        Example("g (float[1,8,4,4] x, float[1,8,4,4] z) => (y) { y = Div(x, z) }", refused="what it divides by is computed"),
+        Example(
+            "g (float[1,8,4,4] x) => (y) <float[8,1,1] d = {1,2,3,0,5,6,7,8}> { y = Div(x, d) }",
+            refused="1 / d is not finite, or too small",
         ),
         Example("g (int32[1,8,4,4] x) => (y) { y = Abs(x) }", refused="neither float32, float16 nor double"),
         Example(
@@ -88,6 +105,8 @@ class ElementwiseToArithmetic(Substitution):
             facts = ctx.axes(node)
         if node.op_type == "Sum" and len(node.inputs) > MOST:
             raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
+        if node.op_type == "Div":
+            _divided(node, ctx)
         writable(node)
         ways = (_MAX, _RELU) if node.op_type in ("Abs", "Softsign") else (None,)
         return [Match(self, node, (node,), (node.output,), facts, variant=way) for way in ways]
@@ -120,6 +139,36 @@ def _exponent(node: Node, ctx: Context) -> float:
     return found
 
 
+def _divided(node: Node, ctx: Context) -> None:
+    """Refuse a quotient that is no product with a constant. Raises Refused."""
+    divisor = ctx.input(node, 1)
+    if not ctx.is_constant(divisor) or ctx.is_constant(ctx.input(node, 0)):
+        raise Refused("what it divides by is computed")
+    known = ctx.analysis.constants.get(divisor)
+    if known is not None and known.dtype.kind == "f":
+        _usable(known, divisor)
+
+
+def _usable(array: Array, divisor: Value) -> None:
+    """Refuse where 1 / c has fewer digits than c. Raises Refused."""
+    with np.errstate(all="ignore"):
+        inverse = np.abs(np.reciprocal(array))
+    if not (np.isfinite(inverse) & (inverse >= np.finfo(array.dtype).tiny)).all():
+        raise Refused(f"1 / {short(divisor.name)} is not finite, or too small")
+
+
+def _inverse(f: Formula, divisor: Value) -> str:
+    """1 / c, read when it is written."""
+    shape = tuple(d for d in divisor.shape or () if isinstance(d, int))
+
+    def exact() -> Exact:
+        array = f.build.weight(divisor)
+        _usable(array, divisor)
+        return Exact.of(1) / Exact.of(array)
+
+    return f.build.later(shape, lambda: np.asarray(exact().rounded(f.dtype)).reshape(shape), f.dtype, "inverse", exact)
+
+
 def _written(match: Match, f: Formula) -> str:
     node = match.root
     x = node.inputs[0]
@@ -129,6 +178,9 @@ def _written(match: Match, f: Formula) -> str:
     if node.op_type == "PRelu":
         assert node.inputs[1] is not None
         return f("Add", f("Relu", x), f("Mul", f("Min", x, 0.0), node.inputs[1]))
+    if node.op_type == "Div":
+        assert node.inputs[1] is not None
+        return f("Mul", x, _inverse(f, node.inputs[1]))
     if node.op_type == "Sub":
         assert node.inputs[1] is not None
         return f("Add", x, f("Mul", node.inputs[1], -1.0))

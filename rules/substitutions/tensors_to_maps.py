@@ -132,6 +132,14 @@ class TensorsToMaps(Substitution):
             label=SAMPLED,
         ),
         Example(
+            """g (float[1,7,6] x) => (y)
+            <float[6,1,3] w, float[6] s, float[6] b, int64[1] i0 = {0}, int64[1] i7 = {7}, int64[1] i2 = {2}> {
+                n = LayerNormalization(x, s, b)  t = Transpose<perm = [0,2,1]>(n)
+                c = Conv<auto_pad = "NOTSET", pads = [2,1], group = 6>(t, w)  p = Slice(c, i0, i7, i2)
+                u = Transpose<perm = [0,2,1]>(p)  y = Add(x, u) }""",
+            title="a convolution along tokens, with what exporters write of its padding",
+        ),
+        Example(
             """g (float[2,5,6] x, float[2,3,6] z) => (y) {
                 k = Transpose<perm = [0,2,1]>(z)  s = MatMul(x, k)  p = Softmax<axis = -1>(s)  y = MatMul(p, z) }""",
             title="tokens as inputs and as the output: they enter and leave as maps [B, N, 1, C], so that nothing is transposed",

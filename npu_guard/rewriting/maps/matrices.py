@@ -10,7 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from npu_guard.base.text import short
-from npu_guard.graph.graph import Value
+from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, both, fixed, reduced, softmax, stored
 from npu_guard.rewriting.maps.linear import linear
 from npu_guard.rewriting.maps.products import contracted
@@ -250,7 +250,7 @@ def conv(step: Step) -> list[Laid]:
     plain = (
         all(s == 1 for s in node.attr("strides") or (1,))
         and not any(node.attr("pads") or (0,))
-        and node.attr("auto_pad", b"NOTSET") in (b"NOTSET", "NOTSET", b"VALID", "VALID")
+        and _rule_of_pads(node) in ("NOTSET", "VALID")
     )
     bias = step.constant(2)
     if node.input(2) is not None and bias is None:
@@ -272,6 +272,12 @@ def conv(step: Step) -> list[Laid]:
     return [_along(step, x, value, bias)]
 
 
+def _rule_of_pads(node: Node) -> str:
+    """What `auto_pad` says; exporters write it also where it is NOTSET, which is that `pads` count."""
+    rule = node.attr("auto_pad", b"NOTSET")
+    return rule.decode() if isinstance(rule, bytes) else str(rule)
+
+
 def _along(step: Step, x: Laid, value: Value, bias: Value | None) -> Laid:
     """A convolution over the one axis of space of [B, C, L], as one over the columns of a map."""
     node, dims = step.node, shape_of(value)
@@ -281,7 +287,8 @@ def _along(step: Step, x: Laid, value: Value, bias: Value | None) -> Laid:
     given: list[Operand] = [x.name, weight, *([] if bias is None else [bias])]
     one: dict[str, Any] = {n: [1, int(node.attr(n)[0])] for n in ("strides", "dilations") if node.attr(n)}
     pads = node.attr("pads") or (0, 0)
-    extra = {"auto_pad": node.attr("auto_pad")} if node.attr("auto_pad") else {"pads": [0, int(pads[0]), 0, int(pads[1])]}
+    rule = _rule_of_pads(node)
+    extra = {"pads": [0, int(pads[0]), 0, int(pads[1])]} if rule == "NOTSET" else {"auto_pad": rule}
     batch, channels, length = step.shape
     name = step.maps.program.op(
         "Conv", (batch, channels, 1, length), *given, kernel_shape=[1, dims[2]], group=int(node.attr("group", 1)), **one, **extra
