@@ -100,8 +100,8 @@ def suggest(word: str, known: Any) -> str:
     """`; did you mean 'x'?` or nothing: what is spelled nearly so, else what has the word in it, else what is spelled alike."""
     from difflib import get_close_matches  # for those who mistype; the others start faster without
 
-    names, said = list(known), word.lower()
-    close = get_close_matches(word, names, 1, _ALIKE)
+    names, said = sorted(known) if isinstance(known, frozenset) else list(known), word.lower()
+    close = [name for name in names if name.lower() == said] or get_close_matches(word, names, 1, _ALIKE)
     if not close and len(said) >= _TELLS:
         close = [name for name in names if said in name.lower()]
         close = close or [n for n in names if get_close_matches(said, _WORDS.findall(n.lower()), 1, _ALIKE)]

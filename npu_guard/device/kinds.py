@@ -16,6 +16,7 @@ import onnx
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.analysis.validation import attributes
 from npu_guard.device.keys import NOW, suggest
+from npu_guard.device.measure import GLOBAL_POOLS
 from npu_guard.device.metric import Metric, Term
 from npu_guard.device.predicate import Clause
 from npu_guard.device.requirement import Requirement
@@ -44,6 +45,11 @@ _BOUNDS = ("max", "min", "below", "multiple_of")
 def problems(requirement: Requirement) -> Iterator[tuple[Place, str]]:
     """What no node can have, each with its place in the `[[limit]]`."""
     ops = requirement.ops
+    yield from ((("metric",), message) for message in lacking(requirement.clause.metric, ops))
+    for guard in requirement.when:
+        yield from ((("when", guard.metric.text), message) for message in lacking(guard.metric, ops))
+    for alternative in requirement.alternatives:
+        yield from ((("any_of", c.metric.text), message) for c in alternative for message in lacking(c.metric, ops))
     for name, bound, message in _clause(requirement.clause, ops):
         yield ("constant" if requirement.clause.metric.text.startswith("constant.") and bound is True else name,), message
     for guard in requirement.when:
@@ -88,10 +94,16 @@ def _bound(metric: Metric, kinds: set[Kind], name: str, bound: Any, ops: tuple[s
                 yield f"{name} = {bound.text!r} names a metric that is no number"
         elif name in _BOUNDS and (isinstance(bound, bool) or not isinstance(bound, int | float)):
             yield f"{name} is {bound!r}; it must be a number or the name of a metric that is one"
+        elif name in _BOUNDS and kinds == {"integer"} and not _is("integer", bound):
+            yield f"{text!r} {_SAID['integer']}, and {name} is {bound!r}"
         return
     entries = bound if isinstance(bound, tuple) else (bound,)
     if not entries:
         yield f"{name} is empty, so that no {text!r} fits" if name == "in" else f"{name} is empty"
+    if metric.terms[0].key in ("perm", "perm_in_memory"):
+        for order in entries:
+            if isinstance(order, tuple) and sorted(order) != list(range(len(order))):
+                yield f"{list(order)} is no permutation of {', '.join(map(str, range(len(order))))}"
     for value in (v for entry in entries for v in (entry if isinstance(entry, tuple) else (entry,))):
         if not any(_is(kind, value) for kind in kinds):
             yield f"{text!r} {' or '.join(_SAID[k] for k in sorted(kinds))}, not {value!r}"
@@ -131,6 +143,38 @@ def _nothing(metric: Metric, bounds: Mapping[str, Any]) -> tuple[str, str] | Non
 
 def _entries(value: Any) -> tuple[Any, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+def lacking(metric: Metric, ops: Iterable[str]) -> Iterator[str]:
+    """A message for each operator that has no such thing, so that no limit on it could ever be met or exceeded there."""
+    known = [op for op in ops if "::" not in op and onnx.defs.has(op)]
+    for term in metric.terms:
+        for op in known:
+            if not _has(term.key, op):
+                yield f"{op} has no {term.base.noun}; {term.key!r} says nothing of it"
+
+
+def _has(key: str, op: str) -> bool:
+    if key in _OF_OPERATORS:
+        return op in _OF_OPERATORS[key]
+    attribute = _OF_ATTRIBUTES.get(key)
+    if attribute is None or (attribute == "kernel_shape" and op in GLOBAL_POOLS):
+        return True
+    return (op, attribute) in _attributes()
+
+
+_OF_OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "scale": ("Resize", "Upsample"), "shrinking": ("Resize", "Upsample"), "perm": ("Transpose",),
+    "perm_in_memory": ("Transpose",), "kept_units": ("Transpose",), "equation": ("Einsum",), "parts": ("Split",),
+    "strided_axes": ("Slice",), "tiles": ("Gather",),
+}  # fmt: skip
+"""Metrics of one operator."""
+_OF_ATTRIBUTES: Mapping[str, str] = {
+    "kernel": "kernel_shape", "dilated_kernel": "kernel_shape", "pointwise": "kernel_shape", "stride": "strides",
+    "dilation": "dilations", "dilated": "dilations", "pads": "pads", "padded": "pads",
+    "group": "group", "group_channels": "group", "filter_channels": "group", "depthwise": "group", "grouped": "group",
+}  # fmt: skip
+"""Metrics of windows, and the attribute that operators with such a window have or had."""
 
 
 def _kinds(metric: Metric, ops: tuple[str, ...]) -> set[Kind]:

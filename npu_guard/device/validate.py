@@ -28,6 +28,7 @@ from npu_guard.device.file import (
     plain,
 )
 from npu_guard.device.keys import EVERY, LIMITS, convert, limit_value, suggest
+from npu_guard.device.limit_words import words_of
 from npu_guard.device.lines import Lines
 from npu_guard.device.measure_tensor import formal_index, formal_inputs
 from npu_guard.device.partition import Given
@@ -175,7 +176,7 @@ class _Checker:
                 except UsageError as error:
                     yield where, str(error).removeprefix(": ")
                 else:
-                    yield from ((where, message) for message in _words_of(key, entry.get("value")))
+                    yield from ((where, message) for message in words_of(key, entry.get("value"), operators()))
 
     def _requirement(self, where: PathInFile, entry: Any) -> Iterator[tuple[PathInFile, str]]:
         found = list(self._entry(where, entry, RequirementEntry))
@@ -225,21 +226,6 @@ def _unfilled(data: Any, where: PathInFile) -> Iterator[tuple[PathInFile, str]]:
         yield where, f"{where[-1]!r} is not filled in: {data}"
     for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
         yield from _unfilled(value, (*where, key))
-
-
-def _words_of(key: str, value: Any) -> Iterator[str]:
-    """What is wrong with the words of a limit on the whole device."""
-    if key == "tensor.dtypes":
-        yield from kinds.unknown_words(value, kinds.DTYPES, "'tensor.dtypes'")
-    elif key == "pad.modes":
-        yield from kinds.unknown_words(value, kinds.words_of("Pad", "mode"), "'pad.modes'")
-    elif key == "memory.resident":
-        yield from kinds.unknown_words(value, ("inputs", "outputs", "weights"), f"{key!r}")
-    elif key == "resize":
-        for form in value:
-            yield from kinds.unknown_words([form["mode"]], kinds.words_of("Resize", "mode"), "'mode' of 'resize'")
-            known = kinds.words_of("Resize", "coordinate_transformation_mode")
-            yield from kinds.unknown_words(form.get("transforms", ()), known, "'transforms' of 'resize'")
 
 
 def _false_flags(entry: Any, where: PathInFile = ()) -> Iterator[tuple[PathInFile, str]]:

@@ -25,6 +25,7 @@ def conv(body: str) -> str:
     return one("Conv", body)
 
 
+QUANTIZED = HEAD + "[limits.quantization]\n"
 WRONG = [
     (conv('when = { depthwise = "yes" }\nmetric = "stride"\nmax = 2'), 6, "'depthwise' is true or false, not 'yes'"),
     (conv('when = { depthwise = 1 }\nmetric = "stride"\nmax = 2'), 6, "'depthwise' is true or false, not 1"),
@@ -56,6 +57,18 @@ WRONG = [
     (HEAD + '[limits.tensor]\ndtypes = { value = ["float"] }\n', 5, "did you mean 'float32'? It is one of " + DTYPES),
     (HEAD + '[limits.pad]\nmodes = { value = ["zeros"] }\n', 5, "it is one of constant, edge, reflect, wrap"),
     (HEAD + '[limits]\nresize = { value = [{ mode = "bilinear", scales = [2] }] }\n', 5, "is one of cubic, linear, nearest"),
+    (conv('metric = "kernel"\nmax = 7.5'), 7, "'kernel' is a whole number, and max is 7.5"),
+    (conv('when = { stride = { min = 1.5 } }\nmetric = "kernel"\nmax = 7'), 6, "'stride' is a whole number, and min is 1.5"),
+    (one("Transpose", 'metric = "perm"\nin = [[0, 1, 2], [0, 2, 2]]'), 7, "[0, 2, 2] is no permutation of 0, 1, 2"),
+    (one("Relu", 'metric = "kernel"\nmax = 7'), 6, "Relu has no kernel; 'kernel' says nothing of it"),
+    (one("Conv", 'when = { scale = 2 }\nmetric = "kernel"\nmax = 7'), 6, "Conv has no scale; 'scale' says nothing of it"),
+    (one("GlobalMaxPool", 'metric = "stride"\nmax = 7'), 6, "GlobalMaxPool has no stride; 'stride' says nothing of it"),
+    (one("MaxPool", 'metric = "kernel"\nany_of = [{ kernel = 3, group = 1 }]'), 7, "MaxPool has no group count; 'group' says"),
+    (QUANTIZED + 'activation_types = { value = ["int8x"] }\n', 5, "'quantization.activation_types' has no 'int8x'; did you mean"),
+    (QUANTIZED + 'weights_symmetric = { value = ["char"] }\n', 5, "'quantization.weights_symmetric' has no 'char'; it is one of"),
+    (QUANTIZED + 'forms = { value = ["QDQ"] }\n', 5, "It is one of qdq, qoperator, integer, dynamic, weights"),
+    (QUANTIZED + 'weight_scales = { value = ["channels"] }\n', 5, "did you mean 'channel'? It is one of tensor, channel, block"),
+    (QUANTIZED + 'same_scale = { value = ["Maxpool"] }\n', 5, "'Maxpool' is no ONNX operator; did you mean 'MaxPool'?"),
     (HEAD + '[unlisted]\nreason = "r"\nconsequence = "cpu"\n', 6, "compile-error, host, decomposed, slow"),
     (HEAD + '[[operators]]\nstatus = "suported"\nnames = []\n', 5, "did you mean 'supported'? It must be one of"),
     (conv('metric = "kernel"\nmax = 3').replace("data sheet", "FILL IN: a document"), 3, "'source' is not filled in"),
@@ -67,6 +80,13 @@ RIGHT = [
     conv('metric = "attr.auto_pad"\nnot_in = ["SAME_UPPER"]'),
     conv('metric = "kernel.product * channels_in / 16"\nmax = 144'),
     conv('metric = "attr.pads.count"\nis = 0'),
+    conv('metric = "kernel"\nmax = 7.0'),
+    one("GlobalMaxPool", 'metric = "kernel"\nmax = 7'),
+    one("Pad", 'metric = "pads"\nmax = 7'),
+    one("Transpose", 'metric = "perm"\nin = [[0, 2, 1], [1, 0]]'),
+    one("com.example::Op", 'metric = "kernel"\nmax = 7'),
+    one("*", 'when = { kernel = 3 }\nmetric = "extent"\nmax = 7'),
+    QUANTIZED + 'forms = { value = ["qdq"] }\nweight_types = { value = ["int4"] }\nfused = { value = ["Relu"] }\n',
     one("Concat", 'metric = "axes"\nin = [-3]'),
     one("Gemm", 'metric = "attr.alpha"\nis = 1.0'),
     one("Gemm", 'metric = "attr.alpha"\nis = 1'),
