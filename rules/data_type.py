@@ -80,7 +80,7 @@ class DataType(Rule):
             title="indices beside a map",
         ),
         Case(
-            "g (float[1,8,4,4] x) => (y) { z = com.example.Op(x)  y = Relu(x) }",
+            "g (float[1,8,4,4] x) => (y, z) { z = com.example.Op(x)  y = Relu(x) }",
             limits=_FLOATS,
             undecided=("z",),
             title="an operator that ONNX does not define",

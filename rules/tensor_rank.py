@@ -44,7 +44,7 @@ class TensorRank(Rule):
             title="rank 4 is the most that fits",
         ),
         Case(
-            """g (float[1,8,4,4] x) => (float[1,8,16] y)
+            """g (float[1,8,4,4] x) => (float[1,8,16] y, z)
             <float[1,1,8,4,4] c, int64[3] shape = {1, 8, 16}> { y = Reshape(x, shape)  z = Relu(c) }""",
             limits={"tensor.rank_max": 4},
             title="a constant of rank 5",

@@ -29,7 +29,7 @@ class Analysis(Struct, frozen=True):
     static: set[Value]
     """Values that the graph alone determines."""
     elided: set[Node]
-    """Nodes that leave no trace on a device: folded away, or passing their input on unchanged."""
+    """Nodes that leave no trace on a device: folded away, passing their input on unchanged, or leading to no output."""
     costs: Mapping[Node, NodeCost]
     unknown: Mapping[Value, str]
     """Values whose shape or type is not fully known, with the reason."""
@@ -87,6 +87,10 @@ class Analysis(Struct, frozen=True):
             self.single[value] = found[0] if len(found) == 1 else None
         return self.single[value]
 
+    def is_read(self, value: Value | None) -> bool:
+        """Whether an operator that runs, or whoever runs the model, reads the value."""
+        return value is not None and next(iter(self.reading(value)), self) is not self
+
     def reading(self, value: Value) -> Iterator[Node | None]:
         """Nodes that read the value, and None for each output of the model that it is, seen through elided nodes too."""
         if value.is_output:
@@ -139,6 +143,7 @@ def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphP
         if node.output in fixed
         or (node.op_type in static.PASSING and (static.does_nothing(node, constants) or static.only_broadcasts(node)))
     }
+    elided |= static.leads_nowhere(model)
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():
         costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, elided)

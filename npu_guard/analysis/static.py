@@ -13,7 +13,7 @@ import onnx
 
 from npu_guard.analysis import einsum
 from npu_guard.analysis.constants import Constants
-from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.graph.graph import Model, Node, Value, is_known
 from npu_guard.graph.handlers import OfKind
 from npu_guard.results.findings import Dim
 
@@ -69,6 +69,29 @@ def is_read(value: Value | None) -> bool:
     return value is not None and bool(value.consumers or value.is_output)
 
 
+def leads_nowhere(model: Model) -> set[Node]:
+    """Nodes of which nothing reaches an output, which every compiler drops; none in a graph without outputs."""
+    found: set[Node] = set()
+    for graph in model.graph.graphs():
+        ends = [n for n in graph.nodes if not (first := n.outputs[0]).consumers and not first.is_output]  # type: ignore[union-attr]
+        if not ends or not graph.outputs:
+            continue
+        stack = [n for n in ends if not any(map(is_read, n.outputs))]
+        while stack:
+            node = stack.pop()
+            found.add(node)
+            found.update(inner for _, body in node.subgraphs for inner in body.walk())
+            for value in node.reads():
+                before = value.producer
+                if before is not None and before not in found and not any(_reaches(v, found) for v in before.outputs):
+                    stack.append(before)
+    return found
+
+
+def _reaches(value: Value | None, gone: set[Node]) -> bool:
+    return value is not None and (value.is_output or any(node not in gone for node in value.consumers))
+
+
 def trains(node: Node, constants: Constants) -> bool | None:
     """Whether the node does at training what it does not do at inference; None where a computed flag tells."""
     if node.domain:
@@ -78,6 +101,10 @@ def trains(node: Node, constants: Constants) -> bool | None:
             return not node.attributes["is_test"]
         mode = node.input(2)
         value = None if mode is None else constants.get(mode)
+        given = node.input(1)
+        ratio = None if given is None else constants.get(given)
+        if ratio is not None and not ratio.any():
+            return False  # nothing is dropped, and what is left is not scaled
         return bool(value.any()) if value is not None else None if mode is not None else False
     if node.op_type == "BatchNormalization":
         statistics = any(is_read(v) for v in node.outputs[1:])

@@ -72,8 +72,7 @@ def _counts_no_padding(node: Node, ctx: Facts) -> bool:
 
 def _returns_no_indices(node: Node, ctx: Facts) -> bool:
     """`storage_order` is about the second output."""
-    indices = node.outputs[1] if len(node.outputs) > 1 else None
-    return indices is None or not indices.name or not (indices.consumers or indices.is_output)
+    return not any(map(ctx.analysis.is_read, node.outputs[1:]))
 
 
 def _adds_no_bias(node: Node, ctx: Facts) -> bool:
@@ -129,6 +128,11 @@ def _stays_in_place(node: Node, ctx: Facts) -> bool:
     return all(extent == 1 for extent in ctx.map_of(node, ends)[2:])
 
 
+def _runs_over_one(node: Node, ctx: Facts) -> bool:
+    """`reverse` of CumSum is about the order of several."""
+    return ctx.extent(ctx.input(node, 0), int(ctx.array(ctx.input(node, 1)).reshape(-1)[0])) == 1
+
+
 def _pads_no_number(node: Node, ctx: Facts) -> bool:
     """`constant_value` of Pad is about the mode of that name."""
     return bool(node.attr("mode", "constant") != "constant")
@@ -147,6 +151,7 @@ _IDLE: Mapping[tuple[str, str], Mapping[str, Judge]] = {
     ("attr", "auto_pad"): dict.fromkeys(_WINDOWS, _pads_nothing),
     ("attr", "beta"): {"Gemm": _adds_no_bias},
     ("attr", "sorted"): {"TopK": _takes_one},
+    ("attr", "reverse"): {"CumSum": _runs_over_one},
     ("attr", "axis"): dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _has_one_scale),
     ("attr", "mode"): {"DepthToSpace": _moves_one_channel},
     ("attr", "nearest_mode"): dict.fromkeys(_RESIZING, _is_not_nearest),

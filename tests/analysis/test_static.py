@@ -53,7 +53,7 @@ def test_dropout_with_a_flag_makes_no_constants(analysis: Analyse) -> None:
 
 def test_readers_behind_silent_nodes_that_only_look(analysis: Analyse, value: Find) -> None:
     """A CastLike takes the type of its second input, and nothing of its data."""
-    found = analysis(graph("a = Relu(x) b = Neg(x) c = CastLike(b, a) d = Exp(c) y = Sin(a)"))
+    found = analysis(graph("a = Relu(x) b = Neg(x) c = CastLike(b, a) d = Exp(c) e = Sin(a) y = Add(d, e)"))
     assert [n.op_type for n in found.readers(value(found, "a"))] == ["Sin"]
     assert [n.op_type for n in found.readers(value(found, "b"))] == ["Exp"]
 
@@ -109,6 +109,7 @@ NOTHING = {
     "Dropout": "y = Dropout(x)",
     "Dropout with a ratio": "r = Constant<value = float {0.5}>() y = Dropout(x, r)",
     "Dropout, not training": "r = Constant<value = float {0.5}>() t = Constant<value = bool {0}>() y = Dropout(x, r, t)",
+    "Dropout of none, training": "r = Constant<value = float {0.0}>() t = Constant<value = bool {1}>() y = Dropout(x, r, t)",
     "Cast to the same type": "y = Cast<to = 1>(x)",
     "CastLike to the same type": "y = CastLike(x, x)",
     "Reshape to the same shape": "t = Constant<value = int64[4] {1,8,4,4}>() y = Reshape(x, t)",
@@ -237,3 +238,34 @@ def test_a_wide_node_of_expands_takes_no_time(analysis: Analyse) -> None:
 )
 def test_broadcast(shapes: list[tuple[int | str, ...] | None], expected: tuple[int | str, ...] | None) -> None:
     assert broadcast(shapes) == expected
+
+
+# --- what leads to no output -------------------------------------------------------------------------------------------
+
+
+LOOP = """n = Constant<value = int64 {3}>()  t = Constant<value = bool {1}>()
+    l = Loop (n, t, x) <body = g (int64 i, bool c, float[1,8,4,4] v) => (bool d, float[1,8,4,4] w)
+    { d = Identity(c)  w = Exp(v) }>  y = Relu(x)"""
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("y = Relu(x)  a = Exp(x)", ["Relu"]),
+        ("y = Relu(x)  a = Exp(x)  b = Neg(a)  c = Add(a, b)", ["Relu"]),
+        ("a = Exp(x)  y = Relu(a)  b = Neg(a)", ["Exp", "Relu"]),
+        ("y, i = MaxPool<kernel_shape = [1,1]>(x)  c = Cast<to = 1>(i)", ["MaxPool"]),
+        ("a, b = Split<axis = 1, num_outputs = 2>(x)  y = Concat<axis = 1>(b, b)  c = Neg(a)", ["Split", "Concat"]),
+        (LOOP, ["Relu"]),
+    ],
+)  # fmt: skip
+def test_what_leads_to_no_output_does_not_run(analysis: Analyse, body: str, left: list[str]) -> None:
+    assert running(analysis(graph(body))) == left
+
+
+def test_a_graph_without_outputs_is_judged_whole(analysis: Analyse) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[1,8] x) => (float[1,8] y) { a = Exp(x)  y = Relu(x) }'
+    )
+    del model.graph.output[:]
+    assert running(analysis(model)) == ["Exp", "Relu"]

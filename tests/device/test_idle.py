@@ -48,6 +48,8 @@ ROWS: list[tuple[str, Any, str, str]] = [
      unary('Conv<auto_pad = "SAME_UPPER">(x, w)', more="<float[8,8,1,2] w>")),
     ("MaxPool auto_pad", "NOTSET", unary('MaxPool<kernel_shape = [2,2], auto_pad = "VALID">(x)'),
      unary('MaxPool<kernel_shape = [2,2], auto_pad = "SAME_LOWER">(x)')),
+    ("CumSum reverse", 0, unary("CumSum<reverse = 1>(x, a)", "1,8,1,9", "<int64 a = {-2}>"),
+     unary("CumSum<reverse = 1>(x, a)", "1,8,2,9", "<int64 a = {-2}>")),
     ("Gemm beta", 1.0, unary("Gemm<beta = 0.5>(x, w)", "4,8", "<float[8,8] w, float[8] c>"),
      unary("Gemm<beta = 0.5>(x, w, c)", "4,8", "<float[8,8] w, float[8] c>")),
     ("TopK sorted", 1, unary("TopK<sorted = 0>(x, k)", more="<int64[1] k = {1}>", outputs="y, i"),

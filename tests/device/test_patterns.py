@@ -122,7 +122,7 @@ HELD = "q = QuantizeLinear(e, s, z)  d1 = DequantizeLinear(q, s, z)"
         (HELD.replace("s, z", "c, k"), "d1", "y", True, Severity.ERROR),  # a scale for each channel
         (HELD + "  o1 = Relu(d1)", "d1", "y, o1", True, Severity.ERROR),  # somebody else reads what is held
         (HELD + "  n = Relu(d1)", "n", "y", True, Severity.ERROR),  # an operator beside the pair
-        ("q = QuantizeLinear(p, s, z)  d1 = DequantizeLinear(q, s, z)", "d1", "y", True, Severity.ERROR),  # of another value
+        ("q = QuantizeLinear(p, s, z)  d1 = DequantizeLinear(q, s, z)", "d1", "y, e", True, Severity.ERROR),  # of another value
     ],
 )
 def test_a_group_may_be_held_in_integers(
