@@ -125,8 +125,10 @@ class DynamicShape(Rule):
         for value in node.outputs:
             if value is None or not value.name or _static(value, from_axis=start):
                 continue
-            if not node.operator.sized_by_data and not node.subgraphs and not _reads_numbers(node, ctx):
-                raise Undecidable(ctx.why(value))
+            why = ctx.why(value)
+            told = node.operator.sized_by_data or node.subgraphs or _reads_numbers(node, ctx)
+            if not told or why in ctx.overridable:
+                raise Undecidable(why)
             yield Draft(f"{node.op} makes a shape that depends on data, {ctx.show(value)}", "tensor.static_shape", value=value)
             return
 

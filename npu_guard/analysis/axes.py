@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npu_guard.analysis.constants import Constants
+from npu_guard.analysis.constants import Constants, why_open
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node
@@ -26,7 +26,7 @@ def reduced_axes(node: Node, constants: Constants, why: str = "the rank is not k
     elif given is None and (operand := node.role("axes")) is not None:
         array = constants.get(operand)
         if array is None:
-            raise Undecidable(f"the value of {short(operand.name)!r} is not a small constant")
+            raise Undecidable(why_open(operand))
         given = tuple(int(a) for a in array.reshape(-1))
     rank = None if x.shape is None else len(x.shape)
     if not given:

@@ -34,7 +34,7 @@ def write_taken_branches(model: Model) -> bool:
             inside = id(around) in done
             around = around.parent
         if not inside:
-            _write(graph.proto, branches, defined)
+            _write(graph, branches, defined)
         done.update(id(body) for node in graph.nodes if node.op_type == "If" for _, body in node.subgraphs)
     return True
 
@@ -73,11 +73,14 @@ def _definitions(graph: onnx.GraphProto) -> Iterator[str]:
                 yield from _definitions(body)
 
 
-def _write(graph: onnx.GraphProto, branches: Mapping[int, onnx.GraphProto], defined: collections.Counter[str]) -> None:
+def _write(view: Graph, branches: Mapping[int, onnx.GraphProto], defined: collections.Counter[str]) -> None:
+    graph = view.proto
+    # Before IR version 4, ONNX's inference knows weights by the list of inputs.
+    listed = view.parent is None and view.model.skeleton.proto.ir_version < 4
     nodes: list[onnx.NodeProto] = []
     for index, node in enumerate(graph.node):
         if index in branches:
-            nodes += _moved(graph, node, branches[index], defined)
+            nodes += _moved(graph, node, branches[index], defined, listed)
         else:
             nodes.append(node)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -86,7 +89,7 @@ def _write(graph: onnx.GraphProto, branches: Mapping[int, onnx.GraphProto], defi
 
 
 def _moved(
-    graph: onnx.GraphProto, node: onnx.NodeProto, branch: onnx.GraphProto, defined: collections.Counter[str]
+    graph: onnx.GraphProto, node: onnx.NodeProto, branch: onnx.GraphProto, defined: collections.Counter[str], listed: bool
 ) -> list[onnx.NodeProto]:  # fmt: skip
     """Nodes of a branch under names that are free around it; what the If gave is what the branch gave."""
     own = [name for n in branch.node for name in n.output if name]
@@ -115,7 +118,9 @@ def _moved(
         made.append(onnx.NodeProto(op_type="Identity", name=outer, input=[names.get(inner_name, inner_name)], output=[outer]))
     for tensor in branch.initializer:
         graph.initializer.add().CopyFrom(tensor)
-        graph.initializer[-1].name = names.get(tensor.name, tensor.name)
+        graph.initializer[-1].name = name = names.get(tensor.name, tensor.name)
+        if listed:
+            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
     for sparse in branch.sparse_initializer:
         graph.sparse_initializer.add().CopyFrom(sparse)
         graph.sparse_initializer[-1].values.name = names.get(sparse.values.name, sparse.values.name)

@@ -10,13 +10,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from npu_guard.analysis.evaluate import MAX_ELEMENTS, OPERATORS, Array, bound, shape_slice, tensor
+from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.plain import SAME
 
-__all__ = ["MAX_ELEMENTS", "Array", "Constants", "constant_node", "evaluate", "shape_of", "tensor"]
+__all__ = ["MAX_ELEMENTS", "Array", "Constants", "constant_node", "evaluate", "shape_of", "tensor", "why_open"]
 
 COMPUTED, GROWTH = 1 << 24, 4
 """Elements that a computed weight may have, or times those that it is computed from where that is more."""
+
+
+def why_open(value: Value) -> str:
+    """Why the numbers of a value are not known: of an initializer that is an input too, that a caller may override it."""
+    if value.initializer is not None and value.is_input:
+        return f"{short(value.name)!r} is an initializer and a graph input too, so a caller may override it"
+    return f"the value of {short(value.name)!r} is not a small constant"
 
 
 def constant_node(node: Node) -> Array | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from npu_guard.analysis import einsum, layout
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.axes import reduced_axes
-from npu_guard.analysis.constants import Array
+from npu_guard.analysis.constants import Array, why_open
 from npu_guard.analysis.cost import size_bytes
 from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.analysis.roles import Roles
@@ -29,8 +29,11 @@ class Facts:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
-        self.overridable: dict[str, Value] = {}
-        """Weights that are inputs as well and that somebody has asked about, by the reason that he was given."""
+
+    @functools.cached_property
+    def overridable(self) -> Mapping[str, Value]:
+        """Initializers that are inputs of the model as well, by the reason that is given where one matters."""
+        return {why_open(v): v for v in self.analysis.model.graph.inputs if v.initializer is not None}
 
     @functools.cached_property
     def runs(self) -> layout.Runs:
@@ -186,16 +189,15 @@ class Facts:
             return True
         origin = self.analysis.origin(value)
         if origin.initializer is not None and origin.is_input:
-            reason = f"{short(origin.name)!r} is an initializer and a graph input too, so a caller may override it"
-            self.overridable[reason] = origin
-            raise Undecidable(reason)
+            raise Undecidable(why_open(origin))
         return False
 
     def array(self, value: Value) -> Array:
         """The value of a small constant tensor. Raises Undecidable."""
         values = self.analysis.constants.get(value)
         if values is None:
-            raise Undecidable(f"the value of {short(value.name)!r} is not a small constant")
+            self.is_fixed(value)
+            raise Undecidable(why_open(value))
         return values
 
     def axes(self, node: Node) -> tuple[int, ...]:

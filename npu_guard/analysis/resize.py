@@ -67,6 +67,9 @@ def _stated(node: Node, ctx: Facts, rank: int) -> dict[int, float]:
     """Scales that the node states as constants, by axis."""
     given = stated_scales(node, ctx.analysis.constants)
     if given is None:
+        for operand in node.inputs[1:]:  # one that a caller may override has a reason of its own
+            if operand is not None:
+                ctx.is_fixed(operand)
         raise Undecidable(f"the scales of {short(node.label)!r} are computed")
     axes = node.attributes.get("axes") or range(rank)
     return {axis % rank: s for axis, s in zip(axes, given, strict=False)} if rank else {}

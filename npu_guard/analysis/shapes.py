@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import onnx
 import onnx.shape_inference
 
-from npu_guard.analysis.constants import Constants
+from npu_guard.analysis.constants import Constants, why_open
 from npu_guard.analysis.inference import strict
 from npu_guard.analysis.inputs import dense, without_defaults
 from npu_guard.analysis.validation import agreement
@@ -263,6 +263,9 @@ def _reason(value: Value, reasons: Mapping[Value, str], complaint: str) -> str:
             return reasons[given]
     if node.graph.model.schema(node) is None:
         return f"{node.op} ({short(node.label)!r}) is not an operator of ONNX, so its output shape is not known"
+    for given in node.inputs:
+        if given is not None and given.initializer is not None and given.is_input:
+            return why_open(given)
     if node.operator.sized_by_data:
         return f"the output shape of {node.op} ({short(node.label)!r}) depends on the data"
     return complaint or f"the output shape of {node.op} ({short(node.label)!r}) depends on run-time values"

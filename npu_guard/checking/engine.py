@@ -246,7 +246,8 @@ class _Run:
             if weights == 1
             else f"{name!r} and {weights - 1} other weight{'s' * (weights > 2)} are inputs"
         )
-        many = "" if weights == 1 else f", and so for {len({d[1] for d in self._defaults})} operators"
+        operators = len({d[1] for d in self._defaults})
+        many = "" if weights == 1 else f", and so for {operators} operator{'s' * (operators > 1)}"
         message = f"cannot tell: {what} of the model as well, so a caller may override {'it' if weights == 1 else 'them'}{many}"
         told = msgspec.structs.replace(
             draft, message=f"{message}; --freeze-weights takes {'it as a constant' if weights == 1 else 'them as constants'}"

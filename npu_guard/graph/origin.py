@@ -34,6 +34,7 @@ _LONG, _DEEP = 400, 40
 """Characters and slashes of names beyond which nobody has called a module twice."""
 _CALL = regex(r"(.+?)_[1-9]\d{0,5}")
 """A module that is called again."""
+_NUMBERED = regex(r"_[1-9]\d{0,5}/")
 _PARAMETER = regex(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
 _LAYER = regex(r"[A-Za-z_][\w.-]{0,100}")
 _MAX_TEXT = 65536
@@ -127,7 +128,8 @@ def _scope(node: Node) -> tuple[str, ...]:
     if recorded is not None:
         return (node.kind in ("convolution", "product") and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
-        return _scope_from_name(node.name[:_MAX_NAMES_TEXT], node.graph.model)
+        path = _scope_from_name(node.name[:_MAX_NAMES_TEXT], node.graph.model)
+        return _whose_call(path, node) if _NUMBERED.search(node.name) is not None else path
     return _owner(node) or _surrounding(node, _recorded) or _layers(node.name[:_MAX_NAMES_TEXT])
 
 
@@ -185,6 +187,14 @@ def _scope_from_name(name: str, model: Model) -> tuple[str, ...]:
         path += [p for p in own.split(".") if p]
         before = part
     return tuple(path)
+
+
+def _whose_call(path: tuple[str, ...], node: Node) -> tuple[str, ...]:
+    """The module that a node's parameters name, where its path without the numbers of calls is that: there may be a `conv_1`
+    beside a `conv` that is called twice."""
+    owner = _owner(node)
+    plain = (again.group(1) if (again := _CALL.fullmatch(part)) is not None else part for part in path)
+    return owner if owner and owner != path and owner == tuple(plain) else path
 
 
 def _is_second_call(way: str, first: str, model: Model) -> bool:

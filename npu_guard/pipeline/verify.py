@@ -81,7 +81,7 @@ def compare_models(
         if len(documents) == 2:
             if why := hopeless_run(limits, *documents):
                 return not_run(why, seeds), None
-            ports = match_interfaces(documents[0], documents[1], pairs or {}, input_shapes)
+            ports = match_interfaces(loose[0], documents[1], pairs or {}, input_shapes)
             if ports.unmatched:
                 return not_run(ports.unmatched, seeds), None
             there = {ports.inputs.get(name, name): shape for name, shape in input_shapes.items()}

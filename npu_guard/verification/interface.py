@@ -126,10 +126,12 @@ def _apart(a: Port, b: Port, given: Sequence[int] | None) -> list[str]:
         return [f"{name} has {len(a.shape)} axes before and {len(b.shape)} after"]
     found = []
     for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)):
+        if given is not None and axis < len(given):
+            continue  # whatever the files say, both have this extent
         fixed = [d for d in (x, y) if isinstance(d, int)]
         if len(fixed) == 2 and x != y:
             found.append(f"axis {axis} of {name} is {x} before and {y} after")
-        elif len(fixed) == 1 and not (given is not None and axis < len(given) and given[axis] == fixed[0]):
+        elif len(fixed) == 1:
             words = [str(d) if isinstance(d, int) else f"open ({d})" if d else "open" for d in (x, y)]
             found.append(f"axis {axis} of {name} is {words[0]} before and {words[1]} after")
     return found

@@ -74,6 +74,21 @@ def test_a_condition_that_a_caller_may_override_stays(save: Callable[..., Path])
     assert not analyze(load.load(save(model))).has_written
 
 
+def test_weights_of_a_branch_are_weights_in_an_old_file_too(save: Callable[..., Path]) -> None:
+    """Before IR version 4 weights are listed as inputs, and a body's are not."""
+    model = onnx.load(
+        save("""g (float[1,2,4,4] x) => (float[1,2,4,4] y) <bool c = {1}> {
+            y = If (c) <then_branch = t () => (float[1,2,4,4] a) <float[2,2,1,1] w = {1,2,3,4}> { a = Conv(x, w) },
+                        else_branch = e () => (float[1,2,4,4] b) { b = Relu(x) }> }""")
+    )
+    model.ir_version = 3
+    model.graph.input.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []))
+    analysis = analyze(load.load(save(model)))
+    (node,) = analysis.nodes()
+    assert (node.op_type, node.output.shape, analysis.is_constant(node.inputs[1])) == ("Conv", (1, 2, 4, 4), True)
+    assert [value.name for value in analysis.model.graph.inputs] == ["x"]
+
+
 NONSENSE = """g (float[1,8,4,4] x) => (float[1,8,4,4] y) <bool c = {1}, int64 i = {0}> {
     y = If (c) <then_branch = t () => (float[1,8,4,4] a) { a = Relu(x) },
                 else_branch = e () => (float[1,8,4,4] b) { b = MatMul(x, i) }> }"""
@@ -91,7 +106,7 @@ def test_what_runs_may_not(save: Callable[..., Path]) -> None:
 
 def test_a_branch_that_only_the_guess_of_the_batch_takes(save: Callable[..., Path]) -> None:
     """With a batch of 1 the model is none; the branch that this took is not written into the model of an open batch."""
-    text = """g (float["N",2] x) => (y) <int64 one = {1}, int64 i = {0}, int64[2] s = {7, 2}> {
+    text = """g (float["N",2] x) => (y, z) <int64 one = {1}, int64 i = {0}, int64[2] s = {7, 2}> {
         h = Shape(x)  d = Gather(h, i)  c = Equal(d, one)
         z = If (c) <then_branch = t () => (float["M",2] a) { a = Neg(x) }, else_branch = e () => (float["M",2] b) { b = Abs(x) }>
         y = Reshape(x, s) }"""

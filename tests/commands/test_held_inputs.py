@@ -46,6 +46,23 @@ def test_one_finding_speaks_of_all_weights(listed: Path) -> None:
     assert report.totals.npu_macs_percent == 0.0
 
 
+NUMBERS = """g (float[1,8,8,8] x, int64[3] r = {1,8,64}, float a = {0}, float[4] s = {1,1,2,2}) => (y, z) {
+    v = Reshape(x, r)  y = Clip(v, a)
+    z = Resize<coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(x, , s) }"""
+
+
+def test_one_finding_speaks_of_shapes_and_scales_too(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    path = save(NUMBERS, 17)
+    for profile in ("ort-nnapi", "aimotive-aiware", "kneron:KL730"):
+        report = check_model(str(path), registry.profile(profile), Config())
+        (told,) = report.findings
+        assert told.outcome is Outcome.UNDECIDED
+        assert told.message.startswith("cannot tell: 'r' and 2 other weights are inputs of the model as well")
+    run = cli("check", path, "--profile", "ort-nnapi", "--freeze-weights")
+    assert "undecided" not in run.out
+    assert "(7" not in run.out
+
+
 def test_frozen_they_are_weights_like_any(listed: Path, cli: Callable[..., Any]) -> None:
     run = cli("check", listed, "--freeze-weights")
     assert run.code == 1
@@ -95,6 +112,9 @@ def test_one_behaviour_over_a_fixed_size(save: Callable[..., Path], cli: Callabl
     assert cli("check", path, *shape).code == 0
     assert cli("fix", path, *shape, "-o", fixed).code == 0
     assert cli("verify", path, fixed, *shape).code == 0
+    assert cli("verify", path, path, *shape).code == 0
+    assert cli("verify", fixed, path, *shape).code == 0
+    assert cli("verify", path, fixed).code == 5
     assert cli("partition", path, *shape, "-o", tmp_path / "pieces").code == 0
 
 

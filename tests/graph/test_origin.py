@@ -199,6 +199,9 @@ def test_layers_of_tensorflow(make: Callable[..., Node], name: str, scope: tuple
         (["/act/Conv", "/act_12/Conv"], ["w", "w"], ("act",)),
         (["/conv/Conv", "/conv_1/Conv"], ["conv.weight", "conv_1.weight"], ("conv_1",)),  # two modules
         (["/b/Conv", "/conv_1/Conv"], ["w", "w"], ("conv_1",)),  # nothing is called conv
+        # Both: the second call of conv, which the exporter calls like the module conv_1, and a call of that.
+        (["/conv/Conv", "/conv_1/Conv", "/conv_1/Conv_1"], ["conv.weight", "conv_1.weight", "conv.weight"], ("conv",)),
+        (["/conv/Conv", "/conv_1/Conv_1", "/conv_1/Conv"], ["conv.weight", "conv.weight", "conv_1.weight"], ("conv_1",)),
     ],
 )
 def test_a_module_that_is_called_twice(
@@ -206,7 +209,8 @@ def test_a_module_that_is_called_twice(
 ) -> None:
     """The older exporter numbers calls; a module with parameters of its own is another one."""
     held = [helper.make_tensor(w, 1, [8, 8, 1, 1], [0.0] * 64) for w in dict.fromkeys(weights)]
-    nodes = [helper.make_node("Conv", [x, w], [y], n) for x, y, w, n in zip("xa", "ay", weights, names, strict=True)]
+    nodes = [helper.make_node("Conv", [x, w], [y], n) for x, y, w, n in zip("xabc", "abcd", weights, names, strict=False)]
+    nodes[-1].output[0] = "y"
     ends = [helper.make_tensor_value_info(n, 1, [1, 8, 4, 4]) for n in "xy"]
     model = helper.make_model(
         helper.make_graph(nodes, "g", ends[:1], ends[1:], held), opset_imports=[helper.make_opsetid("", 17)]
