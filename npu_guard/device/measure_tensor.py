@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from npu_guard.analysis.axes import coerced
-from npu_guard.analysis.resize import map_scales, scales
-from npu_guard.analysis.static import is_read
+from npu_guard.analysis.resize import scales
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, in_map_order, pads
 from npu_guard.device.measure_integers import in_real_numbers
@@ -69,9 +68,8 @@ def _own_axes(node: Node, ctx: Facts) -> tuple[int, ...]:
         before, after = ctx.shape(ctx.input(node, 0)), ctx.shape(node.output)
         return tuple(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
     if coerced(node):  # an axis of extent 1 that the operator runs over as well changes nothing
-        dims = ctx.dims(ctx.data(node))
-        first, *rest = ctx.axes(node)
-        return (first, *(axis for axis in rest if dims[axis] != 1))
+        dims, along = ctx.dims(ctx.data(node)), ctx.axes(node)
+        return tuple(axis for axis in along if dims[axis] != 1) or along[:1]
     operator = plain(node)
     if operator in _ONE_AXIS:
         found = node.attr("axis", _ONE_AXIS[operator]) % rank if rank else 0
@@ -85,11 +83,6 @@ _ONE_AXIS = {
     "LpNormalization": -1,
 }  # fmt: skip
 """Operators with one axis, and the default that holds where the schema states none."""
-
-
-def scale(node: Node, ctx: Facts) -> Measured:
-    """Scales along the axes of space."""
-    return Measured(map_scales(node, ctx)[2:])
 
 
 def parts(node: Node, ctx: Facts) -> Measured:
@@ -123,7 +116,7 @@ _OPERANDS = ("data", "weight", "bias", "condition")
 
 def outputs(node: Node, ctx: Facts) -> Measured:
     """Number of outputs that somebody reads, the first among them."""
-    return Measured((1 + sum(is_read(v) for v in node.outputs[1:]),))
+    return Measured((1 + sum(map(ctx.analysis.is_read, node.outputs[1:])),))
 
 
 def rank(node: Node, ctx: Facts, name: str = "") -> Measured:

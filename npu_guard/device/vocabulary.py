@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from npu_guard.device import measure, measure_border, measure_layout, measure_order, measure_tensor
+from npu_guard.device import measure, measure_border, measure_layout, measure_order, measure_resize, measure_tensor
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
 from npu_guard.graph.ops import names
 
@@ -154,7 +154,15 @@ METRICS: dict[str, Base] = {
         least=None,
     ),
     "parts": Base("NPU702", "parts", "extents of the parts that Split makes", measure_tensor.parts),
-    "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_tensor.scale, join="x", kind="number"),
+    "scale": Base("NPU501", "scale", "scales of Resize in height and width", measure_resize.scale, join="x", kind="number"),
+    "shrinking": Base(
+        "NPU501",
+        "1 / scale",
+        "reciprocals of the scales of Resize in height and width, whole within 0.0001",
+        measure_resize.shrinking,
+        join="x",
+        kind="number",
+    ),
     "constant": Base(
         "NPU601", "constant", "whether an input is constant", measure_tensor.constant, named="input", kind="boolean"
     ),

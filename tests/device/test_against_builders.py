@@ -15,6 +15,9 @@ from npu_guard.results.findings import Finding, Severity
 
 TWICE = "<float[4] s = {1, 1, 2, 2}>"
 HALF = "<float[4] s = {1, 1, 0.5, 0.5}>"
+THIRD = "<float[4] s = {1, 1, 0.33333334, 0.33333334}>"
+QUARTER = "<float[4] s = {1, 1, 0.25, 0.25}>"
+NARROW = "<float[4] s = {1, 1, 1, 0.5}>"
 ODD = "<float[4] s = {1, 1, 1.5, 1.5}>"
 SIZES = "<int64[4] z = {1, 8, 24, 24}>"
 NEAREST = 'coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
@@ -40,7 +43,13 @@ FITS = [
     (ML, unary("Gather<axis = 1>(x, i)", "1,3,16", "<int64[2] i = {0, 2}>")),
     (ML, unary("ReduceMin(x)")),
     (ML, unary("Relu(x)", "1,2,2,2,16384")),
+    (ML, resize(LINEAR, THIRD, "1,8,9,12")),
+    (ML, resize(LINEAR, QUARTER, "1,8,8,4")),
     (NN, resize(NEAREST)),
+    (NNAPI, resize(LINEAR, THIRD, "1,8,9,12")),
+    (DLA, unary("Softmax<axis = 1>(x)", "1,16,8,8")),
+    (ROCKCHIP, "g (float[4,4] x) => (y) <float[8,4] w> { y = Gemm(w, x) }"),
+    (ROCKCHIP, "g (float[4,4] x) => (y) <float[8,4] w> { y = MatMul(w, x) }"),
     (NNAPI, resize(NEAREST)),
     (NNAPI, resize(LINEAR, HALF)),
     (NNAPI, resize(LINEAR, SIZES)),
@@ -62,7 +71,11 @@ BEYOND = [
     (ML, unary("Relu(x)", "1,16385"), "NPU405"),
     (ML, unary("MatMul(x, w)", "1,8", "<float[8,16385] w>"), "NPU405"),
     (ML, unary("Gather<axis = 1>(x, i)", "1,2,2,2,2", "<int64 i = {0}>"), "NPU402"),
+    (ML, resize(LINEAR, QUARTER, "1,8,6,8"), "NPU501"),  # a row and a half
+    (ML, resize(LINEAR, NARROW), "NPU501"),  # the builder has no 1 among factors
     (NN, resize(NEAREST, HALF), "NPU501"),
+    (NNAPI, resize(LINEAR, QUARTER, "1,8,8,6"), "NPU501"),
+    (NNAPI, resize(LINEAR, NARROW), "NPU501"),
     (NN, resize(LINEAR), "NPU501"),
     (NNAPI, resize('mode = "cubic"'), "NPU501"),
     (NNAPI, resize('nearest_mode = "floor"'), "NPU501"),

@@ -405,6 +405,14 @@ ROWS = [
         RESIZED,
     ),
     Row(
+        {"ops": ["Resize"], "metric": "shrinking", "integer": True},
+        "NPU501",
+        resize("1.0, 1.0, 0.5, 0.3"),
+        "2x3.333",
+        resize("1.0, 1.0, 0.5, 0.25"),
+        RESIZED,
+    ),
+    Row(
         {"ops": ["Conv"], "constant": ["B"]},
         "NPU601",
         "g (float[1,8,4,4] x, float[8] b) => (y) <float[8,8,1,1] w> { y = Conv(x, w, b) }",

@@ -1,0 +1,27 @@
+"""What can be measured at a Resize. Each function answers or raises Undecidable."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from npu_guard.analysis.resize import map_scales
+from npu_guard.device.measure import Measured
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
+
+_WHOLE = 1e-4
+"""How far from a whole number a reciprocal may be (onnxruntime, core/framework, ReciprocalIsAFactorOfN)."""
+
+
+def scale(node: Node, ctx: Facts) -> Measured:
+    """Scales along the axes of space."""
+    return Measured(map_scales(node, ctx)[2:])
+
+
+def shrinking(node: Node, ctx: Facts) -> Measured:
+    """Reciprocals of the scales along the axes of space; a third in 32 bits gives 3."""
+    found = [1 / factor if factor else math.inf for factor in map_scales(node, ctx)[2:]]
+    return Measured(tuple(round(f) if math.isfinite(f) and abs(f - round(f)) < _WHOLE else f for f in found))
