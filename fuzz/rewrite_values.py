@@ -104,6 +104,19 @@ def identities(model: onnx.ModelProto) -> bool:
     return on_edges(model, lambda model, name, number: [("Identity", [name], f"{name} {number}", {})], lambda name: True)
 
 
+def unread(model: onnx.ModelProto) -> bool:
+    """Behind every node of floats a NonZero that nobody reads, and a Cast that nobody reads behind that."""
+    types = value_types(model)
+    given = [o for n in model.graph.node for o in n.output if o and types.get(o, (0, ()))[0] == _FLOAT]
+    if opset(model) < 9:
+        return False
+    for name in given:
+        dead = f"{ADDED}places {name}"
+        model.graph.node.append(helper.make_node("NonZero", [name], [dead], dead))
+        model.graph.node.append(helper.make_node("Cast", [dead], [f"{dead} cast"], f"{dead} cast", to=_FLOAT))
+    return bool(given)
+
+
 def quantized(model: onnx.ModelProto) -> bool:
     """One scale for each tensor: a QuantizeLinear and a DequantizeLinear between two nodes of floats."""
     types = value_types(model)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from rewrite_layout import channels_last
-from rewrite_values import chosen, constants, dequantized, folded, identities, quantized, squeezed, taken
+from rewrite_values import chosen, constants, dequantized, folded, identities, quantized, squeezed, taken, unread
 from rewrite_words import batches, elements, joined, listed, resized, sized, sums, undefaulted
 from twin_graphs import ADDED, opset, replace, stated_axes, value_types, weights_of
 
@@ -282,6 +282,6 @@ TWINS: dict[str, Twin] = {
     for t in (
         constants, folded, dequantized, chosen, taken, identities, quantized, squeezed, without_keepdims, own_name, from_the_end,
         swapped, defaults, renamed, stated, in_functions, older, newer, products, integers, undefaulted, sized, resized, sums,
-        joined, listed, batches, inputs_from_the_end, channels_last, elements,
+        joined, listed, batches, inputs_from_the_end, channels_last, elements, unread,
     )
 }  # fmt: skip

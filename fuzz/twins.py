@@ -57,6 +57,7 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("squeezed", "NPU101"): "a QuantizeLinear is held with the operator right before it, here the view"
     " (qualcomm-htp: onnxruntime/core/framework/node_unit.cc)",
     ("quantized", "NPU101"): "what stands beside an island of floating point leaves with it, and the island is quantized then",
+    ("quantized", "NPU302"): "rknn-toolkit2 2.5.0 reshapes low maps before a mean over the width in floating point alone",
     (
         "quantized",
         "NPU405",
