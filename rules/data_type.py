@@ -105,5 +105,5 @@ class DataType(Rule):
         if node.output.name and not ctx.refuses(node):
             yield from self.check_input(node.output, ctx)
             for value in node.outputs[1:]:
-                if value is not None and (value.consumers or value.is_output):
+                if value is not None and ctx.analysis.is_read(value):
                     yield from self.check_input(value, ctx)

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from msgspec import Struct
 
-from npu_guard.analysis import branches, cost, shapes, static
+from npu_guard.analysis import cost, shapes, static
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.analysis.validation import agreement
@@ -49,6 +49,8 @@ class Analysis(Struct, frozen=True):
         """Write the branches of known condition into another copy of the model as well, and a batch that was guessed, as a
         condition may follow from it."""
         if self.has_written:
+            from npu_guard.analysis import branches  # few models have an If
+
             branches.copy_nodes(self.model.skeleton.proto.graph, proto.graph, interface=bool(self.notes))
 
     def nodes(self) -> Iterator[Node]:
@@ -116,6 +118,8 @@ def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None
         if not guess.notes or error.kind != "invalid":
             raise
     for graph in written[:1]:  # a condition may have followed from the guess
+        from npu_guard.analysis import branches
+
         branches.copy_nodes(graph, skeleton.proto.graph)
     return _analyze(skeleton, guess.take_back(), [])  # perhaps nothing is wrong but the guess
 
@@ -153,6 +157,8 @@ def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphP
 def _write_branches(model: Model, written: list[onnx.GraphProto]) -> bool:
     if not model.has_bodies:
         return False
+    from npu_guard.analysis import branches
+
     before = onnx.GraphProto()
     before.CopyFrom(model.skeleton.proto.graph)
     if not branches.write_taken_branches(model):

@@ -79,9 +79,12 @@ class Roles:
         """Operands of a broadcasting operator with the axis of theirs that lies along one of another part, and where it lies."""
         out = node.output
         rank = len(out.shape or ())
-        alike = all(v is None or v.shape is None or len(v.shape) == rank for v in node.inputs)
-        if alike and rank >= MAP_RANK and not self.has_channels_last and node.op_type != "Einsum":
-            return
+        if rank >= MAP_RANK and not self.has_channels_last and node.op_type != "Einsum":
+            for value in node.inputs:  # no generator, as this runs once for each Add of a model
+                if value is not None and value.shape is not None and len(value.shape) != rank:
+                    break
+            else:
+                return
         from npu_guard.analysis.asked import INDICES, places
 
         for value, along in places(node):

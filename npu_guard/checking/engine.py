@@ -19,7 +19,6 @@ from npu_guard.checking.rule import Draft, Rule
 from npu_guard.checking.selection import of_plain, selected_rules
 from npu_guard.device import Limit, Profile, Requirement
 from npu_guard.device.keys import EVERY
-from npu_guard.device.matching import taken
 from npu_guard.device.pattern import Pattern
 from npu_guard.graph import origin
 from npu_guard.graph.graph import Node, Value
@@ -27,7 +26,6 @@ from npu_guard.graph.origin import input_location, location_of, source_of
 from npu_guard.graph.plain_names import PLAIN
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Outcome, Remedy, RuleCrash, Severity
-from npu_guard.results.fingerprint import with_fingerprints
 
 
 class Checked(Struct, frozen=True):
@@ -60,7 +58,7 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
             for rule in own:
                 run.ask(rule, None, value)
     run.refuse_opset(selected)
-    groups = taken(profile.patterns, analysis.nodes(), ctx) if profile.patterns else {}
+    groups = profile.groups(analysis.nodes(), ctx)
     members = ctx.quantized.members
     for node in analysis.nodes():
         op, before = node.op, len(run.findings)
@@ -82,17 +80,14 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
     run.finish()
     if profile.followers and run.blocked:
         run.follow([n for n in analysis.nodes() if n.op in profile.followers], selected)
+    findings: tuple[Finding, ...] = ()
+    if run.findings:
+        from npu_guard.results.fingerprint import with_fingerprints  # a model without any starts faster
+
+        findings = with_fingerprints(run.findings)
     asked = tuple(r.code for r in selected if r in own or r.code in spoken)
     left_out = tuple(r.code for r in selected if r.code not in asked)
-    return Checked(
-        with_fingerprints(run.findings),
-        tuple(run.crashes),
-        left_out,
-        frozenset(run.blocked),
-        asked,
-        run.files,
-        frozenset(run.followers),
-    )
+    return Checked(findings, tuple(run.crashes), left_out, frozenset(run.blocked), asked, run.files, frozenset(run.followers))
 
 
 UNSUPPORTED = "NPU101"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,6 +28,10 @@ from npu_guard.device.toolkit import in_range, version_of
 from npu_guard.graph.plain import SAME
 from npu_guard.graph.plain_names import INTEGERS, PLAIN
 from npu_guard.results.findings import Severity
+
+if TYPE_CHECKING:
+    from npu_guard.analysis.facts import Facts
+    from npu_guard.graph.graph import Node
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -86,6 +90,14 @@ class Profile(msgspec.Struct, frozen=True):
     """Groups of operators that the compiler takes as one."""
     followers: frozenset[str] = frozenset()
     """Operators that leave the device with those that they stand beside."""
+
+    def groups(self, nodes: Iterable[Node], facts: Facts) -> Mapping[Node, tuple[Pattern, Node]]:
+        """The pattern that takes each node, with the node that gives its result."""
+        if not self.patterns:
+            return {}
+        from npu_guard.device.matching import taken  # few devices have any
+
+        return taken(self.patterns, nodes, facts)
 
     def limit(self, key: str) -> Any:
         """The value of a limit, None where the device sets none."""

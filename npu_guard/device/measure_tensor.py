@@ -186,21 +186,21 @@ def quantized(node: Node, ctx: Facts, name: str = "") -> Measured:
     Of the first input and the output, or of the named input. What is not quantized has the type that the graph states.
     """
     operand = named_input(node, name) if name else node.input(0)
-    values = [] if operand is None else [_before(operand)]
-    values += [] if name else [_behind(node.output)]
+    values = [] if operand is None else [_before(operand, ctx)]
+    values += [] if name else [_behind(node.output, ctx)]
     found = tuple(ctx.dtype(v) for v in values)
     unknown = [v.name for v, dtype in zip(values, found, strict=True) if dtype is None]
     return Measured(found, f"the element type of {unknown[0]!r} is not known" if unknown else "")
 
 
-def _before(value: Value) -> Value:
-    producer = value.producer
+def _before(value: Value, ctx: Facts) -> Value:
+    producer = ctx.analysis.origin(value).producer
     given = producer.input(0) if producer is not None and producer.op_type == "DequantizeLinear" else None
     return value if given is None else given
 
 
-def _behind(value: Value) -> Value:
-    only = value.only_consumer
+def _behind(value: Value, ctx: Facts) -> Value:
+    only = ctx.analysis.only_reader(value)
     return only.output if only is not None and only.op_type == "QuantizeLinear" else value
 
 

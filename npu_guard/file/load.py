@@ -20,7 +20,6 @@ from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import short, text
 from npu_guard.file import wire
 from npu_guard.file.bodies import bodies_of
-from npu_guard.file.inline import inline_functions
 from npu_guard.file.parsed_size import bound
 from npu_guard.file.skeleton import Content, Skeleton
 from npu_guard.file.sniff import other_format
@@ -114,6 +113,8 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
 
         check_unreachable(proto, tensors.TensorSource(name, found.payloads, limits))
     if proto.functions:
+        from npu_guard.file.inline import inline_functions
+
         proto = _parse(inline_functions(proto, name, limits), name)
     return Skeleton(name, proto, found.payloads, opset, limits, found.key if keyed else "")
 

@@ -57,10 +57,13 @@ FUSED_ATTENTION = (
 """Operators of ONNX Runtime with products of queries and keys inside."""
 PACKED = ("com.microsoft::MatMulNBits", "com.microsoft::MatMulBnb4")
 """Matrix products with weights of a few bits, of which the shape does not tell rows and columns."""
-INTEGERS = frozenset(
-    op for op in PLAIN
-    if op in _INTEGER or "QLinear" in op or op.endswith(("::QGemm", "::MatMulIntegerToFloat", "::MatMulInteger16",
-                                                         "::DynamicQuantizeMatMul"))
-)  # fmt: skip
+INTEGERS = frozenset((
+    *_INTEGER, "com.ms.internal.nhwc::QLinearConv", "com.microsoft::DynamicQuantizeMatMul", "com.microsoft::MatMulInteger16",
+    "com.microsoft::MatMulIntegerToFloat", "com.microsoft::QGemm", "com.microsoft::QLinearAdd",
+    "com.microsoft::QLinearAveragePool", "com.microsoft::QLinearConcat", "com.microsoft::QLinearConv",
+    "com.microsoft::QLinearGlobalAveragePool", "com.microsoft::QLinearLeakyRelu", "com.microsoft::QLinearMul",
+    "com.microsoft::QLinearReduceMean", "com.microsoft::QLinearSigmoid", "com.microsoft::QLinearSoftmax",
+    "com.microsoft::QLinearWhere",
+))  # fmt: skip
 """Those that are the plain operator in integer arithmetic. A device that has the plain one has them; in which of the spellings
 its compiler reads a quantized network is a matter of its own (NPU810)."""

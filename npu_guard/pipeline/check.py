@@ -13,14 +13,11 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.cost import uncounted
-from npu_guard.analysis.interface import hold_inputs
-from npu_guard.analysis.modes import modes
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import ModelError
 from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
-from npu_guard.checking.rows import device, layer_rows
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing import catalog
@@ -112,8 +109,15 @@ def _fresh(
 def analysis_of(path: str, config: Config) -> Analysis:
     """What is known of a model, for whoever works on findings once they are known. Raises ModelError."""
     skeleton = load.load(path, config.limits)
-    hold_inputs(skeleton, config.held)
+    _hold_inputs(skeleton, config)
     return analyze(skeleton, config.input_shapes)
+
+
+def _hold_inputs(skeleton: Skeleton, config: Config) -> None:
+    if config.held.freeze_weights or config.held.values:
+        from npu_guard.analysis.interface import hold_inputs
+
+        hold_inputs(skeleton, config.held)
 
 
 def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analysis, Checked]:
@@ -151,7 +155,7 @@ def check_skeleton(
 
     Raises ModelError where it is none that could run.
     """
-    hold_inputs(skeleton, config.held)
+    _hold_inputs(skeleton, config)
     analysis = analyze(skeleton, config.input_shapes)
     root = project_root(Path.cwd())
 
@@ -212,8 +216,11 @@ def report_of(
 ) -> ModelReport:
     """The report of a model that was analysed and checked."""
     rows: tuple[LayerRow, ...] = ()
-    pieces = None
+    pieces = described = None
     if layers:
+        from npu_guard.checking.rows import device, layer_rows
+
+        described = device(profile)
         rows = layer_rows(analysis, profile, checked.findings, project_root(Path.cwd()), checked.followers)
         from npu_guard.partitioning.view import with_pieces  # a report without layers starts faster without
 
@@ -231,11 +238,19 @@ def report_of(
         sha256=digest,
         opset=analysis.model.skeleton.opset,
         layers=rows,
-        device=device(profile) if layers else None,
+        device=described,
         pieces=pieces,
         asked=checked.asked,
-        modes=modes(analysis),
+        modes=_modes(analysis),
     )
+
+
+def _modes(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    if not analysis.model.has_bodies:
+        return ()
+    from npu_guard.analysis.modes import modes  # few models have an If
+
+    return modes(analysis)
 
 
 def _simplifies(profile: Profile, config: Config, checked: Checked) -> tuple[str, ...]:

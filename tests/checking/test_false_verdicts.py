@@ -102,6 +102,10 @@ O | ethos-u55 | 17 | | NPU203 y | g (float[1,8,12,12] x) => (y) { y = MaxPool<ke
 O | rockchip-rk3588 | 17 | NPU701 y | | g (float[1,8,8,8] x) => (y) { y = AveragePool<kernel_shape = [3,3], strides = [2,2], ceil_mode = 1>(x) }
 P | qualcomm-htp | 17 | NPU701 y | | g (float[1,8,6,6] x) => (y, c) { y, i = MaxPool<kernel_shape = [2,2]>(x)  c = Cast<to = 1>(i) }
 P | qualcomm-htp | 17 | | NPU701 y, NPU101 c | g (float[1,8,6,6] x) => (y) { y, i = MaxPool<kernel_shape = [2,2]>(x)  c = Cast<to = 1>(i) }
+P | aimotive-aiware | 17 | NPU404 y | | g (float[1,8,6,6] x) => (y, i) { y, i = MaxPool<kernel_shape = [2,2]>(x) }
+P | aimotive-aiware | 17 | | NPU404 y | g (float[1,8,6,6] x) => (y) { y, i = MaxPool<kernel_shape = [2,2]>(x)  c = Cast<to = 1>(i) }
+P | qualcomm-htp | 17 | NPU404 y | | g (float[1,8,4,4] x) => (q) <float s = {0.1}, int8 z = {0}> { y = LeakyRelu(x)  n = Neg(y)  q = QuantizeLinear(y, s, z) }
+P | qualcomm-htp | 17 | | NPU404 y | g (float[1,8,4,4] x) => (q, n) <float s = {0.1}, int8 z = {0}> { y = LeakyRelu(x)  n = Neg(y)  q = QuantizeLinear(y, s, z) }
 P | aimotive-aiware | 17 | | NPU101 n, NPU201 c | g (float[1,8,40,40] x) => (y) <float[8,8,31,31] w> { y = Relu(x)  n = NonZero(x)  c = Conv(x, w) }
 P | aimotive-aiware | 17 | NPU101 n, NPU201 c | | g (float[1,8,40,40] x) => (n, c) <float[8,8,31,31] w> { y = Relu(x)  n = NonZero(x)  c = Conv(x, w) }
 R | aimotive-aiware | 17 | NPU102 y | | g (float[1,8,8,8] x) => (y) { p = GlobalAveragePool(x)  v = Flatten(p)  y = Max(x, v) }

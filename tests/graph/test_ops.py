@@ -18,7 +18,7 @@ from npu_guard.graph import ops
 from npu_guard.graph.build import build
 from npu_guard.graph.op_words import KINDS, ROLES, Role
 from npu_guard.graph.ops import Input, Operator, operators
-from npu_guard.graph.plain_names import FUSED_ATTENTION
+from npu_guard.graph.plain_names import FUSED_ATTENTION, INTEGERS, PLAIN
 
 ROOT = Path(__file__).parents[2]
 OPTION = onnx.defs.OpSchema.FormalParameterOption
@@ -241,3 +241,10 @@ def test_a_node_finds_its_inputs_by_name_and_by_role() -> None:
 def test_all_attention_of_onnxruntime_is_named() -> None:
     """The rule on products of activations is asked about these by name."""
     assert set(FUSED_ATTENTION) == {f"com.microsoft::{record.name}" for record in operators("attention", domain="com.microsoft")}
+
+
+def test_operators_in_integer_arithmetic_read_zero_points() -> None:
+    named = {op: ops.find_operator(op.rpartition("::")[2], op.rpartition("::")[0]) for op in PLAIN}
+    reading = {op for op, operator in named.items() if operator.indices("zero_point", "output_zero_point")}
+    without = {"com.microsoft::MatMulInteger16"}  # numbers of 16 bits as they are
+    assert reading - {"com.microsoft::QuantizeLinear", "com.microsoft::DequantizeLinear"} | without == INTEGERS
