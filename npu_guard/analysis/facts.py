@@ -49,8 +49,8 @@ class Facts:
     def kinds(self) -> frozenset[tuple[int, tuple[Dim, ...] | None]]:
         """(type, shape) of all activations; networks have few different ones."""
         constant = self.analysis.is_constant
-        values = (v for graph in self.analysis.model.graph.graphs() for v in graph.values.values())
-        return frozenset((v.dtype, v.shape) for v in values if not constant(v))
+        graphs = self.analysis.model.graph.graphs()
+        return frozenset({(v.dtype, v.shape) for graph in graphs for v in graph.values.values() if not constant(v)})
 
     @functools.cached_property
     def quantized(self) -> Quantized:

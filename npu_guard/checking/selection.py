@@ -20,10 +20,12 @@ def selected_rules(profile: Profile, rules: Sequence[Rule], config: Config) -> S
     """Rules that the settings select, those of them with a check and a limit of their own here, the device's limits on operators,
     and the codes of the rules that report these. Kept for the next model: `fix` and remedies ask dozens of times."""
     if not _last or not all(a is b for a, b in zip(_last[0], (profile, rules, config), strict=False)):
-        selected = [r for r in rules if config.selects(r.code, r.name)]
+        chooses = config.select or config.ignore
+        selected = [r for r in rules if config.selects(r.code, r.name)] if chooses else list(rules)
         wanted = _requirements(profile, {r.code: r for r in selected})
         spoken = {rule.code for found in wanted.values() for rule, _ in found}
-        own = [r for r in selected if not r.parametric and (not r.limits or any(profile.limit(k) is not None for k in r.limits))]
+        known = profile.limits.keys()
+        own = [r for r in selected if not r.parametric and (not r.limits or not known.isdisjoint(r.limits))]
         _last[:] = [(profile, rules, config, (selected, own, wanted, spoken))]
     return _last[0][3]
 

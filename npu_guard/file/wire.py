@@ -220,11 +220,17 @@ def _message(r: _Reader, pos: int, end: int, kind: str, depth: int) -> tuple[lis
     return chunks, size
 
 
+def _axes(fields: list[bytes]) -> int:
+    """How many extents a tensor's fields state; packed, the last byte of each has no mark. Of many, that they are several."""
+    packed = [f[2:18] for f in fields if f[0] == _DIMS << 3 | 2]
+    return sum(f[0] == _DIMS << 3 for f in fields) + sum(byte < 0x80 for extents in packed for byte in extents)
+
+
 def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
     """A TensorProto at [start, end): as it is, or without payload and marked as external to the skeleton."""
     rest: list[bytes] = []
     held: dict[int, int] = {}
-    pieces = payload = axes = 0
+    pieces = payload = 0
     at = Payload(start, end - start, 0)
     beside = False
     keep = r.keep
@@ -240,11 +246,8 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
         if wire == 2:
             length, body = r.varint(pos, end)
             pos = body + length
-            if field == _DIMS:  # packed; the last byte of each extent has no mark
-                axes += 2 if length > 16 else sum(byte < 0x80 for byte in r.data[body:pos])
         elif wire == 0:
             value, pos = r.varint(pos, end)
-            axes += field == _DIMS
             if field == _DATA_TYPE:
                 keep = r.indices if value == _INT64 else r.keep
             beside |= field == _LOCATION and value == 1
@@ -264,7 +267,7 @@ def _tensor(r: _Reader, start: int, end: int) -> tuple[list[bytes], int]:
         else:
             beside |= field == _EXTERNAL_DATA
             rest.append(r.data[field_start:pos])
-    if payload <= (max(keep, r.vectors) if axes <= 1 else keep):
+    if payload <= keep or (payload <= r.vectors and _axes(rest) < 2):
         return [], end - start
     if len(held) > 1 or beside or (_RAW in held and pieces > 1):
         places = [_NAMES[field] for field in sorted(held)] + ["external_data"] * beside

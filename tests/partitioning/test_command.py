@@ -299,3 +299,24 @@ def test_arguments(cli: Cli, written: Path) -> None:
     assert cli("verify", "--manifest", "nowhere", "net.onnx").code == 2
     assert cli("partition", "nowhere.onnx").code == 3
     assert cli("partition", "net.onnx", "--max-pieces", "0").code == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "profile", "share"),
+    [
+        ("a = Conv<pads = [1,1,1,1]>(x, w)  y = Conv<pads = [1,1,1,1]>(a, w)", "aimotive-aiware", 100.0),
+        ("a = Conv<pads = [1,1,1,1]>(x, w)  y = Conv<pads = [9,9,9,9]>(a, v)", "aimotive-aiware", 2.4),  # 9 taps, and 361
+        ("a = Conv<pads = [1,1,1,1]>(x, w)  b = MatMul(a, m)  y = Softmax(b)", "amd-dpu:DPUCZDX8G", 100.0),  # not documented
+        ("a = Conv<pads = [1,1,1,1]>(x, w)  b = Erf(a)  y = Conv<pads = [1,1,1,1]>(b, w)", "qualcomm-htp", 100.0),
+        ("a = Conv<pads = [1,1,1,1]>(x, w)  b = Conv<pads = [1,1,1,1]>(x, v2)  y = Add(a, b)", "ort-nnapi", 100.0),
+    ],
+)
+def test_check_and_partition_say_one_share(cli: Cli, write: Write, tmp_path: Path, body: str, profile: str, share: float) -> None:
+    weights = "float[8,8,3,3] w, float[8,8,3,3] v2, float[8,8,19,19] v, float[4,4] m"
+    write(f"g (float[1,8,4,4] x) => (y) <{weights}> {{ {body} }}")
+    (tmp_path / "npu-guard.toml").write_text(FREE)
+    checked = json.loads(cli("check", "net.onnx", "--profile", profile, "--format", "json").out)
+    cut = json.loads(cli("partition", "net.onnx", "--profile", profile, "-o", "cut", "--format", "json").out)
+    found = checked["models"][0]["summary"]["npu_macs_percent"]
+    assert found == pytest.approx(share, abs=0.05)
+    assert cut["npu_macs_percent"] == cut["runnable_macs_percent"] == pytest.approx(found, abs=0.05)
