@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
+from google.protobuf.message import Message
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import short, text
@@ -110,6 +111,43 @@ def dense(proto: onnx.ModelProto) -> onnx.ModelProto:
         tensor.external_data.add(key="location", value="sparse")
     del made.graph.sparse_initializer[:]
     return made
+
+
+LIGHT = 4096
+"""Bytes of a weight in floating point up to which inference is given its values: no shape follows from a larger one."""
+_FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16))
+
+
+def light(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the values of large weights that it holds in memory, as a file that is loaded is."""
+    heavy = [t.data_type in _FLOATS and t.ByteSize() > LIGHT for t in proto.graph.initializer]
+    if not any(heavy):
+        return proto
+    made = onnx.ModelProto()
+    _merge(proto, made, "graph")
+    _merge(proto.graph, made.graph, "initializer")
+    for tensor, large in zip(proto.graph.initializer, heavy, strict=True):
+        if large:
+            stub = made.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            stub.data_location = onnx.TensorProto.EXTERNAL
+            stub.external_data.add(key="location", value="memory")
+        else:
+            made.graph.initializer.add().CopyFrom(tensor)
+    return made
+
+
+def _merge(source: Message, target: Message, but: str) -> None:
+    """Copy all fields but one, which would be copied with all that it holds."""
+    for field, value in source.ListFields():
+        if field.name == but:
+            continue
+        held = getattr(target, field.name)
+        if hasattr(held, "extend"):
+            held.extend(value)
+        elif hasattr(held, "CopyFrom"):
+            held.CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
 
 
 def forget_shapes(graph: onnx.GraphProto) -> None:

@@ -15,7 +15,7 @@ import onnx.shape_inference
 
 from npu_guard.analysis.constants import Constants, why_open
 from npu_guard.analysis.inference import strict
-from npu_guard.analysis.inputs import dense, without_defaults
+from npu_guard.analysis.inputs import dense, light, without_defaults
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError
@@ -34,7 +34,7 @@ _INFERENCE = Standing(strict)
 
 def start(skeleton: Skeleton) -> sandbox.Child:
     """ONNX's inference, in a child that runs beside whatever else is to be done first."""
-    content = dense(without_defaults(skeleton.proto)).SerializeToString()
+    content = light(dense(without_defaults(skeleton.proto))).SerializeToString()
     return _INFERENCE.ask(content)
 
 

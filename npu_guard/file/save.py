@@ -41,10 +41,11 @@ def save_document(document: Document, path: Path) -> None:
     proto.proto.ir_version = min(proto.proto.ir_version, RUNTIME_IR)
     weights = sum(document.extent(t)[2] for t in document.tensors() if t.data_location == _T.EXTERNAL)
     outside = any(t.data_location == _T.EXTERNAL and not _is_inline(t) for t in document.tensors())
-    if outside or weights + proto.proto.ByteSize() > INLINE_LIMIT:
+    content = b"" if outside else proto.proto.SerializeToString()
+    if outside or weights + len(content) > INLINE_LIMIT:
         before.discard(_save_external(proto, path))
     else:
-        pieces, _ = _message(proto, proto.proto.SerializeToString(), "ModelProto")
+        pieces, _ = _message(proto, content, "ModelProto")
         write_atomic(path, _content(pieces))
     for old in sorted(before):
         with contextlib.suppress(OSError):

@@ -31,9 +31,11 @@ def moved(array: Array, name: str, frozen: Array | None = None) -> Array:
     """Other floats of the same sign, up to a fifth larger, zeros a little above zero; where `frozen` holds, as they were."""
     if array.dtype.kind != "f" or not array.size:
         return array
-    draw = np.random.default_rng(zlib.crc32(name.encode("utf-8", "replace"))).uniform(0.01, 0.2, array.shape)
-    peak = float(np.abs(array).max()) or 1.0
-    other = np.where(array == 0, peak * draw, array * (1 + draw)).astype(array.dtype)
+    rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "replace")))
+    draw = 0.01 + np.float32(0.19) * rng.random(array.shape, np.float32)
+    other = np.asarray(array * (1 + draw)).astype(array.dtype, copy=False)
+    if (zeros := array == 0).any():
+        other[zeros] = (draw[zeros] * (float(np.abs(array).max()) or 1.0)).astype(array.dtype)
     return other if frozen is None else np.where(frozen, array, other)
 
 

@@ -97,7 +97,7 @@ def _share(graph: onnx.GraphProto, new: set[str]) -> None:
     for node in graph.node if same else ():
         for i, name in enumerate(node.input):
             node.input[i] = same.get(name, name)
-    _keep(graph.initializer, [t for t in graph.initializer if t.name not in same])
+    _drop(graph.initializer, [i for i, t in enumerate(graph.initializer) if t.name in same])
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -165,14 +165,23 @@ def _prune(graph: onnx.GraphProto, dead_before: set[str]) -> None:
                 stack.append(maker)
     kept = [node for i, node in enumerate(nodes) if i not in gone]
     inputs, alive = {i.name for i in graph.input}, {name for node in kept for name in node.output}
-    _keep(graph.node, kept)
+    _drop(graph.node, sorted(gone))
     dead = _dead(graph, readers) - dead_before - inputs
-    _keep(graph.initializer, [t for t in graph.initializer if t.name not in dead])
-    _keep(graph.value_info, [v for v in graph.value_info if v.name in alive])
+    _drop(graph.initializer, [i for i, t in enumerate(graph.initializer) if t.name in dead])
+    _drop(graph.value_info, [i for i, v in enumerate(graph.value_info) if v.name not in alive])
 
 
-def _keep(field: Any, kept: Sequence[Any]) -> None:
-    """Drop all others of a repeated field at once: one by one, each would move all that follow."""
-    if len(kept) < len(field):
-        del field[:]
-        field.extend(kept)
+_SINGLY = 64
+"""Members that are dropped one by one: each time all that follow move, where dropping at once copies what is kept."""
+
+
+def _drop(field: Any, gone: Sequence[int]) -> None:
+    """Drop these members of a repeated field, in rising order."""
+    if len(gone) <= _SINGLY:
+        for i in reversed(gone):
+            del field[i]
+        return
+    dropped = set(gone)
+    kept = [member for i, member in enumerate(field) if i not in dropped]
+    del field[:]
+    field.extend(kept)
