@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
-from google.protobuf.message import Message
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import short, text
@@ -136,7 +136,7 @@ def light(proto: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def _merge(source: Message, target: Message, but: str) -> None:
+def _merge(source: Any, target: Any, but: str) -> None:
     """Copy all fields but one, which would be copied with all that it holds."""
     for field, value in source.ListFields():
         if field.name == but:

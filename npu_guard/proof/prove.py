@@ -31,8 +31,10 @@ MOST_POINTS = 3
 PLAIN, EXPONENTS = "identity at a random point", "identity at a random point, by the laws of exponentials and division"
 _WITH_LAWS = frozenset(
     {"Exp", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Swish", "Mish", "Softplus", "Elu", "Celu", "Selu", "Attention", "Gelu",
-     "ReduceLogSumExp", "Div", "Reciprocal", "Softsign", "Pow"}
+     "ReduceLogSumExp", "Div", "Reciprocal", "Softsign", "Pow", "LRN", "LpNormalization", "MeanVarianceNormalization",
+     "LSTM", "GRU", "RNN"}
 )  # fmt: skip
+"""Operators that are read by exponentials or by quotients, whose laws the second way of reading has; a test holds it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from msgspec.structs import replace
 from npu_guard.checking.context import Context
 from npu_guard.file.tensors import BITS
 from npu_guard.rewriting.map_writer import Map, Name, Writer
-from npu_guard.rewriting.substitution import Array, Refused
+from npu_guard.rewriting.one_hot import one_hot_weights
+from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.views import BATCH, CHANNELS, COLUMNS, ROWS, Axis, View, aligned, atoms, size
 
 NODE_BUDGET = 4096
@@ -215,19 +216,16 @@ def _afford(ctx: Context, positions: int, nodes: int) -> None:
 
 def _gathered(w: Writer, name: Name, channels: int, grid: Grid, dtype: int) -> Name:
     """Positions moved into channels, by one-hot windows."""
+    kind = onnx.helper.tensor_dtype_to_np_dtype(dtype)
     for axis, steps in enumerate(grid.steps or ()):
         for step in steps:
             if step > 1:
                 shape = (step, 1) if axis == 0 else (1, step)
-                weight = w.constant(lambda: _one_hot(channels, step, shape, dtype), ("one-hot", channels, shape, dtype))  # noqa: B023 - called at once
+                key = "one-hot", channels, shape, dtype
+                weight = w.constant(lambda: one_hot_weights(channels, range(step), shape, kind), key)  # noqa: B023 - called at once
                 name = w.op("Conv", name, weight, group=channels, kernel_shape=list(shape), strides=list(shape))
                 channels *= step
     return name
-
-
-def _one_hot(channels: int, step: int, shape: tuple[int, int], dtype: int) -> Array:
-    eye = np.eye(step, dtype=onnx.helper.tensor_dtype_to_np_dtype(dtype))
-    return np.tile(eye, (channels, 1)).reshape(channels * step, 1, *shape)
 
 
 def _ones(w: Writer, dtype: int, outputs: int, inputs: int) -> str:

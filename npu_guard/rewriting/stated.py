@@ -82,5 +82,10 @@ def padding_before(node: Node, axis: int, reach: int, stride: int, size: int, ou
     if mode == "VALID":
         return 0
     total = (out - 1) * stride + reach - size if node.op_type == "Conv" else stride * (size - 1) + reach - out
+    return share_before(total, mode)
+
+
+def share_before(total: int, mode: str) -> int:
+    """The part of the padding that lies before: of an odd one, SAME_UPPER has the larger half behind."""
     total = max(total, 0)
     return total // 2 if mode == "SAME_UPPER" else total - total // 2

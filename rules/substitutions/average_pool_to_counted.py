@@ -9,6 +9,7 @@ import onnx
 
 from npu_guard.graph.graph import is_known
 from npu_guard.results.proof import ROUNDING
+from npu_guard.rewriting.stated import share_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _pads_before(node: Node, needed: Sequence[int]) -> list[int]:
     automatic = node.attr("auto_pad", "NOTSET")
     automatic = automatic.decode() if isinstance(automatic, bytes) else automatic
     if automatic.startswith("SAME"):
-        return [max(need, 0) // 2 if automatic == "SAME_UPPER" else -(-max(need, 0) // 2) for need in needed]
+        return [share_before(need, automatic) for need in needed]
     stated = [] if automatic == "VALID" else [int(p) for p in node.attr("pads") or ()]
     return stated[: len(needed)] or [0] * len(needed)
 

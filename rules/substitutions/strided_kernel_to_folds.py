@@ -10,6 +10,7 @@ import onnx
 from msgspec import Struct
 
 from npu_guard.rewriting.arithmetic import FLOATS
+from npu_guard.rewriting.one_hot import dense_one_hot_weights, one_hot_weights
 from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.stated import numbers, padding_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
@@ -122,11 +123,7 @@ class StridedKernelToFolds(Substitution):
         def stack() -> Array:
             order = np.arange(math.prod(run))
             order[-2:] = order[::-1][: len(order[-2:])] if wrong else order[-2:]
-            taps = np.eye(len(order))[order].reshape(-1, 1, *run)
-            made = np.zeros((channels, len(order), 1 if grouped else channels, *run))
-            for channel in range(channels):
-                made[channel, :, 0 if grouped else channel] = taps[:, 0]
-            return made.reshape(many, -1, *run).astype(dtype)
+            return (one_hot_weights if grouped else dense_one_hot_weights)(channels, order.tolist(), run, dtype)
 
         dtype = onnx.helper.tensor_dtype_to_np_dtype(x.dtype)
         folded = build.op(

@@ -15,9 +15,10 @@ import pytest
 from npu_guard.file.document import Document
 from npu_guard.proof.evaluate import run
 from npu_guard.proof.program import read
+from npu_guard.proof.prove import _WITH_LAWS
 from npu_guard.proof.readings.table import READINGS
 from npu_guard.proof.reals import Reals
-from npu_guard.proof.tensor import Tensor
+from npu_guard.proof.tensor import CONSTANT, Operand, Tensor
 
 
 def _beside(name: str) -> ModuleType:
@@ -77,3 +78,42 @@ def test_every_operator_with_a_law_is_among_them() -> None:
 @pytest.mark.parametrize("part", range(BATCHES))
 def test_reading_is_what_the_runtime_computes(part: int) -> None:
     assert [found for network in NETWORKS[part::BATCHES] if (found := differs(network))] == []
+
+
+class Watched(Reals):
+    """Notes whether an exponential is met, or a quotient by what is no constant, nor a root that is drawn as its reciprocal."""
+
+    met = False
+
+    def exp(self, x: Tensor) -> Tensor:
+        self.met = True
+        return super().exp(x)
+
+    def function(self, name: str, *arguments: Tensor, **known: Any) -> Tensor:
+        self.met |= name in ("sigmoid", "tanh")
+        return super().function(name, *arguments, **known)
+
+    def invert(self, x: Operand) -> Tensor:
+        self.met |= self.lift(x).degree != CONSTANT and self.lift(x).inverse is None
+        return super().invert(x)
+
+    def root(self, x: Operand) -> Tensor:
+        before = self.met
+        result = super().root(x)
+        self.met = before
+        return result
+
+
+def test_what_is_read_by_exponentials_and_quotients_is_listed() -> None:
+    """The second way of reading is tried for these alone."""
+    for network in NETWORKS:
+        proto = networks.model(network)
+        rng = np.random.default_rng(1)
+        a = Watched()
+        feeds = {
+            i.name: networks.numbers(rng, [d.dim_value for d in i.type.tensor_type.shape.dim], network) for i in proto.graph.input
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run(a, read(Document(proto, Path("network.onnx"), {})), {name: a.input(value) for name, value in feeds.items()})
+        assert not a.met or {n.op_type for n in proto.graph.node} & _WITH_LAWS, network.text

@@ -17,6 +17,7 @@ from msgspec import Struct
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.depth.folded import Depths, Folded, dtype_of, shape_of
+from npu_guard.rewriting.stated import share_before
 from npu_guard.rewriting.substitution import Array, Refused
 
 Taps = Sequence[Sequence[tuple[int, int]]]
@@ -50,10 +51,9 @@ class Axis(Struct, frozen=True):
         if mode.startswith("SAME") or (transposed and node.attributes.get("output_shape")):
             padding = (node.attributes.get("output_padding") or (0,))[0] if transposed else 0
             total = stride * (size - 1) + reach + padding - out if transposed else (out - 1) * stride + reach - size
-            total = max(total, 0)
-            if transposed and total % 2:
+            if transposed and max(total, 0) % 2:
                 raise Refused(f"{node.op} {short(node.label)!r} leaves to the runtime which end is padded more")
-            begin = total // 2 if mode == "SAME_UPPER" else total - total // 2
+            begin = share_before(total, mode)
         return Axis(transposed, kernel, stride, dilation, begin, size, out)
 
     def taps(self) -> Taps:

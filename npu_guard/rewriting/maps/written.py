@@ -10,6 +10,7 @@ import onnx
 
 from npu_guard.rewriting.maps.factors import CHANNELS, COLUMNS, ROWS, Factor
 from npu_guard.rewriting.maps.program import Constant, Given, Program, shape_of
+from npu_guard.rewriting.one_hot import one_hot_weights
 from npu_guard.rewriting.substitution import Array
 
 
@@ -86,13 +87,10 @@ def pointwise(program: Program, x: Given, weight: Constant, groups: int, bias: C
 
 def one_hot(program: Program, groups: int, order: Sequence[int], kernel: tuple[int, int], dtype: int) -> Constant:
     """Depthwise weights, each of which picks one position of the kernel: those in the order for each group."""
-    count, kind = len(order), numpy_type(dtype)
-
-    def make() -> Array:
-        return np.tile(np.eye(count, dtype=kind)[list(order)], (groups, 1)).reshape(groups * count, 1, *kernel)
-
+    kind = numpy_type(dtype)
     key = "one-hot", groups, tuple(order), kernel, dtype
-    return program.constant(key, (groups * count, 1, *kernel), make, kind)
+    shape = (groups * len(order), 1, *kernel)
+    return program.constant(key, shape, lambda: one_hot_weights(groups, order, kernel, kind), kind)
 
 
 def ones(program: Program, shape: Sequence[int], dtype: int, value: float = 1.0) -> Constant:
