@@ -58,6 +58,13 @@ class Context(Facts):
 
         `limits` are keys that bound it too. Which of them holds at a node is for the rules to say: they are worth a try.
         """
+        asked = ("bounds", op, metric, limits)
+        if asked not in self._worked_out:
+            self._worked_out[asked] = self._bounds(op, metric, limits)
+        result: tuple[int, ...] = self._worked_out[asked]
+        return result
+
+    def _bounds(self, op: str, metric: str, limits: tuple[str, ...]) -> tuple[int, ...]:
         found = {self.limit(key) for key in limits}
         for requirement in self.profile.requirements:
             if op in requirement.ops:

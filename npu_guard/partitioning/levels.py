@@ -96,20 +96,21 @@ def _levels(units: Units, sides: Sequence[int]) -> list[int]:
     """The lowest level of each unit. What may run on either side stays with what it reads, else goes with its first reader."""
     levels: list[int] = []
     producer = units.producer
-    for unit, side in enumerate(sides):
+    for reads, side in zip(units.reads, sides, strict=True):
         before = _FLOATING
-        for v in units.reads[unit]:
-            before = max(before, levels[producer[v]])
+        for v in reads:  # written out, as in _parts
+            level = levels[producer[v]]
+            if level > before:  # noqa: PLR1730  # as above
+                before = level
         if side == EITHER:
             levels.append(before)
         elif before == _FLOATING:
             levels.append(0 if side == NPU else -1)
         else:
             levels.append(before + (before % 2 != side))
-    for unit in reversed(range(len(levels))):
-        if levels[unit] == _FLOATING:
-            readers = (levels[r] for v in units.makes[unit] for r in units.readers[v])
-            levels[unit] = min(readers, default=-1)
+    for unit in reversed([unit for unit, level in enumerate(levels) if level == _FLOATING]):
+        readers = (levels[r] for v in units.makes[unit] for r in units.readers[v])
+        levels[unit] = min(readers, default=-1)
     return levels
 
 

@@ -19,6 +19,9 @@ class Traffic:
         self.levels = levels
         self.readers: list[dict[int, int]] = []
         for found in units.readers:
+            if len(found) == 1:  # as for most values
+                self.readers.append({levels[found[0]]: 1})
+                continue
             counts: dict[int, int] = {}
             for reader in found:
                 counts[levels[reader]] = counts.get(levels[reader], 0) + 1

@@ -44,15 +44,21 @@ class Texts:
 
     def __init__(self) -> None:
         self.shown: dict[str, int] = {}
-        self._given: dict[tuple[str, int], int] = {}
+        self._given: dict[str, int] = {}
+        self._longer: dict[tuple[str, int], int] = {}
         self("")  # number 0: nothing
 
     def __call__(self, text: str, limit: int = _NAME) -> int:
         """The number of a text, made safe to show."""
-        found = self._given.get((text, limit))
-        if found is None:
-            found = self._given[text, limit] = self.shown.setdefault(printable(text, limit), len(self.shown))
-        return found
+        if limit == _NAME:  # of a large network, some hundred thousand times
+            found = self._given.get(text)
+            if found is None:
+                found = self._given[text] = self.shown.setdefault(printable(text, _NAME), len(self.shown))
+            return found
+        key = (text, limit)
+        if key not in self._longer:
+            self._longer[key] = self.shown.setdefault(printable(text, limit), len(self.shown))
+        return self._longer[key]
 
 
 def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[str, Any]:

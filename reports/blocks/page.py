@@ -12,7 +12,6 @@ from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
-from npu_guard.reports.blocks.comparison import Compared
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
@@ -29,6 +28,8 @@ from npu_guard.results.summary import (
 if TYPE_CHECKING:
     from jinja2 import Template
     from markdown_it import MarkdownIt
+
+    from npu_guard.reports.blocks.comparison import Compared
 
 SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
 _STILL_FINDINGS = 500  # lines of the table for browsers without scripts
