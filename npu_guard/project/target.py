@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _TARGET = regex(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _FILE = regex(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_FEW = 3
+"""Names that a message lists."""
 _MODEL_FILE = regex(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
 
 
@@ -209,8 +211,15 @@ def _attribute(code: ModuleType, module: str, name: str) -> Any:
             found = getattr(found, part)
         except AttributeError as error:
             known = [n for n in dir(found) if not n.startswith("_")]
-            raise UsageError(f"{module} has no {name!r}{suggest(part, known)}") from error
+            raise UsageError(f"{module} has no {name!r}{suggest(part, known) or _there(found)}") from error
     return found
+
+
+def _there(found: Any) -> str:
+    """What a module makes itself and might be meant: `; it has Twice and build`. Nothing for one that makes many things."""
+    owner = getattr(found, "__name__", None)
+    own = [n for n, v in vars(found).items() if not n.startswith("_") and getattr(v, "__module__", None) == owner and callable(v)]
+    return f"; it has {', '.join(own)}" if isinstance(found, ModuleType) and 0 < len(own) <= _FEW else ""
 
 
 def _build(named: Any, target: str) -> nn.Module:

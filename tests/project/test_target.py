@@ -93,6 +93,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "gate_missing.py": "import gate_of_nowhere\n",
         "gate_raising.py": "import torch\n\nraise RuntimeError('no GPU')\n",
         "gate_package/__init__.py": "",
+        "gate_alone.py": "from math import sqrt\nfrom torch import nn\nclass Twice(nn.Module):\n    pass\n",
         "gate_package/inner.py": "from gate_net import Net\n",
     }
     for name, content in files.items():
@@ -188,6 +189,8 @@ WRONG = {
     ),
     "gate_raising:Net": (SHAPE, "RuntimeError: no GPU (gate_raising.py:3)"),
     "gate_net:Nett": (SHAPE, "gate_net has no 'Nett'; did you mean 'Net'?"),
+    "gate_alone:Net": (SHAPE, "gate_alone has no 'Net'; it has Twice\n"),
+    "gate_package.inner:Model": (SHAPE, "gate_package.inner has no 'Model'\n"),  # what it imports is not its own
     "gate_net:number": (SHAPE, "is of type int; name an nn.Module"),
     "gate_net:no_module": (SHAPE, "returns str, which is no torch.nn.Module"),
     "gate_net:Needy": (SHAPE, "needs width; name a function without parameters"),
