@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs site pictures chromium postgresql bench bench-report bench-peers bench-counts bench-instructions \
-	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-record fuzz-guided differential hostile ecosystem mending \
+	bench-fleet test-long zoo verification sweep study twins fuzz fuzz-landing fuzz-record fuzz-guided differential hostile ecosystem mending \
 	test-cluster digits healing example landing placing clean
 
 help:  ## Show this list.
@@ -98,6 +98,9 @@ fuzz-record: $(VENV)/dev  ## A million executions of our own code and some ten t
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 20000 --level full --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 5000 --level deep --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 50000 --level files --output docs/fuzzing.md
+
+fuzz-landing: $(VENV)/dev  ## Random networks in PyTorch through fix --torch on four devices, into docs/fuzzing.md.
+	$(BIN)/python fuzz/landings.py --output docs/fuzzing.md
 
 SET :=
 hostile: $(VENV)/dev  ## Six commands on hostile models, and on those of a folder SET, into docs/trust.md.

@@ -100,12 +100,22 @@ def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | 
     )  # fmt: skip
 
 
+NEXT_TO_ZERO = 1e-30
+"""What a bias of zeros holds instead: torch's exporter leaves zeros out, and a network that is trained later needs its bias."""
+SMALL_ENOUGH = (torch.float32, torch.float64, torch.bfloat16)
+"""Types that have such a number."""
+
+
 def prepared(model: nn.Module) -> nn.Module:
-    """A copy of the network on the CPU, in eval mode. Raises UsageError where it cannot be copied."""
+    """A copy of the network on the CPU, in eval mode, whose biases are not zero. Raises UsageError where it cannot be copied."""
     try:
         network = copy.deepcopy(model)
     except Exception as error:  # whatever the user's modules raise
         raise UsageError(f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error})") from error
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() == 1 and parameter.dtype in SMALL_ENOUGH and not parameter.any():
+                parameter.fill_(NEXT_TO_ZERO)
     return network.cpu().eval()
 
 

@@ -141,3 +141,33 @@ def test_no_tensor_has_a_name_of_the_exporters() -> None:
     assert [writer.field(name) for name in ("val_82", "val_7", "interval_8", "val")] == [
         "constant", "constant_2", "interval_8", "val",
     ]  # fmt: skip
+
+
+class Fresh(nn.Module):
+    """Attention as it is before training: the bias behind it is zero, and so are those of norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(8, 8, 19, padding=9, groups=8, bias=False), nn.BatchNorm2d(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = torch.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2)
+        return self.attention(t, t, t, need_weights=False)[0].transpose(1, 2).reshape(x.shape)
+
+
+def test_biases_that_are_still_zero_are_kept_and_trained_weights_fit(tmp_path: Path) -> None:
+    """Torch's exporter leaves a bias of zeros out; blocks without it would take no checkpoint of the trained network."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, 6, 5)
+    done = land_in(Fresh().eval(), {"x": x}, tmp_path / "npu", Options(Config()))
+    tensors = [t for b in done.manifest.blocks for t in b.tensors if t.trained]
+    assert any("attention.out_proj.bias" in t.sources for t in tensors)
+    trained = Fresh().eval()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    patched = npu_guard.torch.apply(Fresh().eval(), tmp_path / "npu")
+    patched.load_state_dict(npu_guard.torch.convert(trained.state_dict(), Fresh(), tmp_path / "npu"))
+    with torch.no_grad():
+        assert proving.difference([trained(x)], [patched(x)]) < 1e-5
