@@ -10,6 +10,21 @@ function cut(text, most) {
   return text.length <= most ? text : "…" + text.slice(text.length - most + 1);
 }
 
+const NAME = "600 12.5px ", DETAIL = "11px "; // as .box .name and .box .detail in style.css
+const pen = document.createElement("canvas").getContext("2d"), family = getComputedStyle(document.body).fontFamily;
+
+function widthOf(text, font) {
+  pen.font = font + family;
+  return pen.measureText(text).width;
+}
+
+/* The end of a text that fits into so many pixels; nothing where not even some letters do. */
+function fitting(text, room, font) {
+  const least = Math.min(4, text.length);
+  for (let most = text.length; most && most >= least; most--) if (widthOf(cut(text, most), font) <= room) return cut(text, most);
+  return "";
+}
+
 class GraphView {
   constructor(slot, model, small = false) {
     this.model = model;
@@ -129,8 +144,8 @@ class GraphView {
 
   rowBox(i) {
     const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
-    const room = Math.floor((BOX.width - (kind === "ok" ? 30 : 48) - 7.8 * op.length) / 6.4); // characters of the module's name that fit behind
-    const drawn = this.card(kind, cut(op, 18), label && room >= Math.min(4, label.length) ? cut(label, room) : "", cut(shape, 26), false, pieces);
+    const room = BOX.width - (kind === "ok" ? 24 : 42), name = fitting(op, room, NAME);
+    const drawn = this.card(kind, name, fitting(label, room - 6 - widthOf(name, NAME), DETAIL), fitting(shape, BOX.width - 24, DETAIL), false, pieces);
     const change = this.model.change(i);
     if (change) {
       drawn.classList.add("changed");
@@ -143,7 +158,7 @@ class GraphView {
 
   outputBox(o) {
     const { row, name } = this.model.outputs[o], shape = this.model.text("shape", row);
-    const drawn = this.card("ok", "graph output", "", cut(shape, 26), false, []);
+    const drawn = this.card("ok", "graph output", "", fitting(shape, BOX.width - 24, DETAIL), false, []);
     drawn.setAttribute("aria-label", "graph output, " + name + ", " + shape);
     return drawn;
   }
@@ -161,7 +176,7 @@ class GraphView {
     const g = Number(box.id.slice(1)), kind = this.modules.worst(g);
     const drawn = svg("g", { class: "box frame v-" + kind, "aria-expanded": "true", "aria-label": "Module " + this.modules.title(g) + ", open, " + this.modules.words(g) + ", " + this.modules.counts(g) },
       svg("rect", { class: "card", width: box.width, height: box.height, rx: 7 }),
-      svg("text", { class: "name", x: 12, y: 20 }, cut(this.modules.short(g), Math.floor((box.width - 40) / 7.5))));
+      svg("text", { class: "name", x: 12, y: 20 }, fitting(this.modules.short(g), box.width - 40, NAME)));
     if (kind !== "ok") drawn.append(svg("use", { href: "#mark-" + kind, x: box.width - 22, y: 8, width: 14, height: 14 }));
     return drawn;
   }

@@ -184,7 +184,7 @@ class Model {
         { key: "module", label: "Module", class: "module", value: (i) => this.text("module", i), cell: (i) => this.text("module", i) },
         this.data.sides.length && { key: "piece", label: "Piece", value: (i) => rows.piece[i], cell: (i) => this.pieceWords(i) },
         { key: "shape", label: "Output shape", number: true, value: (i) => rows.bytes[i], cell: (i) => this.text("shape", i) },
-        { key: "dtype", label: "Type", value: (i) => this.text("dtype", i), cell: (i) => this.text("dtype", i) },
+        { key: "dtype", label: "Type", class: "dtype", value: (i) => this.text("dtype", i), cell: (i) => this.text("dtype", i) },
         number("macs", "MACs", (i) => (rows.macs[i] === 0 ? "–" : si(rows.macs[i]))),
         number("params", "Params", (i) => (rows.params[i] === 0 ? "–" : si(rows.params[i]))),
         number("bytes", "Output", (i) => si(rows.bytes[i], "B")),

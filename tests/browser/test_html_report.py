@@ -490,6 +490,40 @@ def test_printed_pages_have_every_finding_and_no_controls(show: Show, tmp_path: 
     expect(page.locator(".table-grouped .where a")).to_have_count(80 + 3)  # a line of Python each, and one cause
 
 
+def chain(*names: str) -> list[NodeProto]:
+    """Operators behind each other, by the names of their nodes, which end with the operator."""
+    values = ["x", *(f"v{i}" for i in range(len(names)))]
+    return [helper.make_node(n.rpartition("/")[2], [values[i]], [values[i + 1]], n) for i, n in enumerate(names)]
+
+
+def test_labels_end_within_their_boxes(show: Show, tmp_path: Path) -> None:
+    names = ("/expand_dims_wwwww_1/HardSigmoid", "/MMMMMMMMMMMMMMMM/LeakyRelu", "/a/Softplus", "/reduce_mean_window_2/Erf")
+    page = show([save(tmp_path / "wide.onnx", chain(*names))])
+    page.locator("#tab-graph").click()
+    expect(page.locator(".canvas .box")).to_have_count(6)
+    beyond = (
+        "[...document.querySelectorAll('.canvas .box')].flatMap(box => { const card = box.querySelector('.card')"
+        ".getBoundingClientRect(); return [...box.querySelectorAll('text')].map(t => [t.textContent, "
+        "t.getBoundingClientRect().right - card.right]) }).filter(([text, more]) => text && more > 0)"
+    )
+    assert page.evaluate(beyond) == []
+    shown = page.locator(".canvas .box .name").all_text_contents()
+    assert any(text.startswith("HardSigmoid") and "…" in text for text in shown)
+    assert "Softplusa" in [text.replace(" ", "") for text in shown]
+
+
+def test_long_names_take_two_lines_on_paper(show: Show, tmp_path: Path) -> None:
+    joined = ";".join(f"model/block_{i}/conv2d_transpose/BiasAdd" for i in range(4))
+    page = show([save(tmp_path / "joined.onnx", chain(*(f"{joined};model/layer_{i}/Softplus" for i in range(5))))])
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    lines = (
+        "[...document.querySelectorAll('.table-layers .name a')]"
+        ".map(a => Math.round(a.offsetHeight / parseFloat(getComputedStyle(a).lineHeight)))"
+    )
+    assert page.evaluate(lines) == [2] * 5
+
+
 def test_without_scripts_all_that_matters_is_there(show: Show, model: Path) -> None:
     page = show([model], java_script_enabled=False)
     expect(page.locator("h1")).to_contain_text("does not run")
