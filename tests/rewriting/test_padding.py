@@ -1,0 +1,50 @@
+"""Zeros around maps as the padding of convolutions: random margins, each by every form that there is, against numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from npu_guard.analysis.analyze import analyze
+from npu_guard.checking import registry
+from npu_guard.checking.context import Context
+from npu_guard.checking.examples import case_model
+from npu_guard.checking.rule import Case
+from npu_guard.file.document import Document
+from npu_guard.file.load import load
+from npu_guard.file.save import save_document
+from npu_guard.fixing import catalog
+from npu_guard.rewriting import edit
+from npu_guard.rewriting.substitution import Builder
+
+(FORM,) = [s for s in catalog.substitutions() if s.name == "pad-to-conv"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_margins_are_where_they_were(seed: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(seed)
+    shape = [int(n) for n in random.integers(1, 7, 4)]
+    top, left, bottom, right = (int(n) for n in random.integers(0, 5, 4))
+    text = f"""g (float[{",".join(map(str, shape))}] x) => (y)
+        <int64[8] p = {{0, 0, {top}, {left}, 0, 0, {bottom}, {right}}}> {{ y = Pad(x, p) }}"""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(case_model(Case(text)).SerializeToString())
+    skeleton = load(path)
+    document, analysis = Document.of(skeleton), analyze(skeleton)
+    (node,) = analysis.nodes()
+    matches = FORM.match(node, Context(analysis, registry.profile("nvidia-dla")))
+    assert isinstance(matches, Sequence)
+    assert [m.variant for m in matches] == ["own", "long"]
+    x = random.standard_normal(shape).astype(np.float32)
+    for match in matches:
+        build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+        after = edit.replace_matches(document, analysis.model.graph.nodes, [edit.Edit(match, build, FORM.rewrite(match, build))])
+        save_document(after, tmp_path / "after.onnx")
+        onnx.checker.check_model(str(tmp_path / "after.onnx"), full_check=True)
+        (found,) = onnxruntime.InferenceSession(tmp_path / "after.onnx").run(None, {"x": x})
+        np.testing.assert_array_equal(found, np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right))))
