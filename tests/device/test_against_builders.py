@@ -42,6 +42,8 @@ FITS = [
     (ML, resize(f'{LINEAR}, coordinate_transformation_mode = "pytorch_half_pixel"')),
     (ML, unary("Gather<axis = 1>(x, i)", "1,3,16", "<int64[2] i = {0, 2}>")),
     (ML, unary("ReduceMin(x)")),
+    (ML, unary("ReduceMean(x, a)", more="<int64[1] a = {1}>")),
+    (NN, unary("ReduceSum<noop_with_empty_axes = 1>(x, a)", more="<int64[1] a = {1}>")),
     (ML, unary("Relu(x)", "1,2,2,2,16384")),
     (ML, resize(LINEAR, THIRD, "1,8,9,12")),
     (ML, resize(LINEAR, QUARTER, "1,8,8,4")),
@@ -73,6 +75,8 @@ BEYOND = [
     (ML, unary("Gather<axis = 1>(x, i)", "1,2,2,2,2", "<int64 i = {0}>"), "NPU402"),
     (ML, resize(LINEAR, QUARTER, "1,8,6,8"), "NPU501"),  # a row and a half
     (ML, resize(LINEAR, NARROW), "NPU501"),  # the builder has no 1 among factors
+    (ML, "g (float[1,8,4,4] x, int64[1] a) => (y) { y = ReduceMean(x, a) }", "NPU601"),
+    (NN, unary("ReduceSum<noop_with_empty_axes = 1>(x)"), "NPU701"),
     (NN, resize(NEAREST, HALF), "NPU501"),
     (NNAPI, resize(LINEAR, QUARTER, "1,8,8,6"), "NPU501"),
     (NNAPI, resize(LINEAR, NARROW), "NPU501"),
