@@ -17,6 +17,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context, context_of
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.checking.selection import of_plain, selected_rules
+from npu_guard.checking.toolchain import Refusal, of_format, of_groups
 from npu_guard.device import Limit, Profile, Requirement
 from npu_guard.device.keys import EVERY
 from npu_guard.device.pattern import Pattern
@@ -57,7 +58,7 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
         if value.initializer is None:
             for rule in own:
                 run.ask(rule, None, value)
-    run.refuse_opset(selected)
+    run.refuse(selected, of_format(ctx))
     groups = profile.groups(analysis.nodes(), ctx)
     members = ctx.quantized.members
     for node in analysis.nodes():
@@ -77,6 +78,8 @@ def check(analysis: Analysis, profile: Profile, rules: Sequence[Rule], config: C
             run.require(rule, requirement, node)
         if node in groups and len(run.findings) > before:
             run.take(node, groups[node][0], before)
+    if profile.faults:
+        run.refuse(selected, of_groups(ctx))
     run.finish()
     if profile.followers and run.blocked:
         run.follow([n for n in analysis.nodes() if n.op in profile.followers], selected)
@@ -149,28 +152,13 @@ class _Run:
             for rule, requirement in wanted:
                 self.require(rule, requirement, node)
 
-    def refuse_opset(self, rules: Sequence[Rule]) -> None:
-        """Say, at the model's first input, that the compiler does not read its operator set or its version of the format."""
-        tool, graph = self.ctx.profile.toolchain, self.ctx.analysis.model.graph
+    def refuse(self, rules: Sequence[Rule], refusals: Iterable[Refusal]) -> None:
+        """Say what the compiler as a whole does not take, where NPU101 is asked."""
         rule = next((r for r in rules if r.code == UNSUPPORTED), None)
-        given = next((value for value in graph.inputs if value.initializer is None), None)
-        if tool is None or rule is None or given is None:
+        if rule is None:
             return
-        opset, version = graph.model.opsets.get("", 0), graph.model.skeleton.proto.ir_version
-        name, high, low, newest = f"{tool.name} {tool.version}".rstrip(), tool.opset_max, tool.opset_min, tool.ir_max
-        found: list[tuple[str, str, int, int]] = []
-        if high is not None and opset > high:
-            text = f"the model is of operator set {opset}, and {name} reads sets up to {high}; export it with that one"
-            found.append((text, "toolchain.opset_max", opset, high))
-        if low is not None and 0 < opset < low:
-            text = f"the model is of operator set {opset}, and {name} reads sets from {low} on; export it with a newer one"
-            found.append((text, "toolchain.opset_min", opset, low))
-        if newest is not None and version > newest:
-            text = f"the file has format version {version} (ir_version), and {name} reads up to {newest}; save it with that one"
-            found.append((text, "toolchain.ir_max", version, newest))
-        for text, key, measured, allowed in found:
-            draft = Draft(text, key, measured, allowed, Severity.ERROR, consequence="compile-error")
-            self._add(rule, None, given, draft, Outcome.FAIL)
+        for node, value, draft in refusals:
+            self._add(rule, node, value, draft, Outcome.FAIL)
 
     def take(self, node: Node, pattern: Pattern, before: int) -> None:
         """A note in the place of what was found of a node since: the compiler takes it as a part of something else."""

@@ -9,7 +9,7 @@ import msgspec
 
 from npu_guard.checking import pairs, registry
 from npu_guard.checking.rule import Case, Rule
-from npu_guard.device import LIMITS, Profile, Requirement
+from npu_guard.device import CONSEQUENCES, LIMITS, Profile, Requirement
 from npu_guard.device.keys import EVERY
 from npu_guard.device.metric import number
 from npu_guard.device.vocabulary import METRICS
@@ -127,6 +127,12 @@ def profile_page(profile: Profile) -> str:
     if profile.patterns:
         lines += ["", "## Groups that the compiler takes as one", "", "| group | taken as | source | note |", "|---|---|---|---|"]
         lines += [f"| `{p.words()}` | {p.name} | {p.source} | {p.note} |" for p in profile.patterns]
+    if profile.faults:
+        lines += ["", "## Groups that do not fit together", "", "| group | what it is | what becomes of it | source | note |"]
+        lines += ["|---|---|---|---|---|"]
+        lines += [
+            f"| `{p.words()}` | {p.name} | {CONSEQUENCES[p.consequence][0]} | {p.source} | {p.note} |" for p in profile.faults
+        ]
     if profile.followers:
         lines += ["", f"{', '.join(sorted(profile.followers))} leave the device with the operators that they stand beside."]
     lines += ["", "## Operators", "", "| operators | status | source |", "|---|---|---|"]

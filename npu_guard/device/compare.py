@@ -19,7 +19,11 @@ def differences(before: Profile, after: Profile) -> list[str]:
         if change[0] != change[1]:
             operators[change].append(name)
     lines = [f"~ {old} -> {new}: {', '.join(names)}" for (old, new), names in sorted(operators.items())]
-    groups = [{f"takes {p.words()} as": p.name for p in profile.patterns} for profile in (before, after)]
+    groups = [
+        {f"takes {p.words()} as": p.name for p in profile.patterns}
+        | {f"fails on {p.words()}": p.consequence for p in profile.faults}
+        for profile in (before, after)
+    ]
     return [*limits, *_pairs(*groups), *lines]
 
 

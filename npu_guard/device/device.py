@@ -88,6 +88,8 @@ class Profile(msgspec.Struct, frozen=True):
     partition: Given | None = None
     patterns: tuple[Pattern, ...] = ()
     """Groups of operators that the compiler takes as one."""
+    faults: tuple[Pattern, ...] = ()
+    """Groups of operators that do not fit together, and what becomes of them."""
     followers: frozenset[str] = frozenset()
     """Operators that leave the device with those that they stand beside."""
 
@@ -188,7 +190,8 @@ class _Merger:
             f"{name}@{self.toolkit}" if self.toolkit else name, title, last.source, notes, limits, operators, severity,
             tuple(requirements), next((f.unlisted for f in reversed(self.chain) if f.unlisted), None), self.toolchain,
             self.variants if self.variant is None else {}, last.coverage,
-            next((f.partition for f in reversed(self.chain) if f.partition), None), tuple(patterns),
+            next((f.partition for f in reversed(self.chain) if f.partition), None),
+            tuple(p for p in patterns if not p.consequence), tuple(p for p in patterns if p.consequence),
             frozenset(op for f in self.chain for op in f.followers),
         )  # fmt: skip
 

@@ -9,14 +9,13 @@ import msgspec
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
-from npu_guard.device.keys import LIMITS, convert
+from npu_guard.device.keys import LIMITS, Consequence, convert
 from npu_guard.device.partition import Given
 from npu_guard.device.pattern import PatternEntry
 from npu_guard.device.predicate import PREDICATES, Condition, Predicate
 from npu_guard.device.vocabulary import METRICS
 
 Scope = Literal["channels"]
-Consequence = Literal["compile-error", "host", "decomposed", "slow"]
 Certainty = Literal["documented", "confirmed", "uncertain"]
 
 

@@ -13,6 +13,9 @@ import msgspec
 from npu_guard.base.errors import UsageError
 from npu_guard.base.regex import regex
 
+Consequence = Literal["compile-error", "host", "decomposed", "slow"]
+"""What becomes of an operator that does not fit."""
+
 LIMITS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "conv.kernel_max": (int, "longest axis of a convolution kernel, in taps, dilation not counted"),
     "conv.dilated_extent_max": (int, "longest reach of a convolution kernel, (k-1)d+1 pixels"),

@@ -23,19 +23,21 @@ _NEAR = 1e-6
 
 
 def taken(patterns: Sequence[Pattern], nodes: Iterable[Node], facts: Facts) -> Mapping[Node, tuple[Pattern, Node]]:
-    """The pattern that takes each node, with the node that gives its result. What one has taken is left to no other."""
-    if not patterns:
-        return {}
+    """The pattern that takes each node, with the node that gives its result.
+
+    What one has taken is left to no other; larger groups come first, as what a compiler sees in a whole it does not see in parts.
+    """
     by_op: dict[str, list[Pattern]] = defaultdict(list)
     for pattern in patterns:
         by_op[pattern.root_op].append(pattern)
+    roots = [(root, pattern) for root in (nodes if patterns else ()) for pattern in by_op.get(root.op, ())]
     owned: dict[Node, tuple[Pattern, Node]] = {}
-    for root in nodes:
-        for pattern in by_op.get(root.op, ()):
-            group = _group(pattern, root, facts)
-            if group and not any(node in owned for node in group):
-                owned.update(dict.fromkeys(group, (pattern, root)))
-                break
+    for root, pattern in sorted(roots, key=lambda pair: -len(pair[1].lines)):
+        if root in owned:
+            continue
+        group = _group(pattern, root, facts)
+        if group and not any(node in owned for node in group):
+            owned.update(dict.fromkeys(group, (pattern, root)))
     return owned
 
 

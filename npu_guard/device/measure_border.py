@@ -1,4 +1,4 @@
-"""What can be measured of the way from an operator to the outputs of the model."""
+"""What can be measured of the way from an operator to the inputs and outputs of the model, and of who reads beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 _ANY_LAYOUT = ("unary", "softmax", "quantization")
 """Kinds of operators that work in any layout and leave it as it is."""
+
+
+def enters(node: Node, ctx: Facts) -> Measured:
+    """Whether the first input is one of the model: compilers bring those to a layout of their own first."""
+    return Measured((ctx.analysis.origin(ctx.data(node)).producer is None,))
+
+
+def shared(node: Node, ctx: Facts) -> Measured:
+    """Whether the first input is read by others too, or leaves the model: then it is not computed into its reader."""
+    return Measured((len(list(ctx.analysis.reading(ctx.analysis.origin(ctx.data(node))))) > 1,))
 
 
 def leaves(node: Node, ctx: Facts) -> Measured:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
-
-import onnx
+from typing import TYPE_CHECKING
 
 from npu_guard.analysis.axes import coerced
 from npu_guard.analysis.resize import scales
@@ -29,6 +27,11 @@ if TYPE_CHECKING:
 def batch(node: Node, ctx: Facts) -> Measured:
     """Axis 0 of the first input; the analysis takes one that is left open as 1."""
     return extents(ctx.map_dims(x := ctx.data(node))[:1], x, ctx)
+
+
+def output_batch(node: Node, ctx: Facts) -> Measured:
+    """Axis 0 of the output."""
+    return extents(ctx.map_dims(node.output)[:1], node.output, ctx)
 
 
 def reduce_size(node: Node, ctx: Facts) -> Measured:
@@ -241,37 +244,6 @@ def _left_out(node: Node, ctx: Facts, name: str) -> Measured:
         count = ctx.rank(ctx.data(node)) if operator.name == "Pad" else len(value(node, ctx, "starts").values)
         return Measured(tuple(range(count)))
     return NOTHING if formal is None or formal.default is None else Measured((formal.default,))
-
-
-_OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-"""What Upsample and the first Resize always do."""
-
-
-def attribute(node: Node, ctx: Facts, name: str) -> Measured:
-    """An attribute, ONNX's default where it is left out; an axis of the first input is counted from the front."""
-    found = node.attr(name, _OLD.get(name) if node.op_type in ("Resize", "Upsample") else None)
-    if found is None and not node.domain:
-        found = latest_default(node.op_type, name)
-    if node.op_type == "Upsample" and name == "mode":
-        found = found.removeprefix("bi")
-    if name == "axis" and isinstance(found, int) and node.op_type != "OneHot":
-        x = ctx.data(node)
-        rank = ctx.rank(x)
-        return Measured(in_map_order(x, (found % max(rank, 1),), ctx), rank=rank)
-    return Measured(() if found is None else found if isinstance(found, tuple) else (found,))
-
-
-@functools.cache
-def latest_default(op: str, name: str) -> Any:
-    """ONNX's default of an attribute in its newest operator set: what the operator did before it had the attribute."""
-    try:
-        declared = onnx.defs.get_schema(op).attributes.get(name)
-    except onnx.defs.SchemaError:
-        return None
-    if declared is None or not declared.default_value.type:
-        return None
-    found = onnx.helper.get_attribute_value(declared.default_value)
-    return found.decode() if isinstance(found, bytes) else tuple(found) if isinstance(found, list) else found
 
 
 def _inputs(node: Node, ctx: Facts, name: str) -> list[Value]:

@@ -175,4 +175,4 @@ _WHOLE: dict[str, Callable[[tuple[Any, ...]], Any]] = {
 """Views that make one number of all."""
 _MANY = 12
 """Numbers that a message shows."""
-_EXAMPLES = {"constant": "B", "given": "roi", "value": "min", "varies": "B", "attr": "ceil_mode"}
+_EXAMPLES = {"constant": "B", "given": "roi", "value": "min", "varies": "B", "written": "epsilon", "attr": "ceil_mode"}

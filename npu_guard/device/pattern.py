@@ -1,4 +1,4 @@
-"""Groups of operators that a compiler takes as one, as device files write them.
+"""Groups of operators that a compiler takes as one, or fails on together, as device files write them.
 
     [[pattern]]
     name = "Gelu"
@@ -13,7 +13,8 @@
 
 A line is one operator; its operands are earlier lines, constants, or values from outside. The last line is what the group gives.
 Add, Mul, Max and Min take their operands in either order. What stands between the lines is read by the group alone, unless
-`shared` names it. The operators of a group are under no limit: the compiler never sees them.
+`shared` names it. The operators of a group are under no limit: the compiler never sees them. With a `consequence` it is the
+reverse: each of them would fit, and the compiler does not do with the group what its author meant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import msgspec
 
 from npu_guard.base.errors import UsageError
-from npu_guard.device.keys import suggest
+from npu_guard.device.keys import Consequence, suggest
 from npu_guard.device.predicate import Clause, Condition, clause
 
 
@@ -46,6 +47,8 @@ class PatternEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lines whose operands have to stand in this order, where it would not matter otherwise."""
     where: dict[str, dict[str, Condition]] = {}
     """By line, what must hold of its operator, as in `when` of a limit: `{ t = { perm = [[0, 2, 1]] } }`."""
+    consequence: Consequence | None = None
+    """What becomes of a group that does not fit, where each of its operators would; without it the compiler takes it as one."""
     quantized: bool = False
     """Whether a QuantizeLinear and a DequantizeLinear of whole tensors may stand between the lines, as a part of the group."""
     variants: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ class Pattern(msgspec.Struct, frozen=True):
     source: str
     note: str = ""
     quantized: bool = False
+    consequence: str = ""
 
     @property
     def root_op(self) -> str:
@@ -131,7 +135,7 @@ def pattern(entry: PatternEntry, source: str, where: str) -> Pattern:
     }
     return Pattern(
         entry.name, lines, root, entry.constants, entry.ranks, frozenset(entry.shared), frozenset(entry.ordered), conditions,
-        entry.source or source, entry.note, entry.quantized,
+        entry.source or source, entry.note, entry.quantized, entry.consequence or "",
     )  # fmt: skip
 
 

@@ -7,7 +7,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from npu_guard.device import measure, measure_border, measure_layout, measure_order, measure_resize, measure_tensor
+from npu_guard.device import (
+    measure,
+    measure_attribute,
+    measure_border,
+    measure_layout,
+    measure_order,
+    measure_resize,
+    measure_tensor,
+)
 from npu_guard.device.measure import GLOBAL_POOLS, Measured
 from npu_guard.graph.ops import names
 
@@ -77,6 +85,7 @@ METRICS: dict[str, Base] = {
     "spatial": Base("NPU405", "map", "height and width of the first input", measure.spatial, join="x"),
     "output_spatial": Base("NPU405", "output map", "height and width of the output", measure.output_spatial, join="x"),
     "batch": Base("NPU405", "batch", "axis 0 of the first input", measure_tensor.batch),
+    "output_batch": Base("NPU405", "output's batch", "axis 0 of the output", measure_tensor.output_batch),
     "extent": Base(
         "NPU405", "extents", "every extent but the batch, of what goes in and comes out", measure_tensor.extent, named="input?"
     ),
@@ -163,6 +172,14 @@ METRICS: dict[str, Base] = {
         join="x",
         kind="number",
     ),
+    "corner_scale": Base(
+        "NPU501",
+        "scale between corners",
+        "extents of the output less 1 by those of the input less 1",
+        measure_resize.corner_scale,
+        join="x",
+        kind="number",
+    ),
     "constant": Base(
         "NPU601", "constant", "whether an input is constant", measure_tensor.constant, named="input", kind="boolean"
     ),
@@ -176,10 +193,18 @@ METRICS: dict[str, Base] = {
         "NPU701",
         "attribute",
         "an attribute, ONNX's default where it is left out",
-        measure_tensor.attribute,
+        measure_attribute.attribute,
         (_RESIZING, (("Pad.mode", "auto_pad"), "NPU205")),
         named="attribute",
         least=None,
+    ),
+    "written": Base(
+        "NPU701",
+        "written attribute",
+        "whether an attribute is written in the file, where ONNX has a default",
+        measure_attribute.written,
+        named="attribute",
+        kind="boolean",
     ),
     "varies": Base(
         "NPU701",
@@ -191,6 +216,16 @@ METRICS: dict[str, Base] = {
     ),
     "strided_axes": Base(
         "NPU701", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes
+    ),
+    "enters": Base(
+        "NPU701",
+        "an input of the model",
+        "whether the first input comes from outside the model",
+        measure_border.enters,
+        kind="boolean",
+    ),
+    "shared": Base(
+        "NPU701", "a shared input", "whether others read the first input as well", measure_border.shared, kind="boolean"
     ),
     "leaves": Base(
         "NPU701", "an output of the model", "whether what it gives leaves the model", measure_border.leaves, kind="boolean"

@@ -76,7 +76,7 @@ def test_every_reason_is_needed(lines: Mapping[str, Sequence[page.Line]]) -> Non
     used = {i.reason for found in lines.values() for i in found}
     for profile, found in networks.read().items():
         used |= {reason for _, _, reason in page_networks.differences(profile, found, recorded.reasons())}
-    assert not [r.cases for r in recorded.reasons() if r.reason not in used]
+    assert not [r.cases for r in recorded.reasons() if r.reason not in used and not r.cases[0].startswith("graph ")]
 
 
 def test_a_wrong_profile_is_noticed() -> None:

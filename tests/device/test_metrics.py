@@ -450,6 +450,41 @@ ROWS = [
         "g (float[1,8] x) => (y) { r = Relu(x) y = ReduceMean(r) }",
     ),
     Row(
+        {**RELU, "metric": "enters", "is": False},
+        "NPU701",
+        unary("Relu(x)"),
+        "yes",
+        "g (float[1,8] x) => (y) { a = Abs(x) y = Relu(a) }",
+    ),
+    Row(
+        {**RELU, "metric": "shared", "is": False},
+        "NPU701",
+        "g (float[1,8] x) => (y, z) { a = Abs(x) y = Relu(a) z = Neg(a) }",
+        "yes",
+        "g (float[1,8] x) => (y) { a = Abs(x) y = Relu(a) }",
+    ),
+    Row(
+        {"ops": ["LayerNormalization"], "metric": "written.epsilon", "is": True},
+        "NPU701",
+        unary("LayerNormalization(x, s)", "1,4,8", "<float[8] s = {1,1,1,1,1,1,1,1}>"),
+        "no",
+        unary("LayerNormalization<epsilon = 0.00001>(x, s)", "1,4,8", "<float[8] s = {1,1,1,1,1,1,1,1}>"),
+    ),
+    Row(
+        {"ops": ["Expand"], "metric": "output_batch", "max": "batch"},
+        "NPU405",
+        unary("Expand(x, s)", "1,8,4", "<int64[3] s = {3,8,4}>"),
+        3,
+        unary("Expand(x, s)", "1,1,4", "<int64[3] s = {1,8,4}>"),
+    ),
+    Row(
+        {"ops": ["Resize"], "metric": "corner_scale", "integer": True},
+        "NPU501",
+        unary("Resize(x, , , s)", "1,8,12,16", "<int64[4] s = {1, 8, 24, 31}>"),
+        "2.091x2",
+        unary("Resize(x, , , s)", "1,8,12,16", "<int64[4] s = {1, 8, 23, 31}>"),  # 22 / 11 and 30 / 15
+    ),
+    Row(
         {"ops": ["Max"], "metric": "elements.data_1", "min": 2},
         "NPU405",
         unary("Max(x, m)", more="<float m = {5.0}>"),

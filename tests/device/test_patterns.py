@@ -110,6 +110,41 @@ def test_order_ranks_and_conditions(analysis: Callable[..., Analysis]) -> None:
     assert [f.severity for f in ask(plain, analysis, gelu(where={"e": {"rank": 3}}))] == [Severity.NOTE]
 
 
+ENDING = "e = Erf(x)\ny = Mul(z, e)"
+FAULT = pattern(
+    PatternEntry("a product", ENDING, where={"y": {"leaves": True}}, consequence="compile-error"), "a compiler", "test"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "outputs", "found"),
+    [
+        ("e = Erf(x) y = Mul(x, e)", "y", True),
+        ("e = Erf(x) y = Mul(e, x)", "y", True),
+        ("e = Erf(x) m = Mul(x, e) y = Relu(m)", "y", False),  # it does not leave the model
+        ("e = Erf(x) n = Relu(e) y = Mul(x, n)", "y", False),  # an operator between the lines
+        ("e = Erf(x) y = Mul(x, e)", "y, e", False),  # the inner value has another reader
+        ("e = Erf(x) y = Add(x, e)", "y", False),
+    ],
+)
+def test_a_group_that_does_not_fit(lines: str, outputs: str, found: bool, analysis: Callable[..., Analysis]) -> None:
+    """Each operator fits, and the compiler ends with an error on all of them."""
+    operators = {op: Operator("supported", "test") for op in ("Erf", "Mul", "Add", "Relu")}
+    profile = Profile("t", "t", "t", (), {}, operators, {}, faults=(FAULT,))
+    findings = check(analysis(graph(lines, outputs)), profile, registry.rules(), Config()).findings
+    said = [(f.rule, f.severity, f.consequence, f.location.op_type) for f in findings]
+    assert said == ([("NPU101", Severity.ERROR, "compile-error", "Mul")] if found else [])
+
+
+def test_the_larger_group_comes_first(analysis: Callable[..., Analysis]) -> None:
+    """A small group that ends earlier takes nothing of a larger one."""
+    small = pattern(PatternEntry("Sum", "d = Div(x, r)\ne = Erf(d)", constants={"r": "any"}), "test", "test")
+    operators = {op: Operator("refused" if op == "Erf" else "supported", "test") for op in ("Erf", "Div", "Add", "Mul")}
+    profile = Profile("t", "t", "t", (), {}, operators, {}, patterns=(small, gelu()))
+    (finding,) = check(analysis(graph(" ".join(STEPS))), profile, registry.rules(), Config()).findings
+    assert finding.message == "Erf is taken as part of Gelu"
+
+
 HELD = "q = QuantizeLinear(e, s, z)  d1 = DequantizeLinear(q, s, z)"
 
 
