@@ -29,7 +29,10 @@ def shrinking(node: Node, ctx: Facts) -> Measured:
 
 
 def corner_scale(node: Node, ctx: Facts) -> Measured:
-    """Steps between the corners, (out-1)/(in-1), along the axes of space: what `align_corners` scales by; 1 where both are 1."""
+    """Steps between the corners, (out-1)/(in-1), along the axes of space: what `align_corners` scales by; 1 where both are 1.
+
+    Raises Undecidable where an extent is open.
+    """
     before, after = spatial(node, ctx), output_spatial(node, ctx)
     if None in (*before.values, *after.values):
         raise Undecidable(before.why or after.why)
