@@ -57,7 +57,7 @@ def rewritten(name: str, nodes: list[onnx.NodeProto], folder: Path, dtype: type 
     skeleton = load(path)
     document, analysis, substitution = Document.of(skeleton), analyze(skeleton), SUBSTITUTIONS[name]
     ctx = Context(analysis, AIWARE)
-    (node,) = [n for n in analysis.nodes() if n.op_type in substitution.roots]
+    node = next(n for n in analysis.nodes() if n.op_type in substitution.roots)
     matched = substitution.match(node, ctx)
     match = matched if isinstance(matched, Match) else next(iter(matched or ()), None)
     assert match is not None
