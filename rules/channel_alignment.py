@@ -7,6 +7,7 @@ from npu_guard.analysis import einsum
 from npu_guard.base.errors import Undecidable
 from npu_guard.checking.rule import Case, Draft, Rule
 from npu_guard.graph.plain import plain
+from npu_guard.graph.plain_names import PACKED
 from npu_guard.results.findings import Severity
 
 if TYPE_CHECKING:
@@ -135,11 +136,10 @@ def _is_gemm(node: Node, ctx: Context) -> bool:
     """Whether a product applies a constant matrix, or one row of it, to vectors: to a row, or from the left to a column."""
     if node.op_type == "Einsum" and (einsum.product(node) is None or einsum.elementwise(node) is not None):
         return False
-    weight = ctx.weight(node)
-    x = ctx.operands(node)[1 if ctx.weight_is_first(node) else 0]
+    x, weight = ctx.operands(node)[1 if ctx.weight_is_first(node) else 0], ctx.weight(node)
     if ctx.is_constant(x) or ctx.is_flat_tokens(x):
         return False
-    return ctx.is_fixed(weight) and ctx.rank(weight) in (1, 2) and ctx.rank(x) in (1, 2)
+    return ctx.is_fixed(weight) and (node.op in PACKED or ctx.rank(weight) in (1, 2)) and ctx.rank(x) in (1, 2)
 
 
 def _channels(node: Node, ctx: Context) -> int:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.checking.quantization import QuantizationRule, activations, named, scales, weights
+from npu_guard.checking.quantization import QuantizationRule, activations, constants, named, scales, weights
 from npu_guard.checking.rule import Case, Draft
 
 if TYPE_CHECKING:
-    from npu_guard.analysis.quantized.reading import Unit
+    from npu_guard.analysis.quantized.unit import Unit
     from npu_guard.checking.context import Context
 
 
@@ -70,6 +70,28 @@ class DegenerateScale(QuantizationRule):
         ),
         Case(
             """g (uint8[1,8,4,4] x) => (uint8[1,8,4,4] y)
+            <float s = {0.05}, uint8 z = {128}, uint8[1,8,1,1] k, float t = {0.0}>
+            { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(k, t, z)  b = Add(a, c)  y = QuantizeLinear(b, s, z) }""",
+            expect=(("b", None),),
+            title="of what an Add adds",
+        ),
+        Case(
+            """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
+            <float s = {0.05}, uint8 z = {128}, int8[2,2,1,1] w, float t = {0.1}, int8 n = {0}, int32[2] k, float u = {0.0}>
+            { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(w, t, n)  d = DequantizeLinear(k, u)  b = Conv(a, c, d)
+              y = QuantizeLinear(b, s, z) }""",
+            expect=(("b", None),),
+            title="of a bias",
+        ),
+        Case(
+            """g (uint8[1,2,4,4] x) => (float[1,2,4,4] y)
+            <float s = {0.0}, uint8 z = {128}, int8[2,2,1,1] w, int8 n = {0}>
+            { i = ConvInteger(x, w, z, n)  f = Cast<to = 1>(i)  y = Mul(f, s) }""",
+            expect=(("i", None),),
+            title="by which sums of integers are scaled",
+        ),
+        Case(
+            """g (uint8[1,8,4,4] x) => (uint8[1,8,4,4] y)
             <float s = {-0.05}, uint8 z = {128}>
             { a = DequantizeLinear(x, s, z)  b = Relu(a)  y = QuantizeLinear(b, s, z) }""",
             expect=(("b", None),),
@@ -78,15 +100,16 @@ class DegenerateScale(QuantizationRule):
     )
 
     def check_unit(self, unit: Unit, ctx: Context) -> Iterable[Draft]:
-        for value, held in [*activations(unit), *((o.value, e) for o, e in weights(unit))]:
-            found = scales(held, ctx)
+        read = [*activations(unit), *((o.value, e) for o, e in weights(unit)), *constants(unit)]
+        for value, held in [*read, *((v, None) for v in ctx.quantized.scalings(unit.node))]:
+            found = scales(held, ctx) if held is not None else np.asarray(ctx.array(value), np.float64).reshape(-1)
             if found is None:
                 continue
-            sizes = np.abs(found) if held.block else found
+            sizes = np.abs(found) if held is not None and held.block else found
             broken = ~(np.isfinite(found) & (sizes >= _SMALLEST))
             if broken.any():
                 at = int(np.argmax(broken))
-                where = f" of {'block' if held.block else 'channel'} {at}" if len(found) > 1 else ""
+                where = f" of {'block' if held is not None and held.block else 'channel'} {at}" if len(found) > 1 else ""
                 yield Draft(f"the scale{where} of {named(value)} is {found[at]:.6g}", value=value)
                 return
 

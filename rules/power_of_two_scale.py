@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_guard.checking.quantization import QuantizationRule, activations, named, scales, weights
+from npu_guard.analysis.quantized.encoding import INT32
+from npu_guard.checking.quantization import QuantizationRule, activations, constants, named, scales, weights
 from npu_guard.checking.rule import Case, Draft
 
 if TYPE_CHECKING:
-    from npu_guard.analysis.quantized.reading import Unit
+    from npu_guard.analysis.quantized.unit import Unit
     from npu_guard.checking.context import Context
 
 
@@ -66,12 +67,22 @@ class PowerOfTwoScale(QuantizationRule):
             allowed="a power of two",
             title="of the weights",
         ),
+        Case(
+            """g (uint8[1,2,4,4] x) => (uint8[1,2,4,4] y)
+            <float s = {0.0625}, uint8 z = {128}, uint8[1,2,1,1] k, float t = {0.1}>
+            { a = DequantizeLinear(x, s, z)  c = DequantizeLinear(k, t, z)  b = Add(a, c)  y = QuantizeLinear(b, s, z) }""",
+            limits={"quantization.power_of_two": True},
+            expect=(("b", "0.1"),),
+            allowed="a power of two",
+            title="of what an Add adds",
+        ),
     )
 
     def check_unit(self, unit: Unit, ctx: Context) -> Iterable[Draft]:
         if not ctx.limit("quantization.power_of_two"):
             return
-        for value, held in [*activations(unit), *((o.value, e) for o, e in weights(unit))]:
+        operands = [entry for entry in constants(unit) if entry[1].dtype != INT32]  # a bias has the scale of its products
+        for value, held in [*activations(unit), *((o.value, e) for o, e in weights(unit)), *operands]:
             found = scales(held, ctx)
             other = [] if found is None else [float(s) for s in found if s > 0 and np.frexp(s)[0] != 0.5]
             if other:

@@ -7,7 +7,7 @@ from npu_guard.checking.quantization import QuantizationRule, named, type_name, 
 from npu_guard.checking.rule import Case, Draft
 
 if TYPE_CHECKING:
-    from npu_guard.analysis.quantized.reading import Unit
+    from npu_guard.analysis.quantized.unit import Unit
     from npu_guard.checking.context import Context
 
 

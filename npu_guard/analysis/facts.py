@@ -21,6 +21,7 @@ from npu_guard.file.tensors import BITS
 from npu_guard.graph.graph import Node, Value, is_known
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
+from npu_guard.graph.plain_names import PACKED
 from npu_guard.results.findings import Dim, Tensor
 
 
@@ -155,6 +156,8 @@ class Facts:
 
         A weight that is a vector makes one sum of each row.
         """
+        if node.op in PACKED:
+            return int(node.attr("N" if out else "K", 0))
         a, b = self.operands(node)[:2]
         if self.rank(self.weight(node)) == 1:
             return 1 if out else self.extent(self.weight(node), 0)

@@ -15,7 +15,7 @@ from npu_guard.analysis.static import broadcast
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
-from npu_guard.graph.plain_names import PLAIN
+from npu_guard.graph.plain_names import PACKED, PLAIN
 from npu_guard.results.findings import Dim
 
 _SHAPED_AS_INPUT = frozenset({"unary", "normalization", "softmax", "quantization", "gate", "identity"})
@@ -27,14 +27,14 @@ Shape = tuple[Dim, ...]
 
 def output_of(node: Node) -> tuple[int, Shape | None] | None:
     """Type and shape of the first output; None where no rule here knows the operator, or too little of its inputs."""
+    if node.op in PACKED:
+        return _with_columns(node)
     if node.op in PLAIN and node.kind != "quantization":
         return _as_plain(node)
     if node.kind == "broadcasting" and node.domain:
         shapes = [v.shape for v, role in _with_roles(node) if role in ("data", "bias") and v is not None]
         first = node.input(0)
         return None if first is None else (first.dtype, broadcast(shapes))
-    if node.op in ("com.microsoft::MatMulNBits", "com.microsoft::MatMulBnb4"):
-        return _with_columns(node)
     if node.domain == "com.microsoft" and node.op_type in _ATTENTION:
         return _attention(node)
     if node.kind not in _SHAPED_AS_INPUT or (not node.domain and node.graph.model.schema(node) is None):

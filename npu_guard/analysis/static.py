@@ -240,6 +240,14 @@ _FEW = 16
 """Inputs of a Sum or Max to look at for each of them; a model with thousands would take the square of that."""
 
 
+_HOLDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def is_scalar(value: Value | None) -> bool:
+    """Whether a tensor is known to have one number."""
+    return value is not None and value.shape is not None and all(extent == 1 for extent in value.shape)
+
+
 def only_broadcasts(node: Node) -> bool:
     """An Expand whose readers would broadcast to the same shape without it: exporter noise."""
     if node.op_type != "Expand" or node.domain or node.output.is_output:
@@ -247,10 +255,18 @@ def only_broadcasts(node: Node) -> bool:
     x, y = node.inputs[0], node.output
     if x is None or x.shape is None or not y.consumers:
         return False
-    for reader in y.consumers:
+    same = [y]
+    for value in same:  # and behind QuantizeLinear and DequantizeLinear, which change no extent
+        held = [r.output for r in value.consumers if r.op_type in _HOLDING and r.inputs[0] is value and is_scalar(r.input(1))]
+        if any(v.is_output for v in held) or len(same) + len(held) > _FEW:
+            return False
+        same += held
+    for reader in dict.fromkeys(r for v in same for r in v.consumers):
+        if reader.output in same:
+            continue
         if reader.op_type not in BROADCASTING or reader.domain or len(reader.inputs) > _FEW:
             return False
-        shapes = [x.shape if v is y else (None if v is None else v.shape) for v in reader.inputs]
+        shapes = [x.shape if v in same else (None if v is None else v.shape) for v in reader.inputs]
         if reader.output.shape is None or broadcast(shapes) != reader.output.shape:
             return False
     return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from npu_guard.analysis.quantized.reading import CLAMPS
 
 if TYPE_CHECKING:
-    from npu_guard.analysis.quantized.reading import Unit
+    from npu_guard.analysis.quantized.unit import Unit
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node
 

@@ -16,7 +16,7 @@ from npu_guard.graph.plain import plain
 if TYPE_CHECKING:
     from npu_guard.analysis.constants import Array
     from npu_guard.analysis.quantized.encoding import Encoding, Operand
-    from npu_guard.analysis.quantized.reading import Unit
+    from npu_guard.analysis.quantized.unit import Unit
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
 
@@ -55,6 +55,11 @@ def activations(unit: Unit) -> list[tuple[Value, Encoding]]:
     found = [(o.value, o.encoding) for o in unit.data if o.encoding is not None]
     found += [] if unit.output is None else [(unit.node.output, unit.output)]
     return [(value, encoding) for value, encoding in found if not encoding.dynamic]
+
+
+def constants(unit: Unit) -> list[tuple[Value, Encoding]]:
+    """Constant operands of other operators, such as what an Add adds, and biases, that are held as integers with a scale."""
+    return [(o.value, o.encoding) for o in unit.operands if o.role in ("parameter", "bias") and o.encoding is not None]
 
 
 def type_name(encoding: Encoding) -> str:

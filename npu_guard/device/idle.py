@@ -14,6 +14,7 @@ from npu_guard.analysis.resize import scales
 from npu_guard.analysis.window import padding
 from npu_guard.device.measure import pads
 from npu_guard.graph.ops import names
+from npu_guard.graph.plain import plain
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -25,7 +26,7 @@ Judge = Callable[["Node", "Facts"], bool]
 
 def idle(metric: Metric, node: Node, ctx: Facts) -> bool:
     """Whether what a metric measures has no effect at this node. Raises Undecidable."""
-    judges = [_IDLE.get((term.key, term.argument), {}).get(node.op_type) for term in metric.terms]
+    judges = [_IDLE.get((term.key, term.argument), {}).get(plain(node)) for term in metric.terms]
     return all(judge is not None and judge(node, ctx) for judge in judges)
 
 
@@ -77,7 +78,7 @@ def _returns_no_indices(node: Node, ctx: Facts) -> bool:
 
 def _adds_no_bias(node: Node, ctx: Facts) -> bool:
     """`beta` of Gemm scales C."""
-    return node.input(2) is None
+    return node.role("bias") is None
 
 
 def _takes_one(node: Node, ctx: Facts) -> bool:

@@ -9,6 +9,8 @@ import onnx.defs
 import onnx.helper
 
 from npu_guard.device.measure import Measured, in_map_order
+from npu_guard.graph.plain import plain
+from npu_guard.graph.plain_names import PLAIN
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -21,8 +23,8 @@ _OLD = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 def attribute(node: Node, ctx: Facts, name: str) -> Measured:
     """An attribute, ONNX's default where it is left out; an axis of the first input is counted from the front."""
     found = node.attr(name, _OLD.get(name) if node.op_type in ("Resize", "Upsample") else None)
-    if found is None and not node.domain:
-        found = latest_default(node.op_type, name)
+    if found is None and (not node.domain or node.op in PLAIN):
+        found = latest_default(plain(node), name)
     if node.op_type == "Upsample" and name == "mode":
         found = found.removeprefix("bi")
     if name == "axis" and isinstance(found, int) and node.op_type != "OneHot":

@@ -14,7 +14,7 @@ from npu_guard.device.measure_integers import in_real_numbers
 from npu_guard.graph.graph import is_known
 from npu_guard.graph.ops import Operator, find_operator
 from npu_guard.graph.plain import plain
-from npu_guard.graph.plain_names import INTEGERS, PLAIN
+from npu_guard.graph.plain_names import INTEGERS, PACKED, PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,12 @@ def outputs(node: Node, ctx: Facts) -> Measured:
 
 def rank(node: Node, ctx: Facts, name: str = "") -> Measured:
     """Rank of each input that is not constant, or of the named one."""
-    return Measured(tuple(ctx.rank(v) for v in _inputs(node, ctx, name)))
+    return Measured(tuple(2 if _is_packed(node, v) else ctx.rank(v) for v in _inputs(node, ctx, name)))
+
+
+def _is_packed(node: Node, value: Value) -> bool:
+    """Whether it is a matrix whose shape does not tell rows and columns."""
+    return node.op in PACKED and value is node.role("weight")
 
 
 def output_rank(node: Node, ctx: Facts) -> Measured:
@@ -141,6 +146,8 @@ def extent(node: Node, ctx: Facts, name: str = "") -> Measured:
     """Every extent but the batch of what goes in and comes out, or of the named input (its batch too)."""
     values = _inputs(node, ctx, name)
     if name:
+        if values and _is_packed(node, values[0]):
+            return Measured((node.attr("K", 0), node.attr("N", 0)))
         return extents([d for v in values for d in ctx.dims(v)], values[0] if values else node.output, ctx)
     values.append(node.output)
     unknown = next((v for v in values if not is_known(ctx.map_dims(v)[1:])), node.output)

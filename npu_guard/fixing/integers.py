@@ -109,7 +109,7 @@ def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
         types("activation_types"), types("activations_symmetric"), bool(profile.limit("quantization.power_of_two")),
         tuple(profile.limit("quantization.same_scale") or ()), tuple(profile.limit("quantization.same_operands") or ()),
         profile.limit("quantization.channel_operators"), granularity is None or "channel" in granularity,
-        bool(profile.limit("quantization.whole")), approximate,
+        types("weight_types"), types("weights_symmetric"), bool(profile.limit("quantization.whole")), approximate,
     )  # fmt: skip
 
 

@@ -71,6 +71,19 @@ def scheme_findings(findings: Sequence[Finding]) -> list[Finding]:
     return [f for f in findings if f.rule in codes and fails(f)]
 
 
+_ENCODINGS = frozenset({"NPU803", "NPU804", "NPU805", "NPU806", "NPU807", "NPU808", "NPU809"})
+"""Rules about types, scales and zero points of tensors that are in integers."""
+
+
+def beyond_scheme(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
+    """Without what is wrong with how tensors are held, where `known` has it too: what a form makes is held in the same scheme.
+
+    To mend such a scheme is a step of its own, so that it may not keep forms away.
+    """
+    held = {f.rule for f in scheme_findings(known)} & _ENCODINGS
+    return [f for f in findings if f.rule not in held]
+
+
 def with_same_remedies(findings: Sequence[Finding], others: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings of a quantized network with what removes them in its twin in real numbers."""
     known = {(f.rule, f.location.output): f.remedy for f in others if f.remedy is not None and f.remedy.substitution is not None}

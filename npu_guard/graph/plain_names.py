@@ -13,7 +13,7 @@ _MICROSOFT = {
     "Conv": ("FusedConv", "NhwcConv", "NhwcFusedConv", "QLinearConv"),
     "MatMul": (
         "FusedMatMul", "FusedMatMulActivation", "TransposeMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
-        "MatMulInteger16", "GemmFastGelu",
+        "MatMulInteger16", "GemmFastGelu", "MatMulNBits", "MatMulBnb4",
     ),
     "Gemm": ("FusedGemm", "QGemm", "GemmFloat8"),
     "Add": ("QLinearAdd",),
@@ -56,9 +56,10 @@ FUSED_ATTENTION = (
 )  # fmt: skip
 """Operators of ONNX Runtime with products of queries and keys inside."""
 PACKED = ("com.microsoft::MatMulNBits", "com.microsoft::MatMulBnb4")
-"""Matrix products with weights of a few bits, of which the shape does not tell rows and columns."""
+"""Matrix products with weights of a few bits: attributes `K` and `N` tell rows and columns, and their shape does not."""
 INTEGERS = frozenset((
-    *_INTEGER, "com.ms.internal.nhwc::QLinearConv", "com.microsoft::DynamicQuantizeMatMul", "com.microsoft::MatMulInteger16",
+    *_INTEGER, *PACKED,
+    "com.ms.internal.nhwc::QLinearConv", "com.microsoft::DynamicQuantizeMatMul", "com.microsoft::MatMulInteger16",
     "com.microsoft::MatMulIntegerToFloat", "com.microsoft::QGemm", "com.microsoft::QLinearAdd",
     "com.microsoft::QLinearAveragePool", "com.microsoft::QLinearConcat", "com.microsoft::QLinearConv",
     "com.microsoft::QLinearGlobalAveragePool", "com.microsoft::QLinearLeakyRelu", "com.microsoft::QLinearMul",

@@ -27,7 +27,7 @@ from npu_guard.fixing.plan import Plan, Planned, expect_plan_for
 from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import Tally, tally
-from npu_guard.fixing.twin import scheme_findings, twin_of, with_same_remedies, without_scheme
+from npu_guard.fixing.twin import beyond_scheme, scheme_findings, twin_of, with_same_remedies, without_scheme
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
@@ -129,8 +129,8 @@ def fix_model(
         more = tuple(RefusedMatch(a.substitution, a.node, dear, (a.at,)) for a in numbers.applied if dear)
         return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after)))
     verified = [report for report in found if report.verification.verdict != "differs"]
-    best = min(verified or found, key=_left)
-    if best.applied and tally(best.after.findings) < tally(before.findings):
+    best = min(verified or found, key=lambda report: _left(report, before))
+    if best.applied and _wrong(best.after, before) < _wrong(before, before):
         return best
     worse = next(iter(scheme_findings(best.after.findings)), None)
     if not numbers.applied or worse is None:
@@ -140,10 +140,15 @@ def fix_model(
     return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
 
 
-def _left(report: FixReport) -> tuple[Tally, bool, float]:
+def _wrong(report: ModelReport, before: ModelReport) -> tuple[Tally, Tally]:
+    """Findings beyond those that follow from the scheme that a network comes with, then all."""
+    return tally(beyond_scheme(report.findings, before.findings)), tally(report.findings)
+
+
+def _left(report: FixReport, before: ModelReport) -> tuple[tuple[Tally, Tally], bool, float]:
     """How much a way of writing integers leaves: findings, then by how many steps results move."""
     moved = max((output.steps or 0.0 for output in report.verification.outputs), default=0.0)
-    return tally(report.after.findings), report.verification.verdict != "equal", moved
+    return _wrong(report.after, before), report.verification.verdict != "equal", moved
 
 
 def _fix(

@@ -224,7 +224,8 @@ def _quantized(model: onnx.ModelProto, way: dict[str, Any], tmp_path: Path) -> s
 def _findings(path: str, device: str) -> collections.Counter[tuple[str, ...]]:
     found: collections.Counter[tuple[str, ...]] = collections.Counter()
     for f in check(path, profile=device).findings:
-        operator = f.location.op_type.removeprefix("com.microsoft::").removeprefix("QLinear").replace("QGemm", "Gemm")
+        operator = f.location.op_type.removeprefix("com.microsoft::").removeprefix("QLinear")
+        operator = {"QGemm": "Gemm", "MatMulNBits": "MatMul"}.get(operator, operator)
         measured = str(f.evidence.measured) if f.evidence else ""
         if not f.rule.startswith("NPU8"):
             found[f.rule, f.severity.value, f.outcome.value, operator, measured] += 1
@@ -264,3 +265,70 @@ def test_reports_say_how_tensors_are_held_and_how_much_is_in_integers(tmp_path: 
     assert quantized.words(values["d"]) == "as uint8, scale 0.2, zero point 128"
     assert quantized.words(values["c"]) == "as int8, scale 0.1, zero point 0"
     assert quantized.words(values["y"]) == ""
+
+
+# The same operator in another spelling, with the plain one beside it.
+
+_HELD = "float s = {0.05}, uint8 z = {128}"
+OTHER_WORDS = {
+    "packed weights": (
+        "(float[1,64] x) => (float[1,20] y) <float[64,20] w> { y = MatMul(x, w) }",
+        """(float[1,64] x) => (float[1,20] y) <uint8[20,2,16] w, float[40] c>
+        { y = com.microsoft.MatMulNBits<K = 64, N = 20, bits = 4, block_size = 32>(x, w, c) }""",
+    ),
+    "packed weights of several vectors": (
+        "(float[6,64] x) => (float[6,20] y) <float[64,20] w> { y = MatMul(x, w) }",
+        """(float[6,64] x) => (float[6,20] y) <uint8[20,2,32] w, float[40] c>
+        { y = com.microsoft.MatMulNBits<K = 64, N = 20, bits = 8, block_size = 32>(x, w, c) }""",
+    ),
+    "a pool over the whole map": (
+        "(float[1,8,7,7] x) => (float[1,8,1,1] y) { y = AveragePool<kernel_shape = [7,7]>(x) }",
+        f"""(float[1,8,7,7] x) => (float[1,8,1,1] y) <{_HELD}> {{ q = QuantizeLinear(x, s, z)
+        a = com.microsoft.QLinearAveragePool<kernel_shape = [7,7]>(q, s, z, s, z)  y = DequantizeLinear(a, s, z) }}""",
+    ),
+    "a pool that counts no padding, as it does by default": (
+        "(float[1,8,7,7] x) => (float[1,8,7,7] y) { y = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(x) }",
+        f"""(float[1,8,7,7] x) => (float[1,8,7,7] y) <{_HELD}> {{ q = QuantizeLinear(x, s, z)
+        a = com.microsoft.QLinearAveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(q, s, z, s, z)
+        y = DequantizeLinear(a, s, z) }}""",
+    ),
+    "an Expand that broadcasting does anyway": (
+        """(float[1,8,1,1] x, float[1,8,4,4] m) => (float[1,8,4,4] y) <int64[4] e = {1, 8, 4, 4}>
+        { w = Expand(x, e)  y = Mul(w, m) }""",
+        f"""(float[1,8,1,1] x, float[1,8,4,4] m) => (float[1,8,4,4] y) <int64[4] e = {{1, 8, 4, 4}}, {_HELD}>
+        {{ p = QuantizeLinear(x, s, z)  a = DequantizeLinear(p, s, z)  w = Expand(a, e)  q = QuantizeLinear(w, s, z)
+           b = DequantizeLinear(q, s, z)  n = QuantizeLinear(m, s, z)  o = DequantizeLinear(n, s, z)  c = Mul(b, o)
+           r = QuantizeLinear(c, s, z)  y = DequantizeLinear(r, s, z) }}""",
+    ),
+    "an Expand that has to be": (
+        """(float[1,8,1,1] x, float[1,8,4,4] m) => (float[1,8,8,4] y) <int64[4] e = {1, 8, 4, 4}>
+        { w = Expand(x, e)  y = Concat<axis = 2>(w, m) }""",
+        f"""(float[1,8,1,1] x, float[1,8,4,4] m) => (float[1,8,8,4] y) <int64[4] e = {{1, 8, 4, 4}}, {_HELD}>
+        {{ p = QuantizeLinear(x, s, z)  a = DequantizeLinear(p, s, z)  w = Expand(a, e)  q = QuantizeLinear(w, s, z)
+           b = DequantizeLinear(q, s, z)  n = QuantizeLinear(m, s, z)  o = DequantizeLinear(n, s, z)  c = Concat<axis = 2>(b, o)
+           r = QuantizeLinear(c, s, z)  y = DequantizeLinear(r, s, z) }}""",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_WORDS)
+def test_an_operator_in_other_words_has_the_findings_of_the_plain_one(name: str, tmp_path: Path) -> None:
+    found = []
+    for text in OTHER_WORDS[name]:
+        onnx.save(_model(f"g {text}"), tmp_path / "m.onnx")
+        found.append({d: _findings(str(tmp_path / "m.onnx"), d) for d in (*DEVICES, "axera:AX650", "ort-coreml:MLProgram")})
+    assert found[0] == found[1]
+    assert any(found[0].values()) == ("anyway" not in name)
+
+
+def test_integers_that_come_in_are_held_as_the_operator_behind_movers_says(tmp_path: Path) -> None:
+    text = """g (uint8[1,64,1,1] x) => (uint8[1,64] y) <float s = {0.05}, uint8 z = {128}>
+    { v = Flatten(x)  y = com.microsoft.QLinearSoftmax<axis = -1, opset = 17>(v, s, z, s, z) }"""
+    quantized = _read(_model(text), tmp_path)
+    assert quantized.words(quantized.analysis.model.graph.values["x"]) == "as uint8, scale 0.05, zero point 128"
+    rules = {f.rule for f in check(str(tmp_path / "m.onnx"), profile="nvidia-dla").findings}
+    assert "NPU805" in rules
+    assert "NPU404" not in rules
+    onnx.save(_model(text.replace("v = Flatten(x)", "n = Add(x, x)  v = Flatten(n)")), tmp_path / "m.onnx")
+    rules = {f.rule for f in check(str(tmp_path / "m.onnx"), profile="nvidia-dla").findings}
+    assert "NPU404" in rules, "a sum of integers is no mover"

@@ -230,6 +230,28 @@ def test_the_nearest_that_fits_has_no_finding(device: str, key: str, tmp_path: P
         assert found(net, device, tmp_path) == [], net
 
 
+_BROKEN = (0.0, -0.5, float("inf"), float("nan"), 1e-40)
+
+
+@pytest.mark.parametrize("device", sorted({device.partition(":")[0]: device for device in registry.profile_names()}.values()))
+def test_a_scale_that_is_none_is_found_on_every_device(device: str, tmp_path: Path) -> None:
+    net = base(device)
+    forms = [net, replace(net, form="qoperator"), replace(net, form="integer")]
+    plant: list[Callable[[float], Net]] = [
+        *(lambda x, form=form: replace(form, scales=(x, 0.5, 0.5), bias_scale=x) for form in forms),  # type: ignore[misc]
+        *(lambda x, form=form: replace(form, weight_scales=(x,)) for form in forms),  # type: ignore[misc]
+        lambda x: replace(net, scales=(0.5, 0.5, x)),
+        lambda x: replace(net, bias_scale=x),
+        lambda x: replace(net, weight_scales=(0.25,) * 15 + (x,)),
+        lambda x: replace(net, op="Add", scales=(0.5, x, 0.5)),
+    ]
+    for index, faulty in enumerate(plant):
+        fault = faulty(_BROKEN[index % len(_BROKEN)])
+        assert ("NPU811", "node", "fail") in found(fault, device, tmp_path), fault
+    for good in (*forms, replace(net, scales=(2.0**-20, 0.5, 0.5), bias_scale=2.0**-22)):
+        assert "NPU811" not in {rule for rule, _, _ in found(good, device, tmp_path)}, good
+
+
 def _contrib(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """With ONNX Runtime's own QuantizeLinear and DequantizeLinear."""
     for node in model.graph.node:

@@ -19,7 +19,7 @@ from npu_guard.file.document import Document
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
-from npu_guard.fixing.twin import twin_of
+from npu_guard.fixing.twin import beyond_scheme, twin_of
 from npu_guard.pipeline.check import check_model
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
@@ -320,3 +320,40 @@ def test_verdicts_in_steps() -> None:
     assert verdict(before[0]["y"] + 0.1) == "equal"
     assert verdict(before[0]["y"] + 0.2 * (np.arange(1000) % 30 == 0)) == "close"
     assert verdict(before[0]["y"] + 1.0) == "differs"
+
+
+PADDED = f"""g (float[1,4,6,6] x) => (float[1,4,12,12] y) <{SCALES}, int8[4,4,4,4] w = {numbers(4, 4, 4, 4)},
+    float t = {{0.003}}, int8 n = {{0}}> {{
+    xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  wd = DequantizeLinear(w, t, n)
+    [up] c = ConvTranspose<strides = [2,2], pads = [1,1,1,1]>(xd, wd)
+    cq = QuantizeLinear(c, sm, zm)  y = DequantizeLinear(cq, sm, zm) }}"""
+
+
+def _errors(report: Any) -> list[str]:
+    return sorted(f.rule for f in report.findings if f.severity.value == "error")
+
+
+def test_a_scheme_that_the_device_does_not_take_keeps_no_form_away(net: Callable[[str], str], tmp_path: Path) -> None:
+    path = net(PADDED)
+    report = fixed(path, "nvidia-dla")
+    assert _errors(report.before) == ["NPU205", "NPU805"]
+    assert set(_errors(report.after)) == {"NPU805"}, "the new operators are held as the old one"
+    x = random.standard_normal((1, 4, 6, 6)).astype(np.float32)
+    np.testing.assert_array_equal(run(path, x, tmp_path), run(report.document, x, tmp_path))
+    assert _errors(fixed(path, "nvidia-dla", approximate=True).after) == []
+
+
+def test_a_form_that_leaves_floating_point_between_integers_is_none(net: Callable[[str], str]) -> None:
+    """Of the rules for quantization, those that follow from the scheme alone are set aside."""
+    found = check_model(net(MOVED), registry.profile("ethos-u85"), Config()).findings
+    assert {f.rule for f in beyond_scheme(found, found)} == {f.rule for f in found} == {"NPU801"}
+
+
+def test_weights_are_made_symmetric_where_rounding_is_allowed(net: Callable[[str], str]) -> None:
+    text = PADDED.replace("uint8 z = {120}", "int8 z = {0}").replace("uint8 zm = {110}", "int8 zm = {0}")
+    path = net(text.replace("pads = [1,1,1,1]", "pads = [0,0,0,0]").replace("12,12] y", "14,14] y").replace("n = {0}", "n = {9}"))
+    report = fixed(path, "nvidia-dla")
+    assert _errors(report.before) == _errors(report.after) == ["NPU803"]
+    report = fixed(path, "nvidia-dla", approximate=True)
+    assert _errors(report.after) == []
+    assert report.verification.verdict in ("equal", "close")

@@ -6,11 +6,9 @@ come out as the same units. QuantizeLinear and DequantizeLinear that belong to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import starmap
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from npu_guard.analysis.quantized.encoding import (
     Encoding,
@@ -18,13 +16,13 @@ from npu_guard.analysis.quantized.encoding import (
     computes_integers,
     dequantizes,
     is_about_integers,
-    is_float,
     operands,
     quantizes,
     result,
     stated,
 )
 from npu_guard.analysis.quantized.moved import MOVING, came_in
+from npu_guard.analysis.quantized.unit import Unit
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.graph.graph import Node, Value
 
@@ -33,41 +31,6 @@ if TYPE_CHECKING:
 
 CLAMPS = frozenset({"Relu", "Clip"})
 """Activations that end in the bounds of the integers, so that a compiler takes them as a part of the operator before them."""
-
-
-class Unit(Struct, frozen=True, eq=False):
-    """An operator of a quantized network with what it reads and gives."""
-
-    node: Node
-    operands: tuple[Operand, ...]
-    output: Encoding | None
-    """How the result is held; None where it is read, or leaves the model, in floating point."""
-    form: str
-    """`qdq`, `qoperator` (QLinearConv and its like), `integer` (sums of integers that others scale, as of ConvInteger, or that
-    come out in floating point), `dynamic` (scales computed at run time), `weights` (activations stay in floating point), or
-    `float`."""
-
-    @property
-    def data(self) -> Iterator[Operand]:
-        """Operands that are activations."""
-        return (operand for operand in self.operands if operand.role == "data")
-
-    @property
-    def is_quantized(self) -> bool:
-        """Whether it reads or gives integers, but for weights."""
-        return self.output is not None or any(operand.encoding is not None for operand in self.data)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing that it reads or gives is in floating point, but for parameters."""
-        given = self.node.outputs[0] if self.node.outputs else None
-        ends = self.output is not None or (given is not None and not is_float(given))
-        return ends and not self.in_float
-
-    @property
-    def in_float(self) -> list[Value]:
-        """Activations that it reads in floating point."""
-        return [operand.value for operand in self.data if operand.encoding is None and is_float(operand.value)]
 
 
 def read(analysis: Analysis) -> Quantized:
@@ -127,8 +90,8 @@ class Quantized:
         elif computes_integers(node):
             for value, _, encoding in operands(node):
                 if encoding is not None:
-                    self.encodings.setdefault(value, encoding)
-                    self.encodings.setdefault(self.analysis.origin(value), encoding)
+                    for same in (value, self.analysis.origin(value), *self._moved(value, encoding)):
+                        self.encodings.setdefault(same, encoding)
             if (held := result(node)) is not None:
                 self.encodings[node.output] = held
                 if held.scale is None:
@@ -156,13 +119,19 @@ class Quantized:
             return
         source = self._source(x)
         known, held = x in self.encodings, stated(node, x, dynamic=self._is_computed(node.input(1)))
-        moved = [] if known or held.axis is not None else came_in(x, self.encodings, self._source, self.analysis.is_constant)
+        moved = self._moved(x, held)
         made = known or bool(moved) or (source.producer is None and source.is_input)
         held = self.encodings.setdefault(x, held)
         for value in (source, *moved):
             self.encodings.setdefault(value, held)
         if made and node.output not in self.analysis.static:
             self.members.add(node)
+
+    def _moved(self, x: Value, held: Encoding) -> list[Value]:
+        """Integers that came in with the model and that nothing but movers hands on to this operand."""
+        if x in self.encodings or held.axis is not None:
+            return []
+        return came_in(x, self.encodings, self._source, self.analysis.is_constant)
 
     def _hand_on(self, node: Node, x: Value) -> None:
         """What a node between quantized tensors hands on: integers as they are, or sums and scales of integer arithmetic."""
@@ -276,6 +245,15 @@ class Quantized:
         while value in self._sums and (reader := self.analysis.only_reader(value)) is not None and reader in self.members:
             value = reader.output
         return value
+
+    def scalings(self, node: Node) -> list[Value]:
+        """Constants by which the sums of a ConvInteger or MatMulInteger are scaled behind it."""
+        found: list[Value] = []
+        value = node.output if node.outputs and node.outputs[0] is not None else None
+        while value in self._sums and (reader := self.analysis.only_reader(value)) is not None and reader in self.members:
+            found += [v for v in reader.inputs if v is not None and v is not value and self.analysis.is_constant(v)]
+            value = reader.output
+        return found
 
     def _role(self, value: Value, role: str) -> str:
         """A weight that is computed is an activation like any other, and a constant operand is a parameter."""

@@ -61,6 +61,8 @@ def style_of_model(analysis: Analysis, real: Real) -> Style:
 
 def in_style(style: Style, wanted: Wanted) -> Style:
     """The style of a network that may be rounded to what the device takes."""
+    if wanted.approximate and wanted.weight_types and style.weight not in wanted.weight_types:
+        style = replace(style, weight=next(iter(wanted.weight_types)))
     if not (wanted.approximate and wanted.powers):
         return style
     return replace(style, powers=True, scales=style.scales[np.frexp(style.scales)[0] == 0.5])

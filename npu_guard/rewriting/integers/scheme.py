@@ -34,6 +34,9 @@ class Wanted(Struct, frozen=True):
     """Operators whose weights may have a scale for each channel."""
     by_channel: bool = True
     """Whether any weights may."""
+    weight_types: Collection[int] = ()
+    weights_symmetric: Collection[int] = ()
+    """Types of weights whose zero point is in the middle."""
     whole: bool = False
     """Whether all operators have to be in integers."""
     approximate: bool = False

@@ -87,8 +87,14 @@ class NewWeights:
         """Whether the device wants a weight that is in integers to have other scales, and it may be rounded to them."""
         if not self._wanted.approximate or value.producer is None:
             return False
-        scale = value.producer.input(1)
+        integers, scale, zero = (value.producer.input(i) for i in range(3))
         scales = self._array(scale) if scale is not None else np.ones(1)
+        dtype = integers.dtype if integers is not None else 0
+        if self._wanted.weight_types and dtype not in self._wanted.weight_types:
+            return True
+        zeros = self._array(zero) if zero is not None else np.zeros(1)
+        if dtype in self._wanted.weights_symmetric and bool((zeros != middle(dtype)).any()):
+            return True
         powers = self._wanted.powers and bool((np.frexp(scales)[0] != 0.5).any())
         return powers or (scales.size > 1 and self._axis(node, value) is None)
 
