@@ -123,7 +123,7 @@ def static_only() -> Iterator[None]:
         mock.patch.object(shapes, "start", lambda skeleton: Nothing(skeleton.proto.SerializeToString())),
         mock.patch.object(shapes, "_repair", unrepaired),
         mock.patch("npu_guard.analysis.shapes.sandbox.run", lambda call: Outcome("ok", call())),
-        mock.patch.object(load, "inline_functions", refuse),
+        mock.patch("npu_guard.file.inline.inline_functions", refuse),
         mock.patch.object(load, "_parse_text", lambda data, name: _not_text(name)),
     ):
         yield

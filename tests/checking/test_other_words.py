@@ -77,7 +77,7 @@ aimotive-aiware | 20 | | NPU102 u, NPU102 y | g (float[1,32,24,20] x, float[24,2
 aimotive-aiware | 20 | NPU102 y | | g (float[1,20,24,20] x, float[1,20] v) => (y) <float[20,20,1,1] w> { c = Conv(x, w)  y = Mul(v, c) }
 aimotive-aiware | 20 | NPU102 y | | g (float[20,8,24,20] x, float[20] v) => (y) <float[8,8,1,1] w> { c = Conv(x, w)  y = Mul(v, c) }
 aimotive-aiware | 20 | NPU102 y | | g (float[1,8,24,20] x, float[24,20] v) => (y, t) <float[8,8,1,1] w, float[20,8] m> { c = Conv(x, w)  y = Mul(v, c)  t = MatMul(v, m) }
-aimotive-aiware | 20 | NPU102 u | | g (float[1,8,24,20] x, float[24,20] v) => (y) <float[8,8,1,1] w, int64[4] a = {1,1,48,10}> { c = Conv(x, w)  u = Reshape(v, a)  r = Relu(u)  y = Relu(c) }
+aimotive-aiware | 20 | NPU102 u | | g (float[1,8,24,20] x, float[24,20] v) => (y, r) <float[8,8,1,1] w, int64[4] a = {1,1,48,10}> { c = Conv(x, w)  u = Reshape(v, a)  r = Relu(u)  y = Relu(c) }
 aimotive-aiware | 20 | NPU102 y | NPU103 y | g (float[1,8,4,6] x) => (y) { y = Einsum<equation = "...ij->...ji">(x) }
 aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) { m = com.microsoft.MultiHeadAttention<num_heads = 2>(x, x, x)  y = Relu(m) }
 aimotive-aiware | 20 | | NPU402 y, NPU403 y | g (float[1,16,8] x) => (y) <float[8,24] w, float[24] b> { m = com.microsoft.Attention<num_heads = 2>(x, w, b)  y = Relu(m) }

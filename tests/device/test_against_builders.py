@@ -91,7 +91,7 @@ BEYOND = [
     (ROCKCHIP, unary("Relu(x)", "1,4,8,8192"), "NPU405"),
     (ROCKCHIP, unary("Relu(x)", "1,2,2,2,2"), "NPU402"),
     (ROCKCHIP, "g (float[4,4] x, float[4,4] b) => (y) { y = MatMul(x, b) }", "NPU601"),
-    (ROCKCHIP, "g (float[4,4] x, float[4,4] b) => (y) { y = Gemm(x, b) }", "NPU601"),
+    (ROCKCHIP, "g (float[8,4] x, float[4,4] b) => (y) { y = Gemm(x, b) }", "NPU601"),
 ]
 
 

@@ -349,7 +349,7 @@ CORNERS = {
             c = Clip<min = 0.5>(b)  p, q = Split<axis = 1, split = [5,7]>(c)
             s = Slice<axes = [1], starts = [-6], ends = [6]>(q)  j = Concat<axis = 1>(p, s)  y = Conv(j, v)
         }""",
-        {"Conv": 2, "Upsample": 1, "Pad": 1, "Clip": 1, "Split": 1, "Slice": 3, "Concat": 1},
+        {"Conv": 2, "Upsample": 1, "Pad": 1, "Clip": 1, "Split": 1, "Slice": 4, "Concat": 1},
     ),
     "halves of a map that is only partly widened": (
         20,

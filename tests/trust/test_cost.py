@@ -17,9 +17,9 @@ needs_proc = pytest.mark.skipif(not os.access("/proc/self/io", os.R_OK), reason=
 # Each makes `check` worse in one way, to see that it is noticed.
 IMPORTS = "import jinja2"
 AGAIN = """
-from npu_guard.checking import engine
-once = engine.with_fingerprints
-engine.with_fingerprints = lambda findings: [once(findings) for _ in range(20)][-1]
+from npu_guard.results import fingerprint
+once = fingerprint.with_fingerprints
+fingerprint.with_fingerprints = lambda findings: [once(findings) for _ in range(20)][-1]
 """
 QUADRATIC = """
 from npu_guard.analysis.validation import agreement
