@@ -124,7 +124,10 @@ class Requirement(Struct, frozen=True):
         if unsure:
             raise Undecidable(unsure)
         shown, allowed = self.clause.metric.show(measured.values), self.allowed
-        text = f"{self.clause.metric.noun} {shown} fits none of: {allowed}"
+        metric, values = self.clause.metric, measured.values
+        is_one = len(values) == 1 and isinstance(values[0], bool)  # `the input B is not constant`, not `constant of B no`
+        text = f"{metric.denial(not values[0])}, and none holds of" if is_one else f"{metric.noun} {shown} fits none of"
+        text = f"{text}: {allowed}"
         return Breach(f"{text}{self._after()}", self.key, shown, allowed, self.severity, self.consequence)
 
     def _draft(self, judged: Judged) -> Breach:
