@@ -72,7 +72,7 @@ def fix(
     from npu_guard.file.apart import expect_apart
     from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
-    from npu_guard.pipeline.fix import fix_model
+    from npu_guard.pipeline.fix import fix_model, with_frozen_weights
     from npu_guard.pipeline.simplify import as_judged
     from npu_guard.rewriting.substitution import EXACT
 
@@ -85,7 +85,7 @@ def fix(
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(model_file(model, inputs, config.input_shapes))
         expect_apart([None if output is None else target], [file.path])
-        settings = replace(config, input_shapes=file.input_shapes)
+        settings, _ = with_frozen_weights(file.path, replace(config, input_shapes=file.input_shapes))
         data = Path(calibration) if calibration is not None else None
         judged = opened.enter_context(as_judged({file.name: file.path}, settings, verify=True))
         judged.expect_simplified(file.name)

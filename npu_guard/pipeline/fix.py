@@ -28,6 +28,7 @@ from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.fixing.twin import beyond_scheme, scheme_findings, twin_of, with_same_remedies, without_scheme
+from npu_guard.graph.build import build
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
@@ -45,6 +46,29 @@ from npu_guard.verification.runtime import Runtime
 
 NOISE = "on your data it may be far worse; give --calibration"
 """What is said of an approximation without data."""
+
+
+LEARNED = frozenset(("weight", "bias", "mean", "variance"))
+"""Roles of inputs for what training has found."""
+
+
+def with_frozen_weights(path: str, config: Config) -> tuple[Config, tuple[str, ...]]:
+    """The settings, with weights frozen that are inputs of the model as well; and the names of these.
+
+    From IR version 4 on a caller may override such a weight, and older exporters list every weight so. What is compiled into a
+    device nobody overrides, and a weight that may change cannot be written anew. Raises ModelError for what cannot be read.
+    """
+    skeleton = load.load(path, config.limits)
+    listed = {entry.name for entry in skeleton.proto.graph.input} & {t.name for t in skeleton.proto.graph.initializer}
+    if config.held.freeze_weights or not listed or skeleton.proto.ir_version < 4:
+        return config, ()
+    found = {
+        value.name: None
+        for node in build(skeleton).graph.walk()
+        for i, value in enumerate(node.inputs)
+        if value is not None and value.name in listed and node.operator.role(i) in LEARNED
+    }
+    return (replace(config, held=replace(config.held, freeze_weights=True)) if found else config), tuple(found)
 
 
 def fix_model(

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+import npu_guard
 from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
@@ -142,6 +143,24 @@ def test_fix_takes_weights_that_nobody_can_override_as_weights(listed: Path, cli
     fixed = onnx.load(listed.parent / "fixed.onnx")
     assert [entry.name for entry in fixed.graph.input] == ["x"]
     assert fixed.ir_version == 4
+
+
+def test_fix_freezes_weights_that_are_inputs_and_says_so(listed: Path, cli: Callable[..., Any]) -> None:
+    fixed = listed.with_name("fixed.onnx")
+    run = cli("fix", listed, "-o", fixed)
+    assert run.code == 0
+    assert "weight 'w' and 1 other are inputs as well; the fixed model holds the values of the file" in run.err
+    assert f"npu-guard verify {listed} {fixed} --freeze-weights" in run.out
+    assert [entry.name for entry in onnx.load(fixed).graph.input] == ["x"]
+    assert cli("verify", listed, fixed, "--freeze-weights").code == 0
+    assert npu_guard.fix(listed).after.verdict.value == "pass"
+
+
+def test_fix_leaves_an_input_with_a_default_that_is_no_weight(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    path = save("g (float[1,8,8,8] x, float a = {0.5}) => (y) { b = Add(x, a)  y = Neg(b) }", 17)
+    fixed = path.with_name("fixed.onnx")
+    assert "as well" not in cli("fix", path, "-o", fixed).err
+    assert [entry.name for entry in onnx.load(fixed).graph.input] == ["x", "a"]
 
 
 def test_the_users_data_stands_in_where_the_model_runs_with_no_drawn_input(tmp_path: Path, cli: Any) -> None:
