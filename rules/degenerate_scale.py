@@ -86,7 +86,7 @@ class DegenerateScale(QuantizationRule):
         Case(
             """g (uint8[1,2,4,4] x) => (float[1,2,4,4] y)
             <float s = {0.0}, uint8 z = {128}, int8[2,2,1,1] w, int8 n = {0}>
-            { i = ConvInteger(x, w, z, n)  f = Cast<to = 1>(i)  y = Mul(f, s) }""",
+            { i = ConvInteger(x, w, z, n)  f = Cast<to = 1>(i)  j = Identity(f)  y = Mul(j, s) }""",
             expect=(("i", None),),
             title="by which sums of integers are scaled",
         ),

@@ -148,6 +148,8 @@ class Quantized:
         if node.op_type == "Cast" and x in self._sums:
             self.members.add(node)
             self._sums.add(node.output)
+        elif node.kind == "identity" and x in self._sums:
+            self._sums.add(node.output)
         elif node.op_type == "Mul" and any(v in self._sums for v in given):
             if all(v in self._sums or v in self._scales or self.analysis.is_constant(v) for v in given):
                 self.members.add(node)
