@@ -19,6 +19,8 @@ _MOST = 64
 def modes(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     """Graph inputs of one integer or truth value that alone decide which branch of some If runs, by name, each with a value
     that the graph compares it with (`16000`), or `N` where it names none."""
+    if ("If", "") not in analysis.model.operators:
+        return ()
     found: dict[str, str] = {}
     for node in analysis.model.graph.walk():
         if node.op_type == "If" and not node.domain and node.inputs and node.inputs[0] is not None:
