@@ -47,6 +47,8 @@ class Arithmetic:
         self.assumptions: set[str] = set()
         self.nonlinear = False
         """Whether any function was met that is no rational one."""
+        self.double = False
+        """Whether the model takes numbers of float64."""
 
     # ---- what differs
 

@@ -43,6 +43,7 @@ def beyond_rounding(before: Program, after: Program, budget: Budget, seed: bytes
 
 def _outputs(a: Reals, program: Program, drawn: dict[str, Array]) -> list[Array]:
     feeds: dict[str, Operand] = {i.name: a.input(drawn[i.name], i.kind) for i in program.inputs if _fits(i, drawn)}
+    a.double = any(i.double for i in program.inputs)
     outputs = run(a, program, feeds)
     if a.nonlinear:
         raise Unsupported("it is not linear")

@@ -55,6 +55,8 @@ class Input:
     name: str
     kind: str
     shape: tuple[int | None, ...] | None
+    double: bool = False
+    """Whether its numbers are of float64, so that a Cast to float32 rounds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,9 @@ def _input(info: onnx.ValueInfoProto) -> Input:
         raise Unsupported("an input of no known type") from None
     if letter not in "iubfV":  # V is what numpy makes of types that it lacks, such as bfloat16
         raise Unsupported("an input that is no number")
-    return Input(text(info.name), {"i": "i", "u": "i", "b": "b"}.get(letter, "f"), shape)
+    return Input(
+        text(info.name), {"i": "i", "u": "i", "b": "b"}.get(letter, "f"), shape, kind.elem_type == onnx.TensorProto.DOUBLE
+    )
 
 
 def _call(document: Document, node: onnx.NodeProto, opset: int) -> Call:

@@ -178,6 +178,7 @@ def _at(point: Point, sides: Sequence[tuple[Program, Mapping[float, Exact]]], bu
     inputs = sides[0][0].inputs
     for program, simple in sides:
         fields = Fields(point, budget, simple)
+        fields.double = any(i.double for i in inputs)
         feeds: dict[str, Operand] = {i.name: fields.drawn(i.name, [e or 1 for e in i.shape or ()], i.kind) for i in inputs}
         both.append((fields, run(fields, program, feeds)))
     (one, x), (other, y) = both

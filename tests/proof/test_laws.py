@@ -69,6 +69,11 @@ IDENTITIES = {
     "shapes that the graph computes": (
         graph("s = Shape(x) b = Gather(s, k) t = Concat<axis = 0>(b, m) z = Reshape(x, t)", X,
               "int64[1] k = {0}, int64[1] m = {-1}"), graph("z = Flatten(x)", X)),
+    "a sum in doubles of what was a float": (
+        graph("d = Cast<to = 11>(x) s = Add(d, d) z = Cast<to = 1>(s)", X), graph("z = Add(x, x)", X)),
+    "both round the same double": (
+        "g (double[1,4,4,4] x) => (z) { a = Add(x, x) z = Cast<to = 1>(a) }",
+        "g (double[1,4,4,4] x) => (z) <double c = {2}> { a = Mul(x, c) z = Cast<to = 1>(a) }"),
     "both round the same number": (
         graph("a = Mul(x, c) h = Cast<to = 10>(a) z = Cast<to = 1>(h)", X, TWO),
         graph("a = Add(x, x) h = Cast<to = 10>(a) z = Cast<to = 1>(h)", X)),
@@ -138,6 +143,9 @@ TRAPS = {
     "gelu by tanh": (graph("z = Gelu(x)", X), graph('z = Gelu<approximate = "tanh">(x)', X)),
     "softmax over another axis": (graph("z = Softmax<axis = 3>(x)", X), graph("z = Softmax<axis = 2>(x)", X)),
     "a cast that cuts": (graph("i = Cast<to = 7>(x) z = Cast<to = 1>(i)", X), graph("z = Identity(x)", X)),
+    "a cast of doubles that rounds": (
+        "g (double[1,4,4,4] x) => (z) { f = Cast<to = 1>(x) z = Cast<to = 11>(f) }",
+        "g (double[1,4,4,4] x) => (z) { z = Identity(x) }"),
     "a cast that rounds": (graph("h = Cast<to = 10>(x) z = Cast<to = 1>(h)", X), graph("z = Identity(x)", X)),
     "a cut for a floor": (graph("i = Cast<to = 7>(x) z = Cast<to = 1>(i)", X), graph("z = Floor(x)", X)),
     "a step of quantization": (

@@ -164,7 +164,7 @@ def _cast(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
         return replace(given if exact else a.function(f"cast to {to}", given), kind="i")
     if given.number is not None and target.kind == "f":
         return a.constant(given.number.astype(target))
-    if to not in (_T.FLOAT, _T.DOUBLE):
+    if to not in (_T.FLOAT, _T.DOUBLE) or (to == _T.FLOAT and a.double and given.kind == "f"):
         return a.function(f"cast to {to}", given)  # rounded, and both models have to round the same number
     if to == _T.DOUBLE:
         a.assumptions.add(DOUBLE)
