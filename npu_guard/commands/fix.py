@@ -126,10 +126,10 @@ def command(
     steps = None if apply_file is None else read_plan(apply_file, [s.name for s in catalog.substitutions()])
     with contextlib.ExitStack() as opened:
         files = opened.enter_context(exported([model], config.input_shapes))
-        config, frozen = with_frozen_weights(files[model], config)
-        judged = opened.enter_context(as_judged(files, config, verify=True))
-        judged.expect_simplified(model)
         with progress_bar() as progress:
+            config, frozen = with_frozen_weights(files[model], config)
+            judged = opened.enter_context(as_judged(files, config, verify=True))
+            judged.expect_simplified(model)
             report = fix_model(
                 judged.files[model],
                 device,
