@@ -24,6 +24,9 @@ INLINE_LIMIT = (1 << 31) - (1 << 26)
 """Protobuf messages end at 2 GiB; larger models keep their weights in a file beside them."""
 _CHUNK = 1 << 20
 _KEPT_INLINE = 1024
+_KEPT_NUMBERS = 1 << 20
+"""Bytes of a tensor that stays in the model: of sizes, indices and the like more, as shape inference and ONNX Runtime read these
+where a graph is loaded, and not out of another file."""
 _SUFFIX = regex(r"\.[0-9a-f]{8}\.data")
 _T = onnx.TensorProto
 
@@ -103,7 +106,9 @@ def _save_external(document: Document, path: Path) -> Path:
         if tensor.data_location == _T.EXTERNAL:
             source, offset, length = document.extent(tensor)
             piece: Piece = (source, offset, length)
-        elif tensor.HasField("raw_data") and len(tensor.raw_data) > _KEPT_INLINE:
+        elif tensor.HasField("raw_data") and len(tensor.raw_data) > (
+            _KEPT_NUMBERS if tensor.data_type in (_T.INT32, _T.INT64) else _KEPT_INLINE
+        ):
             piece, length = tensor.raw_data, len(tensor.raw_data)
         else:
             continue

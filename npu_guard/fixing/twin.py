@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.base.errors import ModelError
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked
 from npu_guard.checking.quantization import QuantizationRule
@@ -42,7 +43,10 @@ def twin_of(document: Document, analysis: Analysis, shapes: Mapping[str, Sequenc
         return None
     if real is None:
         return None
-    numbers = analyze(real.document.skeleton(), shapes)
+    try:
+        numbers = analyze(real.document.skeleton(), shapes)
+    except ModelError:  # as where an output of the model has no type
+        return None
     numbers.write_branches(real.document.proto)
     return Twin(document, analysis, real, numbers)
 

@@ -59,15 +59,20 @@ def with_frozen_weights(path: str, config: Config) -> tuple[Config, tuple[str, .
     device nobody overrides, and a weight that may change cannot be written anew. Raises ModelError for what cannot be read.
     """
     skeleton = load.load(path, config.limits)
-    listed = {entry.name for entry in skeleton.proto.graph.input} & {t.name for t in skeleton.proto.graph.initializer}
+    weights = {t.name for t in skeleton.proto.graph.initializer}
+    listed = weights & {entry.name for entry in skeleton.proto.graph.input}
     if config.held.freeze_weights or not listed or skeleton.proto.ir_version < 4:
         return config, ()
-    found = {
-        value.name: None
-        for node in build(skeleton).graph.walk()
-        for i, value in enumerate(node.inputs)
-        if value is not None and value.name in listed and node.operator.role(i) in LEARNED
-    }
+    behind = {name: {name: None} if name in listed else {} for name in weights}  # what follows from weights alone, as in Q/DQ
+    found: dict[str, None] = {}
+    for node in build(skeleton).graph.walk():
+        given = [(i, value.name) for i, value in enumerate(node.inputs) if value is not None]
+        for i, name in given:
+            if node.operator.role(i) in LEARNED:
+                found |= behind.get(name, {})
+        if not node.subgraphs and all(name in behind for _, name in given):
+            made = {weight: None for _, name in given for weight in behind[name]}
+            behind |= {value.name: made for value in node.outputs if value is not None}
     return (replace(config, held=replace(config.held, freeze_weights=True)) if found else config), tuple(found)
 
 

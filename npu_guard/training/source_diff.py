@@ -118,8 +118,25 @@ def _apply_line(network: nn.Module, edits: dict[Path, list[tuple[ast.expr, str]]
         result.rest.append(("", f"npu_guard.torch.apply(network, {package!r}) after it is made, as {reason}"))
         return
     edits.clear()
-    line = ast.Pass(lineno=init.end_lineno or init.lineno, col_offset=init.body[-1].col_offset)
+    first, last = init.body[0], init.body[-1]
+    end = {"end_lineno": last.end_lineno, "end_col_offset": last.end_col_offset}
+    line = ast.Pass(lineno=first.lineno, col_offset=first.col_offset, **end)
     edits[file] = [(line, f'npu_guard.torch.apply(self, "{package}/")')]  # type: ignore[list-item]  # marks a line to be added
+
+
+def add_statement(raw: list[bytes], body: ast.stmt, new: bytes) -> None:
+    """Add a statement behind a body that lies from the beginning to the end of a node, in lines of source.
+
+    It is a line of its own, or stands behind a semicolon where the body begins on the line of its `def`.
+    """
+    last = (body.end_lineno or body.lineno) - 1
+    margin = raw[body.lineno - 1][: body.col_offset]
+    if margin.strip():
+        raw[last] = raw[last][: body.end_col_offset] + b"; " + new + raw[last][body.end_col_offset :]
+        return
+    if not raw[last].endswith(b"\n"):
+        raw[last] += b"\n"
+    raw.insert(last + 1, margin + new + b"\n")
 
 
 def _file_diff(file: Path, edits: list[tuple[ast.expr, str]], names: list[str], root: Path, package: str) -> str:
@@ -128,7 +145,7 @@ def _file_diff(file: Path, edits: list[tuple[ast.expr, str]], names: list[str], 
     raw = [line.encode() for line in lines]
     for node, new in sorted(edits, key=lambda e: (-e[0].lineno, -e[0].col_offset)):
         if isinstance(node, ast.Pass):
-            raw.insert(node.lineno, b" " * node.col_offset + new.encode() + b"\n")
+            add_statement(raw, node, new.encode())
             continue
         last = (node.end_lineno or node.lineno) - 1
         before, after = raw[node.lineno - 1][: node.col_offset], raw[last][node.end_col_offset :]

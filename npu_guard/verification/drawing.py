@@ -29,7 +29,7 @@ FAR = ("edge", "large", "scaled", "deep", "flat", MIXED)
 """Kinds whose numbers may be larger than a model is made for: what it gives nothing finite for says nothing of another."""
 _MIXABLE = ("normal", "large", "zero", "constant", "sparse", "scaled", "scaled", "deep", "flat", "levels")
 _BESIDE_MODES = ("edge", "large", "levels")
-"""Kinds in which a mode has other values than those that a graph asks for."""
+"""Kinds in which such numbers are others than those that a graph asks for."""
 _OPPOSED = 3
 """One in so many mixed inputs is of different kinds; of the others, each is very large or very small."""
 _LARGEST_COUNT = 32
@@ -60,7 +60,7 @@ class Spec:
     levels: tuple[float, ...] = ()
     """Numbers that the model itself compares or computes with (`levels.py`): values near them are drawn."""
     modes: tuple[int, ...] = ()
-    """Integers that a graph asks a single number to equal: most draws are one of them."""
+    """Integers that a graph asks the numbers to equal: most draws are of these."""
     rows: tuple[int, ...] = ()
     """Indices at which tables of two models differ (`rows.py`): among edges and levels an index is one of these."""
     extents: tuple[int, ...] = ()
@@ -92,7 +92,7 @@ def tamed(spec: Spec, array: Array, *, large: bool) -> Array:
     """An input of smaller numbers, for a model that gives nothing finite for those that were drawn, or does not run with them."""
     if np.issubdtype(spec.dtype, np.integer):
         if spec.modes:
-            return np.full(spec.shape, spec.modes[int(array.sum()) % len(spec.modes)], spec.dtype)
+            return np.asarray(spec.modes)[np.abs(array) % len(spec.modes)].astype(spec.dtype)
         return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype)
     return (array * array.dtype.type(0.01)).astype(spec.dtype) if large and spec.dtype.kind == "f" else array
 
@@ -212,7 +212,7 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
     """Indices and sizes lie where they are valid; others are of the whole type, but for kinds that small numbers show best."""
     info = np.iinfo(spec.dtype)
     if spec.modes and kind not in _BESIDE_MODES:
-        return np.full(spec.shape, rng.choice(np.array(spec.modes)), spec.dtype)
+        return rng.choice(np.array(spec.modes), spec.shape).astype(spec.dtype)
     if not spec.free:
         return _indices(spec, kind, rng).astype(spec.dtype)
     narrow = info.bits <= 8

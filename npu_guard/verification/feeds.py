@@ -62,8 +62,9 @@ def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> 
         free = not role.index and not role.size
         held = role.index or role.size
         info = np.iinfo(dtype) if dtype.kind in "iu" else None
-        fits = [n for n in role.modes if info is not None and info.min <= n <= info.max]
-        modes = tuple(dict.fromkeys(fits)) if math.prod(shape) == 1 else ()
+        modes = tuple(n for n in role.asked if info is not None and info.min <= n <= info.max)
+        if not free and math.prod(shape) != 1:  # indices, which have to be valid
+            modes = ()
         spec = Spec(value.name, dtype, shape, role.high, role.most, free, span, role.positive, held)
         wanted.append(replace(spec, extents=role.extents, wraps=role.wraps, modes=modes))
     return wanted

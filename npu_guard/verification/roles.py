@@ -21,6 +21,8 @@ _FEW = 9
 """One more than the largest count that is drawn without a reason: several of them may multiply."""
 _WAYS = 64
 """Values that are looked at for one input."""
+_ASKED = 4096
+"""Numbers of one comparison that are looked at."""
 _MOVES_INDICES = frozenset(("Add", "Sub", "Mul", "Mod", "Min", "Max", "Clip", "Where"))
 _INDEXED = {"Gather": 1, "GatherElements": 1, "ScatterElements": 1, "Scatter": 1}
 """The input that is an index along one axis, by operator."""
@@ -51,8 +53,8 @@ class Role:
     top: float | None = None
     positive: bool = False
     """Whether negative numbers have no meaning."""
-    modes: list[int] = field(default_factory=list)
-    """Integers that the graph asks it to equal, as a sampling rate."""
+    asked: dict[int, None] = field(default_factory=dict)
+    """Integers that the graph asks it to equal, as a sampling rate or each place of a one-hot encoding."""
 
 
 def role_of(value: Value, constants: Constants | None = None) -> Role:
@@ -102,10 +104,8 @@ def _judge(role: Role, highs: list[int], node: Node, given: Value, place: int, m
     elif node.op_type == "Equal" and given.dtype in _INTEGERS:
         other = node.input(1 - place)
         array = None if other is None else constants.get(other)
-        if array is not None and array.size == 1:
-            role.modes.append(int(array.reshape(())))
-        elif array is not None and array.size and array.min() >= 0:  # a one-hot encoding
-            highs.append(int(array.max()) + 1)
+        if array is not None:  # of one number a mode, of many a one-hot encoding
+            role.asked.update(dict.fromkeys(int(n) for n in array.reshape(-1)[:_ASKED]))
     elif node.op_type in ("Div", "Mul", "Sub") and place == 0:
         other = node.input(1)
         array = None if other is None else constants.get(other)

@@ -156,6 +156,27 @@ def test_fix_freezes_weights_that_are_inputs_and_says_so(listed: Path, cli: Call
     assert npu_guard.fix(listed).after.verdict.value == "pass"
 
 
+def test_fix_freezes_quantized_weights_that_are_inputs(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    path = save(
+        """g (float[1,8,12,12] x, int8[8,8,19,3] w) => (float[1,8,12,12] y) <float s = {0.02}, int8 z = {0}> {
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  v = DequantizeLinear(w, s, z)
+            c = Conv<pads = [9,1,9,1]>(d, v)  r = QuantizeLinear(c, s, z)  y = DequantizeLinear(r, s, z) }""", 17)  # fmt: skip
+    model = onnx.load(path)
+    weight = np.random.default_rng(0).integers(-9, 9, (8, 8, 19, 3)).astype(np.int8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, path)
+    run = cli("fix", path, "-o", path.with_name("fixed.onnx"))
+    assert run.code == 0
+    assert "weight 'w' is an input as well" in run.err
+    assert cli("check", path.with_name("fixed.onnx")).code == 0
+
+
+def test_fix_leaves_a_kernel_that_is_computed_alone(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    """What a kernel is computed from besides what is fed is no reason to freeze anything."""
+    path = save("g (float[1,8,8,8] x, float[8,8,3,3] k, float a = {0.5}) => (y) { w = Mul(k, a)  y = Conv(x, w) }", 17)
+    assert "as well" not in cli("fix", path, "-o", path.with_name("fixed.onnx")).err
+
+
 def test_fix_leaves_an_input_with_a_default_that_is_no_weight(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
     path = save("g (float[1,8,8,8] x, float a = {0.5}) => (y) { b = Add(x, a)  y = Neg(b) }", 17)
     fixed = path.with_name("fixed.onnx")

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+
+from npu_guard.file.document import Document
+from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 
 if TYPE_CHECKING:
     from conftest import Cli, Write
@@ -93,3 +98,19 @@ def test_what_is_not_written_removes_nothing(cli: Cli, write: Write, tmp_path: P
     source(write, tmp_path, 1)
     assert cli("fix", "net.onnx", "-o", "out.onnx", "--dry-run").code == 0
     assert {f.name: f.read_bytes() for f in tmp_path.glob("out.*")} == before
+
+
+def test_sizes_of_many_parts_stay_in_a_model_whose_weights_are_beside_it(cli: Cli, write: Write, tmp_path: Path) -> None:
+    """ONNX Runtime reads the sizes of a Split where it loads the graph, and not from another file."""
+    text = """g (float[1,200,8,8] x) => (float[1,200,8,8] y) <float[200,200,1,1] w, float[200,1,19,1] k> {
+        a = Conv(x, w)  y = Conv<group = 200, pads = [9,0,9,0]>(a, k) }"""
+    onnx.save(onnx.load(write(text)), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=64)
+    document = Document.of(load(str(tmp_path / "net.onnx")))
+    sizes = onnx.numpy_helper.from_array(np.ones(200, np.int64), "sizes")
+    document.proto.graph.initializer.append(sizes)
+    node = onnx.helper.make_node("Split", ["x", "sizes"], [f"p{i}" for i in range(200)], axis=1)
+    document.proto.graph.node.append(node)
+    save_document(document, tmp_path / "out.onnx")
+    placed = {t.name: t.data_location for t in onnx.load(tmp_path / "out.onnx", load_external_data=False).graph.initializer}
+    assert placed == {"w": onnx.TensorProto.EXTERNAL, "k": onnx.TensorProto.EXTERNAL, "sizes": onnx.TensorProto.DEFAULT}
+    onnxruntime.InferenceSession(tmp_path / "out.onnx")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from npu_guard.analysis.analyze import analyze
+from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.checking.context import Context
 from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
@@ -33,6 +33,20 @@ def substitutions() -> dict[str, Any]:
 def rewrite(tmp_path: Path) -> Callable[..., list[str]]:
     """`rewrite(substitution, graph, limits)`: operators after it; the models are `before.onnx` and `after.onnx`."""
     return functools.partial(rewritten, tmp_path)
+
+
+@pytest.fixture
+def by_form(tmp_path: Path) -> Callable[..., Callable[..., Any]]:
+    """`by_form(form, match, document, analysis)`: the model with the match replaced, once ONNX's checker has found it valid."""
+
+    def replaced(form: Any, match: Match, document: Document, analysis: Analysis) -> onnx.ModelProto:
+        build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+        entries = [edit.Edit(match, build, form.rewrite(match, build))]
+        save_document(edit.replace_matches(document, analysis.model.graph.nodes, entries), tmp_path / "after.onnx")
+        onnx.checker.check_model(str(tmp_path / "after.onnx"), full_check=True)
+        return onnx.load(tmp_path / "after.onnx")
+
+    return replaced
 
 
 def rewritten(folder: Path, name: str, graph: str, limits: dict[str, Any], own: Sequence[Any] = (), opset: int = 20) -> list[str]:

@@ -77,7 +77,6 @@ TABLE = "<float[50,8] table> {{ {} }}"
         ("y = Gather(table, x)", 50), ("c = Cast<to = 6>(x)  y = Gather(table, c)", 50),
         ("a = Constant<value = int64[1] {0}>()  u = Unsqueeze(x, a)  y = Gather(table, u)", 50),
         ("i = Constant<value = int64[1] {1}>()  s = Add(x, i)  y = Gather(table, s)", 2), ("y = Gather<axis = 1>(table, x)", 8),
-        ("a = Constant<value = int64[1] {1}>()  u = Unsqueeze(x, a) k = Constant<value = int64[1,2] {0,1}>() y = Equal(u, k)", 2),
     ],
 )  # fmt: skip
 def test_indices_stay_indices(write: Write, body: str, high: int) -> None:
@@ -222,3 +221,23 @@ def test_what_is_not_finite_before(cli: Cli, write: Write, before: str, after: s
     done = cli("verify", "net.onnx", "other.onnx")
     assert done.code == code
     assert ("not compared where large inputs give nothing finite in the first model" in done.out) == (code == 0)
+
+
+ONE_HOT = """g (int64[1,6] x) => (float[1,6,4] y) <int64[1] a = {2}, int64[4] k = {0, 1, 2, 3}, float s = {1}> {
+    u = Unsqueeze(x, a)  e = Equal(u, k)  h = Cast<to = 1>(e)  y = Mul(h, s) }"""
+
+
+def test_what_is_encoded_as_one_hot_is_drawn_inside_and_outside(cli: Cli, write: Write) -> None:
+    spec = role(write, ONE_HOT)
+    inside = draw(spec, "normal", 0)
+    assert set(inside.reshape(-1).tolist()) <= {0, 1, 2, 3}
+    assert len(set(inside.reshape(-1).tolist())) > 1
+    assert not set(draw(spec, "edge", 0).reshape(-1).tolist()) <= {0, 1, 2, 3}
+    write(ONE_HOT)
+    write(ONE_HOT.replace("k = {0, 1, 2, 3}", "k = {0, 1, 2, 4}"), "other.onnx")
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
+    clamped = ONE_HOT.replace("float s", "int64 m = {3}, float s").replace(
+        "u = Unsqueeze(x, a)", "b = Min(x, m)  u = Unsqueeze(b, a)"
+    )
+    write(clamped, "other.onnx")  # the same inside, and no zeros outside
+    assert cli("verify", "net.onnx", "other.onnx").code == 5
