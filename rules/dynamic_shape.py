@@ -123,7 +123,7 @@ class DynamicShape(Rule):
         # A dynamic batch may come in (a list of unknown length has nothing else) and go on, but not start here.
         start = 0 if all(_static(v) for v in inputs) else 1
         for value in node.outputs:
-            if value is None or not value.name or _static(value, from_axis=start):
+            if value is None or not value.name or _static(value, from_axis=start) or not ctx.analysis.is_read(value):
                 continue
             why = ctx.why(value)
             told = node.operator.sized_by_data or node.subgraphs or _reads_numbers(node, ctx)

@@ -71,20 +71,23 @@ def is_read(value: Value | None) -> bool:
 
 def leads_nowhere(model: Model) -> set[Node]:
     """Nodes of which nothing reaches an output, which every compiler drops; none in a graph without outputs."""
+    graph = model.graph
+    if not graph.outputs:
+        return set()
+    if model.has_bodies:
+        from npu_guard.analysis.liveness import dead_nodes  # few models have any
+
+        return dead_nodes(model)
     found: set[Node] = set()
-    for graph in model.graph.graphs():
-        ends = [n for n in graph.nodes if not (first := n.outputs[0]).consumers and not first.is_output]  # type: ignore[union-attr]
-        if not ends or not graph.outputs:
-            continue
-        stack = [n for n in ends if not any(map(is_read, n.outputs))]
-        while stack:
-            node = stack.pop()
-            found.add(node)
-            found.update(inner for _, body in node.subgraphs for inner in body.walk())
-            for value in node.reads():
-                before = value.producer
-                if before is not None and before not in found and not any(_reaches(v, found) for v in before.outputs):
-                    stack.append(before)
+    ends = [n for n in graph.nodes if not (first := n.outputs[0]).consumers and not first.is_output]  # type: ignore[union-attr]
+    stack = [n for n in ends if not any(map(is_read, n.outputs))]
+    while stack:
+        node = stack.pop()
+        found.add(node)
+        for value in node.inputs:
+            before = None if value is None else value.producer
+            if before is not None and before not in found and not any(_reaches(v, found) for v in before.outputs):
+                stack.append(before)
     return found
 
 

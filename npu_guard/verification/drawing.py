@@ -92,7 +92,7 @@ def tamed(spec: Spec, array: Array, *, large: bool) -> Array:
     """An input of smaller numbers, for a model that gives nothing finite for those that were drawn, or does not run with them."""
     if np.issubdtype(spec.dtype, np.integer):
         if spec.modes:
-            return np.asarray(spec.modes)[np.abs(array) % len(spec.modes)].astype(spec.dtype)
+            return np.asarray(np.asarray(spec.modes)[np.abs(array) % len(spec.modes)], spec.dtype)
         return np.clip(array, 0, max(spec.high - 1, 0)).astype(spec.dtype)
     return (array * array.dtype.type(0.01)).astype(spec.dtype) if large and spec.dtype.kind == "f" else array
 
@@ -212,7 +212,7 @@ def _integers(spec: Spec, kind: str, rng: Generator) -> Array:
     """Indices and sizes lie where they are valid; others are of the whole type, but for kinds that small numbers show best."""
     info = np.iinfo(spec.dtype)
     if spec.modes and kind not in _BESIDE_MODES:
-        return rng.choice(np.array(spec.modes), spec.shape).astype(spec.dtype)
+        return np.asarray(rng.choice(np.array(spec.modes), spec.shape), spec.dtype)
     if not spec.free:
         return _indices(spec, kind, rng).astype(spec.dtype)
     narrow = info.bits <= 8

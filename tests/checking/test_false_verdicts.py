@@ -102,6 +102,10 @@ P | qualcomm-htp | 17 | NPU404 y | | g (float[1,8,4,4] x) => (q) <float s = {0.1
 P | qualcomm-htp | 17 | | NPU404 y | g (float[1,8,4,4] x) => (q, n) <float s = {0.1}, int8 z = {0}> { y = LeakyRelu(x)  n = Neg(y)  q = QuantizeLinear(y, s, z) }
 P | aimotive-aiware | 17 | | NPU101 n, NPU201 c | g (float[1,8,40,40] x) => (y) <float[8,8,31,31] w> { y = Relu(x)  n = NonZero(x)  c = Conv(x, w) }
 P | aimotive-aiware | 17 | NPU101 n, NPU201 c | | g (float[1,8,40,40] x) => (n, c) <float[8,8,31,31] w> { y = Relu(x)  n = NonZero(x)  c = Conv(x, w) }
+P | qualcomm-htp | 9 | | NPU403 y, NPU602 y | g (float[1,8,6,5] x) => (float[1,8,6,5] y) <float[8] a, float[8] b, float[8] c, float[8] d> { y, m, v, p, q = BatchNormalization(x, a, b, c, d) }
+P | qualcomm-htp | 9 | NPU602 y | | g (float[1,8,6,5] x) => (float[1,8,6,5] y, float[8] m) <float[8] a, float[8] b, float[8] c, float[8] d> { y, m, v, p, q = BatchNormalization(x, a, b, c, d) }
+P | qualcomm-htp | 13 | | NPU101 s, NPU403 y | g (float[1,8,6,5] x, int64 n) => (float[1,8,6,5] y) <bool k = {1}> { y, z = Loop(n, k, x) <body = b (int64 i, bool c, float[1,8,6,5] v) => (bool d, float[1,8,6,5] o, float[1,8,6,5] s) { d = Identity(c)  o = Relu(v)  s = Erf(v) }> }
+P | qualcomm-htp | 13 | NPU101 s, NPU403 y | | g (float[1,8,6,5] x, int64 n) => (float[1,8,6,5] y, z) <bool k = {1}> { y, z = Loop(n, k, x) <body = b (int64 i, bool c, float[1,8,6,5] v) => (bool d, float[1,8,6,5] o, float[1,8,6,5] s) { d = Identity(c)  o = Relu(v)  s = Erf(v) }> }
 R | aimotive-aiware | 17 | NPU102 y | | g (float[1,8,8,8] x) => (y) { p = GlobalAveragePool(x)  v = Flatten(p)  y = Max(x, v) }
 R | aimotive-aiware | 17 | | NPU102 y | g (float[1,8,8,8] x) => (y) <int64[1] a = {0}> { p = GlobalAveragePool(x)  v = Squeeze(p, a)  y = Mul(x, v) }
 R | aimotive-aiware | 17 | | NPU102 y | g (float[1,8,1,8] x) => (y) <int64[2] a = {0,1}> { m = ReduceMax<axes = [1], keepdims = 0>(x)  n = Squeeze(m, a)  y = Mul(x, n) }
