@@ -145,10 +145,7 @@ def profile_page(profile: Profile) -> str:
     if profile.partition is not None:
         costs = {k: v for k, v in msgspec.structs.asdict(profile.partition).items() if v is not None}
         lines += ["", "Partitions are judged with " + ", ".join(f"{key} = {value:g}" for key, value in costs.items()) + "."]
-    if profile.unlisted is not None:
-        lines += ["", f"Operators that are not in the table are refused: {profile.unlisted.reason}."]
-    else:
-        lines += ["", "Operators that are not in the table are reported as not documented."]
+    lines += ["", f"Operators that are not in the table are {profile.unlisted_words}."]
     return "\n".join(lines) + "\n"
 
 

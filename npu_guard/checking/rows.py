@@ -66,6 +66,7 @@ def device(profile: Profile) -> Device:
         tuple((key, meaning) for key, (_, meaning) in sorted(LIMITS.items()) if key not in profile.limits),
         tuple(DeviceOperators(*key, tuple(sorted(names))) for key, names in groups.items()),
         "" if profile.toolchain is None else f"{profile.toolchain.name} {profile.toolchain.version}".rstrip(),
+        profile.unlisted_words,
     )
 
 

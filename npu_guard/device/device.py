@@ -93,6 +93,11 @@ class Profile(msgspec.Struct, frozen=True):
     followers: frozenset[str] = frozenset()
     """Operators that leave the device with those that they stand beside."""
 
+    @property
+    def unlisted_words(self) -> str:
+        """What becomes of operators that the table does not have."""
+        return "reported as not documented" if self.unlisted is None else f"refused: {self.unlisted.reason}"
+
     def groups(self, nodes: Iterable[Node], facts: Facts) -> Mapping[Node, tuple[Pattern, Node]]:
         """The pattern that takes each node, with the node that gives its result."""
         if not self.patterns:

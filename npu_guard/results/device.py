@@ -37,3 +37,5 @@ class Device(Struct, frozen=True):
     operators: tuple[DeviceOperators, ...]
     toolchain: str = ""
     """The compiler whose limits these are, with its version."""
+    unlisted: str = ""
+    """What becomes of operators that are not among them."""

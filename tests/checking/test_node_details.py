@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from npu_guard.checking import registry
 from npu_guard.checking.examples import analyze_case, profile_for
-from npu_guard.checking.rows import layer_rows
+from npu_guard.checking.rows import device, layer_rows
 from npu_guard.checking.rule import Case
 from npu_guard.results.findings import LayerRow
 
@@ -65,3 +66,9 @@ def test_operands_say_what_they_are(tmp_path: Path) -> None:
     assert [(o.formal, o.name) for o in clip.reads] == [("input", "x"), ("max", "m")]
     concat = row(tmp_path, "g (float[1,8] x) => (y) { a = Relu(x) y = Concat<axis = 1>(x, a, x) }", "Concat")
     assert [o.formal for o in concat.reads] == ["inputs"] * 3
+
+
+def test_the_page_says_what_becomes_of_operators_that_a_device_does_not_list() -> None:
+    told = {name: device(registry.profile(name)).unlisted for name in ("aimotive-aiware", "ort-nnapi")}
+    assert told["aimotive-aiware"] == "reported as not documented"
+    assert told["ort-nnapi"].startswith("refused: ")
