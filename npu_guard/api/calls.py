@@ -72,7 +72,8 @@ def fix(
     from npu_guard.file.apart import expect_apart
     from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
-    from npu_guard.pipeline.fix import fix_model, with_frozen_weights
+    from npu_guard.pipeline.fix import fix_model
+    from npu_guard.pipeline.frozen import with_frozen_weights
     from npu_guard.pipeline.simplify import as_judged
     from npu_guard.rewriting.substitution import EXACT
 
@@ -145,11 +146,13 @@ def partition(
     from npu_guard.partitioning.files import write_partition
     from npu_guard.partitioning.partition import partition_model
     from npu_guard.pipeline.check import judged
+    from npu_guard.pipeline.frozen import with_frozen_weights
 
     config = call_config(profile, input_shapes=input_shapes)
     device = registry.profile(config.profile)
     with model_file(model, inputs, config.input_shapes) as file:
-        document, analysis, checked = judged(file.path, device, replace(config, input_shapes=file.input_shapes))
+        settings, _ = with_frozen_weights(file.path, replace(config, input_shapes=file.input_shapes))
+        document, analysis, checked = judged(file.path, device, settings)
         costs = partition_settings(device.partition, config.partition, Given())
         report = Partition(file.name, "", partition_model(analysis, checked, device, costs))
         if output is None:

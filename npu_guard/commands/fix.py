@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,7 +12,7 @@ import click
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, write_result
-from npu_guard.base.text import printable, short
+from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
@@ -38,11 +38,12 @@ from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.plan import plan_text, read_plan
 from npu_guard.fixing.proving import shortfall
 from npu_guard.fixing.report import FixResult
-from npu_guard.pipeline.fix import fix_model, with_frozen_weights
+from npu_guard.pipeline.fix import fix_model
+from npu_guard.pipeline.frozen import told_frozen, with_frozen_weights
 from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project.target import exported, load_metric
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import exit_code, plural
+from npu_guard.results.summary import exit_code
 from npu_guard.rewriting.substitution import EXACT, Substitution
 from npu_guard.verification.int8 import KEPT, compare_int8_fixed
 
@@ -170,7 +171,7 @@ def command(
         if told is not None:
             complain(f"wrote {told}")
     if frozen:
-        complain(f"{model}: {_listed(frozen)} as well; the fixed model holds the values of the file, which nobody can override")
+        complain(f"{model}: {told_frozen(frozen, 'the fixed model')}")
     for line in _unused(prefer, report) if steps is None else ():
         complain(line)
     for crash in report.after.crashes:
@@ -189,12 +190,6 @@ def command(
         complain(f"{model}: {lacking}; nothing was written")
         return 5
     return exit_code(Report(VERSION, (report.after,), config.fail_on, config.allow_undecided))
-
-
-def _listed(weights: Sequence[str]) -> str:
-    first = repr(short(weights[0]))
-    more = len(weights) - 1
-    return f"weight {first} is an input" if not more else f"weight {first} and {plural(more, 'other')} are inputs"
 
 
 def _unused(prefer: tuple[str, ...], report: FixReport) -> Iterator[str]:

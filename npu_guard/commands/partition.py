@@ -23,6 +23,7 @@ from npu_guard.file import load
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
 from npu_guard.pipeline.check import judged
+from npu_guard.pipeline.frozen import told_frozen, with_frozen_weights
 from npu_guard.project.target import exported
 
 
@@ -53,6 +54,7 @@ def command(
     device = registry.profile(config.profile)
     costs = partition_settings(device.partition, config.partition, Given(min_macs=min_macs, max_pieces=max_pieces))
     with exported([model], config.input_shapes) as files:
+        config, frozen = with_frozen_weights(files[model], config)
         document, analysis, checked = judged(files[model], device, config)
         found = partition_model(analysis, checked, device, costs)
         digest = load.sha256(files[model]) if form == "json" else ""
@@ -63,6 +65,8 @@ def command(
             result = write_partition(document, found, output, calibration=calibration)
             report = replace(report, verification=result, written=str(output) if result.verdict == "equal" else None)
     show_text(registry.renderer(form, "partition")(report), folded=form == "text")
+    if frozen:
+        complain(f"{model}: {told_frozen(frozen, 'each piece')}")
     for crash in checked.crashes:
         complain(f"internal error in {crash.rule} at {crash.node}: {crash.error}")
     if report.verification is not None and report.written is None:

@@ -28,7 +28,6 @@ from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.fixing.twin import beyond_scheme, scheme_findings, twin_of, with_same_remedies, without_scheme
-from npu_guard.graph.build import build
 from npu_guard.pipeline.check import remedied, report_of
 from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.project.config import Config, project_root
@@ -46,34 +45,6 @@ from npu_guard.verification.runtime import Runtime
 
 NOISE = "on your data it may be far worse; give --calibration"
 """What is said of an approximation without data."""
-
-
-LEARNED = frozenset(("weight", "bias", "mean", "variance"))
-"""Roles of inputs for what training has found."""
-
-
-def with_frozen_weights(path: str, config: Config) -> tuple[Config, tuple[str, ...]]:
-    """The settings, with weights frozen that are inputs of the model as well; and the names of these.
-
-    From IR version 4 on a caller may override such a weight, and older exporters list every weight so. What is compiled into a
-    device nobody overrides, and a weight that may change cannot be written anew. Raises ModelError for what cannot be read.
-    """
-    skeleton = load.load(path, config.limits)
-    weights = {t.name for t in skeleton.proto.graph.initializer}
-    listed = weights & {entry.name for entry in skeleton.proto.graph.input}
-    if config.held.freeze_weights or not listed or skeleton.proto.ir_version < 4:
-        return config, ()
-    behind = {name: {name: None} if name in listed else {} for name in weights}  # what follows from weights alone, as in Q/DQ
-    found: dict[str, None] = {}
-    for node in build(skeleton).graph.walk():
-        given = [(i, value.name) for i, value in enumerate(node.inputs) if value is not None]
-        for i, name in given:
-            if node.operator.role(i) in LEARNED:
-                found |= behind.get(name, {})
-        if not node.subgraphs and all(name in behind for _, name in given):
-            made = {weight: None for _, name in given for weight in behind[name]}
-            behind |= {value.name: made for value in node.outputs if value is not None}
-    return (replace(config, held=replace(config.held, freeze_weights=True)) if found else config), tuple(found)
 
 
 def fix_model(

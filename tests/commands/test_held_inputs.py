@@ -156,6 +156,18 @@ def test_fix_freezes_weights_that_are_inputs_and_says_so(listed: Path, cli: Call
     assert npu_guard.fix(listed).after.verdict.value == "pass"
 
 
+def test_pieces_hold_weights_that_are_inputs_and_say_so(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
+    path = save("g (float[1,8,8,8] x, float[8,8,3,3] w) => (float[1,8,6,6] y) { y = Conv(x, w) }", 17)
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 8, 3, 3), np.float32), "w"))
+    onnx.save(model, path)
+    run = cli("partition", path, "-o", path.with_name("pieces"))
+    assert run.code == 0
+    assert "1 piece on the NPU, 0 pieces on the host" in run.out
+    assert "weight 'w' is an input as well; each piece holds the values of the file" in run.err
+    assert cli("verify", "--manifest", path.with_name("pieces") / "manifest.json", path).code == 0
+
+
 def test_fix_freezes_quantized_weights_that_are_inputs(save: Callable[..., Path], cli: Callable[..., Any]) -> None:
     path = save(
         """g (float[1,8,12,12] x, int8[8,8,19,3] w) => (float[1,8,12,12] y) <float s = {0.02}, int8 z = {0}> {
