@@ -79,7 +79,7 @@ def loop(level: int, depth: int, width: int) -> onnx.GraphProto:
 
 def test_loops_in_loops_that_hand_everything_on(tmp_path: Path) -> None:
     node = helper.make_node("Loop", ["m", "c", "x", "x", "x"], ["y", "z", "w"], body=loop(1, 12, 3))
-    path = saved(tmp_path / "m.onnx", node, inputs={"m": 7, "c": 9, "x": 1}, outputs={"y": 1})
+    path = saved(tmp_path / "m.onnx", node, inputs={"m": 7, "c": 9, "x": 1}, outputs=dict.fromkeys("yzw", 1))
     rows = check_models([str(path)], Config(), layers=True).models[0].layers
     inner = [set(row.inputs) - {other.index for other in rows[3:]} for row in rows if row.location.op_type in ("Loop", "Add")]
     assert inner == [{0, 1, 2}] * 15
@@ -91,7 +91,8 @@ def test_a_loop_that_is_given_much(tmp_path: Path) -> None:
     before = [helper.make_node("Erf", ["x"], [f"r{k}"]) for k in range(many)]
     node = helper.make_node("Loop", ["m", "c", *(f"r{k}" for k in range(many))], [f"y{k}" for k in range(many)],
                             body=loop(1, 1, many))  # fmt: skip
-    path = saved(tmp_path / "m.onnx", *before, node, inputs={"m": 7, "c": 9, "x": 1}, outputs={"y0": 1})
+    ends = {f"y{k}": 1 for k in range(many)}
+    path = saved(tmp_path / "m.onnx", *before, node, inputs={"m": 7, "c": 9, "x": 1}, outputs=ends)
     rows = check_models([str(path)], Config(), layers=True).models[0].layers
     assert max(len(row.inputs) for row in rows if row.location.op_type == "Loop") > many
     assert 0 < max(len(row.inputs) for row in rows if row.location.op_type == "Add") <= 64
