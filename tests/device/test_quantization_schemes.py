@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from npu_guard import check
 from npu_guard.checking import registry
 from npu_guard.checking.quantization import MIDDLES
+from npu_guard.device.keys import LIMITS
 from npu_guard.zoo.samples import export_system
 
 TYPES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "int16": TensorProto.INT16, "uint16": TensorProto.UINT16,
@@ -41,6 +42,8 @@ class Net:
     """Whether the result is."""
     tail: tuple[str, ...] = ()
     """Operators behind it, each in floating point."""
+    parted: bool = False
+    """Whether a pair stands in front of each operator of the tail."""
 
     def build(self) -> onnx.ModelProto:
         w, d = self.weight, [1, 16, 8, 8]
@@ -78,6 +81,10 @@ class Net:
         nodes += [helper.make_node(self.op, given, ["node"], "node", **options)]
         last = "node"
         for index, op in enumerate(self.tail):
+            if self.parted:
+                nodes += [helper.make_node("QuantizeLinear", [last, "s2", "z"], [f"r{index}"])]
+                nodes += [helper.make_node("DequantizeLinear", [f"r{index}", "s2", "z"], [f"p{index}"])]
+                last = f"p{index}"
             nodes += [helper.make_node(op, [last], [f"tail{index}"], f"tail{index}")]
             last = f"tail{index}"
         if self.quantized:
@@ -170,6 +177,14 @@ def faults(device: str, key: str) -> list[tuple[Net, str, str]]:
         ]
     if name == "bias_types":
         return [(replace(net, bias="int8"), "NPU809", "node")]
+    if name == "bias_scale":
+        return [(replace(net, bias_scale=0.25), "NPU809", "node"), (replace(net, scales=(1.0, 0.5, 0.5)), "NPU809", "node")]
+    if name == "fused":
+        return [
+            (replace(net, op=op, tail=(act,), parted=True), "NPU812", "tail0")
+            for act in limit
+            for op in ("Conv", "MatMul", "Add")
+        ]
     raise AssertionError(f"nothing is planted for {key}")
 
 
@@ -191,6 +206,12 @@ def neighbours(device: str, key: str) -> list[Net]:
         return [replace(net, op=op) for op in limit]
     if name == "same_operands":
         return [replace(net, op=op, scales=(0.5, 0.5, 1.0)) for op in limit]
+    if name == "fused":
+        bare = "HardSigmoid" if "HardSigmoid" not in limit else "Elu"
+        joined = [replace(net, tail=(act,)) for act in limit] + [replace(net, tail=(bare,), parted=True)]
+        return [*joined, *(replace(net, op="Concat", tail=(act,), parted=True) for act in limit)]
+    if name == "bias_scale":
+        return [net, replace(net, scales=(1.0, 0.5, 0.5), bias_scale=0.25), replace(net, scales=(0.5, 0.5, 1.0))]
     if name == "power_of_two":
         return [replace(net, scales=(2.0**-7, 4.0, 0.5), bias_scale=2.0**-9)]
     return [net] if name != "forms" else [replace(net, form=form) for form in ("qdq", "qoperator", "integer") if form in limit]
@@ -230,10 +251,35 @@ def test_the_nearest_that_fits_has_no_finding(device: str, key: str, tmp_path: P
         assert found(net, device, tmp_path) == [], net
 
 
+STATED = {
+    "forms": '["qdq", "weights"]', "whole": "true", "weight_types": '["int8"]', "weights_symmetric": '["int8"]',
+    "weight_scales": '["tensor"]', "channel_operators": '["Conv"]', "activation_types": '["uint8"]',
+    "activations_symmetric": '["int8"]', "same_scale": '["MaxPool", "Concat"]', "same_operands": '["Add", "Mul"]',
+    "power_of_two": "true", "bias_types": '["int32"]', "bias_scale": "true", "fused": '["Relu", "Sigmoid"]',
+}  # fmt: skip
+"""Each limit on quantization as a device may state it, those as well that no shipped device does."""
+
+
+@pytest.mark.parametrize("key", [key for key in LIMITS if key.startswith("quantization.")])
+def test_a_device_that_states_one_limit_finds_its_fault_alone(key: str, tmp_path: Path) -> None:
+    name = key.removeprefix("quantization.")
+    limit = f"{name} = {{ value = {STATED[name]}, consequence = 'host' }}"
+    device = tmp_path / "own.toml"
+    device.write_text(f'name = "own"\ntitle = "Own"\nsource = "none"\n[limits.quantization]\n{limit}\n')
+    planted = faults(str(device), key)
+    assert planted
+    for net, code, node in planted:
+        told = {(rule, at, outcome) for rule, at, outcome in found(net, str(device), tmp_path) if rule != "NPU802"}
+        assert (code, node, "fail") in told or code == "NPU802", net
+        assert {rule for rule, _, _ in told} <= {code}, net
+    for net in neighbours(str(device), key):
+        assert found(net, str(device), tmp_path) == [], net
+
+
 _BROKEN = (0.0, -0.5, float("inf"), float("nan"), 1e-40)
 
 
-@pytest.mark.parametrize("device", sorted({device.partition(":")[0]: device for device in registry.profile_names()}.values()))
+@pytest.mark.parametrize("device", registry.profile_names())
 def test_a_scale_that_is_none_is_found_on_every_device(device: str, tmp_path: Path) -> None:
     net = base(device)
     forms = [net, replace(net, form="qoperator"), replace(net, form="integer")]
@@ -407,8 +453,7 @@ def test_pairs_of_units_are_no_operators_on_any_device(form: str, tmp_path: Path
     logging.disable(logging.WARNING)
     quantization.quantize_static(str(tmp_path / "net.onnx"), str(path), Reader(), quant_format=kind, per_channel=True)
     logging.disable(logging.NOTSET)
-    of_each_file = {device.partition(":")[0]: device for device in registry.profile_names()}
-    for device in of_each_file.values():
+    for device in registry.profile_names():
         findings = check(str(path), profile=device).findings
         told = [f for f in findings if f.location.op_type.endswith(("QuantizeLinear", "DequantizeLinear"))]
         assert not [f.message for f in told if "not documented" in f.message or f.outcome.value != "fail"], device
