@@ -1,15 +1,16 @@
 """Evaluate small constant subgraphs: the shape arithmetic that exporters leave in graphs.
 
-Bounded: whatever would need more than MAX_ELEMENTS elements is left alone. `operators.py` says what operators do.
+Bounded: whatever would need more than MAX_ELEMENTS elements is left alone. `evaluate.py` says what operators do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from npu_guard.analysis.evaluate import MAX_ELEMENTS, OPERATORS, Array, bound, shape_slice, tensor
+from npu_guard.analysis.evaluate import MAX_ELEMENTS, OPERATORS, Array, shape_slice, tensor
+from npu_guard.analysis.size import bound
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.plain import SAME
@@ -39,18 +40,27 @@ def constant_node(node: Node) -> Array | None:
     return None
 
 
+def can_evaluate(node: Node) -> bool:
+    """Whether the operator is one of those that are evaluated."""
+    return node.op_type in OPERATORS and (not node.domain or node.op in SAME)
+
+
+def most(sizes: Iterable[int]) -> int:
+    """Elements that a weight may have which is computed from tensors of these sizes."""
+    return max(COMPUTED, GROWTH * sum(sizes))
+
+
 def evaluate(node: Node, inputs: Sequence[Array | None], limit: int | None = MAX_ELEMENTS) -> list[Array] | None:
     """Outputs of a node on constant inputs (None stands for an input that is left out), None where it cannot be told.
 
-    `limit` bounds the elements of an output. None is for weights that are in memory already: as many as these, so that two
-    small tables whose broadcast fills the machine are left alone; those of Expand, Tile and the like are bounded all the same.
+    `limit` bounds the elements of an output. None is for weights: as many as those in memory already, so that two small tables
+    whose broadcast fills the machine are left alone.
     """
-    function = OPERATORS.get(node.op_type) if not node.domain or node.op in SAME else None
-    if function is None:
+    if not can_evaluate(node):
         return None
+    function = OPERATORS[node.op_type]
     try:
-        most = max(COMPUTED, GROWTH * sum(x.size for x in inputs if x is not None)) if limit is None else limit
-        if bound(node, inputs) > most:
+        if bound(node, inputs) > (most(x.size for x in inputs if x is not None) if limit is None else limit):
             return None
         with np.errstate(all="ignore"):
             result = function(node, *inputs)

@@ -1,7 +1,7 @@
 """What operators do to small constants, in numpy. `constants.py` decides which of them are evaluated.
 
 Semantics are those of the ONNX operator documents for the opset range that exporters write (9 and later). A function
-raises, or gives None, where the document allows no result; outputs that are not bounded by the inputs are bounded here.
+raises, or gives None, where the document allows no result; `size.py` tells how large outputs become.
 """
 
 from __future__ import annotations
@@ -38,31 +38,6 @@ def tensor(proto: onnx.TensorProto) -> Array | None:
         return onnx.numpy_helper.to_array(proto)
     except (ValueError, TypeError):  # fewer values than the shape says
         return None
-
-
-def bound(node: Node, inputs: Sequence[Array | None]) -> int:
-    """Elements that the outputs may have together, known before anything is computed."""
-    given = [x for x in inputs if x is not None]
-    sizes = [x.size for x in given]
-    if node.op_type == "Concat":
-        return sum(sizes)
-    if node.op_type == "Gather":
-        data, index = given
-        rows: int = data.shape[node.attr("axis", 0)]
-        return index.size * (data.size // max(1, rows))
-    if node.op_type == "GatherND":
-        data, index = given
-        depth: int = index.shape[-1]
-        return index.size // max(1, depth) * math.prod(data.shape[node.attr("batch_dims", 0) + depth :])
-    if node.kind == "broadcasting":
-        if "broadcast" in node.attributes:
-            raise ValueError("opset 6 and older broadcast in their own way")
-        return math.prod(_broadcast_shape(given))
-    return max(sizes, default=0)  # no more than the input, or bounded by the operator's own function
-
-
-def _broadcast_shape(arrays: Sequence[Array]) -> tuple[int, ...]:
-    return tuple(int(extent) for extent in np.broadcast_shapes(*(a.shape for a in arrays)))
 
 
 def _axes(node: Node, given: Array | None, rank: int) -> tuple[int, ...] | None:
@@ -106,15 +81,7 @@ def _reshape(node: Node, data: Array, shape: Array | None = None) -> Array:
     return data.reshape(target)
 
 
-def _bounded(dims: Sequence[int]) -> tuple[int, ...]:
-    if min(dims, default=0) < 0 or math.prod(dims) > MAX_ELEMENTS:
-        raise ValueError("too large to fold")
-    return tuple(dims)
-
-
 def _range(_: Node, start: Array, limit: Array, delta: Array) -> Array:
-    if abs(float(limit) - float(start)) > MAX_ELEMENTS * abs(float(delta)):
-        raise ValueError("too large to fold")
     return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
@@ -146,11 +113,11 @@ def _constant_of_shape(node: Node, shape: Array) -> Array:
     fill = node.attributes.get("value")
     value = np.zeros(1, np.float32) if fill is None else tensor(fill)
     assert value is not None
-    return np.full(_bounded(shape.reshape(-1).tolist()), value.reshape(-1)[0], value.dtype)
+    return np.full(shape.reshape(-1).tolist(), value.reshape(-1)[0], value.dtype)
 
 
 def _expand(_: Node, data: Array, shape: Array) -> Array:
-    return np.broadcast_to(data, _bounded(np.broadcast_shapes(data.shape, tuple(shape.tolist()))))
+    return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(shape.tolist())))
 
 
 def _reduce(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,7 +161,6 @@ def _pad(node: Node, data: Array, pads: Array | None = None, value: Array | None
     amounts = list(node.attributes["pads"]) if pads is None else pads.tolist()
     half = len(amounts) // 2
     sides = list(zip(amounts[:half], amounts[half:], strict=True))
-    _bounded([extent + low + high for extent, (low, high) in zip(data.shape, sides, strict=True)])
     fill = node.attr("value", 0.0) if value is None else value.item()
     return np.pad(data, sides, constant_values=fill)
 
@@ -203,11 +169,6 @@ def _clip(node: Node, data: Array, low: Array | None = None, high: Array | None 
     bottom = node.attributes.get("min") if low is None else low.item()
     top = node.attributes.get("max") if high is None else high.item()
     return data if bottom is None and top is None else np.clip(data, bottom, top).astype(data.dtype)
-
-
-def _tile(_: Node, data: Array, repeats: Array) -> Array:
-    _bounded([extent * times for extent, times in zip(data.shape, repeats.tolist(), strict=True)])
-    return np.tile(data, repeats.tolist())
 
 
 def _gather_nd(node: Node, data: Array, index: Array) -> Array:
@@ -292,7 +253,8 @@ OPERATORS: Handlers[Callable[..., Any]] = Handlers(
         "GatherND": _gather_nd, "Slice": _slice, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Reshape": _reshape,
         "Split": _split, "Transpose": lambda node, data: np.transpose(data, node.attributes.get("perm")),
         "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: node.attr("axis", 1)])), -1),
-        "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Tile": _tile, "Pad": _pad,
+        "Range": _range, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Pad": _pad,
+        "Tile": lambda _, x, repeats: np.tile(x, repeats.tolist()),
         "ReduceProd": _reduce(np.prod), "ReduceSum": _reduce(np.sum), "ReduceMax": _reduce(np.max), "ReduceMin": _reduce(np.min),
         "ReduceMean": _reduce(lambda x, **how: np.mean(_float(x).astype(np.float64), **how)), "ReduceL1": _reduce(_norm(np.abs)),
         "ReduceL2": _reduce(lambda x, **how: np.sqrt(_norm(np.square)(x, **how))), "ReduceSumSquare": _reduce(_norm(np.square)),

@@ -27,6 +27,7 @@ from npu_guard.graph.graph import Value
 from npu_guard.results.findings import RefusedMatch, RuleCrash
 from npu_guard.results.summary import plural
 from npu_guard.rewriting.edit import Edit, names_in
+from npu_guard.rewriting.readable import Readable, unread
 from npu_guard.rewriting.sketch import Sketch, Unsketched
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Refused, Substitution
 
@@ -80,6 +81,7 @@ class Judge:
         self._substitutions = substitutions
         self._depth = depth
         self._taken: set[str] | None = None
+        self._readable = Readable(search.analysis)
         self.ceiling = ceiling
 
     def over(self, rise: Cost) -> str:
@@ -113,7 +115,8 @@ class Judge:
         return Candidate(match, tuple(self.search.findings(match.nodes)), self._outlook(match))
 
     def _outlook(self, match: Match) -> Outlook | None:
-        kind = price_key(self.search.analysis, match), self._depth
+        missing = self._readable.missing(match)
+        kind = price_key(self.search.analysis, match), self._depth, tuple(sorted(missing.values()))
         known = self.known
         found = known.outlooks.get(kind, _UNKNOWN)  # asked once: a key has all of a block, and takes long to hash
         if found is _UNKNOWN:
@@ -121,17 +124,19 @@ class Judge:
                 raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
             known.sketches += 1
             try:
-                found = self._judged(match)
+                found = self._judged(match, missing)
             except Unsketched:
                 found = None
             known.outlooks[kind] = found
         return found
 
-    def _judged(self, match: Match) -> Outlook:
-        """What is wrong with the new nodes, after the forms that follow."""
+    def _judged(self, match: Match, missing: Mapping[Value, str]) -> Outlook:
+        """What is wrong with the new nodes, after the forms that follow. Raises Refused where they need what is missing."""
         analysis = self.search.analysis
         sketch, outputs = self._sketched(match)
         sketch.give_back()
+        if reason := unread(missing, sketch):
+            raise Refused(reason)
         try:
             block = block_model(self._document, analysis, [Edit(match, sketch, outputs)])
             block.payloads = ChainMap(sketch.payloads, dict(self._document.payloads))

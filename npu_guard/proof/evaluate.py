@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npu_guard.analysis.evaluate import OPERATORS
+from npu_guard.analysis.size import bound
 from npu_guard.base.text import short
 from npu_guard.proof.arithmetic import MOST_ELEMENTS, Arithmetic
 from npu_guard.proof.fields import Fields
@@ -129,7 +130,7 @@ def _as_is(a: Arithmetic, call: Call, x: Sequence[Array | None]) -> list[Operand
     operator: Any = OPERATORS.get(call.op_type)
     if operator is None:
         raise Unsupported("of whole numbers that are known, it has no reading here")
-    if math.prod(np.broadcast_shapes(*(v.shape for v in x if v is not None and v.size == 1))) > MOST_ELEMENTS:
+    if bound(call, x) > MOST_ELEMENTS:
         raise Unsupported("its result is too large")
     results = operator(call, *x)
     results = results if isinstance(results, list) else [results]

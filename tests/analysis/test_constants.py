@@ -396,6 +396,24 @@ def test_weights_do_not_grow_without_end(op: str, inputs: list[Array]) -> None:
     assert constants.evaluate(as_node(make(op, smaller, 20, 1, {})), smaller, None) is not None
 
 
+@pytest.mark.parametrize(
+    ("op", "inputs", "size"),
+    [
+        ("ConstantOfShape", lambda n: [ints(n, 64)], 64),
+        ("Expand", lambda n: [np.zeros((1, 64), np.float32), ints(n, 64)], 64),
+        ("Tile", lambda n: [np.zeros((1, 64), np.float32), ints(n, 1)], 64),
+        ("Pad", lambda n: [np.zeros((1, 64), np.float32), ints(0, 0, n - 1, 0)], 64),
+        ("Range", lambda n: [ints(0)[0], ints(n)[0], ints(1)[0]], 1),
+    ],
+)
+def test_weights_are_made_of_few_numbers_up_to_a_size(op: str, inputs: Callable[[int], list[Array]], size: int) -> None:
+    node = as_node(make(op, inputs(1), 20, 1, {}))
+    (made,) = constants.evaluate(node, inputs(1 << 16), None) or [np.zeros(0)]
+    assert made.size == size << 16
+    assert constants.evaluate(node, inputs(1 << 25), None) is None
+    assert constants.evaluate(node, inputs(1 << 16)) is None  # many of them are kept
+
+
 BOUND = st.integers(-6, 6) | st.sampled_from([I64.max, I64.min, 2**31 - 1, -(2**31)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from npu_guard.fixing import catalog
 from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.results.findings import Finding
+from npu_guard.results.findings import Finding, Severity
 from npu_guard.results.summary import mending
 from npu_guard.rewriting.substitution import EXACT
 
@@ -38,3 +39,29 @@ def test_what_fix_mends_goes_and_what_it_would_with_warnings_stays(device: str, 
         asked = kinds(fix_model(path, profile, config, exact, warnings=True).after.findings)
         assert not said["fix --warnings mends it"] & asked
     assert sum(map(len, said.values())), device
+
+
+TALL = """g (float[1,8,40,9] x) => (float[1,8,40,9] y) <float[8,8,19,1] r>
+    { BODY  y = Conv<pads = [9,0,9,0]>(x, w) }"""
+STEP = """g (float[1,8,40,36] x) => (float[1,8,5,4] y) <float[8,8,3,3] r> { BODY  y = Conv<strides = [9,9]>(x, w) }"""
+FILLED = "s = Constant<value_ints = [8,8,19,1]>()  f = ConstantOfShape<value = float[1] {0.01}>(s)  w = Add(f, r)"
+
+
+@pytest.mark.parametrize(
+    ("graph", "body", "device", "mended"),
+    [
+        (TALL, "w = Identity(r)", "aimotive-aiware", 1),
+        (TALL, FILLED, "aimotive-aiware", 1),  # 9,728 numbers, more than are counted as small
+        (TALL, "w = LpNormalization<axis = 1>(r)", "aimotive-aiware", 0),
+        (STEP, "w = LpNormalization<axis = 1>(r)", "kneron:KL720", 1),  # the weight stays as it is, at another stride
+    ],
+)
+def test_a_weight_that_is_not_evaluated_is_no_promise(
+    write: Callable[..., Path], graph: str, body: str, device: str, mended: int
+) -> None:
+    path = str(write(graph.replace("BODY", body), opset=17))
+    found = check_models([path], Config(device), remedies=True).models[0].findings
+    exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
+    report = fix_model(path, registry.profile(device), Config(device), exact)
+    assert [mending([f]) for f in found if f.severity is Severity.ERROR] == (["fix mends it"] if mended else [""])
+    assert len(report.applied) == mended
