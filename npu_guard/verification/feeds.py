@@ -23,7 +23,7 @@ from npu_guard.verification.drawing import Spec, draw
 from npu_guard.verification.roles import role_of
 
 __all__ = [
-    "Feed", "Spec", "calibration_feeds", "feed_count", "feed_labels", "feeds_in_words", "fitting_feeds",
+    "Feed", "Spec", "calibration_feeds", "enough_for_proved", "feed_count", "feed_labels", "feeds_in_words", "fitting_feeds",
     "input_specs", "normal_feed",
     "seeded_feeds",
 ]  # fmt: skip
@@ -36,6 +36,8 @@ TURNS = (
 )  # fmt: skip
 """The kinds that a seed gives: each of three seeds some of them, and further seeds the others."""
 FITTING = ("normal", "wide", "edge")
+PROVED = ("normal", "edge", "negative", "large", "zero")
+"""The kinds that are run where a proof tells that the functions are equal: runs then tell how a runtime rounds and overflows."""
 
 
 def input_specs(inputs: Iterable[Value], constants: Constants | None = None) -> list[Spec]:
@@ -90,12 +92,19 @@ def feed_count(seeds: Sequence[int]) -> int:
     return sum(len(kinds_of(seed)) for seed in seeds)
 
 
-def feeds_in_words(seeds: Sequence[int], given: int = 0) -> str:
-    """What is drawn with these seeds, and how many of the user's own come before."""
-    kinds = dict.fromkeys(kind for seed in seeds for kind in kinds_of(seed))
+def enough_for_proved(seeds: Sequence[int]) -> list[int]:
+    """Which of the feeds of these seeds are run for what is proved: the first of each kind in `PROVED`."""
+    kinds = [kind for seed in seeds for kind in kinds_of(seed)]
+    return sorted(kinds.index(kind) for kind in PROVED if kind in kinds)
+
+
+def feeds_in_words(seeds: Sequence[int], given: int = 0, chosen: Sequence[int] | None = None) -> str:
+    """What is drawn with these seeds, or the feeds `chosen` of it, and how many of the user's own come before."""
+    kinds = [kind for seed in seeds for kind in kinds_of(seed)]
     if given and not seeds:
         return f"{given} of calibration, as the model runs with no drawn input"
-    drawn = f"{feed_count(seeds)} drawn inputs ({', '.join(kinds)})"
+    kinds = kinds if chosen is None else [kinds[i] for i in chosen]
+    drawn = f"{len(kinds)} drawn inputs ({', '.join(dict.fromkeys(kinds))})"
     return drawn + (f", {given} of calibration" if given else "")
 
 

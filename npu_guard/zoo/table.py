@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from npu_guard.results.summary import Counts
-from npu_guard.verification.feeds import feeds_in_words
+from npu_guard.verification.feeds import enough_for_proved, feeds_in_words
 from npu_guard.zoo import samples
 from npu_guard.zoo.row import FAILED, SEEDS, Row, Settings, make_row
 
@@ -117,7 +117,9 @@ def reading_note(size: str) -> str:
         "Findings are errors / warnings. Substitutions are the exact ones, with how often each applied. The proof is what is "
         "known of each block that was replaced (docs/soundness.md), with their numbers where it is not the same for all. The "
         "error is the largest absolute difference of an output to the original's, and the ratio of signal to noise, on "
-        f"{feeds_in_words(SEEDS[size])}. Pieces are on NPU + host, and the share of MACs is that of what fix left."
+        f"{feeds_in_words(SEEDS[size])}, for proved networks "
+        f"{feeds_in_words(SEEDS[size], chosen=enough_for_proved(SEEDS[size]))}. Pieces are on NPU + host, and the share of MACs "
+        "is that of what fix left."
     )
 
 

@@ -17,6 +17,7 @@ from npu_guard.checking import registry
 from npu_guard.fixing import block_check, catalog
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Value
+from npu_guard.pipeline import fix_floats
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.proof import prove
@@ -84,6 +85,38 @@ def test_proved_block_is_run_with_one_input_of_each_batch(write: Write, monkeypa
     monkeypatch.setattr("npu_guard.proof.prove.MACS", 1000)
     assert fix(write(OPEN), PHASES()).verification.verdict == "equal"
     assert [len(feeds) for feeds in seen] == [4]
+
+
+@pytest.mark.parametrize(("granted", "count"), [(prove.MACS, 5), (1000, 10)])
+def test_whole_of_proved_blocks_is_run_with_one_input_of_a_kind(
+    write: Write, monkeypatch: pytest.MonkeyPatch, granted: int, count: int
+) -> None:
+    """What is proved is run for rounding and overflow alone: once on each kind that shows these, the zero input among them."""
+    monkeypatch.setattr("npu_guard.proof.prove.MACS", granted)
+    told = fix(write(LARGE), PHASES()).verification.inputs
+    assert told.startswith(f"{count} drawn inputs")
+    assert all(kind in told for kind in ("normal", "edge", "negative", "large", "zero"))
+    assert ("image" in told) == (count == 10)
+
+
+def test_whole_of_proved_blocks_with_another_batch_is_run_with_that_too(write: Write) -> None:
+    assert fix(write(OPEN), PHASES()).verification.inputs.endswith("zero), a batch of 2")
+
+
+def test_labels_of_fewer_inputs_name_the_right_ones(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports name the input on which an error is largest."""
+    seen: list[tuple[str, float]] = []
+    compare = fix_floats.compare_documents
+
+    def spy(*state: Any, **how: Any) -> Any:
+        seen.extend(zip(how["labels"], [float(np.abs(next(iter(f.values()))).max()) for f in state[3]], strict=True))
+        return compare(*state, **how)
+
+    monkeypatch.setattr(fix_floats, "compare_documents", spy)
+    fix(write(LARGE), PHASES())
+    sizes = dict(seen)
+    assert sizes["zero of seed 2"] == 0
+    assert sizes["large of seed 1"] == max(sizes.values())
 
 
 def test_missing_proof_rolls_nothing_back(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,8 @@ def test_display_names_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_note_names_the_inputs_that_are_drawn() -> None:
-    assert "on 10 drawn inputs (normal, image, edge, negative, large, zero, constant, sparse)." in reading_note("tiny")
-    assert "on 3 drawn inputs (normal, image, edge)." in reading_note("full")
+    tiny, full = reading_note("tiny"), reading_note("full")
+    assert "on 10 drawn inputs (normal, image, edge, negative, large, zero, constant, sparse), for proved" in tiny
+    assert "for proved networks 5 drawn inputs (normal, edge, negative, large, zero)." in tiny
+    assert "on 3 drawn inputs (normal, image, edge), for proved networks 2 drawn inputs (normal, edge)." in full
     assert set(SEEDS) == {"tiny", "full"}

@@ -432,7 +432,7 @@ def drawn(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 def test_random_networks_of_the_zoos_blocks(
     model: onnx.ModelProto, lasting: Lasting, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("npu_guard.pipeline.fix.Runtime", lambda *_: lasting)
+    monkeypatch.setattr("npu_guard.pipeline.fix_floats.Runtime", lambda *_: lasting)
     fix_and_prove(model, tmp_path_factory.mktemp("net"))
 
 
@@ -441,7 +441,7 @@ def test_random_networks_of_the_zoos_blocks(
 def test_random_networks_of_one_dimension(
     model: onnx.ModelProto, lasting: Lasting, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("npu_guard.pipeline.fix.Runtime", lambda *_: lasting)
+    monkeypatch.setattr("npu_guard.pipeline.fix_floats.Runtime", lambda *_: lasting)
     fix_and_prove(model, tmp_path_factory.mktemp("net"))
 
 

@@ -1,0 +1,101 @@
+"""`fix` on a quantized network: its twin in real numbers is mended, then each way of writing that in integers is weighed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.fixing.ceiling import Ceiling, cost_of
+from npu_guard.fixing.driver import FixReport
+from npu_guard.fixing.integers import in_integers, proof_in_integers, repairs
+from npu_guard.fixing.outcome import concerning
+from npu_guard.fixing.tally import Tally, tally
+from npu_guard.fixing.twin import Twin, beyond_scheme, scheme_findings, with_same_remedies, without_scheme
+from npu_guard.pipeline.job import FixFloats, Job
+from npu_guard.results.findings import ModelReport, RefusedMatch
+from npu_guard.results.proof import PROVED
+from npu_guard.rewriting.substitution import EXACT
+from npu_guard.verification.compare import not_run
+
+
+def fix_integers(job: Job, twin: Twin, fixed: FixFloats) -> FixReport:
+    """The network that is best in integers; untouched where none has fewer errors, in real numbers where none can be written."""
+    numbers = fixed(twin.real.document, twin.numbers, without_scheme(job.checked))
+    before = _told(job, twin.analysis, numbers.before, job.digest)
+    untouched = dataclasses.replace(
+        numbers, before=before, after=replace(before, crashes=numbers.after.crashes, sha256=""), document=twin.document,
+        applied=(), verification=not_run("nothing was replaced"),
+    )  # fmt: skip
+    if numbers.applied:
+        proof = numbers.verification.proof
+        proved = proof is not None and proof.label == PROVED  # then inputs far beyond the range of the integers say nothing
+        differs = numbers.verification.verdict == "differs" and not proved
+        if differs or (job.check_numbers and numbers.verification.verdict == "not_run"):
+            return dataclasses.replace(numbers, before=before)
+    elif job.plan is not None or not scheme_findings(before.findings):
+        return untouched
+    dear: list[str] = []
+    found = list(_written(job, twin, numbers, before, dear))
+    if not found:  # forms that leave the integers alone may do
+        done = fixed(twin.document, twin.analysis, job.checked) if numbers.applied else untouched
+        more = tuple(RefusedMatch(a.substitution, a.node, dear[-1], (a.at,)) for a in numbers.applied if dear)
+        return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after)))
+    return _best(found, numbers, before, untouched)
+
+
+def _written(job: Job, twin: Twin, numbers: FixReport, before: ModelReport, dear: list[str]) -> Iterator[FixReport]:
+    """What came of each way of writing integers that runs; why others cost too much is added to `dear`."""
+    ceiling = Ceiling.over(twin.analysis, job.config.max_cost)
+    for rounding in (False, True) if any(s.exactness != EXACT for s in job.substitutions) else (False,):
+        job.progress("Writing integers", 0, 1)
+        for made, compared in in_integers(
+            twin, numbers.document if numbers.applied else twin.real.document, job.profile, job.calibration, job.config.limits,
+            job.config.input_shapes, approximate=rounding,
+        ):  # fmt: skip
+            if compared.verdict == "not_run":
+                continue
+            analysis = analyze(made.skeleton(), job.config.input_shapes)
+            if ceiling is not None and (why := ceiling.reason(cost_of(analysis))):
+                dear.append(f"in integers, {why}")
+                continue
+            after = _told(job, analysis, numbers.after, "")
+            steps = repairs(before.findings, after.findings, compared, rounding=rounding)
+            yield dataclasses.replace(
+                numbers, before=before, after=replace(after, crashes=(*after.crashes, *numbers.after.crashes)),
+                document=made, applied=(*numbers.applied, *steps),
+                verification=replace(compared, seeds=tuple(job.seeds), proof=proof_in_integers(numbers.verification.proof)),
+            )  # fmt: skip
+
+
+def _best(found: list[FixReport], numbers: FixReport, before: ModelReport, untouched: FixReport) -> FixReport:
+    """Of what was verified, what leaves least; nothing where that is no less than before."""
+    verified = [report for report in found if report.verification.verdict != "differs"]
+    best = min(verified or found, key=lambda report: _left(report, before))
+    if best.applied and _wrong(best.after, before) < _wrong(before, before):
+        return best
+    worse = next(iter(scheme_findings(best.after.findings)), None)
+    if not numbers.applied or worse is None:
+        return untouched
+    reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
+    refused = tuple(RefusedMatch(a.substitution, a.node, reason, (a.at,)) for a in numbers.applied)
+    return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
+
+
+def _told(job: Job, analysis: Analysis, others: ModelReport, digest: str) -> ModelReport:
+    """What the device says of integers, with the remedies that were found in real numbers."""
+    checked = job.checked(analysis)
+    return job.report(analysis, replace(checked, findings=with_same_remedies(checked.findings, others.findings)), digest)
+
+
+def _wrong(report: ModelReport, before: ModelReport) -> tuple[Tally, Tally]:
+    """Findings beyond those that follow from the scheme that a network comes with, then all."""
+    return tally(beyond_scheme(report.findings, before.findings)), tally(report.findings)
+
+
+def _left(report: FixReport, before: ModelReport) -> tuple[tuple[Tally, Tally], bool, float]:
+    """How much a way of writing integers leaves: findings, then by how many steps results move."""
+    moved = max((output.steps or 0.0 for output in report.verification.outputs), default=0.0)
+    return _wrong(report.after, before), report.verification.verdict != "equal", moved
