@@ -131,6 +131,6 @@ def _rules(report: Report) -> str:
     """What each rule that spoke asks for, folded, and the page of the manual that says more."""
     spoke = {f.rule for m in report.models for f in m.findings if f.suppressed is None}
     found = [rule for rule in registry.rules() if rule.code in spoke]
-    pages = {r.code: f"[manual]({url})" if (url := report.rule_url(r.code)) else f"`docs/rules/{r.code}.md`" for r in found}
+    pages = {r.code: f"[manual]({url})" if (url := report.rule_url(r.code)) else f"`npu-guard rules {r.code}`" for r in found}
     entries = [f"- **{r.code} {r.name}** ({pages[r.code]}): {r.summary()} {r.section('What to do')}\n" for r in found]
     return f"\n<details><summary>What the rules ask for</summary>\n\n{''.join(entries)}\n</details>\n" if entries else ""

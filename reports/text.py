@@ -94,6 +94,8 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
     elif shown:
         _findings(page, model, shown, verbose)
         _advice(page, model, shown, verbose)
+    if verbose:
+        _suppressed(page, model)
     page.print()
     for crash in model.crashes:
         text = f"internal error in {crash.rule} at {printable(crash.node)}: {printable(crash.error)}; please report it"
@@ -190,6 +192,24 @@ def _module(findings: Sequence[Finding], origin: Origin) -> str:
     if len({len(scope) for scope in scopes}) > 1:
         return f" in {printable('.'.join(scopes[0]) or '(no module)')} and {plural(len(scopes) - 1, 'other module')}"
     return f" in {printable('.'.join(p[0] if len(set(p)) == 1 else '*' for p in zip(*scopes, strict=True)))}"
+
+
+def _suppressed(page: _Page, model: ModelReport) -> None:
+    """What does not count, and why: each reason with its findings."""
+    reasons: dict[str, list[Finding]] = {}
+    for finding in model.findings:
+        if finding.suppressed is not None:
+            reasons.setdefault(finding.suppressed, []).append(finding)
+    for reason, findings in reasons.items():
+        page.print()
+        page.print(page.style(f"Suppressed: {printable(reason, 200)}", "bold"))
+        groups = alike(model, findings)
+        for group in groups[:_ALL]:
+            first, times = group.first, f", {len(group.findings)} times" if len(group.findings) > 1 else ""
+            page.print(f"  {word(first):<9} {first.rule}  {printable(group.message)}")
+            page.print(page.style(f"{'':<{_INDENT}}{_node(first)}{times}", "dim"))
+        if len(groups) > _ALL:
+            page.print(f"  ... and {len(groups) - _ALL:,} more; --format json has them")
 
 
 def _statistics(page: _Page, findings: Sequence[Finding]) -> None:

@@ -23,19 +23,34 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     if open_inputs := _open_inputs(model):
         steps.append(("sizes of inputs are open; fill in those that it runs at", _sized(model, shown, open_inputs)))
     if model.modes and model.findings and not model.command.in_program:
-        names = " and ".join(repr(printable(name)) for name, _ in model.modes)
-        decide, value = ("decides", "the value") if len(model.modes) == 1 else ("decide", "the values")
-        told = f"{names} {decide} which branches run; give {value} that the device runs with"
-        options = [word for name, number in model.modes for word in ("--input-value", f"{name}={number}")]
-        steps.append((told, _check_command(model, shown, options)))
+        decision, options = _modes(model)
+        steps.append(("; ".join(decision), _check_command(model, shown, options)))
     if counts.mended:
-        part = f"{counts.mended:,}" if rest else "all"
-        steps.append((f"{plural(counts.error, 'error')}, {part} mended exactly by", _fix_command(model, shown, fixed)))
+        part = f"{counts.mended:,} " if rest else "all " if counts.error > 1 else ""
+        steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly by", _fix_command(model, shown, fixed)))
     if rest and model.ends:
         others = "the other one" if rest == 1 else f"the other {rest:,}"
         told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
         steps.append((told, partition_command(model, fixed if counts.mended else shown, mended=bool(counts.mended))))
     return steps
+
+
+def _modes(model: ModelReport) -> tuple[tuple[str, str], list[str]]:
+    """What to say of inputs that decide which branches run, and the options that give them."""
+    names = " and ".join(repr(printable(name)) for name, _ in model.modes)
+    decide, value = ("decides", "the value") if len(model.modes) == 1 else ("decide", "the values")
+    told = f"{names} {decide} which branches run", f"give {value} that the device runs with"
+    return told, [word for name, number in model.modes for word in ("--input-value", f"{name}={number}")]
+
+
+def fix_with_modes(model: ModelReport, fixed: str) -> tuple[str, str] | None:
+    """The command that mends a model as it is in one mode, for one whose inputs decide which branches run."""
+    if not model.modes or model.command.in_program:
+        return None
+    (decides, give), options = _modes(model)
+    return f"{give}, as {decides}", _words(
+        "fix", model.path, "-o", fixed, *_device(model), *model.command.inputs, *options, *model.command.settings
+    )
 
 
 def _open_inputs(model: ModelReport) -> list[tuple[str, str]]:

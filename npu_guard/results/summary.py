@@ -193,7 +193,23 @@ def outcome(model: ModelReport) -> str:
     known, rest = known_macs(model.totals.uncounted)
     open_ones = any(f.outcome is Outcome.UNDECIDED and f.severity is Severity.ERROR for f in counted_findings(model))
     run = "are known to run as they are" if open_ones and share < 100 else "run as they are"
+    accepted = accepted_percent(model)
+    told += f", {percent(accepted)} where a suppression accepts an error" if accepted else ""
     return f"{count(model.findings).words()}; {percent(share)} of the {known} {run}{told}{rest}"
+
+
+def accepted_percent(model: ModelReport) -> float:
+    """Share of the MACs that counts as running because the settings accept the errors there; what a baseline knows does not."""
+    held: dict[tuple[object, str], tuple[int, bool]] = {}
+    for f in model.findings:
+        if f.severity is Severity.ERROR:
+            place = f.location.graph, f.location.output
+            held[place] = f.macs, held.get(place, (0, True))[1] and f.suppressed is not None
+    if not any(accepted for _, accepted in held.values()) or not model.totals.macs:
+        return 0.0
+    runs = model.totals.npu_macs_percent
+    share = 100.0 * sum(macs for macs, _ in held.values()) / model.totals.macs
+    return min(max(round(share - (100.0 - runs), 1), 0.0), runs)
 
 
 def counted_findings(model: ModelReport) -> list[Finding]:
@@ -267,7 +283,11 @@ def percent(share: float) -> str:
     """A share with one decimal that says 100 and 0 only where it is all or nothing."""
     if 99.95 <= share < 100:
         return ">99.9 %"
-    return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
+    if 0 < share < 0.05:
+        return "<0.1 %"
+    return (
+        f"{(round(100 * share) + 5) // 10 / 10:.1f} %"  # from the two decimals that JSON has: one number reads alike everywhere
+    )
 
 
 _NAMED = 3

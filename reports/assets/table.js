@@ -39,7 +39,7 @@ function si(value, unit = "") {
 /* Small is not nothing, and nearly all is not all. */
 function percent(value) {
   if (value === 0 || value === null || value === undefined) return "–";
-  return value < 0.05 ? "<0.1 %" : value > 99.95 && value < 100 ? ">99.9 %" : value.toFixed(1) + " %";
+  return value < 0.05 ? "<0.1 %" : value >= 99.95 && value < 100 ? ">99.9 %" : (Math.floor((Math.round(100 * value) + 5) / 10) / 10).toFixed(1) + " %";
 }
 
 function announce(text) {
@@ -152,7 +152,7 @@ class DataTable {
   row(i) {
     return el("tr", { class: this.spec.kind ? this.spec.kind(i) : "" }, ...this.spec.columns.map((column) => {
       const content = column.cell(i);
-      const attributes = { class: [column.number ? "num" : "", column.class || ""].join(" ").trim() };
+      const attributes = { class: [column.number ? "num" : "", column.class || ""].join(" ").trim(), "data-label": column.label };
       return column.head ? el("th", { scope: "row", ...attributes }, content) : el("td", attributes, ...(Array.isArray(content) ? content : [content]));
     }));
   }

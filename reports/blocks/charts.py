@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.html_data import shape
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
+from npu_guard.results import summary
 from npu_guard.results.findings import INPUT, LayerRow, ModelReport
 from npu_guard.results.summary import si
 
@@ -37,10 +38,8 @@ class Bar:
 
 
 def percent(value: float) -> str:
-    """A share in words: small is not nothing, and nearly all is not all."""
-    if value == 0:
-        return "–"
-    return "<0.1 %" if value < 0.05 else ">99.9 %" if 99.95 < value < 100 else f"{value:.1f} %"
+    """A share in words; a dash for nothing."""
+    return summary.percent(value) if value else "–"
 
 
 def module_bars(model: ModelReport, root: Group) -> list[Bar]:
@@ -112,7 +111,8 @@ def memory(layers: Sequence[LayerRow]) -> Memory | None:
     at = (rows.index(top) // stretch + 0.5) * step
     alive = alive_at(layers, top.index)
     return Memory(
-        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60), len(rows),
+        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60),
+        sum(row.location.op_type != INPUT for row in rows),
         [(printable(r.location.node, 60), shape(r.shape), f"{si(r.output_bytes or 0)}B") for r in alive[:_TENSORS]],
         max(0, len(alive) - _TENSORS),
     )  # fmt: skip

@@ -157,8 +157,10 @@ def _left(finding: Finding, reason: str) -> dict[str, str]:
     return {"rule": finding.rule, "message": printable(finding.message), "node": _node(finding), "reason": printable(reason)}
 
 
-def finding_list(title: str, model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Findings as the page lists them, those that say the same together."""
+def finding_list(
+    title: str, model: ModelReport, findings: Sequence[Finding], more: Callable[[Finding], str] = lambda _: ""
+) -> dict[str, Any]:
+    """Findings as the page lists them, those that say the same together; `more` is told below the first of them."""
     groups = alike(model, findings)
     lines = [
         {
@@ -167,6 +169,7 @@ def finding_list(title: str, model: ModelReport, findings: Sequence[Finding]) ->
             "message": printable(g.message),
             "count": len(g.findings),
             "node": _node(g.first),
+            "more": printable(more(g.first), 300),
         }
         for g in groups[:_LISTED]
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.comparison import Compared, finding_list
 from npu_guard.reports.blocks.html_data import shown_path
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Verdict
-from npu_guard.results.summary import Counts, count, percent, plural, ranked
+from npu_guard.results.summary import Counts, count, message, percent, plural, ranked, word
 
 _RUNS = {Verdict.PASS: "runs", Verdict.FAIL: "does not run", Verdict.UNDECIDED: "may run", Verdict.UNREADABLE: "cannot be read"}
 
@@ -29,7 +29,7 @@ def of_devices(one: ModelReport, two: ModelReport) -> Compared:
         "lists": [
             finding_list(f"Only on {sides[0]}", one, _only(one.findings, two.findings)),
             finding_list(f"Only on {sides[1]}", two, _only(two.findings, one.findings)),
-            finding_list("On both", one, _both(one.findings, two.findings)),
+            finding_list("On both", one, _both(one.findings, two.findings), _differs(two.findings, sides[1])),
         ],
     }  # fmt: skip
     return Compared(view, (changes, changes), names)
@@ -65,6 +65,20 @@ def _key(finding: Finding) -> tuple[object, ...]:
 def _only(mine: Iterable[Finding], others: Iterable[Finding]) -> list[Finding]:
     known = {_key(f) for f in others}
     return ranked(f for f in mine if _key(f) not in known and f.suppressed is None)
+
+
+def _differs(others: Iterable[Finding], device: str) -> Callable[[Finding], str]:
+    """What another device says of a finding of both where it says something else: `warning on Ethos-U85: kernel 5x5 ...`."""
+    known = {_key(f): f for f in others}
+
+    def told(finding: Finding) -> str:
+        other = known[_key(finding)]
+        said = message(other) if message(other) != message(finding) else ""
+        if not said and word(other) == word(finding):
+            return ""
+        return f"{word(other)} on {device}{said and f': {said}'}"
+
+    return told
 
 
 def _both(mine: Iterable[Finding], others: Iterable[Finding]) -> list[Finding]:

@@ -171,7 +171,15 @@ def _modules(report: FixReport) -> list[str]:
 def _next(result: FixResult, left: Sequence[Remaining]) -> list[str]:
     """The file that was written, and what to do with it; commands have a line of their own."""
     model, written = result.report.before, str(result.written)
-    lines = [f"Wrote {printable(written)}. Next, compare it with the original:", f"  {next_steps.verify_command(model, written)}"]
+    steps = []
+    if left and (modes := next_steps.fix_with_modes(model, written)) is not None:
+        steps.append(modes)
+    if result.report.applied:
+        steps.append(("compare it with the original", next_steps.verify_command(model, written)))
     if left:
-        lines += ["or leave the rest to the host:", f"  {next_steps.partition_command(model, written, mended=True)}"]
+        steps.append(("leave the rest to the host", next_steps.partition_command(model, written, mended=True)))
+    first = f" Next, {steps[0][0]}:" if steps else ""
+    lines = [f"Wrote {printable(written)}.{first}", *(f"  {command}" for _, command in steps[:1])]
+    for told, command in steps[1:]:
+        lines += [f"or {told}:", f"  {command}"]
     return lines

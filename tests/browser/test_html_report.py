@@ -397,6 +397,16 @@ def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) ->
             assert page.evaluate(NARROW) == [], tab
 
 
+def test_on_a_phone_every_column_of_a_finding_is_on_the_screen(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"], "#tab=findings", viewport={"width": 390, "height": 844})
+    cells = page.locator(".table-findings td:visible")
+    expect(cells.first).to_be_visible()
+    assert max(box["x"] + box["width"] for cell in cells.all() if (box := cell.bounding_box()) is not None) <= 390
+    expect(page.locator(".table-findings tr").filter(has_text="kernel 19x1").locator(".allowed")).to_have_attribute(
+        "data-label", "Allowed"
+    )
+
+
 def test_on_a_phone_the_tools_leave_the_graph_free(show: Show, root: Path) -> None:
     page = show([root / "samples/sample_net.onnx"], viewport={"width": 390, "height": 844})
     page.locator("#tab-graph").click()

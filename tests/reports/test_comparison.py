@@ -6,14 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from npu_guard import cli
 from npu_guard.gate.diff import compare_reports
+from npu_guard.reports.blocks import devices
 from npu_guard.reports.blocks.comparison import of_diff
-from npu_guard.results.findings import LayerRow, Location, ModelReport, Report, Verdict
+from npu_guard.results.findings import LayerRow, Location, ModelReport, Report, Severity, Verdict
 
 
 def layer(index: int, op: str, scope: str, channels: int = 8) -> LayerRow:
@@ -81,3 +84,13 @@ def test_two_devices_have_a_page_of_both(root: Path, tmp_path: Path, program: Ca
         assert title in text
     again = program(root, "report", "nothing.onnx", "--profile", "aimotive-aiware,ethos-u85", "-o", tmp_path / "x.html")
     assert (again.code, again.err, (tmp_path / "x.html").exists()) == (3, "npu-guard: nothing.onnx: no such file\n", False)
+
+
+def test_what_both_devices_refuse_is_told_in_the_words_of_both(sample: ModuleType) -> None:
+    one = sample.REPORT.models[0]
+    first, second = one.findings[:2]
+    other = (replace(first, severity=Severity.WARNING, message="slow there"), second)
+    two = replace(one, profile="other", device=None, findings=other)
+    view = devices.of_devices(replace(one, findings=(first, second)), two).view
+    both = view["lists"][2]["lines"]
+    assert {line["rule"]: line["more"] for line in both} == {first.rule: "warning on other: slow there", second.rule: ""}

@@ -83,7 +83,7 @@ def test_comment(sample: ModuleType) -> None:
         "| `nets/context.py:55` | 20.0 % |"
     )
     assert [row.split(" | ")[1][:6] for row in rows] == ["NPU103", "NPU201", "NPU201", "NPU301", "NPU401", "NPU104"]
-    assert "(`docs/rules/NPU201.md`)" in "\n".join(lines)
+    assert "(`npu-guard rules NPU201`)" in "\n".join(lines)
 
 
 def test_the_rest_is_folded_by_module(sample: ModuleType) -> None:

@@ -212,3 +212,35 @@ def test_of_several_findings_as_many_are_marked_as_a_form_removes(sample: Module
     assert summary.mending([mended]) == "fix mends it"
     assert summary.mending([mended, mended]) == "fix mends all"
     assert summary.mending([mended, bare, mended]) == "fix mends 2 of them"
+
+
+@pytest.mark.parametrize(
+    ("runs", "suppressed", "said"),
+    [
+        (100.0, ("accepted", "accepted"), "100.0 % of the MACs run as they are, 40.0 % where a suppression accepts an error"),
+        (70.0, ("accepted", None), "70.0 % of the MACs run as they are, 10.0 % where a suppression accepts an error"),
+        (60.0, ("in the baseline", "in the baseline"), "60.0 % of the MACs run as they are"),
+        (60.0, (None, None), "60.0 % of the MACs run as they are"),
+    ],
+)
+def test_what_only_a_suppression_lets_run_is_said(
+    sample: ModuleType, runs: float, suppressed: tuple[str | None, str | None], said: str
+) -> None:
+    """The settings' suppressions say that the device runs it; a baseline says that it is known not to."""
+    base, model = sample.FINDINGS[1], sample.REPORT.models[0]
+    places = [replace(base, macs=m, location=replace(base.location, output=f"o{m}"), suppressed=s)
+              for m, s in zip((10, 30), suppressed, strict=True)]  # fmt: skip
+    model = replace(model, findings=tuple(places), totals=replace(model.totals, macs=100, npu_macs_percent=runs))
+    assert summary.outcome(model).partition("; ")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (2.25, "2.3 %"), (2.2501, "2.3 %"), (2.246, "2.3 %"), (2.244, "2.2 %"), (99.94, "99.9 %"), (99.96, ">99.9 %"),
+        (100.0, "100.0 %"), (0.04, "<0.1 %"), (0.0, "0.0 %"),
+    ],
+)  # fmt: skip
+def test_a_share_reads_alike_from_the_rounded_and_the_exact_number(share: float, said: str) -> None:
+    assert summary.percent(share) == said
+    assert 0 < share < 0.05 or share > 99.9 or summary.percent(round(share, 2)) == said

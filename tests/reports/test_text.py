@@ -186,3 +186,12 @@ def test_concise_is_a_line_that_editors_take(project: Path) -> None:
         "m.onnx: fail: 4 errors",
         "n.onnx: unreadable: n.onnx: no such file",
     ]
+
+
+def test_what_is_suppressed_is_listed_with_its_reason_where_all_is_asked_for(project: Path) -> None:
+    accepted = [replace(finding("too long", f"context.{i}", 3), suppressed="until the retraining") for i in range(2)]
+    lines = shown(*accepted, verbose=True)
+    at = lines.index("Suppressed: until the retraining")
+    assert lines[at + 1] == "  error     NPU201  too long"
+    assert lines[at + 2].endswith(", 2 times")
+    assert not any("Suppressed" in line for line in shown(*accepted))
