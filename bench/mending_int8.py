@@ -1,10 +1,14 @@
 """`make mending`: the same for quantized networks, into docs/mending-int8.md: each sample network that a device refuses.
 
-A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and *int8*
-are errors before and after `fix`; those of int8 include the rules for quantization. *Steps* is the largest move of a result, in
-steps of the scale with which it is held, by ONNX Runtime here, on inputs of the kind that it was calibrated with. *Loses* is a
-network that comes less close to the one in floating point than before, by more than a bit (6 dB); *lag* one that has more errors
-left than in floating point, of the scheme as well.
+A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and
+*int8* are errors before and after `fix`; those of int8 include the rules for quantization. *Rounded otherwise* is where the
+forms are not exact in integers, as `fix` tells it: new tensors with a scale of their own, such as parts of sums (*anew*),
+tensors with another scale than before (*scale*), tensors that are no more there (*gone*), and new weights off the grid of the
+old ones (*weights*). Where there is none of it, each tensor is the same integers. *Steps* is the largest move of a result, in
+steps of the scale with which it is held (of integers 1), by ONNX Runtime here, on inputs of the kind that it was calibrated
+with; of a result in floating point it is the signal-to-noise ratio between before and after. *To float* is that of int8 against
+the network in floating point, before and after. *Loses* is a network that comes less close to it than before, by more than a
+bit (6 dB); *lag* one that has more errors left than in floating point, of the scheme as well.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ DEVICES = ("aimotive-aiware", "ort-nnapi", "ethos-u85", "nvidia-dla", "rockchip-
 """Left open, unsigned with channels at convolutions alone, all in integers, symmetric, QDQ alone, integers or else slow."""
 SAMPLES, JUDGED = 8, 4
 BIT_DB, LIMIT_DB = 6.02, 99.0
+CLOSE_DB = 90.0
+"""Between results in floating point of which only the last bits are others."""
 KEPT = Path(".bench/mending-int8.jsonl")
 Cell = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -90,10 +96,14 @@ def measured(file: Path, device: str, folder: Path, seconds: int) -> Cell:
     if not made.exists():
         return {"float": plain, "failed": f"quantize: {words[-200:]}"}
     fixed.unlink(missing_ok=True)
-    numbers = mending.fixed(made, device, fixed, seconds, "--calibration", str(data))
-    if numbers is None:
-        return {"float": plain, "failed": "fix of the quantized network"}
-    cell: Cell = {"float": plain, "int8": numbers, "lag": numbers[1] > plain[1], "wrong": ""}
+    arguments = ("fix", str(made), "-o", str(fixed), "--profile", device, "--calibration", str(data))
+    told, words, _ = mending.tool(*arguments, seconds=seconds)
+    model = {} if told is None else told["models"][0]
+    if "before" not in model:
+        return {"float": plain, "failed": f"fix of the quantized network: {words[-200:]}"}
+    numbers = model["before"]["error"], model["summary"]["error"], len(model["applied"])
+    roundings = (model["verification"] or {}).get("roundings")
+    cell: Cell = {"float": plain, "int8": numbers, "lag": numbers[1] > plain[1], "wrong": "", "roundings": roundings}
     if fixed.exists():
         cell |= compared(file, made, fixed)
     elif numbers[2]:
@@ -123,17 +133,21 @@ def compared(plain: Path, before: Path, after: Path) -> Cell:
     sessions = [onnxruntime.InferenceSession(str(path), options) for path in (plain, before, after)]
     results = [[s.run(None, feed(plain, seed)) for seed in range(JUDGED)] for s in sessions]
     scales = output_scales(before)
-    steps, wrong = 0.0, ""
+    steps, near, wrong = 0.0, LIMIT_DB, ""
+    noise = [LIMIT_DB, LIMIT_DB]
     for i, entry in enumerate(sessions[0].get_outputs()):
         real, old, new = (np.stack([r[i] for r in result]).astype(np.float64) for result in results)
         if real.shape != old.shape or old.shape != new.shape:
             return {"steps": None, "wrong": f"{entry.name}: shapes"}
-        if entry.name in scales:
-            steps = max(steps, float(np.abs(old - new).max(initial=0.0)) / scales[entry.name])
+        if entry.name in scales or not entry.type.startswith("tensor(float"):
+            steps = max(steps, float(np.abs(old - new).max(initial=0.0)) / scales.get(entry.name, 1.0))
+        else:
+            near = min(near, ratio(old, new))
         own = ratio(real, old), ratio(real, new)
+        noise = list(own) if own[1] < noise[1] else noise
         if own[1] < min(own[0], 40.0) - BIT_DB:
             wrong = f"{entry.name}: {own[0]:.0f} dB before, {own[1]:.0f} dB after"
-    return {"steps": round(steps, 2) if scales else None, "wrong": wrong}
+    return {"steps": round(steps, 2), "near": round(near, 1), "noise": [round(n, 1) for n in noise], "wrong": wrong}
 
 
 def output_scales(file: Path) -> Mapping[str, float]:
@@ -158,12 +172,24 @@ def row(cell: Cell) -> str:
         return "fits"
     plain, numbers = (f"{c[0]} -> {c[1]}" if (c := cell.get(k)) else "" for k in ("float", "int8"))
     if cell.get("failed"):
-        return f"{plain} | {numbers or 'failed'} | | {cell['failed'].replace('|', '/')}"
+        return f"{plain} | {numbers or 'failed'} | | | | {cell['failed'].replace('|', '/')}"
     marks = " ".join([*(["lag"] if cell.get("lag") else []), *([f"loses: {cell['wrong']}"] if cell["wrong"] else [])])
     if "steps" not in cell:
-        return f"{plain} | {numbers} | | {marks}"
-    steps = "" if cell["steps"] is None else f"{cell['steps']:g}"
-    return f"{plain} | {numbers} | {steps} | {marks}"
+        return f"{plain} | {numbers} | nothing replaced | 0 | | {marks}"
+    moved = f"{cell['steps']:g}" if cell["near"] == LIMIT_DB else f"{cell['steps']:g}, {cell['near']:g} dB"
+    return f"{plain} | {numbers} | {rounded(cell)} | {moved} | {cell['noise'][0]:g} -> {cell['noise'][1]:g} dB | {marks}"
+
+
+def rounded(cell: Cell) -> str:
+    """Where it is not exact in integers."""
+    names = {"anew": "anew", "otherwise": "scale", "left_out": "gone", "weights": "weights"}
+    found = [f"{count} {name}" for key, name in names.items() if (count := (cell.get("roundings") or {}).get(key))]
+    return ", ".join(found) or "none"
+
+
+def within(cell: Cell) -> bool:
+    """Whether no result moves by more than a step; in floating point, not by more than the last bits."""
+    return "steps" not in cell or (cell["steps"] <= 1.01 and cell["near"] >= CLOSE_DB)
 
 
 def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
@@ -173,17 +199,24 @@ def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
     older = sum(cell["commit"] != commit for cell in cells)
     lines += [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
     lines += [
-        "| device | networks with errors | float: errors | after | int8: errors | after | up to one step | lag | loses | failed |"
+        "| device | networks with errors | float: errors | after | int8: errors | after | exact in integers | up to one step "
+        "| others | up to one step | lag | loses | failed |"
     ]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for device in devices:
         some = [c for c in cells if c["device"] == device and not c.get("fits")]
         ran = [c for c in some if "int8" in c]
         sums = [sum(c[kind][i] for c in ran) for kind in ("float", "int8") for i in (0, 1)]
-        near = sum(c.get("steps") is not None and c["steps"] <= 1.01 for c in ran)
+        exact = [c for c in ran if rounded(c) == "none"]
+        others = [c for c in ran if rounded(c) != "none"]
+        sums += [len(exact), sum(map(within, exact)), len(others), sum(map(within, others))]
         marks = [sum(bool(c.get(key)) for c in some) for key in ("lag", "wrong", "failed")]
-        lines.append(f"| {' | '.join(map(str, (device, len(ran), *sums, near, *marks)))} |")
-    lines += ["", "| network | device | float | int8 | steps | |", "|---|---|---|---|---|---|"]
+        lines.append(f"| {' | '.join(map(str, (device, len(ran), *sums, *marks)))} |")
+    lines += [
+        "",
+        "| network | device | float | int8 | rounded otherwise | steps | to float | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     lines += [f"| {c['name']} | {c['device']} | {row(c)} |" for c in cells if not c.get("fits")]
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,8 @@ keeps its own rounding and its results hardly move. Of all others the range is m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -48,6 +49,18 @@ class Figures(Struct, frozen=True):
         return max(-self.low, self.high)
 
 
+class Seen(NamedTuple):
+    """What values of a changed network are on inputs."""
+
+    ranges: dict[str, Range]
+    alike: dict[str, Held]
+    """How the tensor of before is held that one has the numbers of."""
+    of: dict[str, str]
+    """The name of that tensor."""
+    kept: set[str]
+    """Tensors of before whose numbers one has, or one that is there as before."""
+
+
 def figures(array: Array) -> Figures:
     """The figures of a tensor; numbers that are not finite are left out."""
     x = array[np.isfinite(array)].astype(np.float64)
@@ -84,11 +97,12 @@ def factor(old: Sequence[Figures], new: Sequence[Figures]) -> float | None:
 
 def seen(
     runtime: Runtime, before: Document, after: Document, feeds: Sequence[Feed], held: Mapping[str, tuple[Value, Held]],
-    values: Sequence[Value],
-) -> tuple[dict[str, Range], dict[str, Held]]:  # fmt: skip
-    """Ranges of values of the second network, and encodings of those that have the numbers of a tensor of the first.
+    values: Sequence[Value], there: Collection[str],
+) -> Seen:  # fmt: skip
+    """What values of the second network are on inputs, and which have the numbers of a tensor of the first.
 
-    `held` are the tensors of the first network with their encodings. Raises CannotRun.
+    `held` are the tensors of the first network with their encodings, `there` the names of all tensors of the second. Raises
+    CannotRun.
     """
     old: dict[str, list[Figures]] = {name: [] for name in held}
     made: dict[str, list[Figures]] = {value.name: [] for value in values}
@@ -102,7 +116,12 @@ def seen(
     ranges = {
         name: (min((f.low for f in own), default=0.0), max((f.high for f in own), default=0.0)) for name, own in made.items()
     }
-    return ranges, {name: one for name, own in made.items() if (one := _counterpart(old, own, held)) is not None}
+    found = {name: one for name, own in made.items() if (one := _counterpart(old, own, held)) is not None}
+    alike = {name: own for name, (_, own) in found.items()}
+    kept = {name for name, own in old.items() if any(len(own) == len(b) and factor(own, b) is not None for b in made.values())}
+    staying = [name for name in held if name in there]
+    kept |= {n for n, own in old.items() if any(held[n][1].same(held[s][1]) and factor(own, old[s]) == 1 for s in staying)}
+    return Seen(ranges, alike, {name: one for name, (one, _) in found.items()}, kept)
 
 
 def _groups(values: Sequence[Value], most: int) -> Iterator[list[Value]]:
@@ -122,17 +141,17 @@ def _groups(values: Sequence[Value], most: int) -> Iterator[list[Value]]:
 
 def _counterpart(
     old: Mapping[str, Sequence[Figures]], new: Sequence[Figures], held: Mapping[str, tuple[Value, Held]]
-) -> Held | None:
-    """How the old tensor with the same numbers is held; with the same times a factor only where none has these."""
-    scaled: Held | None = None
+) -> tuple[str, Held] | None:
+    """The old tensor with the same numbers, and how it is held; with the same times a factor only where none has these."""
+    scaled: tuple[str, Held] | None = None
     for name, own in old.items():
         ratio = factor(own, new) if len(own) == len(new) else None
         if ratio is None:
             continue
         found = held[name][1]
         if ratio == 1.0:
-            return found
+            return name, found
         power = math.frexp(float(found.scale))[0] == 0.5
         if scaled is None and (not power or math.frexp(ratio)[0] == 0.5):
-            scaled = Held(found.dtype, np.asarray(float(found.scale) * ratio, np.float32), found.zero)
+            scaled = name, Held(found.dtype, np.asarray(float(found.scale) * ratio, np.float32), found.zero)
     return scaled

@@ -6,8 +6,11 @@ other, and then each tensor is held as before; the two networks in integers are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.quantized.encoding import quantizes
@@ -23,9 +26,11 @@ from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
 from npu_guard.results.proof import SAMPLED, Proof
-from npu_guard.results.verification import Verification
-from npu_guard.rewriting.integers.restore import WIDE_OPSET, Restoration, in_style, style_of_model
-from npu_guard.rewriting.integers.scheme import Wanted
+from npu_guard.results.verification import Roundings, Verification
+from npu_guard.rewriting.integers.grid import Style, widened
+from npu_guard.rewriting.integers.restore import Restoration, in_style, moves, style_of_model
+from npu_guard.rewriting.integers.scheme import Wanted, of_other_sign
+from npu_guard.rewriting.integers.writing import WIDE_OPSET
 from npu_guard.rewriting.substitution import APPROXIMATE, EXACT, Refused
 from npu_guard.verification.compare import not_run, run_document
 from npu_guard.verification.feeds import Feed, calibration_feeds, input_specs
@@ -58,7 +63,7 @@ def in_integers(
     changed.write_branches(fixed.proto)
     wanted_scheme = _wanted(profile, approximate=approximate)
     style = in_style(style_of_model(twin.analysis, twin.real), wanted_scheme)
-    free, wide = _is_free(profile), _has_wide(twin.analysis)
+    wide = _has_wide(twin.analysis)
     try:
         wanted = input_specs(twin.analysis.model.graph.inputs, twin.analysis.constants)
     except NotVerified as error:
@@ -76,27 +81,38 @@ def in_integers(
     try:
         with Runtime(allowed) as runtime:
             loose = _unheld(twin, changed)
-            ranges, alike = seen(runtime, twin.real.document, fixed, feeds, _old(twin), loose)
-            made = []
-            for measured, tied in _ways(ranges, profile, wide=wide):
-                restoration = Restoration(
-                    twin.real, fixed, changed, style, wanted_scheme, wide=free and wide, alike=alike, tied=tied
-                )  # fmt: skip
-                document = restoration.write(measured)
-                how = "" if measured and not free else "are held in 16 bits" if measured else "stay in floating point"
-                anew = len(restoration.inexact)
-                words = f"; {anew} new tensors, such as parts of sums, {how}" if anew and how else ""
-                made.append((document, run_document(runtime, document, feeds, names), words))
-                if not anew and not tied:
+            found = seen(runtime, twin.real.document, fixed, feeds, _old(twin), loose, changed.model.graph.values)
+            left_out = _left_out(twin, changed, found.kept)
+            again = {n for n, old in found.of.items() if n in twin.real.known and old not in changed.model.graph.values}
+            made, why = [], ""
+            for way in _ways(found.ranges, profile, style, wide=wide):
+                try:
+                    restoration = Restoration(
+                        twin.real, fixed, changed, style, wanted_scheme, wide=way.wide, alike=found.alike, tied=way.tied,
+                        again=again,
+                    )  # fmt: skip
+                    document = restoration.write(way.measured)
+                    results = run_document(runtime, document, feeds, names)
+                except (CannotRun, Refused) as error:
+                    why = why or str(error)
+                    continue
+                anew = [value for value in restoration.inexact if value.name not in found.alike]
+                kind = "are held in 16 bits" if way.wide else "" if way.measured else "stay in floating point"
+                words = f"; {len(anew)} new tensors, such as parts of sums, {kind}" if anew and kind else ""
+                rounded = Roundings(len(anew) if way.measured else 0, restoration.otherwise, left_out, restoration.rounded)
+                made.append((document, results, words, rounded))
+                if not restoration.inexact and not way.tied:
                     break
+            if not made:
+                return [(fixed, not_run(f"not in integers again: {why}"))]
             before, first, second = (run_document(runtime, d, feeds, names) for d in (twin.document, twin.real.document, fixed))
-    except (CannotRun, Refused) as error:
+    except CannotRun as error:
         return [(fixed, not_run(f"not in integers again: {error}"))]
     growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
     scales = _scales(twin)
     return [
-        (document, compare_in_steps(names, before, after, (first, second), scales, growth, inputs + words))
-        for document, after, words in made
+        (document, compare_in_steps(names, before, after, (first, second), scales, growth, inputs + words, rounded))
+        for document, after, words, rounded in made
     ]
 
 
@@ -118,17 +134,49 @@ def _is_free(profile: Profile) -> bool:
     return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
 
 
-def _ways(ranges: Mapping[str, Range], profile: Profile, *, wide: bool) -> list[tuple[Mapping[str, Range], bool]]:
-    """Each way to be tried: which new sums become integers, and whether scales that are known are given up for shared ones.
+class _Way(NamedTuple):
+    """One way to write integers."""
 
-    All sums do where the device wants that or has 16 bits, none where it takes floating point beside integers.
+    measured: Mapping[str, Range]
+    """Ranges of new sums that become integers."""
+    wide: bool
+    """Whether these have 16 bits."""
+    tied: bool
+    """Whether scales that are known are given up for shared ones."""
+
+
+def _ways(ranges: Mapping[str, Range], profile: Profile, style: Style, *, wide: bool) -> list[_Way]:
+    """Each way to be tried.
+
+    New sums become integers where the device wants that or has 16 bits, none where it takes floating point beside integers.
     """
     if _is_free(profile):
-        measured: list[Mapping[str, Range]] = [ranges if wide else {}]
+        sums: list[tuple[Mapping[str, Range], bool]] = [(ranges, True) if wide else ({}, False)]
     else:
-        measured = [ranges] if profile.limit("quantization.whole") else [ranges, {}]
+        sums = [(ranges, False), *([(ranges, True)] if _takes_wide(profile, style) else [])]
+        sums += [] if profile.limit("quantization.whole") else [({}, False)]
     shares = profile.limit("quantization.same_operands") or profile.limit("quantization.same_scale")
-    return [(one, tied) for one in measured for tied in ((True, False) if shares else (False,))]
+    return [_Way(one, fine, tied) for one, fine in sums for tied in ((True, False) if shares else (False,))]
+
+
+def _takes_wide(profile: Profile, style: Style) -> bool:
+    """Whether the device names 16 bits among the types of activations, where the network has 8."""
+    own = Held(style.activation, np.ones((), np.float32), 0)
+    wider = widened(own)
+    types = {TYPES.get(name) for name in profile.limit("quantization.activation_types") or ()}
+    return wider is not own and not types.isdisjoint({wider.dtype, of_other_sign(wider).dtype})
+
+
+def _left_out(twin: Twin, changed: Analysis, kept: Collection[str]) -> int:
+    """Tensors that were rounded and whose numbers no tensor has any more; what was only moved was not rounded."""
+    count = 0
+    for name, held in twin.real.held.items():
+        maker = twin.numbers.model.graph.values[name].producer
+        read = maker.inputs if maker is not None and moves(maker) else ()
+        sources = [twin.real.held.get(v.name) for v in read if v is not None]
+        moved = any(source is not None and source.same(held) for source in sources)
+        count += not moved and name not in kept and name not in changed.model.graph.values
+    return count
 
 
 def _has_wide(analysis: Analysis) -> bool:

@@ -46,6 +46,24 @@ class OutputComparison(Struct, frozen=True):
     """The largest difference in steps of the scale that the output is held with; None where it is no integer, or not asked."""
 
 
+class Roundings(Struct, frozen=True):
+    """Where a quantized network that was changed rounds other numbers than before; all 0 where all are the same integers."""
+
+    anew: int
+    """New tensors, such as parts of sums, with a scale of their own."""
+    otherwise: int
+    """Tensors of before, or with the numbers of one, that have another scale or zero point."""
+    left_out: int
+    """Tensors of before whose numbers no tensor has any more."""
+    weights: int
+    """New weights that are no whole number of steps."""
+
+    @property
+    def same(self) -> bool:
+        """Whether each tensor is rounded as before."""
+        return not (self.anew or self.otherwise or self.left_out or self.weights)
+
+
 class Verification(Struct, frozen=True):
     """What a comparison found: `equal`, `close` (approximate), `differs`, or `not_run` with a reason, which is no pass."""
 
@@ -56,3 +74,5 @@ class Verification(Struct, frozen=True):
     reason: str
     outputs: tuple[OutputComparison, ...]
     proof: Proof | None = None
+    roundings: Roundings | None = None
+    """Of two quantized networks of which one was made from the other; else None."""

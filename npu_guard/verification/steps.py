@@ -18,7 +18,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.held import held_of, span
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.text import short
-from npu_guard.results.verification import OutputComparison, Verification
+from npu_guard.results.verification import OutputComparison, Roundings, Verification
 from npu_guard.verification.compare import BACKEND
 from npu_guard.verification.drawing import Spec
 from npu_guard.verification.feeds import Feed, normal_feed
@@ -108,7 +108,7 @@ def with_steps(result: Verification, analysis: Analysis, names: Mapping[str, str
 
 def compare_in_steps(
     names: Sequence[str], before: Results, after: Results, real: tuple[Results, Results], scales: Mapping[str, tuple[float, int]],
-    growth: float, inputs: str,
+    growth: float, inputs: str, roundings: Roundings | None = None,
 ) -> Verification:  # fmt: skip
     """What the second of two quantized networks gives against the first one; `real` is what both give in real numbers.
 
@@ -138,7 +138,23 @@ def compare_in_steps(
         name, (old, new) = min(noise.items(), key=lambda entry: entry[1][1] - entry[1][0])
         own = f"{short(name)!r} keeps {new:.0f} dB of what it is in real numbers, and kept {old:.0f} dB before"
         reason = f"{reason}; {own}" if reason else own
-    return Verification(verdict, BACKEND, (), inputs, reason, tuple(found))
+    if roundings is not None:
+        reason = "; ".join(part for part in (reason, _where(roundings)) if part)
+    return Verification(verdict, BACKEND, (), inputs, reason, tuple(found), roundings=roundings)
+
+
+def _where(roundings: Roundings) -> str:
+    """Where numbers are rounded that were not before."""
+    if roundings.same:
+        return "each tensor is rounded as before"
+    counts = (
+        (roundings.anew, "rounded anew"),
+        (roundings.otherwise, "rounded to other scales"),
+        (roundings.left_out, "no more rounded"),
+    )
+    told = [f"{count} tensor{'' if count == 1 else 's'} {words}" for count, words in counts if count]
+    told += [f"{roundings.weights} new weight{'' if roundings.weights == 1 else 's'} rounded"] if roundings.weights else []
+    return ", ".join(told)
 
 
 def _keeps(

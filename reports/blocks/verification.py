@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from npu_guard.base.text import printable
 from npu_guard.results.proof import Proof
 from npu_guard.results.verification import Verification, Worst
@@ -24,6 +26,7 @@ def verification_json(v: Verification) -> dict[str, Any]:
             for o in v.outputs
         ],
         "proof": None if v.proof is None else proof_json(v.proof),
+        **({} if v.roundings is None else {"roundings": msgspec.structs.asdict(v.roundings)}),
     }  # fmt: skip
 
 

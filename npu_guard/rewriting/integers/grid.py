@@ -19,6 +19,8 @@ from npu_guard.rewriting.integers.scheme import middle
 _NEAR = 1e-3
 """Steps by which a number may be beside the grid: what rounding to float32 leaves of 127 steps is a hundredth of it."""
 _WIDE: Mapping[int, int] = {onnx.TensorProto.INT8: onnx.TensorProto.INT16, onnx.TensorProto.UINT8: onnx.TensorProto.UINT16}
+_PARTS = 256
+"""Steps of 16 bits in one of 8."""
 _TRIED = 64
 """Scales that are tried for a channel, those first on which its largest number is the most steps."""
 
@@ -60,6 +62,15 @@ def fitting(low: float, high: float, style: Style, *, wide: bool = False) -> Hel
     return Held(dtype, np.asarray(scale, np.float32), zero)
 
 
+def widened(held: Held) -> Held:
+    """The same numbers in 16 bits, each step in 256 parts; what has no such type stays."""
+    wide = _WIDE.get(held.dtype)
+    if wide is None:
+        return held
+    zero = (held.zero - span(held.dtype)[0]) * _PARTS + span(wide)[0]
+    return Held(wide, np.asarray(np.float32(held.scale) / np.float32(_PARTS)), zero)
+
+
 def weight_scales(weight: Array, axis: int | None, style: Style) -> Array:
     """A scale for each place along the axis (one without an axis) so that nothing is lost, where there is one; else so that all
     numbers are inside of the type's range."""
@@ -85,10 +96,16 @@ def _scale(row: Array, peak: float, most: int, style: Style) -> float:
     return natural
 
 
-def _beside(row: Array, scale: float) -> bool:
+def _beside(row: Array, scale: float | Array) -> bool:
     """Whether some number is no whole number of steps."""
-    steps = row / np.float64(np.float32(scale))
+    steps = row / np.asarray(scale, np.float32).astype(np.float64)
     return bool((np.abs(steps - np.round(steps)) > _NEAR).any())
+
+
+def on_grid(numbers: Array, scales: Array, axis: int | None) -> bool:
+    """Whether all numbers are whole numbers of steps, of their place's scale along the axis."""
+    shape = [-1 if i == axis else 1 for i in range(numbers.ndim)]
+    return not _beside(numbers.astype(np.float64), scales.reshape(shape if axis is not None else []))
 
 
 def in_steps(numbers: Array, scales: Array, zero: int, axis: int | None, dtype: int) -> Array:

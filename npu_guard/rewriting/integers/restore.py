@@ -9,30 +9,27 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import onnx
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
-from npu_guard.analysis.quantized.held import FLOAT, Held, span, zero_point
+from npu_guard.analysis.quantized.held import FLOAT, Held, span
 from npu_guard.analysis.quantized.reading import CLAMPS, read
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import OfKind
-from npu_guard.rewriting.edit import free_name, names_in
 from npu_guard.rewriting.integers.grid import Style, fitting, style_of
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.pooling import as_convolution
 from npu_guard.rewriting.integers.scheme import Wanted, fitted, shared
-from npu_guard.rewriting.integers.weights import NewWeights
+from npu_guard.rewriting.integers.writing import WIDE, Writer
 
 _MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")
 """Operators whose results are some of the numbers that they read, or 0."""
-_WIDE = frozenset({onnx.TensorProto.INT16, onnx.TensorProto.UINT16})
+_ROOM = 4.0
+"""Times by which a range of 16 bits is wider than what was seen: two bits, of which there are eight more than before."""
 _COARSER = 2.0
 """Times by which the scale of a new tensor may grow to be that of another; beyond, it stays in floating point where it may."""
-WIDE_OPSET = 21
-"""The first in which QuantizeLinear has types of 16 bits; before, those of com.microsoft have."""
 
 
 def moves(node: Node) -> bool:
@@ -73,12 +70,13 @@ class Restoration:
 
     def __init__(
         self, real: Real, document: Document, analysis: Analysis, style: Style, wanted: Wanted | None = None, *,
-        wide: bool = False, alike: Mapping[str, Held] | None = None, tied: bool = False,
+        wide: bool = False, alike: Mapping[str, Held] | None = None, tied: bool = False, again: Collection[str] = (),
     ) -> None:  # fmt: skip
         """`document` and `analysis` are those of the changed network, `wanted` is what the device takes; `wide` holds new tensors
-        that nothing tells the scale of in 16 bits, so that parts of a sum lose nothing. `alike` are tensors that have the
-        numbers of one that was held, and are held as that; `tied` gives these up where the device wants operands to share a
-        scale."""
+        that nothing tells the scale of in 16 bits, so that parts of a sum lose nothing, and where the device names types, all
+        that an operator reads and gives beside them. `alike` are tensors that have the numbers of one that was held, and are
+        held as that; `tied` gives these up where the device wants operands to share a scale. `again` are those of them that
+        were in floating point and were rounded behind movers that are gone: new operators read them rounded."""
         self._wanted = wanted or Wanted()
         self._wide = wide
         self._real = real
@@ -89,8 +87,15 @@ class Restoration:
         self._alike = alike or {}
         self._tied = tied
         self._held.update({n: h for n, h in self._alike.items() if n not in real.known})
+        for name in again:
+            self._held[name] = self._alike[name]
+            self._for_new_operators(analysis.model.graph.values[name])
         self._alive: set[str] = {*self._held, *real.native}
         self.inexact: list[Value] = []
+        self.otherwise = 0
+        """Tensors that are still there and have another scale than before, as soon as the network is written."""
+        self.rounded = 0
+        """New weights that are no whole number of steps, likewise."""
         if self._wanted.fills:
             self.inexact += [v for v in analysis.model.graph.inputs if v.dtype == FLOAT and v.name not in self._alive]
             self._alive.update(v.name for v in self.inexact)
@@ -108,13 +113,20 @@ class Restoration:
             if any(reader.name not in self._real.nodes for reader in value.consumers):
                 self._alive.add(value.name)
                 self.inexact.append(value)
-                self._real.loose.update((r.output.name, value.name) for r in value.consumers if r.name in self._real.nodes)
-                if value.is_output:
-                    self._real.loose.add(("", value.name))
+                self._for_new_operators(value)
+
+    def _for_new_operators(self, value: Value) -> None:
+        """Leave a value that becomes integers in floating point for operators that read it before, and for the model's user."""
+        self._real.loose.update((r.output.name, value.name) for r in value.consumers if r.name in self._real.nodes)
+        if value.is_output:
+            self._real.loose.add(("", value.name))
 
     def _data(self, node: Node) -> list[Value]:
-        """Activations in floating point that a node reads."""
-        return [v for v in node.inputs if v is not None and v.dtype == FLOAT and not self._analysis.is_constant(v)]
+        """Activations that a node reads; none that is rounded for others alone."""
+        owner = node.outputs[0].name if node.outputs and node.outputs[0] is not None else ""
+        loose = set() if self._wanted.fills else {v for o, v in self._real.loose if o == owner}
+        data = [v for v in node.inputs if v is not None and v.dtype == FLOAT and v.name not in loose]
+        return [v for v in data if not self._analysis.is_constant(v)]
 
     def _of(self, value: Value) -> Held | None:
         return self._held.get(value.name) or self._real.native.get(value.name)
@@ -177,8 +189,9 @@ class Restoration:
         floating point. Raises Refused."""
         for value in self.inexact:
             if value.name in ranges:
-                range_ = ranges[value.name]
-                self._held[value.name] = self._alike.get(value.name) or fitting(*range_, self._style, wide=self._wide)
+                room = _ROOM if self._wide and self._style.activation not in WIDE else 1.0
+                low, high = (room * end for end in ranges[value.name])
+                self._held[value.name] = self._alike.get(value.name) or fitting(low, high, self._style, wide=self._wide)
         held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
         free = {value.name for value in self.inexact}
         if self._tied:
@@ -189,116 +202,27 @@ class Restoration:
         shared(held, nodes, self._wanted, free)
         if not self._wanted.whole and not self._wanted.approximate:
             held = {name: one for name, one in held.items() if float(one.scale) <= own[name] * _COARSER}
-        return _Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted).written()
+        fine = {n for n in free if n in held and held[n].dtype in WIDE} if self._wide and self._wanted.types else set()
+        self.otherwise = sum(not _alike(own, held.get(name)) for name, own in self._before().items())
+        writer = Writer(self._analysis, self._real, held, self._document.copy(), self._style, self._wanted, fine)
+        document = writer.written()
+        self.rounded = writer.weights.rounded
+        return document
+
+    def _before(self) -> dict[str, Held]:
+        """How tensors were held that are still there, under their names or with their numbers."""
+        values = self._analysis.model.graph.values
+        there = {name: own for name, own in self._real.held.items() if name in values}
+        return {**there, **{n: own for n, own in self._alike.items() if n in self._alive and n not in self._real.known}}
+
+
+def _alike(old: Held, new: Held | None) -> bool:
+    """Whether two tensors are the same integers, but for the sign of their type."""
+    if new is None or float(old.scale) != float(new.scale):
+        return False
+    return old.zero - span(old.dtype)[0] == new.zero - span(new.dtype)[0]
 
 
 def _maker(value: Value) -> Node:
     assert value.producer is not None
     return value.producer
-
-
-class _Writer:
-    """Puts pairs, and weights in integers, into a document."""
-
-    def __init__(
-        self, analysis: Analysis, real: Real, held: Mapping[str, Held], document: Document, style: Style,
-        wanted: Wanted,
-    ) -> None:  # fmt: skip
-        self._analysis = analysis
-        self._real = real
-        self._held = held
-        self._wanted = wanted
-        self._style = style
-        self._document = document
-        self._taken = names_in(document.proto.graph)
-        self._nodes: list[onnx.NodeProto] = []
-        self._new: list[onnx.TensorProto] = []
-        self._weights = NewWeights(document, analysis, style, wanted, self.name, self._nodes, self._new)
-        self._numbers: dict[str, tuple[str, str]] = {}
-        """For each held tensor, what is rounded, and what comes of it."""
-
-    def name(self, wanted: str) -> str:
-        """A name that is free."""
-        return free_name(wanted, self._taken)
-
-    def written(self) -> Document:
-        """The document. Raises Refused."""
-        graph = self._document.proto.graph
-        outputs = {o.name for o in graph.output}
-        for name in self._held:
-            loose = name not in outputs or ("", name) in self._real.loose
-            self._numbers[name] = (name, self.name(f"{name}_dequantized")) if loose else (self.name(f"{name}_unrounded"), name)
-        for entry in graph.input:
-            if entry.name in self._held:
-                self._pair(entry.name)
-        protos = list(graph.node)
-        for node, proto in zip(self._analysis.model.graph.nodes, protos, strict=True):
-            self._node(node, proto)
-        del graph.node[:]
-        graph.node.extend(self._nodes)
-        graph.initializer.extend(self._new)
-        used = {name for node in self._nodes for name in node.input} | outputs | {i.name for i in graph.input}
-        used |= {v.name for node in self._analysis.model.graph.nodes for v in node.captures()}
-        kept = [t for t in graph.initializer if t.name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        del graph.value_info[:]
-        return self._document
-
-    def _node(self, node: Node, proto: onnx.NodeProto) -> None:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(proto)
-        owner = node.outputs[0].name if node.outputs and node.outputs[0] is not None else ""
-        for i, value in enumerate(node.inputs):
-            if value is not None and value.name in self._numbers:
-                raw, rounded = self._numbers[value.name]
-                loose = (owner, value.name) in self._real.loose and not self._wanted.fills
-                copy.input[i] = raw if loose else rounded
-        computes = [v for v in node.inputs if v is not None and (v.name in self._held or v.name in self._real.native)]
-        if computes and not quantizes(node) and not dequantizes(node):
-            self._weights.of(node, copy, [self._held.get(v.name) or self._real.native[v.name] for v in computes])
-        self._apart(node, copy)
-        ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
-        clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
-        if owner in self._held and (node.op_type == "Identity" or clamp):  # to round does the same
-            self._pair(owner, copy.input[0])
-            return
-        for i, value in enumerate(node.outputs):
-            if value is not None and value.name in self._numbers:
-                copy.output[i] = self._numbers[value.name][0]
-        self._nodes.append(copy)
-        for value in node.outputs:
-            if value is not None and value.name in self._held:
-                self._pair(value.name)
-
-    def _apart(self, node: Node, copy: onnx.NodeProto) -> None:
-        """Write a pooling whose ends have to share a scale, and do not, as a convolution, where it is one."""
-        if node.op_type not in self._wanted.same_scale:
-            return
-        ends = [
-            None if v is None else self._held.get(v.name) or self._real.native.get(v.name) for v in (node.input(0), node.output)
-        ]
-        made = as_convolution(node, powers=self._style.powers)
-        if made is None or ends[0] is None or ends[1] is None or ends[0].same(ends[1]):
-            return
-        copy.op_type = "Conv"
-        copy.input.append(self._weights.constant(f"{copy.name}_weight", made[0]))
-        del copy.attribute[:]
-        copy.attribute.extend(made[1])
-
-    def _pair(self, name: str, given: str = "") -> None:
-        held, (raw, rounded) = self._held[name], self._numbers[name]
-        scale, zero, integers = (self.name(f"{name}_{what}") for what in ("scale", "zero_point", "quantized"))
-        self._new.append(onnx.numpy_helper.from_array(held.scale, scale))
-        self._new.append(zero_point(held, zero))
-        domain = self._domain(held.dtype)
-        for op, x, y in (("QuantizeLinear", given or raw, integers), ("DequantizeLinear", integers, rounded)):
-            self._nodes.append(onnx.helper.make_node(op, [x, scale, zero], [y], self.name(f"{name}_{op}"), domain=domain))
-
-    def _domain(self, dtype: int) -> str:
-        if dtype not in _WIDE or self._analysis.model.opsets.get("", 1) >= WIDE_OPSET:
-            return ""
-        imports = self._document.proto.opset_import
-        if not any(e.domain == "com.microsoft" for e in imports):
-            imports.add(domain="com.microsoft", version=1)
-        return "com.microsoft"

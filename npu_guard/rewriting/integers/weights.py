@@ -13,7 +13,7 @@ from npu_guard.analysis.quantized.held import FLOAT, Held, zero_point
 from npu_guard.base.errors import Undecidable
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, weight_scales
+from npu_guard.rewriting.integers.grid import Style, fitting, in_steps, on_grid, weight_scales
 from npu_guard.rewriting.integers.scheme import Wanted, fitted, middle
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.weights import Weights, evaluated
@@ -30,8 +30,10 @@ class NewWeights:
 
     def __init__(
         self, document: Document, analysis: Analysis, style: Style, wanted: Wanted,
-        name: Callable[[str], str], nodes: list[onnx.NodeProto], made: list[onnx.TensorProto],
+        name: Callable[[str], str], domain: Callable[[int], str], nodes: list[onnx.NodeProto], made: list[onnx.TensorProto],
     ) -> None:  # fmt: skip
+        """`domain` is that of the DequantizeLinear that has a type."""
+        self._domain = domain
         self._analysis = analysis
         self._style = style
         self._wanted = wanted
@@ -39,10 +41,15 @@ class NewWeights:
         self._nodes = nodes
         self._made = made
         self._weights = Weights(document)
+        self.rounded = 0
+        """Weights and operands that are written and are no whole number of steps."""
         self._known: dict[tuple[str, int | None, str], tuple[str, Array]] = {}
 
-    def of(self, node: Node, copy: onnx.NodeProto, read: Sequence[Held]) -> None:
-        """Give a node's constants a form in integers; `read` is how its activations are held. Raises Refused."""
+    def of(self, node: Node, copy: onnx.NodeProto, read: Sequence[Held], *, wide: bool = False) -> None:
+        """Give a node's constants a form in integers. Raises Refused.
+
+        `read` is how its activations are held, `wide` whether in 16 bits.
+        """
         if node.domain:
             return
         scales: Array | None = None
@@ -58,9 +65,9 @@ class NewWeights:
             elif (
                 node.op_type in _ELEMENTWISE
                 and role in ("data", "weight", "slope")
-                and not (_is_dequantized(value) and not self._wanted.approximate)
+                and (wide or self._wanted.approximate or not _is_dequantized(value))
             ):
-                copy.input[index] = self._operand(value)
+                copy.input[index] = self._operand(value, wide=wide)
 
     def _is_other_weight(self, node: Node, value: Value) -> bool:
         """Whether it is a parameter of a normalization with scales that the device does not take."""
@@ -111,7 +118,7 @@ class NewWeights:
             numbers = self._array(value)
             scales = weight_scales(numbers, axis, self._style)
             zero = middle(self._style.weight)
-            integers = in_steps(numbers, scales, zero, axis, self._style.weight)
+            integers = self._integers(numbers, scales, zero, axis, self._style.weight)
             made = self._dequantized(value.name, integers, scales if axis is not None else scales.reshape(()), zero, axis)
             self._known[key] = made, scales
         return self._known[key]
@@ -133,14 +140,19 @@ class NewWeights:
         integers = in_steps(numbers, scale, 0, axis, _INT32)
         return self._dequantized(value.name, integers, scale if axis is not None else scale.reshape(()), 0, axis)
 
-    def _operand(self, value: Value) -> str:
-        key = value.name, None, "operand"
+    def _operand(self, value: Value, *, wide: bool) -> str:
+        key = value.name, None, "wide operand" if wide else "operand"
         if key not in self._known:
             numbers = self._array(value)
-            held = fitted(fitting(float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0)), self._style), self._wanted)
-            integers = in_steps(numbers, held.scale, held.zero, None, held.dtype)
+            low, high = float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0))
+            held = fitted(fitting(low, high, self._style, wide=wide), self._wanted)
+            integers = self._integers(numbers, held.scale, held.zero, None, held.dtype)
             self._known[key] = self._dequantized(value.name, integers, held.scale, held.zero, None), held.scale
         return self._known[key][0]
+
+    def _integers(self, numbers: Array, scales: Array, zero: int, axis: int | None, dtype: int) -> Array:
+        self.rounded += not on_grid(numbers, scales, axis)
+        return in_steps(numbers, scales, zero, axis, dtype)
 
     def _array(self, value: Value) -> Array:
         try:
@@ -158,8 +170,8 @@ class NewWeights:
             held = Held(dtype, scale, zero)
             one = zero_point(held, names[2])
             self._made.append(one if axis is None else _many(one, integers, axis, zero))
-        result = self._name(f"{name}_numbers")
-        self._nodes.append(onnx.helper.make_node("DequantizeLinear", names, [result], result))
+        result, domain = self._name(f"{name}_numbers"), self._domain(onnx.helper.np_dtype_to_tensor_dtype(integers.dtype))
+        self._nodes.append(onnx.helper.make_node("DequantizeLinear", names, [result], result, domain=domain))
         if axis is not None:
             self._nodes[-1].attribute.append(onnx.helper.make_attribute("axis", axis))
         return result
