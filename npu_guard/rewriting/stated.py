@@ -71,6 +71,28 @@ def padded(node: Node, ctx: Context) -> list[tuple[int, int]] | None:
     return [(int(stated[places[a]]), int(stated[places[a] + half])) if a in places else (0, 0) for a in range(len(x))]
 
 
+def padding(node: Node, ctx: Context) -> tuple[list[tuple[int, int]], float]:
+    """What a Pad of constant mode puts before and behind each axis, and the number it pads by. Raises Refused."""
+    if node.attr("mode", b"constant") not in ("constant", b"constant"):
+        raise Refused("its margins repeat what is inside")
+    if numbers(node.input(0)) is None:
+        raise Refused("its shape is not known; fix it with --input-shape")
+    if node.graph.parent is not None:
+        raise Refused("it is inside a subgraph")
+    sides = padded(node, ctx)
+    if sides is None:
+        raise Refused("its amounts are computed")
+    if min(map(min, sides), default=0) < 0:
+        raise Refused("it cuts")
+    operand = None if node.graph.model.opsets.get("", 1) < 11 else node.input(2)
+    if operand is None:
+        return sides, float(node.attr("value", 0.0))
+    value = ctx.analysis.constants.get(operand)
+    if value is None or not value.size:
+        raise Refused("what it pads by is computed")
+    return sides, float(value.reshape(-1)[0])
+
+
 def padding_before(node: Node, axis: int, reach: int, stride: int, size: int, out: int) -> int:
     """Begin padding of a Conv or ConvTranspose along one axis of space (from 0), with auto_pad worked out from the extents.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from npu_guard.rewriting.arithmetic import writable
 from npu_guard.rewriting.finite import is_finite
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.stated import padding
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -140,31 +140,11 @@ def _takes(conv: Node, pad: Node) -> bool:
 
 def _margins(node: Node, ctx: Context) -> list[int]:
     """Zeros in front along each axis of space, then behind. Raises Refused."""
-    if node.attr("mode", b"constant") not in ("constant", b"constant"):
-        raise Refused("its margins repeat what is inside")
-    shape = numbers(node.input(0))
-    if shape is None or len(shape) not in (3, 4):
-        raise Refused("its shape is not known, or is that of no map; fix it with --input-shape")
-    if node.graph.parent is not None:
-        raise Refused("it is inside a subgraph")
-    old = node.graph.model.opsets.get("", 1) < 11
-    amounts = None if old else node.input(1)
-    if amounts is not None and not ctx.is_constant(amounts):
-        raise Refused("its amounts are computed")
-    pads = [int(p) for p in (node.attr("pads") if amounts is None else ctx.array(amounts))]
-    fill = None if old else node.input(2)
-    if fill is not None and not ctx.is_constant(fill):
-        raise Refused("what it pads by is computed")
-    value = float(node.attr("value", 0.0)) if fill is None else float(ctx.array(fill).reshape(-1)[0])
+    sides, value = padding(node, ctx)
+    if len(sides) not in (3, 4):
+        raise Refused("its shape is that of no map")
     if value != 0:
         raise Refused(f"it pads by {value:g}")
-    named = None if old else node.input(3)
-    axes = range(len(shape)) if named is None else [int(a) % len(shape) for a in ctx.array(named)]
-    margins = [0] * 2 * len(shape)
-    for i, axis in enumerate(axes):
-        margins[axis], margins[len(shape) + axis] = pads[i], pads[len(axes) + i]
-    if min(margins) < 0:
-        raise Refused("it cuts")
-    if any(margins[i] for i in (0, 1, len(shape), len(shape) + 1)):
+    if any(map(any, sides[:2])):
         raise Refused("it pads batch or channels")
-    return [*margins[2 : len(shape)], *margins[len(shape) + 2 :]]
+    return [*(front for front, _ in sides[2:]), *(behind for _, behind in sides[2:])]
