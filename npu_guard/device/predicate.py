@@ -12,6 +12,7 @@ from npu_guard.base.errors import Undecidable, UsageError
 from npu_guard.device.idle import idle
 from npu_guard.device.measure import NOTHING, Measured
 from npu_guard.device.metric import Metric, metric, number
+from npu_guard.device.vocabulary import METRICS
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
@@ -42,6 +43,8 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 PREDICATES = tuple(f.encode_name for f in msgspec.structs.fields(Predicate))
 _FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Predicate)}
 _NUMERIC = ("max", "min", "below", "multiple_of")
+_NEAR = 0.75
+"""How alike a metric's name must be to be the one that was meant where a number was expected."""
 
 Condition = Scalar | tuple[Entry, ...] | Predicate
 """In `when` and `any_of`: one value, a list of values, or bounds."""
@@ -170,8 +173,12 @@ def clause(text: str, condition: Condition, where: str) -> Clause:
         if isinstance(given.get(name), str):
             try:
                 given[name] = metric(given[name])
-            except UsageError as error:
-                raise UsageError(f"{where}: {name} = {given[name]!r} names no metric: {error}") from None
+            except UsageError:
+                from difflib import get_close_matches  # for those who mistype
+
+                near = get_close_matches(given[name], METRICS, 1, _NEAR)
+                meant = f"; did you mean {near[0]!r}?" if near else ""
+                raise UsageError(f"{where}: {name} = {given[name]!r} is neither a number nor a metric{meant}") from None
     if given.get("multiple_of") in (0, False):
         raise UsageError(f"{where}: multiple_of must not be 0")
     return Clause(named, tuple(given.items()))

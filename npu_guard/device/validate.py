@@ -14,7 +14,7 @@ import onnx
 from npu_guard.base.conversion import explain
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small, toml
-from npu_guard.device import kinds
+from npu_guard.device import kinds, ranks
 from npu_guard.device.device import load_profile, requirements
 from npu_guard.device.file import (
     Coverage,
@@ -178,6 +178,13 @@ class _Checker:
                 else:
                     yield from ((where, message) for message in words_of(key, entry.get("value"), operators()))
 
+    def _rank_max(self) -> int | None:
+        """What the file says of the rank of all tensors, None where it says nothing."""
+        limits = self._table("limits")
+        tensor = limits.get("tensor.rank_max", {})
+        most = tensor.get("value") if isinstance(tensor, dict) else None
+        return most if isinstance(most, int) else None
+
     def _requirement(self, where: PathInFile, entry: Any) -> Iterator[tuple[PathInFile, str]]:
         found = list(self._entry(where, entry, RequirementEntry))
         yield from found
@@ -196,6 +203,7 @@ class _Checker:
         for requirement in required:
             yield from (((*where, *place), message) for place, message in unknown_names(requirement))
             yield from (((*where, *place), message) for place, message in kinds.problems(requirement))
+            yield from (((*where, *place), message) for place, message in ranks.problems(requirement, self._rank_max()))
         for place, flag in _false_flags(entry):
             yield (*where, *place), f"{flag} = false says nothing; leave it out"
 

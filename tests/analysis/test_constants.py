@@ -625,6 +625,15 @@ def test_nothing_large_is_ever_made(op: str, inputs: list[Array], attributes: di
     assert time.process_time() - before < 0.2
 
 
+@pytest.mark.parametrize("shape", [(1 << 32, 1 << 32), (1 << 25,), (-1, 3), (1 << 62, 4)])
+def test_nothing_large_is_filled_as_a_weight(shape: tuple[int, ...]) -> None:
+    node = as_node(make("ConstantOfShape", [ints(*shape)], 20, 1, {}))
+    assert constants.evaluate(node, [ints(*shape)], None) is None
+    small = constants.evaluate(node, [ints(65, 64)], None)
+    assert small is not None
+    assert small[0].shape == (65, 64)
+
+
 @pytest.mark.parametrize("dtype", [TensorProto.BFLOAT16, TensorProto.STRING, TensorProto.INT4, TensorProto.COMPLEX64])
 def test_types_that_shapes_never_have(dtype: int) -> None:
     assert constants.tensor(TensorProto(data_type=dtype, dims=[1], raw_data=b"\0\0")) is None

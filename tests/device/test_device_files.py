@@ -23,6 +23,8 @@ from npu_guard.results.findings import Severity
 
 HEAD = 'name = "mine"\ntitle = "Mine"\nsource = "data sheet"\n'
 LIMIT = '[[limit]]\nops = ["Conv"]\nmetric = "kernel"\nmax = 7\n'
+RANKED = HEAD + "[limits.tensor]\nrank_max = { value = 4 }\n"
+AXES = '[[limit]]\nops = ["Concat"]\nmetric = "axes"\nin = [1]\n'
 Load = Callable[..., Profile]
 
 
@@ -271,7 +273,11 @@ def test_all_problems_at_once(program: Callable[..., tuple[int, str, str]], tmp_
         (HEAD + "limits = 5\n", 4, "'limits' must be a table"),
         (HEAD + LIMIT + 'variants = ["X"]\n', 8, "no variant 'X'"),
         (HEAD + LIMIT.replace("kernel", "kernel.hh"), 6, "has no 'hh'; did you mean 'h'?"),
-        (HEAD + LIMIT.replace("max = 7", 'max = "kernl"'), 6, "names no metric"),
+        (HEAD + LIMIT.replace("max = 7", 'max = "kernl"'), 6, "neither a number nor a metric; did you mean 'kernel'?"),
+        (HEAD + LIMIT.replace("max = 7", 'max = "seven"'), 6, "max = 'seven' is neither a number nor a metric\n"),
+        (RANKED + AXES.replace("[1]", "[99]"), 9, "'axes' has no 99 where the largest rank is 4"),
+        (RANKED + AXES.replace("[1]", "[1, -5]"), 9, "'axes' has no -5 where the largest rank is 4"),
+        (HEAD + AXES.replace("metric", "when = { rank = 3 }\nmetric").replace("[1]", "[3]"), 8, "'axes' has no 3"),
         (HEAD + LIMIT.replace("max = 7", "any_of = [{ kernel = 3 }]\nmax = 3"), 6, "give 'metric' with a bound"),
         (HEAD + LIMIT + 'toolchain = "<5"\n', 1, "needs a [toolchain] with a version"),
     ],
@@ -283,6 +289,13 @@ def test_one_problem(program: Callable[..., tuple[int, str, str]], tmp_path: Pat
     assert out.startswith(f"mine.toml:{line}: ")
     assert words in out
     assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("limit", [RANKED + AXES, RANKED + AXES.replace("[1]", "[3, -4]"), HEAD + AXES.replace("[1]", "[99]")])
+def test_axes_that_tensors_may_have(program: Callable[..., tuple[int, str, str]], tmp_path: Path, limit: str) -> None:
+    (tmp_path / "mine.toml").write_text(limit)
+    code, out, _ = program(tmp_path, "profiles", "validate", "mine.toml")
+    assert code == 0, out
 
 
 def test_shipped_files_are_valid(program: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

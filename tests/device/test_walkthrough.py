@@ -34,7 +34,13 @@ def test_commands_are_those_that_exist(program: Program, tmp_path: Path) -> None
         line.removeprefix("npu-guard ") for block in blocks("") for line in block.splitlines() if line.startswith("npu-guard ")
     ]
     assert commands.pop(0).startswith("profiles learn ")  # needs a vendor's compiler
-    assert [c.split()[:2] for c in commands] == [["profiles", "new"], ["profiles", "validate"], ["check", "e100.onnxtxt"]]
+    assert [c.split()[:2] for c in commands] == [
+        ["profiles", "new"],
+        ["profiles", "validate"],
+        ["check", "e100.onnxtxt"],
+        ["fix", "e100.onnxtxt"],
+        ["partition", "e100.fixed.onnx"],
+    ]
     assert program(tmp_path, *commands[0].split())[0] == 0
     assert (tmp_path / NAME).exists()
 
@@ -61,6 +67,17 @@ def test_the_findings(program: Program, folder: Path) -> None:
     assert len(table) == 5
     assert [[f["rule"], f["node"], f["message"]] for f in model["findings"]] == table
     assert {f["outcome"] for f in model["findings"]} == {"fail"}
+
+
+def test_what_is_mended(program: Program, folder: Path) -> None:
+    (block,) = (block for block in blocks("") if block.startswith("npu-guard fix"))
+    fix, partition = block.splitlines()
+    for command, code in ((fix, 1), (partition, 0)):
+        assert program(folder, *command.split()[1:])[0] == code
+    left = program(folder, "check", "e100.fixed.onnx", "--profile", NAME, "--format", "json")[1]
+    assert [(f["rule"], f["node"]) for f in json.loads(left)["models"][0]["findings"]] == [("NPU101", "e")]
+    pieces = json.loads((folder / "e100.parts" / "manifest.json").read_text(encoding="utf-8"))["pieces"]
+    assert [(piece["side"], piece["nodes"]) for piece in pieces] == [("npu", 13), ("host", 2)]
 
 
 def test_every_row_of_the_data_sheet_is_in_the_file(folder: Path) -> None:

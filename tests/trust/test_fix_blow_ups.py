@@ -89,6 +89,32 @@ def test_a_weight_behind_many_nodes(save: Callable[..., Path], steps: list[onnx.
     assert done.verification.verdict == "equal"
 
 
+def test_a_weight_of_one_number(save: Callable[..., Path]) -> None:
+    value = numpy_helper.from_array(np.array([0.25], np.float32))
+    path = save(
+        behind([N("ConstantOfShape", ["dims"], ["w"], value=value)], "w"), (1, 8, 6000), (1, 8, 6000), dims=np.array([8, 1, 3])
+    )
+    wide = save(
+        [N("ConstantOfShape", ["dims"], ["w"], value=value), N("Conv", ["x", "w"], ["y"])],
+        (1, 900, 8),
+        (1, 9, 8),
+        dims=np.array([9, 900, 1]),
+    )  # more than what the graph's own integers may have
+    for model in (path, wide):
+        done = fix(model, "conv1d-to-conv2d")
+        assert [a.node for a in done.applied] == ["y"]
+        assert done.verification.verdict == "equal"
+
+
+@pytest.mark.parametrize("rows", [9, 1 << 20])
+def test_a_weight_that_fills_the_machine(save: Callable[..., Path], rows: int, counted: Counted) -> None:
+    nodes = [N("ConstantOfShape", ["dims"], ["w"]), N("Conv", ["x", "w"], ["y"])]
+    path = save(nodes, (1, 1 << 22, 1), (1, rows, 1), dims=np.array([rows, 1 << 22, 1]))
+    made = counted(np, "full")
+    assert not fix(path, "conv1d-to-conv2d").applied
+    assert not made
+
+
 def match_of(path: Path, name: str) -> tuple[Match, Document]:
     skeleton = load(str(path))
     ctx = Context(analyze(skeleton), PROFILE)
