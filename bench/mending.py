@@ -28,7 +28,7 @@ import numpy as np
 import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from mending_page import LABELS, Cell, outcome, page
+from mending_page import LABELS, Cell, networks, outcome, page
 
 DEVICES = (
     "aimotive-aiware", "rockchip-rk3588", "qualcomm-htp", "ethos-u85", "ti-tidl:AM68A", "nvidia-dla", "ort-nnapi", "kneron:KL720",
@@ -51,15 +51,16 @@ def main() -> int:
     parser.add_argument("--no-samples", action="store_true", help="only the models that are named")
     parser.add_argument("--seconds", type=int, default=900, help="CPU time for one cell (default: 900)")
     parser.add_argument("--kept", action="store_true", help="measure nothing: the page of the newest cells that are kept")
+    parser.add_argument("--section", help="write a table of these networks between the lines <!-- SECTION --> of the page alone")
     parser.add_argument("--output", type=Path, default=Path("docs/mending.md"))
     options = parser.parse_args()
     described = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
     known = {(c["model"], c["device"], c["commit"]): c for c in _kept()}
     devices = options.devices.split(",")
-    if options.kept:
+    if options.kept and not options.section:
         newest = {(c["name"], c["device"]): c for c in _kept() if c["device"] in devices}
-        options.output.write_text(page(__doc__, list(newest.values()), devices, commit), encoding="utf-8")
+        _write(options.output, page(__doc__, list(newest.values()), devices, commit))
         return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
@@ -70,7 +71,13 @@ def main() -> int:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             for device in devices:
                 cell = known.get((digest, device, commit)) if "dirty" not in commit else None
-                if cell is None:
+                if options.kept:
+                    cell = next((c for c in _kept()[::-1] if (c["model"], c["device"]) == (digest, device)), None)
+                if cell is not None:
+                    cell = cell | {"name": file.stem}
+                elif options.kept:
+                    continue
+                else:
                     cell = {"model": digest, "device": device, "commit": commit, "name": file.stem}
                     cell |= measured(file, device, folder / "fixed.onnx", options.seconds)
                     KEPT.parent.mkdir(exist_ok=True)
@@ -78,8 +85,29 @@ def main() -> int:
                         log.write(json.dumps(cell) + "\n")
                     print(f"{cell['name']} on {device}: {outcome(cell)}", flush=True)
                 cells.append(cell)
-    options.output.write_text(page(__doc__, cells, devices, commit), encoding="utf-8")
+    if options.section:
+        _place(options.output, options.section, networks(cells, commit))
+    else:
+        _write(options.output, page(__doc__, cells, devices, commit))
     return int(any(cell.get("wrong") or cell.get("worse") for cell in cells))
+
+
+def _write(path: Path, text: str) -> None:
+    """The page, with the sections that are there already behind it."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(
+        text + "".join(f"\n{part}" for part in re.findall(r"(?ms)^## [^\n]*\n\n(?:(?!^## ).)*?<!-- end -->\n", old)), "utf-8"
+    )
+
+
+def _place(path: Path, section: str, text: str) -> None:
+    """Put a table into its section, which begins with a line for it."""
+    page, found = re.subn(
+        rf"(?s)(<!-- {re.escape(section)} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{text}{m[2]}", path.read_text("utf-8")
+    )
+    if not found:
+        raise SystemExit(f"{path} has no place for this: a line <!-- {section} --> and after it one <!-- end -->")
+    path.write_text(page, "utf-8")
 
 
 def _kept() -> list[Cell]:

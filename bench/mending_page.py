@@ -59,6 +59,29 @@ def page(words: str, cells: Sequence[Cell], devices: Sequence[str], commit: str)
     return "\n".join(lines) + "\n"
 
 
+def networks(cells: Sequence[Cell], commit: str) -> str:
+    """A table of networks alone, for a section of the page."""
+    older = sum(cell["commit"] != commit for cell in cells)
+    ran = [c for c in cells if not c.get("failed")]
+    clean, good = sum(not c["after"] for c in ran), sum(not c["after"] or bool(c.get("deployable")) for c in ran)
+    wrong, worse = (sum(bool(c.get(key)) for c in ran) for key in ("wrong", "worse"))
+    lines = [f"Of {len(cells)} networks {clean} end clean and {good} deployable; {wrong} are wrong, {worse} worse."]
+    lines += ["", f"{older} of {len(cells)} cells are kept from an older commit, and may be better now."] if older else []
+    lines += ["", "| network | device | errors | MACs | parameters | blocks replaced | CPU s |", "|---|---|---|---|---|---|---|"]
+    for cell in cells:
+        costs = ("", "", "") if cell.get("failed") else (_times(*cell["macs"]), _times(*cell["params"]), cell["blocks"])
+        row = (cell["name"], cell["device"], outcome(cell), *costs, f"{cell['seconds']:.0f}")
+        lines.append(f"| {' | '.join(map(str, row))} |")
+    reasons: Counter[str] = sum((Counter(c.get("reasons", {})) for c in cells), Counter())
+    if reasons:
+        lines += ["", "| errors | reason |", "|---|---|", *(f"| {n} | {r.replace('|', '/')} |" for r, n in reasons.most_common())]
+    return "\n".join(lines) + "\n"
+
+
+def _times(before: float, after: float) -> str:
+    return f"{after / before:.2f}x" if before else ""
+
+
 def _labels(cells: Sequence[Cell]) -> dict[str, Counter[str]]:
     """Sites by label, for each substitution."""
     found: dict[str, Counter[str]] = {}
@@ -97,7 +120,7 @@ def _sums(device: str, cells: Sequence[Cell]) -> str:
     before, after = (sum(c["macs"][i] for c in ran) for i in (0, 1))
     errors = [sum(c[key] for c in ran) for key in ("before", "after")]
     wrong, worse = (sum(bool(c.get(key)) for c in ran) for key in ("wrong", "worse"))
-    times = f"{after / before:.2f}x" if before else ""
+    times = _times(before, after)
     seconds = sum(c["seconds"] for c in cells)
     total: Counter[str] = sum(_labels(cells).values(), Counter())
     row = (device, len(ran), clean, good, *errors, wrong, worse, *(total[label] for label in LABELS), times, f"{seconds:.0f}")
