@@ -156,10 +156,13 @@ def held_inputs() -> Held:
     return Held(bool(meta.get(f"{_HELD}.freeze")), dict(_input_value(entry) for entry in meta.get(f"{_HELD}.values") or ()))
 
 
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
 def _input_value(entry: str) -> tuple[str, tuple[float, ...]]:
     name, _, text = entry.rpartition("=")
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        numbers = tuple(_TRUTH[word] if (word := part.strip().lower()) in _TRUTH else float(word) for part in text.split(","))
     except ValueError:
         numbers = ()
     if not name or not numbers:

@@ -106,6 +106,14 @@ def test_a_value_that_does_not_go_with_the_input(
     assert said in run.err
 
 
+@pytest.mark.parametrize(("value", "found"), [("true", False), ("1", False), ("false", True), ("False", True)])
+def test_a_truth_value_is_written_as_one(save: Callable[..., Path], cli: Callable[..., Any], value: str, found: bool) -> None:
+    path = save("""g (float[1,8,4,4] x, bool c) => (float[1,8,4,4] y) {
+        y = If (c) <then_branch = t () => (float[1,8,4,4] p) { p = Relu(x) },
+                    else_branch = e () => (float[1,8,4,4] q) { q = Erf(x) }> }""")
+    assert ("Erf" in cli("check", path, "--input-value", f"c={value}").out) is found
+
+
 def test_one_behaviour_over_a_fixed_size(save: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
     path = save("g (float[10,8,32,32] x) => (float[10,8,32,32] y) { y = Relu(x) }")
     shape = ("--input-shape", "x:1,8,16,16")
