@@ -2,7 +2,7 @@
 
 Rounding errors of a sum grow with the square root of its terms (Higham, Accuracy and Stability, 2002, section 3.1), and those of
 operators that follow each other add like independent ones. So each value has the terms of its longest way, counted in roundings
-of float32; one of float16 or bfloat16 weighs as many of these as its epsilon, squared, is larger.
+of float32; one of float16, bfloat16 or float64 weighs as many of these as its epsilon, squared, is larger, or the part of one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
 
 _T = onnx.TensorProto
-ROUNDING: dict[int, float] = {_T.FLOAT16: 2.0**26, _T.BFLOAT16: 2.0**32}
-"""Roundings of float32 (epsilon 2^-23) that one of float16 (2^-10) or bfloat16 (2^-7) weighs."""
+ROUNDING: dict[int, float] = {_T.FLOAT16: 2.0**26, _T.BFLOAT16: 2.0**32, _T.DOUBLE: 2.0**-58}
+"""Roundings of float32 (epsilon 2^-23) that one of float16 (2^-10), bfloat16 (2^-7) or float64 (2^-52) weighs."""
 _KEEPING = frozenset(("view", "identity", "data mover", "selection", "query", "generator"))
 _EXACT = frozenset((
     "MaxPool", "GlobalMaxPool", "Relu", "Clip", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Neg", "Abs", "Sign", "Floor",
@@ -46,9 +46,10 @@ def summed_terms(analysis: Analysis, node: Node) -> float:
 
 def node_terms(analysis: Analysis, node: Node) -> float:
     """Roundings of float32 that a node adds to its output; those of its bodies one after the other."""
-    terms = summed_terms(analysis, node)
+    weight = ROUNDING.get(node.output.dtype, 1.0)
+    terms = summed_terms(analysis, node) * min(1.0, weight)  # kernels for types below float32 sum in float32
     if not is_exact(node.op_type, node.domain):
-        terms = max(terms, ROUNDING.get(node.output.dtype, 1.0))
+        terms = max(terms, weight)
     return terms + sum(node_terms(analysis, inner) for _, body in node.subgraphs for inner in body.nodes)
 
 
@@ -62,10 +63,15 @@ def accumulated_by_value(analysis: Analysis) -> dict[Value, float]:
     return terms
 
 
+def at_least(value: Value) -> float:
+    """The terms of a value that nothing has rounded yet."""
+    return min(1.0, ROUNDING.get(value.dtype, 1.0))
+
+
 def accumulated_by_output(analysis: Analysis) -> dict[str, float]:
-    """For each output of the model, the terms on the longest way to it, at least one."""
+    """For each output of the model, the terms on the longest way to it, at least a rounding of its type."""
     terms = accumulated_by_value(analysis)
-    return {value.name: 1.0 + terms.get(value, 0.0) for value in analysis.model.graph.outputs}
+    return {value.name: at_least(value) + terms.get(value, 0.0) for value in analysis.model.graph.outputs}
 
 
 def accumulated_terms(analysis: Analysis) -> float:

@@ -12,7 +12,7 @@ from npu_guard.analysis.cost import size_bytes
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Value
 from npu_guard.verification import capture
-from npu_guard.verification.accumulation import accumulated_by_value
+from npu_guard.verification.accumulation import accumulated_by_value, at_least
 from npu_guard.verification.compare import compare_output
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.runtime import CannotRun, Runtime
@@ -83,7 +83,7 @@ def _made(analysis: Analysis) -> Iterator[tuple[Value, float]]:
     for node in analysis.model.graph.nodes:
         for value in node.outputs:
             if value is not None and value.name:
-                yield value, 1.0 + terms[value]
+                yield value, at_least(value) + terms[value]
 
 
 def _chunks(pairs: Sequence[_Pair], limit: int) -> Iterator[list[_Pair]]:

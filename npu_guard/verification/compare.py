@@ -119,7 +119,8 @@ def compare_documents(
     """
     known, pairs = known or {}, pairs or {}
     names = {o.name: pairs.get(o.name, o.name) for o in before.proto.graph.output}
-    if [*names.values()] != [o.name for o in after.proto.graph.output]:
+    given, wanted_names = [o.name for o in after.proto.graph.output], [*names.values()]
+    if (sorted(given) != sorted(wanted_names)) if pairs else given != wanted_names:
         return not_run("the models have different outputs", seeds)
     try:
         missing = [i for i in range(len(feeds)) if i not in known]
@@ -127,9 +128,12 @@ def compare_documents(
         results = {**known, **dict(zip(missing, ran, strict=True))}
         first = [results[i] for i in range(len(feeds))]
         feeds, first = _finite(runtime, before, feeds, first, labels, wanted)
+    except CannotRun as error:
+        return not_run(f"the first model does not run: {error}", seeds)
+    try:
         second = run_document(runtime, after, [{pairs.get(k, k): v for k, v in feed.items()} for feed in feeds])
     except CannotRun as error:
-        return not_run(str(error), seeds)
+        return not_run(f"the second model does not run, where the first does: {error}", seeds)
     result = judge_outputs(first, second, names, terms, exact=exact, seeds=seeds, kinds=kinds, labels=labels)
     if not exact or result.verdict != "differs":
         return result

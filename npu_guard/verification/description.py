@@ -65,7 +65,8 @@ def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
     if share > 1.0:
         farthest = "" if largest else ", the farthest beyond it"
         return f"{error}{values}: {_times(share)} what rounding may be there{farthest}"
-    return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there"
+    nearest = "" if largest else ", the nearest to it of all errors"
+    return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there{nearest}"
 
 
 def _number(value: float | None) -> str:

@@ -66,6 +66,9 @@ def match_interfaces(
     for what, first, second, found in (
         ("input", sides[0][0], sides[1][0], result.inputs), ("output", sides[0][1], sides[1][1], result.outputs),
     ):  # fmt: skip
+        if alone := _on_one_side(what, first, second, pairs):
+            result.differences.append(alone)
+            return result
         if not _match_ports(what, first, second, pairs, result, found):
             lists = f"before: {_listed(first)}; after: {_listed(second)}"
             result.unmatched = (
@@ -84,6 +87,21 @@ def match_interfaces(
     return result
 
 
+def _on_one_side(what: str, first: Sequence[Port], second: Sequence[Port], pairs: Mapping[str, str]) -> str:
+    """What only one model takes or gives, where the names of all else tell what goes together; else empty."""
+    wanted, names = {pairs.get(p.name, p.name) for p in first}, {p.name for p in second}
+    less, more = sorted((wanted, names), key=len)
+    if not less or not less < more:
+        return ""
+    side = "before" if more is wanted else "after"
+    alone = [
+        p for p in (first if more is wanted else second) if (pairs.get(p.name, p.name) if more is wanted else p.name) not in less
+    ]
+    return (
+        f"{what} {_listed(alone)} is there {side} only" if len(alone) == 1 else f"{what}s {_listed(alone)} are there {side} only"
+    )
+
+
 def _match_ports(
     what: str, first: Sequence[Port], second: Sequence[Port], pairs: Mapping[str, str], result: Interface, matched: dict[str, str]
 ) -> bool:
@@ -92,8 +110,11 @@ def _match_ports(
     names = [p.name for p in second]
     if sorted(wanted) == sorted(names):
         matched.update(zip((p.name for p in first), wanted, strict=True))
-        if wanted != names:
+        elsewhere = [p.name for p, old, new in zip(first, wanted, names, strict=True) if old != new]
+        if any(name not in pairs for name in elsewhere):
             result.differences.append(f"the {what}s are in another order (before: {_listed(first)}; after: {_listed(second)})")
+        elif elsewhere:
+            result.notes.append(f"the {what}s are in another order, as --map says")
         return True
     unlike = len(wanted) != len(names) or any(not _alike(a, b) for a, b in zip(first, second, strict=True))
     moved = any(name in names and names.index(name) != i for i, name in enumerate(wanted))

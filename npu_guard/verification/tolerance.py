@@ -34,7 +34,7 @@ def relative_tolerance(terms: float, dtype: np.dtype[Any]) -> float:
     """What values of `terms` accumulated roundings may differ by, relative to the largest, and one rounding to their own type."""
     if dtype.kind != "f":
         return 0.0
-    own = 0.0 if dtype == np.float64 else float(np.finfo(dtype).eps)
+    own = float(np.finfo(dtype).eps)
     return min(SAFETY * math.sqrt(terms * EPSILON**2 + own**2), floor(dtype))
 
 

@@ -122,7 +122,8 @@ def rounded(model: Document, analysis: Analysis) -> Document:
                 continue
             if (ulp := _ULP.get(value.dtype)) is not None:
                 kept.output[i] = f"{name}/exact"
-                part = max(ulp, _ULP[_T.FLOAT] * math.sqrt(summed_terms(analysis, value.producer)))
+                summed = min(ulp, _ULP[_T.FLOAT])  # kernels for float16 sum in float32
+                part = max(ulp, summed * math.sqrt(summed_terms(analysis, value.producer)))
                 if node.op_type in _GATES and not node.domain:
                     graph.node.extend(_shifted(f"{name}/exact", f"{name}/gate", value.dtype, ulp))
                     graph.node.extend(_multiplied(name, value.dtype, part, f"{name}/gate"))
@@ -148,8 +149,11 @@ def _shifted(source: str, name: str, dtype: int, part: float) -> list[onnx.NodeP
 def _multiplied(name: str, dtype: int, part: float, source: str = "") -> list[onnx.NodeProto]:
     """Nodes that make `name` of `source`, or of what the operator gave, in a model of any opset."""
     # ONNX Runtime draws by a float32, of which there are few so near 1: a wider interval, and its edges are as likely as they
-    # should.
-    part = part if dtype == _T.DOUBLE else max(part, 2.0**-23)
+    # should. None is as near as what moves a float64, so that is added, times what it moves.
+    if dtype == _T.DOUBLE:
+        moved = _moved(source or f"{name}/exact", f"{name}/part", dtype, "Mul", (-part, part), name)
+        return [*moved, onnx.helper.make_node("Add", [source or f"{name}/exact", f"{name}/part"], [name], name=f"{name}/sum")]
+    part = max(part, 2.0**-23)
     return _moved(source or f"{name}/exact", name, dtype, "Mul", (1.0 - part, 1.0 + part), name)
 
 

@@ -28,6 +28,8 @@ def verified(cli: Cli, *options: str) -> tuple[int, dict[str, object]]:
         (NET.replace("float[", "double["), "input 'x' is float32 before and float64 after"),
         (NET.replace("[N,4,6,6]", "[N,4,6,5]"), "axis 3 of input 'x' is 6 before and 5 after"),
         (NET.replace("[N,4,6,6]", "[N,4,36]"), "input 'x' has 4 axes before and 3 after"),
+        (NET.replace("float[N,4,6,6] x, ", "float[N,4,6,6] x, float[1] w, "), "input w float32[1] is there after only"),
+        (NET.replace(", float[N,4,6,6] z)", ")").replace("z = Sub(x, u)", ""), "output z float32[N,4,6,6] is there before only"),
     ],
 )
 def test_what_only_one_side_takes_is_a_difference(cli: Cli, write: Write, other: str, said: str) -> None:
@@ -80,7 +82,14 @@ def test_two_exports_go_together_by_position(cli: Cli, write: Write) -> None:
     write(other.replace("BODY", "Sub(arg1, arg0)"), "other.onnx")
     assert verified(cli)[1]["verdict"] == "differs"
     # The user knows better which is which, and is told that they have moved.
-    assert "inputs are in another order" in str(verified(cli, "--map", "x=arg1", "--map", "u=arg0")[1]["reason"])
+    code, result = verified(cli, "--map", "x=arg1", "--map", "u=arg0")
+    assert (code, result["verdict"]) == (0, "equal")
+    assert "inputs are in another order, as --map says" in str(result["reason"])
+    # One pair of two says nothing of the other.
+    write(NET.replace("float[N,4,6,6] x, float[N,4,6,6] u", "float[N,4,6,6] u, float[N,4,6,6] x"), "other.onnx")
+    code, result = verified(cli, "--map", "x=x")
+    assert (code, result["verdict"]) == (5, "differs")
+    assert "inputs are in another order (before" in str(result["reason"])
 
 
 def test_names_that_the_user_pairs(cli: Cli, write: Write) -> None:
@@ -91,7 +100,8 @@ def test_names_that_the_user_pairs(cli: Cli, write: Write) -> None:
     )
     assert verified(cli)[1]["verdict"] == "differs"
     code, result = verified(cli, "--map", "y=s", "--map", "z=d")
-    assert (code, "another order" in str(result["reason"])) == (5, True), "of what is equal otherwise"
+    assert (code, "outputs are in another order, as --map says" in str(result["reason"])) == (0, True)
+    assert verified(cli, "--map", "y=d", "--map", "z=s")[1]["verdict"] == "differs"
     done = cli("verify", "net.onnx", "other.onnx", "--map", "q=s")
     assert (done.code, "the first model has no 'q'; it has u, x, y, z" in done.err) == (2, True)
     assert cli("verify", "net.onnx", "other.onnx", "--map", "q").code == 2
@@ -109,6 +119,18 @@ def test_names_that_cannot_be_told_are_listed(cli: Cli, write: Write) -> None:
         "NOT VERIFIED: their inputs",
     ):
         assert part in done.out
+
+
+def test_which_model_does_not_run_is_said(cli: Cli, write: Write) -> None:
+    graph = "g (float[4,9] x, int64[2] i) => (float[2,9] y) <int64[1] o = {OFF}> { j = Add(i, o)  y = Gather(x, j) }"
+    write(graph.replace("OFF", "0"))
+    write(graph.replace("OFF", "100"), "other.onnx")
+    code, result = verified(cli)
+    assert (code, result["verdict"]) == (5, "not_run")
+    assert str(result["reason"]).startswith("the second model does not run, where the first does: ")
+    write(graph.replace("OFF", "100"))
+    write(graph.replace("OFF", "0"), "other.onnx")
+    assert str(verified(cli)[1]["reason"]).startswith("the first model does not run: ")
 
 
 def test_random_numbers_are_said(cli: Cli, write: Write) -> None:

@@ -10,6 +10,7 @@ import pytest
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.file.load import load
 from npu_guard.verification import accumulation
+from npu_guard.verification.description import describe_output
 from npu_guard.verification.outputs import compare_output
 from npu_guard.verification.slices import slice_sizes
 from npu_guard.verification.tolerance import relative_tolerance
@@ -54,6 +55,17 @@ def test_scores_stand_along_any_axis(shape: tuple[int, ...]) -> None:
         told = compare_output("y", before, after, TERMS)
         assert told.ok is ok
         assert ok or (told.worst is not None and told.worst.slice == ("channel 5" if axis == 1 else f"index 5 of axis {axis}"))
+
+
+def test_the_headline_says_that_a_larger_error_is_farther_from_its_limit() -> None:
+    before = [boxes_and_scores(seed, 1) for seed in range(6)]
+    after = [b.copy() for b in before]
+    after[0][:, 0] += np.float32(6e-5)
+    assert describe_output(compare_output("y", before, after, TERMS)).startswith("largest error")
+    after[2][:, 4] += np.float32(1e-6)
+    told = describe_output(compare_output("y", before, after, TERMS))
+    assert told.startswith("error 1")
+    assert told.endswith("there, the nearest to it of all errors")
 
 
 def test_an_error_of_a_box_is_rounding_there_and_none_among_scores() -> None:
