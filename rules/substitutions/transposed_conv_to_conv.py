@@ -79,6 +79,12 @@ class TransposedConvToConv(Substitution):
             ops=("Conv",),
             title="stride 1",
         ),
+        Example(
+            """g (float[1,4,1,7] x) => (y) <float[4,3,2,4] w, float[3] b>
+            { y = ConvTranspose<strides = [1,2], pads = [0,1,0,1]>(x, w, b) }""",
+            ops=("Conv", "DepthToSpace"),
+            title="one row, along which there is no step",
+        ),
     )
     bad = (
         Example(
@@ -108,6 +114,7 @@ class TransposedConvToConv(Substitution):
         if not ctx.is_constant(ctx.input(node, 1)):
             raise Refused("its weights are computed")
         strides = [int(s) for s in node.attr("strides") or (1, 1)]
+        strides = [max(strides) if n == 1 else s for s, n in zip(strides, shape[2:], strict=True)]  # one row makes no step
         if strides[0] != strides[1]:
             raise Refused(f"its strides are {strides[0]} x {strides[1]}; DepthToSpace has one block size")
         phases = _phases(node, strides[0], shape, extents, weight)
