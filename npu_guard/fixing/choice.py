@@ -107,7 +107,8 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
     now = [c for c in candidates if c.match.substitution.name in names] or candidates
 
     def by_gain(c: Candidate) -> tuple[object, ...]:
-        return *_first(c, prefer), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, rank[c.match.substitution.name]
+        tied = len(c.chain), rank[c.match.substitution.name]  # of equal ones that of fewer forms
+        return *_first(c, prefer), -c.gain.errors, -c.gain.warnings, *tally(c.left), c.price, *tied
 
     def by_price(c: Candidate) -> tuple[object, ...]:
         gain = c.gain.errors or c.gain.warnings

@@ -41,8 +41,8 @@ def with_remedies(
     candidates = [c for c in judge.candidates(search.all(substitutions)) if c.mends(warnings=True)]
     best: dict[tuple[str, str], Candidate] = {}
 
-    def first(c: Candidate) -> tuple[bool, float, int]:
-        return c.match.substitution.exactness != EXACT, c.price, rank[c.match.substitution.name]
+    def first(c: Candidate) -> tuple[bool, float, int, int]:
+        return c.match.substitution.exactness != EXACT, c.price, len(c.chain), rank[c.match.substitution.name]
 
     exact = [c for c in candidates if c.match.substitution.exactness == EXACT]
     together, dear = choose_within(exact, substitutions, (), judge.over, judge.times)

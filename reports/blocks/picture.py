@@ -19,6 +19,10 @@ _BOXES = 40
 _WIDTH, _HEIGHT, _GAP, _RISE, _MARGIN = 178, 42, 18, 30, 12
 _SWEEPS = 6
 _RESULTS = 12
+_LEFT, _RIGHT, _MARK = 17, 7, 20
+"""Where texts begin in a box, the room behind them, and that of the sign of a verdict."""
+_TITLE, _DETAIL = 7.6, 6.4
+"""Units that a character of a bold title and of a detail takes at most on average: paper has fonts of its own."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,18 @@ class Box:
         """Room that it takes in its rank."""
         return _WIDTH if self.verdict else 6
 
+    @property
+    def title_room(self) -> int:
+        """Units into which the title has to be squeezed, 0 where it fits."""
+        room = _WIDTH - _LEFT - _RIGHT - (_MARK if self.verdict != "ok" else 0)
+        return room if _units(self.title, _TITLE) > room else 0
+
+    @property
+    def detail_room(self) -> int:
+        """The same for the detail."""
+        room = _WIDTH - _LEFT - _RIGHT
+        return room if _units(self.detail, _DETAIL) > room else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -60,7 +76,7 @@ def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
     items = frontier(root, _BOXES)[0]
     boxes = [_box(item, sides) for item in items]
     results = [(row, name) for row in sorted(root.rows, key=lambda row: row.index) for name in row.results][:_RESULTS]
-    boxes += [Box("ok", "graph output", f"{_short(name)[:16]}  {shape(row.shape)[:20]}") for row, name in results]
+    boxes += [Box("ok", "graph output", f"{_short(name, 14)}  {shape(row.shape)[:18]}") for row, name in results]
     home = {row.index: i for i, item in enumerate(items) for row in rows_of(item)}
     edges = {
         (home[source], target)
@@ -95,12 +111,17 @@ def _box(item: Group | LayerRow, sides: Sequence[str]) -> Box:
         detail = f"{len(rows)} layers" + (f", {bad} with findings" if bad else "")
         return Box(item.worst, _short(item.path), detail, many=True, side=side)
     name = ".".join(item.scope) or item.location.node
-    return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 24)}  {shape(item.shape)[:20]}", side=side)
+    return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 18)}  {shape(item.shape)[:18]}", side=side)
 
 
-def _short(path: str) -> str:
+def _units(text: str, usual: float) -> float:
+    """Room that a text takes at most, where most characters take the `usual` one."""
+    return usual * sum(1.8 if char in "MWmw@%" or char > "\u2e80" else 1 for char in text)
+
+
+def _short(path: str, most: int = 24) -> str:
     safe = printable(path)
-    return safe if len(safe) <= 24 else f"…{safe[-23:]}"
+    return safe if len(safe) <= most else f"…{safe[1 - most :]}"
 
 
 def _rank(boxes: Sequence[Box], order: Iterable[int], edges: Iterable[tuple[int, int]]) -> None:

@@ -534,6 +534,14 @@ def test_long_names_take_two_lines_on_paper(show: Show, tmp_path: Path) -> None:
     assert page.evaluate(lines) == [2] * 5
 
 
+def test_texts_of_the_still_picture_end_within_their_boxes(show: Show, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", [f"W{'WM' * 15}{i}" if i else "x"], [f"W{'WM' * 15}{i + 1}"], "M" * 30) for i in range(3)]
+    page = show([save(tmp_path / "wide.onnx", nodes)], java_script_enabled=False)
+    ends = page.evaluate("[...document.querySelectorAll('.still .box text')].map(t => t.getBBox().x + t.getBBox().width)")
+    assert len(ends) > 6
+    assert max(ends) <= 178
+
+
 def test_without_scripts_all_that_matters_is_there(show: Show, model: Path) -> None:
     page = show([model], java_script_enabled=False)
     expect(page.locator("h1")).to_contain_text("does not run")

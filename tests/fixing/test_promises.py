@@ -65,3 +65,11 @@ def test_a_weight_that_is_not_evaluated_is_no_promise(
     report = fix_model(path, registry.profile(device), Config(device), exact)
     assert [mending([f]) for f in found if f.severity is Severity.ERROR] == (["fix mends it"] if mended else [""])
     assert len(report.applied) == mended
+
+
+def test_of_forms_that_cost_the_same_the_shorter_chain_is_named(write: Callable[..., Path]) -> None:
+    """A padded Conv can be a Pad in front of one, which is padding again, which is folded: the folding alone does it."""
+    path = str(write(TALL.replace("BODY", "w = Identity(r)")))
+    (finding,) = check_models([path], Config("aimotive-aiware"), remedies=True).models[0].findings
+    assert finding.remedy is not None
+    assert finding.remedy.chain == ()
