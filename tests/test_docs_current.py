@@ -81,3 +81,21 @@ def test_modules_in_backticks_exist() -> None:
     known = [f"/{file.relative_to(ROOT).as_posix()}" for file in files]
     said = ((file, name) for file in files for name in re.findall(r"`([\w/]+\.py)`", file.read_text(encoding="utf-8")))
     assert not [f"{file.name}: {name}" for file, name in said if not any(path.endswith(f"/{name}") for path in known)]
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+def test_texts_promise_no_more_than_a_label_says(page: Path) -> None:
+    """What is `proved` has a label and a page that says what that claims; other words for it claim what nobody defines."""
+    words = regex_of_promises().findall(page.read_text(encoding="utf-8"))
+    assert not words, f"{page.name} promises: {words}"
+
+
+def regex_of_promises() -> re.Pattern[str]:
+    return re.compile(
+        r"\b(?:proven|provabl[ey]|guarante\w*|certif\w*|mathematically|100 % (?:safe|correct|equal))\b", re.IGNORECASE
+    )
+
+
+def test_a_promise_is_found() -> None:
+    assert regex_of_promises().findall("each rewrite is provably equal, we guarantee it") == ["provably", "guarantee"]
+    assert not regex_of_promises().findall("each rewrite is proved where it can be, and its label says so")

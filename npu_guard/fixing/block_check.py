@@ -45,7 +45,7 @@ def describe_difference(verification: Verification) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Prover:
+class BlockCheck:
     """Compares old and new nodes of each match, alone, on the activations that reach them in the real model."""
 
     runtime: Runtime
@@ -62,7 +62,7 @@ class Prover:
     """What the model gives for feeds, by their identity, once blocks have been run with them."""
     budget: Budget = field(default_factory=Budget)
 
-    def prove(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
+    def compare(self, edits: Sequence[Edit]) -> Iterator[tuple[Match, Verification]]:
         """A verification for each match; the model runs once for as many matches as fit into memory."""
         groups: dict[str, list[Edit]] = {"one": [], "all": [], "samples": []}
         for entry in edits:
@@ -76,13 +76,13 @@ class Prover:
         for kind, chosen in groups.items():
             feeds = {"one": one_of_each_shape(self.feeds), "all": self.feeds, "samples": self.samples}[kind]
             entries = {entry.match: entry for entry in chosen}
-            for match, verification in replace(self, feeds=feeds)._prove(chosen, known=kind != "samples"):
+            for match, verification in replace(self, feeds=feeds)._compare_with(chosen, known=kind != "samples"):
                 if kind == "one" and verification.verdict == "differs":  # on this one input it may be ill-conditioned
                     groups["all"].append(entries[match])
                     continue
                 yield match, with_fields(verification, proof=self.proofs.get(match))
 
-    def _prove(self, edits: Sequence[Edit], *, known: bool) -> Iterator[tuple[Match, Verification]]:
+    def _compare_with(self, edits: Sequence[Edit], *, known: bool) -> Iterator[tuple[Match, Verification]]:
         most = capture_bytes(self.runtime)
         for group in self._by_memory(edits, most):
             values = dict.fromkeys(v for _, builder, _ in group for v in self._watched(builder))

@@ -18,7 +18,7 @@ from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing import emission, roles
-from npu_guard.fixing.block_check import Prover, applied_entry, describe_difference
+from npu_guard.fixing.block_check import BlockCheck, applied_entry, describe_difference
 from npu_guard.fixing.ceiling import Ceiling
 from npu_guard.fixing.choice import Candidate, Link, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge, Known
@@ -286,16 +286,16 @@ class _Driver:
         proofs = dict(
             zip((e.match for e in edits), prove_edits(state.document, state.analysis, edits, settings.budget), strict=True)
         )
-        prover = Prover(
+        blocks = BlockCheck(
             self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds, proofs,
             budget=settings.budget,
         )  # fmt: skip
         verified = {}
         if not state.applied:
-            state.reference = prover.reference
+            state.reference = blocks.reference
         if edits:
             settings.progress("Verifying blocks", 0, len(edits))
-        for done, (match, verification) in enumerate(prover.prove(edits), 1):
+        for done, (match, verification) in enumerate(blocks.compare(edits), 1):
             settings.progress("Verifying blocks", done, len(edits))
             if verification.verdict in ("equal", "close"):
                 verified[match] = verification

@@ -27,7 +27,7 @@ def fix_model(
     progress: Progress = no_progress, prefer: Sequence[str] = (), plan: Plan | None = None,
     warnings: bool = False, layers: bool = False, origin: str = "",
 ) -> FixReport:  # fmt: skip
-    """Replace what does not fit, or what a plan says, and prove it. The file is not touched; the result holds the new document.
+    """Replace what does not fit, or what a plan says, and verify it. The file is not touched; the result holds the new document.
 
     `warnings`: mend those alone whatever it costs, as where the project fails on them; `layers` adds a row for each operator to
     both reports; `origin` is the file that `path` was made of, whose hash a plan has.

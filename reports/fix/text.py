@@ -54,12 +54,12 @@ def _verdict(report: FixReport) -> str:
     before, after = (summary.count(model.findings) for model in (report.before, report.after))
     if not report.applied:
         return f"Unchanged: {_many(after.error, 'error')}."
-    proven = f"{worst_difference(report.verification)} ({_many(len(report.applied), 'block')} replaced)"
+    compared = f"{worst_difference(report.verification)} ({_many(len(report.applied), 'block')} replaced)"
     done = f"Mended: {_many(before.error, 'error')}, now {after.error or 'none'}"
     if before.error == after.error:
         stay = f" ({_many(after.error, 'error')} left)" if after.error else ""
         done = f"Changed: {_many(before.warning, 'warning')}, now {after.warning or 'none'}{stay}"
-    return f"{done}; {proven}."
+    return f"{done}; {compared}."
 
 
 def _many(count: int, what: str) -> str:

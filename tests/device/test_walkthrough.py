@@ -74,6 +74,9 @@ def test_what_is_mended(program: Program, folder: Path) -> None:
     fix, partition = block.splitlines()
     for command, code in ((fix, 1), (partition, 0)):
         assert program(folder, *command.split()[1:])[0] == code
+    told = json.loads(program(folder, *fix.split()[1:], "--format", "json")[1])["models"][0]
+    labels = [step["verification"]["proof"]["label"] for step in told["applied"]]
+    assert labels == ["proved"] * 3, "as the page says"
     left = program(folder, "check", "e100.fixed.onnx", "--profile", NAME, "--format", "json")[1]
     assert [(f["rule"], f["node"]) for f in json.loads(left)["models"][0]["findings"]] == [("NPU101", "e")]
     pieces = json.loads((folder / "e100.parts" / "manifest.json").read_text(encoding="utf-8"))["pieces"]
