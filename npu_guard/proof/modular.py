@@ -64,12 +64,23 @@ def _powers_of_two(m: int) -> Array:
 def dyadic(a: Array, *moduli: int) -> list[Array]:
     """Finite floats as the elements that they are, for each modulus: whole numbers times powers of two."""
     a = np.asarray(a)
+    flat = a.reshape(-1)
+    filled = np.flatnonzero(flat)
+    if 2 * filled.size < flat.size:  # bands, moves and one-hot rows, of which a rewrite makes large matrices
+        return [_placed(part, filled, a.shape) for part in dyadic(flat[filled], *moduli)]
     bits = 24 if a.dtype in (np.float32, np.float16) else 53
     mantissa, exponent = np.frexp(a.astype(np.float32 if bits == 24 else np.float64, copy=False))
     whole, place = np.ldexp(mantissa, bits).astype(np.int64), exponent.astype(np.intp) - bits - _LOW
     if bits == 24:  # below 2^55 times a power of two, which has 31 bits
         return [whole * _powers_of_two(m)[place] % m for m in moduli]
     return [whole % m * _powers_of_two(m)[place] % m for m in moduli]
+
+
+def _placed(elements: Array, at: Array, shape: tuple[int, ...]) -> Array:
+    """The elements at these places of an array that is zero elsewhere."""
+    whole = np.zeros(shape, np.int64)
+    whole.reshape(-1)[at] = elements
+    return whole
 
 
 def fraction(x: Fraction | int, m: int) -> int:

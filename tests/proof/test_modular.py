@@ -41,6 +41,19 @@ def test_float_is_exactly_its_element(x: float) -> None:
         ]
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (4, 5), (2, 3, 4)])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_arrays_of_zeros_for_the_most_part(dtype: type, shape: tuple[int, ...], share: float) -> None:
+    """Zeros of both signs among numbers: each element is at its place, as one by one."""
+    rng = np.random.default_rng(4)
+    a = np.asarray(np.where(rng.random(shape) < share, rng.normal(size=shape), np.copysign(0.0, rng.normal(size=shape))), dtype)
+    for array in (a, a.T):
+        for m, found in zip((P, 1_000_003), modular.dyadic(array, P, 1_000_003), strict=True):
+            assert found.shape == array.shape
+            assert found.ravel().tolist() == [modular.fraction(Fraction(float(x)), m) for x in array.ravel()]
+
+
 @given(st.lists(ELEMENTS, min_size=1, max_size=9))
 def test_inverse_of_each(values: list[int]) -> None:
     found = modular.inverse(np.array(values), P)
