@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,6 +72,18 @@ class Context(Facts):
                 for clauses in (*requirement.alternatives, (requirement.clause,)):
                     found |= {at for c in clauses if c.metric.text.partition(".")[0] == metric for at in _highest(c.bounds)}
         return tuple(sorted((n for n in found if type(n) is int and n > 0), reverse=True))
+
+    def bounded(self, op: str, metric: str, *limits: str) -> bool:
+        """Whether the device says anything of a metric (`pads`) at an operator; else no form that spares it is worth a try."""
+        asked = ("bounded", op, metric, limits)
+        if asked not in self._worked_out:
+            clauses = itertools.chain.from_iterable(
+                (*itertools.chain.from_iterable(r.alternatives), r.clause) for r in self.profile.requirements if op in r.ops
+            )
+            told = any(self.limit(key) is not None for key in limits)
+            self._worked_out[asked] = told or any(c.metric.text.partition(".")[0] == metric for c in clauses)
+        result: bool = self._worked_out[asked]
+        return result
 
     def operator(self, node: Node) -> Operator | None:
         """What the device's documents say of a node's operator; of one in integer arithmetic, what they say of the plain one.

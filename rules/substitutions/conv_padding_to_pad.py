@@ -62,7 +62,7 @@ class ConvPaddingToPad(Substitution):
         Example(
             "g (float[1,4,19,19] x, float[8,4,11,11] w) => (y) { y = Conv(x, w) }",
             refused="it is not padded",
-            require=({"ops": ["Conv"], "metric": "kernel", "max": 7, "consequence": "host"},),
+            require=(*_SHORT, {"ops": ["Conv"], "metric": "kernel", "max": 7, "consequence": "host"}),
         ),
         Example(
             """g (float[1,4,9,9] x, float[8,4,3,3] w, bool b) => (y)
@@ -74,6 +74,8 @@ class ConvPaddingToPad(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
+        if not ctx.bounded("Conv", "pads", "pad.max"):
+            return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
         x, weight = node.inputs[0], node.inputs[1]
