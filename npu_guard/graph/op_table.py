@@ -12,6 +12,7 @@ Facts are those of `ops.Operator`:
 - `zero`: data of zeros gives zeros; `finite`: finite data gives finite results; `at-zero`: zeros give finite results;
 - `over:NAME`: the attribute or input that states the axes; `=1` the axis where nothing is stated; `,rest` adds all axes behind
   it, `,rest<13` before that opset only;
+- `turns:NUMBER`: where the function turns or is computed otherwise from there on, and at minus that, whatever its attributes;
 - `family:NAME`: the operator that this is a spelling of; `sized-by-data`: the output's shape depends on values.
 
 The formula of a unary operator has its data as `x`, attributes by name, and functions by numpy's names (and erf).
@@ -25,7 +26,7 @@ from collections.abc import Mapping
 
 ONNX: Mapping[str, str] = {
     "unary": """
-Abs | X | zero finite | abs(x)
+Abs | X | zero finite turns:0 | abs(x)
 Acos | input | at-zero | arccos(x)
 Acosh | input | | arccosh(x)
 Asin | input | zero | arcsin(x)
@@ -41,31 +42,31 @@ Celu | X | zero finite | maximum(x, 0) + minimum(0, alpha * expm1(x / alpha))
 Clip | input min:bound?=-inf@11 max:bound?=inf@11 | finite
 Cos | input | finite | cos(x)
 Cosh | input | at-zero | cosh(x)
-Elu | X | zero finite | where(x < 0, alpha * expm1(x), x)
+Elu | X | zero finite turns:0 | where(x < 0, alpha * expm1(x), x)
 Erf | input | zero finite family:Gelu | erf(x)
 Exp | input | at-zero | exp(x)
 Floor | X | zero finite | floor(x)
 Gelu | X | zero finite | 0.5 * x * (1 + where(approximate == "tanh", tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)), erf(x /
     sqrt(2))))
 HardSigmoid | X | finite | minimum(1, maximum(0, alpha * x + beta))
-HardSwish | X | zero finite | x * minimum(1, maximum(0, x / 6 + 0.5))
+HardSwish | X | zero finite turns:3 | x * minimum(1, maximum(0, x / 6 + 0.5))
 IsInf | X | zero finite | isinf(x) & (where(x > 0, detect_positive, detect_negative) == 1)
 IsNaN | X | zero finite | isnan(x)
-LeakyRelu | X | zero finite | where(x < 0, alpha * x, x)
+LeakyRelu | X | zero finite turns:0 | where(x < 0, alpha * x, x)
 Log | input | | log(x)
 Mish | X | zero finite | x * tanh(log1p(exp(-abs(x))) + maximum(x, 0))
 Neg | X | zero finite | -x
 Not | X | finite | ~x
 Reciprocal | X | | 1 / x
-Relu | X | zero finite | maximum(x, 0)
+Relu | X | zero finite turns:0 | maximum(x, 0)
 Round | X | zero finite | rint(x)
-Selu | X | zero finite | gamma * where(x > 0, x, alpha * expm1(x))
+Selu | X | zero finite turns:0 | gamma * where(x > 0, x, alpha * expm1(x))
 Shrink | input | finite | where(x < -lambd, x + bias, where(x > lambd, x - bias, 0))
 Sigmoid | X | finite | 1 / (1 + exp(-x))
-Sign | input | zero finite | sign(x)
+Sign | input | zero finite turns:0 | sign(x)
 Sin | input | zero finite | sin(x)
 Sinh | input | zero | sinh(x)
-Softplus | X | finite | log1p(exp(-abs(x))) + maximum(x, 0)
+Softplus | X | finite turns:0 | log1p(exp(-abs(x))) + maximum(x, 0)
 Softsign | input | zero finite | x / (1 + abs(x))
 Sqrt | X | zero | sqrt(x)
 Swish | X | zero finite | x / (1 + exp(-alpha * x))
@@ -92,7 +93,7 @@ Min | data_0* | zero finite
 Mod | A B |
 Mul | A B | zero finite
 Or | A B | zero finite
-PRelu | X slope:weight | zero finite
+PRelu | X slope:weight | zero finite turns:0
 Pow | X Y:parameter |
 Sub | A B | zero finite
 Sum | data_0* | zero finite

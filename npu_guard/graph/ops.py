@@ -71,6 +71,8 @@ class Operator(Struct, frozen=True):
     """The operator that exporters and simplifiers write for the same step; its own name where there is none."""
     sized_by_data: bool = False
     """Whether the output's shape depends on values."""
+    corner: float | None = None
+    """Where the function turns or is computed otherwise from there on, and at minus that, whatever its attributes."""
     formula: str = ""
     """What a unary operator makes of an element x, as `analysis/formula.py` computes it; empty where it is no formula."""
 
@@ -214,6 +216,7 @@ def _read(op_type: str, domain: str, kind: Kind, row: str) -> Operator:
         _read_axes(axes) if axes else None,
         words.get("family", op_type),
         "sized-by-data" in words,
+        float(words["turns"]) if "turns" in words else None,
         formula[0].strip() if formula else "",
     )
 

@@ -15,8 +15,6 @@ from npu_guard.verification.roles import SIZES
 
 MOST = 64
 """Numbers that are kept of one model."""
-_CORNERS = {"HardSwish": (3.0,), "Relu": (0.0,), "LeakyRelu": (0.0,), "Elu": (0.0,), "Softplus": (0.0,)}
-"""Where functions turn that have no number of their own."""
 
 
 def levels_of(analysis: Analysis) -> list[float]:
@@ -51,4 +49,5 @@ def _corners(node: Node) -> tuple[float, ...]:
         return (float(node.attr("alpha", 1.0)),)
     if node.op_type == "Clip" and ("min" in node.attributes or "max" in node.attributes):
         return tuple(float(node.attributes[name]) for name in ("min", "max") if name in node.attributes)
-    return _CORNERS.get(node.op_type, ())
+    corner = find_operator(node.op_type, node.domain).corner
+    return () if corner is None else (corner,)
