@@ -22,7 +22,6 @@ from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied
 from npu_guard.pipeline.job import Job
-from npu_guard.pipeline.verify import expect_room, open_axes, other_sizes
 from npu_guard.results.findings import RefusedMatch
 from npu_guard.results.proof import SAMPLED
 from npu_guard.results.verification import Verification
@@ -43,6 +42,7 @@ from npu_guard.verification.feeds import (
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import Runtime
+from npu_guard.verification.sizes import expect_room, open_axes, other_sizes
 
 NOISE = "on your data it may be far worse; give --calibration"
 """What is said of an approximation without data."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,10 +15,10 @@ from npu_guard.analysis.interface import hold_inputs, state_shapes
 from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
-from npu_guard.base.text import text
 from npu_guard.file import load
 from npu_guard.file.document import Document
 from npu_guard.file.held import Held
+from npu_guard.file.skeleton import Skeleton
 from npu_guard.fixing.proving import LONG, WHOLE, with_proof
 from npu_guard.results.proof import SAMPLED
 from npu_guard.results.verification import Verification
@@ -34,20 +35,18 @@ from npu_guard.verification.feeds import (
     feed_labels,
     feeds_in_words,
     input_specs,
-    seeded_feeds,
 )
-from npu_guard.verification.interface import match_interfaces, random_nodes
+from npu_guard.verification.interface import Interface, match_interfaces, random_nodes
 from npu_guard.verification.levels import levels_of
 from npu_guard.verification.rows import rows_apart
 from npu_guard.verification.run_limits import RunLimits, hopeless_run, run_limits
 from npu_guard.verification.runnable import feeds_beside
 from npu_guard.verification.runtime import CannotRun, Runtime
+from npu_guard.verification.sizes import expect_room, open_axes, other_sizes
 from npu_guard.verification.steps import feeds_in_range, ranges_of, with_steps
 
 DRAWN = 8
 """Inputs that are drawn for such two."""
-BATCH = 2
-"""Where the batch is open, results are compared for this one too."""
 
 
 def verify_models(
@@ -68,104 +67,203 @@ def compare_models(
     `pairs` are names of inputs and outputs of the first model and those of the second that they go with. Raises ModelError
     where a model cannot be read, UsageError for pairs, shapes or calibration that do not go with the models.
     """
-    documents: list[Document] = []
-    analyses: list[Analysis] = []
-    loose: list[Document] = []  # with the axes open that the user gives sizes for
-    for path in (before, after):  # one after the other, as what a large model takes for a while is free again then
+    try:
+        both = _opened(before, after, input_shapes, limits, pairs or {}, held)
+        allowed = run_limits(limits, *zip(both.documents, both.analyses, strict=True))
+        wanted = _wanted(both, allowed, seeds)
+    except _Settled as known:
+        return replace(known.verdict, seeds=tuple(seeds)), None
+    given = calibration_feeds(calibration, wanted) if calibration is not None else []
+    with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
+        try:
+            comparison = _Comparison(runtime, both, wanted, given, *_larger(runtime, both, wanted, input_shapes, seeds))
+        except _Settled as known:
+            return replace(known.verdict, seeds=tuple(seeds)), None
+        result, used = _witnessed(comparison, allowed, seeds, WHOLE if require is None else LONG)
+        if not bisect or result.verdict != "differs":
+            return result, None
+        return result, comparison.divergence(used)
+
+
+class _Settled(Exception):
+    """The verdict is known before anything is compared."""
+
+    def __init__(self, verdict: Verification) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """Two models that take and give the same, as far as their files say."""
+
+    documents: tuple[Document, Document]
+    """With the sizes that the user gives."""
+    loose: tuple[Document, Document]
+    """With these axes open as in the files."""
+    analyses: tuple[Analysis, Analysis]
+    ports: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One file: as it is, and what is known of it with the sizes that the user gives."""
+
+    skeleton: Skeleton
+    loose: Document
+
+    @staticmethod
+    def of(path: str, limits: Limits, held: Held | None, *, all_held: bool) -> _Opened:
+        """`all_held`: each input whose value is given has to be there."""
         skeleton = load.load(path, limits)
         if held is not None:
             inputs = {entry.name for entry in skeleton.proto.graph.input}
-            values = {n: v for n, v in held.values.items() if n in inputs or not documents}  # the second may have lost one
+            values = {n: v for n, v in held.values.items() if n in inputs or all_held}
             hold_inputs(skeleton, Held(held.freeze_weights, values))
-        documents.append(Document.of(skeleton))
-        if len(documents) == 2:
-            if why := hopeless_run(limits, *documents):
-                return not_run(why, seeds), None
-            ports = match_interfaces(loose[0], documents[1], pairs or {}, input_shapes)
-            if ports.unmatched:
-                return not_run(ports.unmatched, seeds), None
-            there = {ports.inputs.get(name, name): shape for name, shape in input_shapes.items()}
-        given_shapes = input_shapes if len(documents) == 1 else there
-        loose.append(documents[-1].copy() if given_shapes else documents[-1])
-        analyses.append(analyze(skeleton, given_shapes))
-        if given_shapes:  # also over what the file fixes
-            state_shapes(documents[-1].proto, given_shapes, analyses[-1])
-    first, second = analyses
+        return _Opened(skeleton, Document.of(skeleton))
+
+    def sized(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Document, Analysis]:
+        """With these shapes, also over what the file fixes."""
+        document, analysis = self.loose.copy() if shapes else self.loose, analyze(self.skeleton, shapes)
+        if shapes:
+            state_shapes(document.proto, shapes, analysis)
+        return document, analysis
+
+
+def _opened(
+    before: str, after: str, shapes: Mapping[str, Sequence[int]], limits: Limits, pairs: Mapping[str, str], held: Held | None
+) -> _Both:
+    """Both files, one after the other, as what a large model takes for a while is free again then. Raises _Settled."""
+    first = _Opened.of(before, limits, held, all_held=True)
+    document, analysis = first.sized(shapes)
+    second = _Opened.of(after, limits, held, all_held=False)
+    if why := hopeless_run(limits, document, second.loose):
+        raise _Settled(not_run(why))
+    ports = match_interfaces(first.loose, second.loose, pairs, shapes)
+    if ports.unmatched:
+        raise _Settled(not_run(ports.unmatched))
+    other, other_analysis = second.sized({ports.inputs.get(name, name): shape for name, shape in shapes.items()})
     if ports.differences:
-        return differs("; ".join(ports.differences), seeds), None
-    allowed = run_limits(limits, *zip(documents, analyses, strict=True))
+        raise _Settled(differs("; ".join(ports.differences)))
+    return _Both((document, other), (first.loose, second.loose), (analysis, other_analysis), ports)
+
+
+def _wanted(both: _Both, allowed: RunLimits, seeds: Sequence[int]) -> list[Spec]:
+    """What the models are fed with, and the numbers at which either of them turns. Raises _Settled."""
+    first, second = both.analyses
     try:
         wanted = input_specs(first.model.graph.inputs, first.constants)
         others = {spec.name: spec.shape for spec in input_specs(second.model.graph.inputs)}
         expect_room(allowed, seeds)
     except NotVerified as error:
-        return not_run(str(error), seeds), None
+        raise _Settled(not_run(str(error))) from None
     for spec in wanted:
-        if others[ports.inputs[spec.name]] != spec.shape:
-            shapes = f"{list(spec.shape)} before and {list(others[ports.inputs[spec.name]])} after"
-            return differs(f"input {spec.name!r} has shape {shapes}", seeds), None
+        if others[both.ports.inputs[spec.name]] != spec.shape:
+            shapes = f"{list(spec.shape)} before and {list(others[both.ports.inputs[spec.name]])} after"
+            raise _Settled(differs(f"input {spec.name!r} has shape {shapes}"))
     levels = tuple(sorted({*levels_of(first), *levels_of(second)}))
-    rows = rows_apart(documents[0], documents[1], (first, second), ports.inputs)
-    wanted = [dataclasses.replace(spec, levels=levels, rows=rows.get(spec.name, ())) for spec in wanted]
-    given = calibration_feeds(calibration, wanted) if calibration is not None else []
-    terms = accumulated_together(first, second, ports.outputs)
-    with contextlib.nullcontext(borrowed) if borrowed is not None else Runtime(allowed) as runtime:
-        opened, too = open_axes(loose[0]), open_axes(loose[1])
-        opened = {name: opened[name] & too[other] for name, other in ports.inputs.items()}
-        larger, words = other_sizes(runtime, loose[0], wanted, opened, input_shapes, seeds, sizes=True)
-        for feed, word in zip(larger, words, strict=True):
-            try:
-                run_document(runtime, loose[1], [{ports.inputs[name]: array for name, array in feed.items()}])
-            except CannotRun as error:
-                return differs(f"only the first model runs with {word} ({error})", seeds), None
-        if larger:
-            documents = loose
-        names = ports.inputs | ports.outputs
+    rows = rows_apart(*both.documents, both.analyses, both.ports.inputs)
+    return [dataclasses.replace(spec, levels=levels, rows=rows.get(spec.name, ())) for spec in wanted]
+
+
+def _larger(
+    runtime: Runtime, both: _Both, wanted: Sequence[Spec], shapes: Mapping[str, Sequence[int]], seeds: Sequence[int]
+) -> tuple[list[Feed], list[str]]:
+    """Inputs of other sizes that both models run with, and what they are called. Raises _Settled where only the first does."""
+    opened, too = map(open_axes, both.loose)
+    opened = {name: opened[name] & too[other] for name, other in both.ports.inputs.items()}
+    larger, words = other_sizes(runtime, both.loose[0], wanted, opened, shapes, seeds, sizes=True)
+    for feed, word in zip(larger, words, strict=True):
+        try:
+            run_document(runtime, both.loose[1], [{both.ports.inputs[name]: array for name, array in feed.items()}])
+        except CannotRun as error:
+            raise _Settled(differs(f"only the first model runs with {word} ({error})")) from None
+    return larger, words
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Two models and what they are run with."""
+
+    runtime: Runtime
+    both: _Both
+    wanted: Sequence[Spec]
+    given: Sequence[Feed]
+    """The user's inputs."""
+    larger: Sequence[Feed]
+    words: Sequence[str]
+    """What these are called."""
+
+    @property
+    def documents(self) -> tuple[Document, Document]:
+        """The models that are run: for other sizes, with open axes."""
+        return self.both.loose if self.larger else self.both.documents
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Inputs and outputs of the first model and those of the second."""
+        return self.both.ports.inputs | self.both.ports.outputs
+
+    def compared(self, seeds: Sequence[int]) -> tuple[Verification, list[Feed]]:
+        """On inputs of these seeds and all others; and the inputs that tell."""
+        first, second = self.both.analyses
+        drawn, seeds = feeds_beside(self.runtime, self.documents[0], first, self.wanted, seeds, self.given)
+        used = [*self.given, *drawn, *self.larger]
+        labels = [*feed_labels(len(self.given), seeds, 0), *self.words]
+        result = self._judged(used, ", ".join([feeds_in_words(seeds, len(self.given)), *self.words]), labels, seeds)
+        notes = list(self.both.ports.notes)
         mixed = bool(read(first)) != bool(read(second))
-        ranges = ranges_of(first) or {a: ranges_of(second)[b] for a, b in ports.inputs.items() if b in ranges_of(second)}
+        if mixed and result.verdict == "differs":  # of course: beyond its range, a quantized model gives something else
+            used, kinds = self._in_range()
+            nearer = self._judged(used, kinds, (), seeds)
+            result, notes = (nearer, [*notes, MIXED]) if nearer.verdict == "differs" else (result, notes)
+        result = with_steps(result, first if mixed and read(first) else second)
+        return _remarked(result, [*random_nodes(first), *random_nodes(second)], notes), used
 
-        def judged(used: Sequence[Feed], kinds: str, labels: Sequence[str], seeds: Sequence[int]) -> Verification:
-            return compare_documents(
-                runtime, documents[0], documents[1], used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels,
-                analysis=first, pairs=names, wanted=wanted,
-            )  # fmt: skip
+    def _judged(self, used: Sequence[Feed], kinds: str, labels: Sequence[str], seeds: Sequence[int]) -> Verification:
+        terms = accumulated_together(*self.both.analyses, self.both.ports.outputs)
+        return compare_documents(
+            self.runtime, *self.documents, used, terms, exact=True, seeds=seeds, kinds=kinds, labels=labels,
+            analysis=self.both.analyses[0], pairs=self.names, wanted=self.wanted,
+        )  # fmt: skip
 
-        def compared(seeds: Sequence[int]) -> tuple[Verification, list[Feed]]:
-            drawn, seeds = feeds_beside(runtime, documents[0], first, wanted, seeds, given)
-            used = [*given, *drawn, *larger]
-            labels = [*feed_labels(len(given), seeds, 0), *words]
-            kinds = ", ".join([feeds_in_words(seeds, len(given)), *words])
-            result = judged(used, kinds, labels, seeds)
-            notes = list(ports.notes)
-            if mixed and result.verdict == "differs":  # of course: beyond its range, a quantized model gives something else
-                used = given or feeds_in_range(wanted, ranges, DRAWN)
-                kinds = f"{len(used)} of calibration" if given else f"{DRAWN} drawn in the range of the quantized model's inputs"
-                nearer = judged(used, kinds, (), seeds)
-                result, notes = (nearer, [*notes, MIXED]) if nearer.verdict == "differs" else (result, notes)
-            result = with_steps(result, first if mixed and read(first) else second)
-            return _remarked(result, [*random_nodes(first), *random_nodes(second)], notes), list(used)
+    def _in_range(self) -> tuple[list[Feed], str]:
+        """Inputs that a quantized model can hold, for one of two that is."""
+        if self.given:
+            return list(self.given), f"{len(self.given)} of calibration"
+        own, others = map(ranges_of, self.both.analyses)
+        ranges = own or {a: others[b] for a, b in self.both.ports.inputs.items() if b in others}
+        return feeds_in_range(self.wanted, ranges, DRAWN), f"{DRAWN} drawn in the range of the quantized model's inputs"
 
-        result, used = compared(seeds)
-        if all(a == b for a, b in names.items()):
-            shapes_of = {spec.name: spec.shape for spec in wanted}
-            budget = WHOLE if require is None else LONG
-            result = with_proof(result, documents[0], documents[1], first, shapes_of, budget)
-        proof = result.proof
-        if (
-            result.verdict == "equal"
-            and (proof is None or proof.label == SAMPLED)
-            and (more := _more_seeds(allowed, first, seeds))
-        ):
-            further, drawn = compared([*seeds, *more])
-            if further.verdict != "not_run":  # so many may take more memory than the model has
-                result, used = further, drawn
-                result = replace(result, proof=proof) if result.verdict == "equal" else result
-        if not bisect or result.verdict != "differs":
-            return result, None
-        sides = [_as_analysed(*side) for side in zip(documents, analyses, strict=True)]
-        if any(analysis.has_written for analysis in analyses):  # the branch may be another one for another size
-            used = [feed for feed in used if not any(feed is other for other in larger)]
-        return result, first_divergence(runtime, sides[0], sides[1], used)
+    def proved(self, result: Verification, granted: int) -> Verification:
+        """With a proof, where names are the same."""
+        if any(a != b for a, b in self.names.items()):
+            return result
+        shapes = {spec.name: spec.shape for spec in self.wanted}
+        return with_proof(result, *self.documents, self.both.analyses[0], shapes, granted)
+
+    def divergence(self, used: Sequence[Feed]) -> Bisection:
+        """Where the models part."""
+        sides = [_as_analysed(*side) for side in zip(self.documents, self.both.analyses, strict=True)]
+        if any(analysis.has_written for analysis in self.both.analyses):  # the branch may be another one for another size
+            used = [feed for feed in used if not any(feed is other for other in self.larger)]
+        return first_divergence(self.runtime, sides[0], sides[1], used)
+
+
+def _witnessed(
+    comparison: _Comparison, allowed: RunLimits, seeds: Sequence[int], granted: int
+) -> tuple[Verification, list[Feed]]:
+    """The comparison with its proof; where models agree without, on as many inputs more as cost next to nothing."""
+    result, used = comparison.compared(seeds)
+    result = comparison.proved(result, granted)
+    proof = result.proof
+    if result.verdict != "equal" or (proof is not None and proof.label != SAMPLED):
+        return result, used
+    if more := _more_seeds(allowed, comparison.both.analyses[0], seeds):
+        further, drawn = comparison.compared([*seeds, *more])
+        if further.verdict != "not_run":  # so many may take more memory than the model has
+            return (replace(further, proof=proof) if further.verdict == "equal" else further), drawn
+    return result, used
 
 
 def _as_analysed(document: Document, analysis: Analysis) -> Side:
@@ -202,50 +300,3 @@ def _remarked(result: Verification, random: Sequence[str], notes: Sequence[str])
             return not_run(f"{drawn}, so what they give differs from run to run and was not compared", result.seeds)
         notes = [*notes, f"{drawn}, compared on the same draws"]
     return replace(result, reason="; ".join([*([result.reason] if result.reason else []), *notes])) if notes else result
-
-
-def expect_room(allowed: RunLimits, seeds: Sequence[int]) -> None:
-    """Raise NotVerified where so many inputs, and what comes out of them, take more memory than the model may have."""
-    if why := allowed.refusal(feed_count(seeds)):
-        raise NotVerified(why)
-
-
-def open_axes(document: Document) -> dict[str, set[int]]:
-    """The axes of each input that the file leaves open."""
-    return {
-        text(i.name): {a for a, dim in enumerate(i.type.tensor_type.shape.dim) if not dim.HasField("dim_value")}
-        for i in document.proto.graph.input
-    }
-
-
-def other_sizes(
-    runtime: Runtime, document: Document, wanted: Sequence[Spec], opened: Mapping[str, set[int]],
-    given: Mapping[str, Sequence[int]], seeds: Sequence[int], *, sizes: bool = False,
-) -> tuple[list[Feed], list[str]]:  # fmt: skip
-    """Inputs of another batch and, with `sizes`, of twice the size that the user has given, as far as the model runs with them.
-
-    `opened` are the axes of each input that may vary. What goes with the model has to run with these as well.
-    """
-    if not seeds:
-        return [], []
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {f"a batch of {BATCH}": {}, "twice the size": {}}
-    for spec in wanted:
-        axes = opened[spec.name]
-        if spec.name not in given and 0 in axes and spec.shape:
-            shapes[f"a batch of {BATCH}"][spec.name] = (BATCH, *spec.shape[1:])
-        elif spec.name in given and sizes and axes - {0}:
-            shapes["twice the size"][spec.name] = tuple(d * 2 if a in axes and a else d for a, d in enumerate(spec.shape))
-    found: list[Feed] = []
-    words = []
-    for word, larger in shapes.items():
-        if not larger:
-            continue
-        specs = [dataclasses.replace(s, shape=larger.get(s.name, s.shape)) for s in wanted]
-        drawn = seeded_feeds(specs, seeds[0])[:1]
-        try:
-            run_document(runtime, document, drawn)
-        except CannotRun:
-            continue
-        found += drawn
-        words.append(word)
-    return found, words
