@@ -12,12 +12,11 @@ from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
-from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.graph.graph import Value, is_known
 from npu_guard.graph.ops import find_operator
 from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
-from npu_guard.rewriting.weights import evaluated
 
 Name = str | Value
 OPSET = 13
@@ -63,7 +62,7 @@ class Writer:
     def weight(self, value: Value) -> Array:
         """A constant of the model, also one that follows from shapes."""
         if self._builder is not None:
-            return self._builder.weight(value, self.ctx.analysis.constants.get, _evaluated)
+            return self._builder.weight(value, self.ctx.analysis.constants.get)
         small = self.ctx.analysis.constants.get(value)
         if small is not None:
             return small
@@ -160,16 +159,6 @@ class Writer:
 def map_parts(x: Map, function: Callable[[Name], Name], view: View | None = None) -> Map:
     """The map with something done to each of its parts."""
     return replace(x, parts=tuple(function(part) for part in x.parts), view=view or x.view)
-
-
-def _evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """Outputs of an operator on weights, also of Trilu, as causal masks are made."""
-    if node.op_type != "Trilu":
-        return evaluated(node, inputs)
-    x, k = inputs[0], inputs[1] if len(inputs) > 1 else None
-    if x is None:
-        return None
-    return [(np.triu if node.attr("upper", 1) else np.tril)(x, 0 if k is None else int(k.reshape(-1)[0]))]
 
 
 def static_shape(value: Value) -> tuple[int, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from npu_guard.analysis import constants
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.text import short
-from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.graph.graph import Value
+from npu_guard.rewriting import reference
 from npu_guard.rewriting.substitution import Builder, Match
 
 
@@ -34,22 +33,13 @@ class Readable:
                 continue
             if node.op_type == "Constant" and not node.domain:
                 continue
-            if not constants.can_evaluate(node) or _size(node) > constants.most(map(_extent, node.inputs)):
-                return f"weight {short(current.name)!r} is computed by {node.op}, which is not evaluated here"
+            if why := reference.reason(node):
+                return f"weight {short(current.name)!r} {why}"
             behind = [v for v in node.inputs if v is not None and v not in seen]
             seen.update(behind)
             stack += behind
         self._read |= seen
         return ""
-
-
-def _size(node: Node) -> int:
-    return sum(map(_extent, node.outputs))
-
-
-def _extent(value: Value | None) -> int:
-    """Elements of a tensor, as far as its shape is known."""
-    return math.prod(value.shape) if value is not None and is_known(value.shape) else 0
 
 
 def unread(missing: Mapping[Value, str], builder: Builder) -> str:

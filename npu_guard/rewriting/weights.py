@@ -16,6 +16,7 @@ from npu_guard.analysis.constants import Array
 from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting import reference
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
@@ -45,7 +46,8 @@ class Budget(Struct):
 
 def evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
     """Outputs of a node on weights, however large; None where it is not evaluated."""
-    return constants.evaluate(node, inputs, None)
+    found = constants.evaluate(node, inputs, None)
+    return reference.run(node, inputs) if found is None and not reference.reason(node) else found
 
 
 class Weights:
@@ -68,7 +70,8 @@ class Weights:
             inputs = [known[v] for v in node.inputs]
             results = evaluate(node, inputs)
             if results is None:
-                raise Undecidable(f"weight {short(node.output.name)!r} is computed by {node.op}, which is not evaluated here")
+                why = reference.reason(node) or f"is computed by {node.op}, which is not evaluated here"
+                raise Undecidable(f"weight {short(node.output.name)!r} {why}")
             self._spend(sum(x.size for x in (*inputs, *results) if x is not None))
             known.update(zip(node.outputs, results, strict=False))
             waiting.subtract(node.inputs)

@@ -81,9 +81,9 @@ class Conv1dToConv2d(Substitution):
             refused="its weights are not constant",
         ),
         Example(
-            """g (float[1,8,32] x) => (y)
-            <float[8,8,3] w> { v = LpNormalization(w)  y = Conv(x, v) }""",
-            refused="computed by LpNormalization, which is not evaluated here",
+            """g (float[1,4096,8] x) => (y) <int64[3] s = {2048, 4096, 3}>
+            { v = ConstantOfShape(s)  y = Conv(x, v) }""",
+            refused="computed by ConstantOfShape, and 25,165,824 numbers are more than",
         ),
         Example(
             """g (float[1,8,32] x, bool b) => (y) <float[8,8,1] w>

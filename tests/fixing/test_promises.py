@@ -43,7 +43,10 @@ def test_what_fix_mends_goes_and_what_it_would_with_warnings_stays(device: str, 
 
 TALL = """g (float[1,8,40,9] x) => (float[1,8,40,9] y) <float[8,8,19,1] r>
     { BODY  y = Conv<pads = [9,0,9,0]>(x, w) }"""
-STEP = """g (float[1,8,40,36] x) => (float[1,8,5,4] y) <float[8,8,3,3] r> { BODY  y = Conv<strides = [9,9]>(x, w) }"""
+WIDE = """g (float[1,4096,20,1] x) => (float[1,256,20,1] y) <int64[4] s = {256, 4096, 19, 1}>
+    { BODY  y = Conv<pads = [9,0,9,0]>(x, w) }"""
+STEP = """g (float[1,2048,11,10] x) => (float[1,1024,2,2] y) <int64[4] s = {1024, 2048, 3, 3}>
+    { BODY  y = Conv<strides = [8,8]>(x, w) }"""
 FILLED = "s = Constant<value_ints = [8,8,19,1]>()  f = ConstantOfShape<value = float[1] {0.01}>(s)  w = Add(f, r)"
 
 
@@ -52,8 +55,9 @@ FILLED = "s = Constant<value_ints = [8,8,19,1]>()  f = ConstantOfShape<value = f
     [
         (TALL, "w = Identity(r)", "aimotive-aiware", 1),
         (TALL, FILLED, "aimotive-aiware", 1),  # 9,728 numbers, more than are counted as small
-        (TALL, "w = LpNormalization<axis = 1>(r)", "aimotive-aiware", 0),
-        (STEP, "w = LpNormalization<axis = 1>(r)", "kneron:KL720", 1),  # the weight stays as it is, at another stride
+        (TALL, "w = LpNormalization<axis = 1>(r)", "aimotive-aiware", 1),  # by ONNX's own evaluator
+        (WIDE, "w = ConstantOfShape(s)", "aimotive-aiware", 0),  # 19.9 million numbers
+        (STEP, "w = ConstantOfShape(s)", "kneron:KL720", 1),  # the weight stays as it is, at another stride
     ],
 )
 def test_a_weight_that_is_not_evaluated_is_no_promise(

@@ -15,9 +15,8 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, Maps, fixed
 from npu_guard.rewriting.maps.program import Operand, Shape, shape_of
 from npu_guard.rewriting.maps.tensors import Laid
-from npu_guard.rewriting.substitution import Array, Refused
+from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.views import Axis
-from npu_guard.rewriting.weights import evaluated
 
 
 class Step(Struct, frozen=True):
@@ -53,7 +52,7 @@ class Step(Struct, frozen=True):
 
     def read(self, value: Value) -> Made:
         """The elements of a constant, read when they are written."""
-        return lambda build: build.weight(value, self.ctx.analysis.constants.get, _evaluated)
+        return lambda build: build.weight(value, self.ctx.analysis.constants.get)
 
     def scalar(self, value: Value | None) -> float | None:
         """The one number that a small constant is; None for any other operand."""
@@ -83,27 +82,6 @@ class Step(Struct, frozen=True):
     def attributes(self) -> Mapping[str, object]:
         """The attributes as they are."""
         return {a.name: onnx.helper.get_attribute_value(a) for a in self.node.proto.attribute}
-
-
-def _evaluated(node: Node, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """Outputs of an operator on weights; where it is none that is evaluated everywhere, by ONNX's own reference."""
-    found = evaluated(node, inputs)
-    if found is not None or node.domain or any(a.HasField("g") or a.graphs for a in node.proto.attribute):
-        return found
-    from onnx.reference import ReferenceEvaluator  # `check` does without
-
-    graph = onnx.GraphProto(name="constant", node=[node.proto])
-    fed = {name: array for name, array in zip(node.proto.input, inputs, strict=True) if name and array is not None}
-    graph.input.extend(
-        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in fed.items()
-    )
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.proto.output if name)
-    opsets = [onnx.helper.make_opsetid("", node.graph.model.opsets.get("", 1))]
-    try:
-        results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, fed)
-    except Exception:  # its operators raise whatever numpy does
-        return None
-    return [np.asarray(r) for r in results]
 
 
 def is_read(values: Sequence[Value | None]) -> bool:
