@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from npu_guard.analysis.axes import coerced
+from npu_guard.analysis.quantized.standing import type_of
 from npu_guard.analysis.resize import scales
 from npu_guard.base.errors import Undecidable
 from npu_guard.device.measure import NOTHING, Measured, channels_in, extents, in_map_order, pads
@@ -193,12 +194,13 @@ def dtype(node: Node, ctx: Facts, name: str = "") -> Measured:
 def quantized(node: Node, ctx: Facts, name: str = "") -> Measured:
     """Types in which a compiler computes: before the DequantizeLinear in front of an input and after the QuantizeLinear behind.
 
-    Of the first input and the output, or of the named input. What is not quantized has the type that the graph states.
+    Of the first input and the output, or of the named input. What is not quantized has the type that the graph states; in a
+    network that stands for a quantized one, that of the integers that it becomes.
     """
     operand = named_input(node, name) if name else node.input(0)
     values = [] if operand is None else [_before(operand, ctx)]
     values += [] if name else [_behind(node.output, ctx)]
-    found = tuple(ctx.dtype(v) for v in values)
+    found = tuple(type_of(v, ctx.analysis) or ctx.dtype(v) for v in values)
     unknown = [v.name for v, dtype in zip(values, found, strict=True) if dtype is None]
     return Measured(found, f"the element type of {unknown[0]!r} is not known" if unknown else "")
 

@@ -148,10 +148,11 @@ class _Way(NamedTuple):
 def _ways(ranges: Mapping[str, Range], profile: Profile, style: Style, *, wide: bool) -> list[_Way]:
     """Each way to be tried.
 
-    New sums become integers where the device wants that or has 16 bits, none where it takes floating point beside integers.
+    New sums become integers where the device wants that or has 16 bits, and stay in floating point where it takes that beside
+    integers.
     """
     if _is_free(profile):
-        sums: list[tuple[Mapping[str, Range], bool]] = [(ranges, True) if wide else ({}, False)]
+        sums: list[tuple[Mapping[str, Range], bool]] = [*([(ranges, True)] if wide else []), ({}, False)]
     else:
         sums = [(ranges, False), *([(ranges, True)] if _takes_wide(profile, style) else [])]
         sums += [] if profile.limit("quantization.whole") else [({}, False)]

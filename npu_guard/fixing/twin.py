@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.quantized.standing import StandsFor, stand, stood
 from npu_guard.base.errors import ModelError
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked
@@ -48,6 +50,9 @@ def twin_of(document: Document, analysis: Analysis, shapes: Mapping[str, Sequenc
     except ModelError:  # as where an output of the model has no type
         return None
     numbers.write_branches(real.document.proto)
+    types = {name: held.dtype for name, held in {**real.native, **real.held}.items()}
+    usual = Counter(types.values()).most_common(1)
+    stand(numbers, StandsFor(types, frozenset(numbers.model.graph.values), usual[0][0]) if usual else None)
     return Twin(document, analysis, real, numbers)
 
 
@@ -58,11 +63,15 @@ def of_analysis(analysis: Analysis) -> Analysis | None:
     return None if twin is None else twin.numbers
 
 
-def without_scheme(check: Callable[[Analysis], Checked]) -> Callable[[Analysis], Checked]:
-    """The same check without the rules for quantization, which have nothing to look at in real numbers."""
+def without_scheme(check: Callable[[Analysis], Checked], numbers: Analysis) -> Callable[[Analysis], Checked]:
+    """The same check without the rules for quantization, which have nothing to look at in real numbers.
+
+    What is made of `numbers`, the twin, stands for integers of the same types.
+    """
     codes = {rule.code for rule in registry.rules() if isinstance(rule, QuantizationRule)}
 
     def checked(analysis: Analysis) -> Checked:
+        stand(analysis, stood(numbers))
         found = check(analysis)
         return replace(found, findings=tuple(f for f in found.findings if f.rule not in codes))
 

@@ -191,7 +191,7 @@ def remedied(
         from npu_guard.fixing.twin import of_analysis, with_same_remedies, without_scheme
 
         if (twin := of_analysis(analysis)) is not None:  # `fix` works on it
-            again = without_scheme(again)
+            again = without_scheme(again, twin)
             first = of_analysis(original) if original is not None else None
             most = Ceiling.over(first or twin, factor)
             others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.substitutions(), known, most)

@@ -23,7 +23,7 @@ from npu_guard.verification.compare import not_run
 
 def fix_integers(job: Job, twin: Twin, fixed: FixFloats) -> FixReport:
     """The network that is best in integers; untouched where none has fewer errors, in real numbers where none can be written."""
-    numbers = fixed(twin.real.document, twin.numbers, without_scheme(job.checked))
+    numbers = fixed(twin.real.document, twin.numbers, without_scheme(job.checked, twin.numbers))
     before = _told(job, twin.analysis, numbers.before, job.digest)
     untouched = dataclasses.replace(
         numbers, before=before, after=replace(before, crashes=numbers.after.crashes, sha256=""), document=twin.document,
@@ -96,6 +96,7 @@ def _wrong(report: ModelReport, before: ModelReport) -> tuple[Tally, Tally]:
 
 
 def _left(report: FixReport, before: ModelReport) -> tuple[tuple[Tally, Tally], bool, float]:
-    """How much a way of writing integers leaves: findings, then by how many steps results move."""
+    """How much a way of writing integers leaves: findings, then by how many steps results move, where that is more than one."""
+    equal = report.verification.verdict == "equal"
     moved = max((output.steps or 0.0 for output in report.verification.outputs), default=0.0)
-    return _wrong(report.after, before), report.verification.verdict != "equal", moved
+    return _wrong(report.after, before), not equal, 0.0 if equal else moved

@@ -120,6 +120,9 @@ def test_parts_of_a_block_have_16_bits_where_a_device_has_them(net: Callable[[st
     wanted, made = (run(model, x, tmp_path).astype(int) for model in (path, report.document))
     assert len(np.unique(wanted)) > 50
     assert np.abs(made - wanted).max() <= 1
+    flat = np.full((1, 16, 3, 4), -7, np.int8)
+    wanted, made = (run(model, flat, tmp_path).astype(int) for model in (path, report.document))
+    assert np.abs(made - wanted).max() <= 1, "a variance of 0 is not rounded to 0 in front of the root"
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ class NewWeights:
         """Weights and operands that are written and are no whole number of steps."""
         self._known: dict[tuple[str, int | None, str], tuple[str, Array]] = {}
 
-    def of(self, node: Node, copy: onnx.NodeProto, read: Sequence[Held], *, wide: bool = False) -> None:
+    def of(self, node: Node, copy: onnx.NodeProto, read: Sequence[Held], *, wide: bool = False, least: float = 0.0) -> None:
         """Give a node's constants a form in integers. Raises Refused.
 
-        `read` is how its activations are held, `wide` whether in 16 bits.
+        `read` is how its activations are held, `wide` whether in 16 bits. Operands that are no weights are `least` at least.
         """
         if node.domain:
             return
@@ -67,7 +67,7 @@ class NewWeights:
                 and role in ("data", "weight", "slope")
                 and (wide or self._wanted.approximate or not _is_dequantized(value))
             ):
-                copy.input[index] = self._operand(value, wide=wide)
+                copy.input[index] = self._operand(value, wide=wide, least=least)
 
     def _is_other_weight(self, node: Node, value: Value) -> bool:
         """Whether it is a parameter of a normalization with scales that the device does not take."""
@@ -140,10 +140,11 @@ class NewWeights:
         integers = in_steps(numbers, scale, 0, axis, _INT32)
         return self._dequantized(value.name, integers, scale if axis is not None else scale.reshape(()), 0, axis)
 
-    def _operand(self, value: Value, *, wide: bool) -> str:
-        key = value.name, None, "wide operand" if wide else "operand"
+    def _operand(self, value: Value, *, wide: bool, least: float) -> str:
+        key = value.name, None, f"{'wide ' if wide else ''}operand of {least}"
         if key not in self._known:
             numbers = self._array(value)
+            numbers = np.maximum(numbers, np.float32(least)) if least > 0 else numbers
             low, high = float(numbers.min(initial=0.0)), float(numbers.max(initial=0.0))
             held = fitted(fitting(low, high, self._style, wide=wide), self._wanted)
             integers = self._integers(numbers, held.scale, held.zero, None, held.dtype)

@@ -20,6 +20,10 @@ from npu_guard.rewriting.integers.weights import NewWeights
 
 WIDE = frozenset({onnx.TensorProto.INT16, onnx.TensorProto.UINT16})
 """Types of 16 bits."""
+_ABOVE_0 = {"Sqrt": (0,), "Reciprocal": (0,), "Log": (0,), "Pow": (0,), "Div": (1,)}
+"""Operators, and which of their operands is no 0 in what forms write."""
+_ROUNDED_UP = 0.51
+"""Part of a step that is rounded to one."""
 WIDE_OPSET = 21
 """The first in which QuantizeLinear has types of 16 bits; before, those of com.microsoft have."""
 
@@ -90,7 +94,7 @@ class Writer:
             for i, value, held in computes:
                 copy.input[i] = self._in_16_bits(value.name, held, copy.input[i])
         if computes and not quantizes(node) and not dequantizes(node):
-            self.weights.of(node, copy, [widened(h) if fine else h for _, _, h in computes], wide=fine)
+            self.weights.of(node, copy, [widened(h) if fine else h for _, _, h in computes], wide=fine, least=self._least(node))
         self._apart(node, copy)
         ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
         clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
@@ -107,6 +111,15 @@ class Writer:
 
     def _of(self, value: Value) -> Held | None:
         return self._held.get(value.name) or self._real.native.get(value.name)
+
+    def _least(self, node: Node) -> float:
+        """What a small number is made that keeps the argument of a root or quotient above 0: it must not be rounded to 0."""
+        held = self._held.get(node.output.name)
+        if node.op_type != "Add" or held is None or node.name in self._real.nodes:
+            return 0.0
+        readers = [(reader, reader.inputs.index(node.output)) for reader in node.output.consumers]
+        some = bool(readers) and all(reader.op_type in _ABOVE_0 and at in _ABOVE_0[reader.op_type] for reader, at in readers)
+        return _ROUNDED_UP * float(held.scale) if some else 0.0
 
     def _is_fine(self, node: Node) -> bool:
         """Whether an operator reads or gives a tensor that wants all beside it in 16 bits."""
