@@ -27,7 +27,7 @@ class Claim:
     outside: int
     """Such models past it that were refused."""
     settled: bool
-    """Whether random models brought nothing new in the end."""
+    """Whether random models brought nothing new in the end, of the operator or, for some rounds, of this limit."""
 
     @property
     def confirmed(self) -> bool:
@@ -81,16 +81,20 @@ class Learned:
                 for p, m in refused
                 if guess.refuses(m.facts) and not any(g.refuses(m.facts) for g in self.found if g != guess)
             ]
-            if alone and (self.settled or self.ages[guess] > _OLD):
+            if alone and self._is_settled(guess):
                 made.append(self._claim(guess, taken, alone))
         return made
+
+    def _is_settled(self, guess: Guess) -> bool:
+        """Another limit of the operator that is still looked for leaves one alone that rounds of random models came out with."""
+        return self.settled or self.ages[guess] > _OLD
 
     def _claim(self, guess: Guess, taken: Sequence[tuple[Point, Model]], alone: Sequence[tuple[Point, Model]]) -> Claim:
         inside = [(p, m) for p, m in taken if guess.applies(m.facts)]
         near = [(p, m) for p, m in inside if at_bound(guess, m)] or inside
         pairs = [(_distance(p, q, self.form), i, j) for i, (p, _) in enumerate(near) for j, (q, _) in enumerate(alone)]
         _, i, j = min(pairs, default=(0.0, -1, 0))
-        return Claim(guess, near[i][1] if i >= 0 else None, alone[j][1], len(near), len(alone), self.settled)
+        return Claim(guess, near[i][1] if i >= 0 else None, alone[j][1], len(near), len(alone), self._is_settled(guess))
 
 
 def at_bound(guess: Guess, model: Model) -> bool:

@@ -90,6 +90,18 @@ def test_a_limit_that_one_axis_alone_shows_is_not_confirmed(tmp_path: Path) -> N
     assert not any(claim.confirmed for claim in learned.claims())
 
 
+def test_a_limit_that_many_rounds_came_out_with_needs_no_others_to_be_settled(tmp_path: Path) -> None:
+    limit = Guess(Bound("spatial.h", "max", 77))
+    learned = learned_from("Sigmoid", tmp_path, limit)
+    assert [(claim.guess, claim.confirmed) for claim in learned.claims()] == [(limit, True)]
+    learned.settled = False  # as another limit leaves it that was not found before the budget was spent
+    assert not learned.claims()
+    while len(learned.claims()) == 0:
+        learned.explain()
+    assert learned.ages[limit] == 4
+    assert [(claim.guess, claim.confirmed) for claim in learned.claims()] == [(limit, True)]
+
+
 def test_answers_are_kept_and_not_asked_again(tmp_path: Path) -> None:
     limits = (Guess(Bound("spatial.h", "max", 77)),)
     first = Known("known", CompilerSettings(), "chip", tmp_path / "answers", 30, limits=limits)
