@@ -174,6 +174,8 @@ def row(cell: Cell) -> str:
     if cell.get("failed"):
         return f"{plain} | {numbers or 'failed'} | | | | {cell['failed'].replace('|', '/')}"
     marks = " ".join([*(["lag"] if cell.get("lag") else []), *([f"loses: {cell['wrong']}"] if cell["wrong"] else [])])
+    if "roundings" not in cell:
+        return f"{plain} | {numbers} | not asked | {cell['steps']:g} | | {marks}"
     if "steps" not in cell:
         return f"{plain} | {numbers} | nothing replaced | 0 | | {marks}"
     moved = f"{cell['steps']:g}" if cell["near"] == LIMIT_DB else f"{cell['steps']:g}, {cell['near']:g} dB"
@@ -189,7 +191,7 @@ def rounded(cell: Cell) -> str:
 
 def within(cell: Cell) -> bool:
     """Whether no result moves by more than a step; in floating point, not by more than the last bits."""
-    return "steps" not in cell or (cell["steps"] <= 1.01 and cell["near"] >= CLOSE_DB)
+    return "steps" not in cell or (cell["steps"] <= 1.01 and cell.get("near", LIMIT_DB) >= CLOSE_DB)
 
 
 def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
@@ -207,8 +209,8 @@ def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
         some = [c for c in cells if c["device"] == device and not c.get("fits")]
         ran = [c for c in some if "int8" in c]
         sums = [sum(c[kind][i] for c in ran) for kind in ("float", "int8") for i in (0, 1)]
-        exact = [c for c in ran if rounded(c) == "none"]
-        others = [c for c in ran if rounded(c) != "none"]
+        exact = [c for c in ran if "roundings" in c and rounded(c) == "none"]
+        others = [c for c in ran if c not in exact]
         sums += [len(exact), sum(map(within, exact)), len(others), sum(map(within, others))]
         marks = [sum(bool(c.get(key)) for c in some) for key in ("lag", "wrong", "failed")]
         lines.append(f"| {' | '.join(map(str, (device, len(ran), *sums, *marks)))} |")

@@ -215,5 +215,4 @@ def _taken_apart(analysis: Analysis, profile: Profile, checked: Checked, keep: S
 
 
 def _shares(analysis: Analysis, ctx: Context, pieces: int) -> Shares:
-    integer = sum(cost.macs for node, unit in ctx.quantized.units.items() if unit.is_whole and (cost := analysis.costs.get(node)))
-    return Shares(integer, sum(cost.macs for cost in analysis.costs.values()), len(islands(ctx)), pieces)
+    return Shares(ctx.quantized.integer_macs(), sum(cost.macs for cost in analysis.costs.values()), len(islands(ctx)), pieces)

@@ -259,6 +259,8 @@ def test_reports_say_how_tensors_are_held_and_how_much_is_in_integers(tmp_path: 
     (model,) = report["models"]
     assert model["summary"]["integer_macs_percent"] == 100.0
     assert {f["node"]: f["tensor"].get("encoding") for f in model["findings"]} == {"y": None}
+    loose = _read(_model(text.replace("DequantizeLinear(w, t, n)", "Cast<to = 1>(w)")), tmp_path)
+    assert (loose.integer_macs(), [u.is_whole for n, u in loose.units.items() if n.op_type == "Conv"]) == (0, [True])
     quantized = _read(_model(text), tmp_path)
     values = quantized.analysis.model.graph.values
     assert quantized.words(values["a"]) == "as uint8, scale 0.05, zero point 128"

@@ -221,9 +221,9 @@ class Quantized:
         return list(found)
 
     def integer_macs(self) -> int:
-        """Multiply-accumulates of operators that read and give integers."""
+        """Multiply-accumulates of operators that read and give integers, weights as well."""
         costs = self.analysis.costs
-        return sum(costs[node].macs for node, unit in self.units.items() if unit.is_whole and node in costs)
+        return sum(costs[node].macs for node, unit in self.units.items() if unit.computes_in_integers and node in costs)
 
     def words(self, value: Value) -> str:
         """How a tensor is held, `as uint8, scale 0.05, zero point 128`; empty where it is in floating point."""

@@ -40,6 +40,12 @@ class Unit(Struct, frozen=True, eq=False):
         return ends and not self.in_float
 
     @property
+    def computes_in_integers(self) -> bool:
+        """Whether its sums are those of integers: all that it reads and gives, and the weights of a convolution or product."""
+        weights = (o for o in self.operands if o.role == "weight") if self.node.kind in ("convolution", "product") else ()
+        return self.is_whole and not any(o.encoding is None and is_float(o.value) for o in weights)
+
+    @property
     def in_float(self) -> list[Value]:
         """Activations that it reads in floating point."""
         return [operand.value for operand in self.data if operand.encoding is None and is_float(operand.value)]
