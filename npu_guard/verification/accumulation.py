@@ -25,6 +25,9 @@ _EXACT = frozenset((
     "Ceil", "Round",
 ))  # fmt: skip
 
+_OF_FLOAT32 = frozenset({"Attention", "Gelu"})
+"""Operators whose kernels in ONNX Runtime have constants of float32, such as 0.044715, for float64 too."""
+
 
 def is_exact(op_type: str, domain: str = "") -> bool:
     """Whether an operator rounds nothing: what comes out went in, or is a whole number."""
@@ -47,6 +50,8 @@ def summed_terms(analysis: Analysis, node: Node) -> float:
 def node_terms(analysis: Analysis, node: Node) -> float:
     """Roundings of float32 that a node adds to its output; those of its bodies one after the other."""
     weight = ROUNDING.get(node.output.dtype, 1.0)
+    if node.op_type in _OF_FLOAT32 and not node.domain:
+        weight = max(weight, 1.0)
     terms = summed_terms(analysis, node) * min(1.0, weight)  # kernels for types below float32 sum in float32
     if not is_exact(node.op_type, node.domain):
         terms = max(terms, weight)

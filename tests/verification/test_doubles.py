@@ -16,6 +16,12 @@ TWICE = "a = Mul(x, half)  b = MatMul(a, w)  y = Add(b, b)"
 SOFT = "a = MatMul(x, w)  y = Softmax(a)"
 SPELLED = "a = MatMul(x, w)  m = ReduceMax(a, axis)  c = Sub(a, m)  e = Exp(c)  s = ReduceSum(e, axis)  y = Div(e, s)"
 
+TANH = 'Gelu<approximate = "tanh">'
+BY_TANH = (
+    "k = Constant<value = double {0.044715}>()  r = Constant<value = double {0.7978845608028654}>()  s = Mul(b, b)  "
+    "t = Mul(s, b)  u = Mul(t, k)  v = Add(b, u)  i = Mul(v, r)  h = Tanh(i)  m = Mul(h, b)  n = Add(m, b)  y = Mul(n, half)"
+)
+
 
 def graph(body: str, weight: np.ndarray = WEIGHT) -> str:
     numbers = ",".join(repr(float(v)) for v in weight.ravel())
@@ -32,6 +38,12 @@ def graph(body: str, weight: np.ndarray = WEIGHT) -> str:
         (graph("y = MatMul(x, w)"), graph("y = MatMul(x, w)", WEIGHT.astype(np.float32)), "differs"),
         (graph("y = MatMul(x, w)"), graph(TWICE), "equal"),
         (graph(SOFT), graph(SPELLED), "equal"),
+        (graph(f"b = MatMul(x, w)  y = {TANH}(b)"), graph(f"b = MatMul(x, w)  {BY_TANH}"), "equal"),
+        (
+            graph(f"b = MatMul(x, w)  y = {TANH}(b)"),
+            graph(f"b = MatMul(x, w)  {BY_TANH.replace('0.044715', '0.044716')}"),
+            "differs",
+        ),
         (graph(SOFT), graph(SPELLED.replace("y = Div(e, s)", "t = Mul(s, by)  y = Div(e, t)")), "differs"),
     ],
 )
