@@ -4,11 +4,12 @@ A network is quantized by `npu-guard quantize` in the scheme that the device sta
 *int8* are errors before and after `fix`; those of int8 include the rules for quantization. *Rounded otherwise* is where the
 forms are not exact in integers, as `fix` tells it: new tensors with a scale of their own, such as parts of sums (*anew*),
 tensors with another scale than before (*scale*), tensors that are no more there (*gone*), and new weights off the grid of the
-old ones (*weights*). Where there is none of it, each tensor is the same integers. *Steps* is the largest move of a result, in
-steps of the scale with which it is held (of integers 1), by ONNX Runtime here, on inputs of the kind that it was calibrated
-with; of a result in floating point it is the signal-to-noise ratio between before and after. *To float* is that of int8 against
-the network in floating point, before and after. *Loses* is a network that comes less close to it than before, by more than a
-bit (6 dB); *lag* one that has more errors left than in floating point, of the scheme as well.
+old ones (*weights*). Where there is none of it, each tensor is the same integers; a result that moves by more than a step there
+does so by sums in floating point that fall on the other side of a tie, of which the layers behind make more. *Steps* is the
+largest move of a result, in steps of the scale with which it is held (of integers 1), by ONNX Runtime here, on inputs of the
+kind that it was calibrated with; of a result in floating point it is the signal-to-noise ratio between before and after. *To
+float* is that of int8 against the network in floating point, before and after. *Loses* is a network that comes less close to it
+than before, by more than a bit (6 dB); *lag* one that has more errors left than in floating point, of the scheme as well.
 """
 
 from __future__ import annotations

@@ -48,8 +48,11 @@ def _moved(build: Builder, value: Value, shape: Sequence[int], move: Callable[[A
     assert integers is not None
     assert scale is not None
     extents = [d for d in value.shape or () if isinstance(d, int)]
-    axis = node.attr("axis", 1) % len(extents)
     apart = math.prod(d for d in scale.shape or () if isinstance(d, int)) > 1
+    axis = node.attr("axis", 1)
+    axis += len(extents) if axis < 0 else 0
+    if apart and (not 0 <= axis < len(extents) or list(scale.shape or ()) != [extents[axis]]):
+        raise Refused(f"{short(value.name)!r} has not one scale for each place along an axis of it")
 
     def numbers() -> Array:
         return move(np.arange(1, 1 + math.prod(extents)).reshape(extents))

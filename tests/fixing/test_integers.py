@@ -357,3 +357,16 @@ def test_weights_are_made_symmetric_where_rounding_is_allowed(net: Callable[[str
     report = fixed(path, "nvidia-dla", approximate=True)
     assert _errors(report.after) == []
     assert report.verification.verdict in ("equal", "close")
+
+
+def test_scales_that_belong_to_no_axis_are_refused(net: Callable[[str], str]) -> None:
+    """Such a model does not run; its shapes alone do not tell."""
+    report = fixed(
+        net(f"""g (float[1,16,6,6] x) => (float[1,16,6,6] y) <{SCALES}, int8[4,16,1,1] v = {numbers(4, 16, 1, 1)},
+        int8[16,4,1,1] w = {numbers(16, 4, 1, 1)}, float t = {{0.003}}, int8 n = {{0}}> {{
+        xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  vd = DequantizeLinear<axis = 17>(v, sw, zw)
+        c = Conv(xd, vd)  cq = QuantizeLinear(c, sr, zr)  cd = DequantizeLinear(cq, sr, zr)  wd = DequantizeLinear(w, t, n)
+        d = Conv(cd, wd)  dq = QuantizeLinear(d, sm, zm)  y = DequantizeLinear(dq, sm, zm) }}""")
+    )
+    assert "NPU401" in {f.rule for f in report.before.findings}
+    assert (report.before.crashes, report.after.crashes) == ((), ())
