@@ -37,7 +37,7 @@ SIDES = {
     256: "botnet26t_256 mobilevitv2_050",
 }
 """Names by the height and width of the image; what follows @ is the attention that its blocks get."""
-UNFUSED = ("eva02_tiny_patch14_224",)
+UNFUSED = ("eva02_tiny_patch14_224", "vit_small_patch16_rope_224")
 """Those whose attention torch's exporter takes written out alone."""
 SMALL = 0.05
 """Constants below this are scales that begin near 0, and biases."""
