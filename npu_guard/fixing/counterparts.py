@@ -15,8 +15,9 @@ import numpy as np
 from msgspec import Struct
 
 from npu_guard.analysis.constants import Array
-from npu_guard.analysis.quantized.held import Held
+from npu_guard.analysis.quantized.held import FLOAT, Held
 from npu_guard.file.document import Document
+from npu_guard.fixing.bounded import bounded
 from npu_guard.graph.graph import Value
 from npu_guard.verification.capture import capture, capture_bytes
 from npu_guard.verification.feeds import Feed
@@ -53,6 +54,9 @@ class Seen(NamedTuple):
     """What values of a changed network are on inputs."""
 
     ranges: dict[str, Range]
+    """The range of each on all inputs."""
+    usual: dict[str, Range]
+    """The same on the usual ones alone."""
     alike: dict[str, Held]
     """How the tensor of before is held that one has the numbers of."""
     of: dict[str, str]
@@ -97,12 +101,13 @@ def factor(old: Sequence[Figures], new: Sequence[Figures]) -> float | None:
 
 def seen(
     runtime: Runtime, before: Document, after: Document, feeds: Sequence[Feed], held: Mapping[str, tuple[Value, Held]],
-    values: Sequence[Value], there: Collection[str],
+    values: Sequence[Value], there: Collection[str], further: Sequence[Feed] = (),
 ) -> Seen:  # fmt: skip
     """What values of the second network are on inputs, and which have the numbers of a tensor of the first.
 
-    `held` are the tensors of the first network with their encodings, `there` the names of all tensors of the second. Raises
-    CannotRun.
+    `held` are the tensors of the first network with their encodings, `there` the names of all tensors of the second. On `further`
+    inputs ranges alone are measured, and no tensor goes further than integers can hold: numbers that should be 0 are noise there,
+    and like no others. Raises CannotRun.
     """
     old: dict[str, list[Figures]] = {name: [] for name in held}
     made: dict[str, list[Figures]] = {value.name: [] for value in values}
@@ -113,15 +118,24 @@ def seen(
                 (arrays,) = capture(runtime, document, [feed], group)
                 for name, array in arrays.items():
                     table[name].append(figures(array))
-    ranges = {
-        name: (min((f.low for f in own), default=0.0), max((f.high for f in own), default=0.0)) for name, own in made.items()
-    }
+    usual = {name: _range(own) for name, own in made.items()}
+    ranges = dict(usual)
+    clipped = bounded(after, {name: own for name, (value, own) in held.items() if name in there and value.dtype == FLOAT})
+    for group in _groups(values, several) if further else ():
+        for feed in further:
+            (arrays,) = capture(runtime, clipped, [feed], group)
+            ranges.update({name: _range([figures(array)], ranges[name]) for name, array in arrays.items()})
     found = {name: one for name, own in made.items() if (one := _counterpart(old, own, held)) is not None}
     alike = {name: own for name, (_, own) in found.items()}
     kept = {name for name, own in old.items() if any(len(own) == len(b) and factor(own, b) is not None for b in made.values())}
     staying = [name for name in held if name in there]
     kept |= {n for n, own in old.items() if any(held[n][1].same(held[s][1]) and factor(own, old[s]) == 1 for s in staying)}
-    return Seen(ranges, alike, {name: one for name, (one, _) in found.items()}, kept)
+    return Seen(ranges, usual, alike, {name: one for name, (one, _) in found.items()}, kept)
+
+
+def _range(own: Sequence[Figures], known: Range = (0.0, 0.0)) -> Range:
+    """The least and the largest number of a tensor on all inputs, and of a range that is known."""
+    return min([known[0], *(f.low for f in own)]), max([known[1], *(f.high for f in own)])
 
 
 def _groups(values: Sequence[Value], most: int) -> Iterator[list[Value]]:

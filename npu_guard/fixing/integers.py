@@ -6,9 +6,9 @@ other, and then each tensor is held as before; the two networks in integers are 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,29 +16,28 @@ from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.quantized.encoding import quantizes
 from npu_guard.analysis.quantized.held import FLOAT, Held, held_of
 from npu_guard.analysis.quantized.reading import read
-from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import Limits
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.counterparts import Range, seen
+from npu_guard.fixing.counterparts import Seen, seen
 from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
+from npu_guard.fixing.ways import TYPES, Way, narrower, ways
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
 from npu_guard.results.proof import SAMPLED, Proof
 from npu_guard.results.verification import Roundings, Verification
-from npu_guard.rewriting.integers.grid import Style, widened
+from npu_guard.rewriting.integers.grid import Style
 from npu_guard.rewriting.integers.restore import Restoration, in_style, moves, style_of_model
-from npu_guard.rewriting.integers.scheme import Wanted, of_other_sign
+from npu_guard.rewriting.integers.scheme import Wanted
 from npu_guard.rewriting.integers.writing import WIDE_OPSET
 from npu_guard.rewriting.substitution import APPROXIMATE, EXACT, Refused
 from npu_guard.verification.compare import not_run, run_document
 from npu_guard.verification.feeds import Feed, calibration_feeds, input_specs
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, Runtime
-from npu_guard.verification.steps import compare_in_steps, feeds_in_range, ranges_of
+from npu_guard.verification.steps import FAR, compare_in_steps, far_feeds, feeds_in_range, ranges_of
 
-TYPES = {name: number for number, name in DTYPE_NAMES.items()}
 DRAWN, GIVEN = 8, 64
 """Inputs on which ranges are measured and results compared: drawn ones, and at most so many of calibration."""
 
@@ -68,52 +67,104 @@ def in_integers(
         wanted = input_specs(twin.analysis.model.graph.inputs, twin.analysis.constants)
     except NotVerified as error:
         return [(fixed, not_run(str(error)))]
+    scales, known = _scales(twin), ranges_of(twin.analysis)
     if calibration is not None:
         feeds: Sequence[Feed] = calibration_feeds(calibration, wanted)[:GIVEN]
         inputs = f"{len(feeds)} of calibration"
     else:
-        feeds = feeds_in_range(wanted, ranges_of(twin.analysis), DRAWN)
+        feeds = feeds_in_range(wanted, known, DRAWN)
         inputs = f"{DRAWN} drawn in the range of the inputs' scales"
     allowed = run_limits(limits, (twin.document, twin.analysis), (fixed, changed))
-    if why := allowed.refusal(len(feeds)):
+    if why := allowed.refusal(len(feeds) + len(FAR)):
         return [(fixed, not_run(why))]
     names = [o.name for o in twin.document.proto.graph.output]
+    growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
     try:
         with Runtime(allowed) as runtime:
-            loose = _unheld(twin, changed)
-            found = seen(runtime, twin.real.document, fixed, feeds, _old(twin), loose, changed.model.graph.values)
-            left_out = _left_out(twin, changed, found.kept)
-            again = {n for n, old in found.of.items() if n in twin.real.known and old not in changed.model.graph.values}
-            made, why = [], ""
-            for way in _ways(found.ranges, profile, style, wide=wide):
+            far, kinds = _finite(runtime, twin.real.document, far_feeds(wanted, known), names)
+            used = [*feeds, *far]
+            loose, old, there = _unheld(twin, changed), _old(twin), changed.model.graph.values
+            found = seen(runtime, twin.real.document, fixed, feeds, old, loose, there, far)
+            before, first, second = (run_document(runtime, d, used, names) for d in (twin.document, twin.real.document, fixed))
+
+            inputs += f", and {', '.join(kinds)} ones" if kinds else ""
+
+            def compared(document: Document, words: str, rounded: Roundings) -> Verification:
+                after = run_document(runtime, document, used, names)
+                return compare_in_steps(names, before, after, (first, second), scales, growth, inputs + words, rounded, kinds)
+
+            trials = _Trials(twin, fixed, changed, style, wanted_scheme, found, compared)
+            made, why = trials.made(ways(found.ranges, profile, style, wide=wide))
+    except CannotRun as error:
+        made, why = [], str(error)
+    return made or [(fixed, not_run(f"not in integers again: {why}"))]
+
+
+def _finite(runtime: Runtime, document: Document, feeds: Sequence[Feed], names: Sequence[str]) -> tuple[list[Feed], list[str]]:
+    """The inputs on which a network gives what is finite, and the words for each."""
+    results = run_document(runtime, document, feeds, names)
+    kept = [all(np.isfinite(result[name]).all() for name in names) for result in results]
+    left = [(feed, kind) for feed, kind, own in zip(feeds, FAR, kept, strict=True) if own]
+    return [feed for feed, _ in left], [kind for _, kind in left]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """Ways to write a changed network in integers, each tried."""
+
+    twin: Twin
+    fixed: Document
+    changed: Analysis
+    style: Style
+    wanted: Wanted
+    found: Seen
+    compared: Callable[[Document, str, Roundings], Verification]
+    """How a document compares, with words on what is new in it. Raises CannotRun."""
+
+    def made(self, tried: Sequence[Way]) -> tuple[list[tuple[Document, Verification]], str]:
+        """What came of each way, and why others were not written."""
+        made, why = [], ""
+        for way in tried:
+            best: tuple[Document, Verification] | None = None
+            new = True
+            for one in narrower(way, self.found.usual):
                 try:
-                    restoration = Restoration(
-                        twin.real, fixed, changed, style, wanted_scheme, wide=way.wide, alike=found.alike, tied=way.tied,
-                        again=again,
-                    )  # fmt: skip
-                    document = restoration.write(way.measured)
-                    results = run_document(runtime, document, feeds, names)
+                    document, own, new = self._tried(one)
                 except (CannotRun, Refused) as error:
                     why = why or str(error)
                     continue
-                anew = [value for value in restoration.inexact if value.name not in found.alike]
-                kind = "are held in 16 bits" if way.wide else "" if way.measured else "stay in floating point"
-                words = f"; {len(anew)} new tensors, such as parts of sums, {kind}" if anew and kind else ""
-                rounded = Roundings(len(anew) if way.measured else 0, restoration.otherwise, left_out, restoration.rounded)
-                made.append((document, results, words, rounded))
-                if not restoration.inexact and not way.tied:
+                best = (document, own) if best is None or _moved(own) < _moved(best[1]) else best
+                if own.verdict == "equal" or not new:
                     break
-            if not made:
-                return [(fixed, not_run(f"not in integers again: {why}"))]
-            before, first, second = (run_document(runtime, d, feeds, names) for d in (twin.document, twin.real.document, fixed))
-    except CannotRun as error:
-        return [(fixed, not_run(f"not in integers again: {error}"))]
-    growth = sum(1 for _ in changed.nodes()) / max(1, sum(1 for _ in twin.numbers.nodes()))
-    scales = _scales(twin)
-    return [
-        (document, compare_in_steps(names, before, after, (first, second), scales, growth, inputs + words, rounded))
-        for document, after, words, rounded in made
-    ]
+            if best is None:
+                continue
+            made.append(best)
+            if not new and not way.tied:
+                break
+        return made, why
+
+    def _tried(self, way: Way) -> tuple[Document, Verification, bool]:
+        """The network in integers, how it compares, and whether ranges had to be measured. Raises CannotRun and Refused."""
+        known, there = self.twin.real.known, self.changed.model.graph.values
+        alike = self.found.alike
+        again = {name for name, old in self.found.of.items() if name in known and old not in there}
+        restoration = Restoration(
+            self.twin.real, self.fixed, self.changed, self.style, self.wanted, wide=way.wide, alike=alike, tied=way.tied,
+            again=again,
+        )  # fmt: skip
+        document = restoration.write(way.measured, way.room)
+        anew = [value for value in restoration.inexact if value.name not in alike]
+        kind = "are held in 16 bits" if way.wide else "" if way.measured else "stay in floating point"
+        words = f"; {len(anew)} new tensors, such as parts of sums, {kind}" if anew and kind else ""
+        left_out = _left_out(self.twin, self.changed, self.found.kept)
+        rounded = Roundings(len(anew) if way.measured else 0, restoration.otherwise, left_out, restoration.rounded)
+        return document, self.compared(document, words, rounded), bool(restoration.inexact)
+
+
+def _moved(verification: Verification) -> tuple[int, float]:
+    """How far results move: by the verdict, then in steps."""
+    order = ("equal", "close", "differs")
+    return order.index(verification.verdict), max((output.steps or 0.0 for output in verification.outputs), default=0.0)
 
 
 def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
@@ -127,45 +178,6 @@ def _wanted(profile: Profile, *, approximate: bool) -> Wanted:
         profile.limit("quantization.channel_operators"), granularity is None or "channel" in granularity,
         types("weight_types"), types("weights_symmetric"), bool(profile.limit("quantization.whole")), approximate,
     )  # fmt: skip
-
-
-def _is_free(profile: Profile) -> bool:
-    """Whether new sums need not have the type of all others: the device's file neither names types nor wants integers alone."""
-    return not profile.limit("quantization.activation_types") and not profile.limit("quantization.whole")
-
-
-class _Way(NamedTuple):
-    """One way to write integers."""
-
-    measured: Mapping[str, Range]
-    """Ranges of new sums that become integers."""
-    wide: bool
-    """Whether these have 16 bits."""
-    tied: bool
-    """Whether scales that are known are given up for shared ones."""
-
-
-def _ways(ranges: Mapping[str, Range], profile: Profile, style: Style, *, wide: bool) -> list[_Way]:
-    """Each way to be tried.
-
-    New sums become integers where the device wants that or has 16 bits, and stay in floating point where it takes that beside
-    integers.
-    """
-    if _is_free(profile):
-        sums: list[tuple[Mapping[str, Range], bool]] = [*([(ranges, True)] if wide else []), ({}, False)]
-    else:
-        sums = [(ranges, False), *([(ranges, True)] if _takes_wide(profile, style) else [])]
-        sums += [] if profile.limit("quantization.whole") else [({}, False)]
-    shares = profile.limit("quantization.same_operands") or profile.limit("quantization.same_scale")
-    return [_Way(one, fine, tied) for one, fine in sums for tied in ((True, False) if shares else (False,))]
-
-
-def _takes_wide(profile: Profile, style: Style) -> bool:
-    """Whether the device names 16 bits among the types of activations, where the network has 8."""
-    own = Held(style.activation, np.ones((), np.float32), 0)
-    wider = widened(own)
-    types = {TYPES.get(name) for name in profile.limit("quantization.activation_types") or ()}
-    return wider is not own and not types.isdisjoint({wider.dtype, of_other_sign(wider).dtype})
 
 
 def _left_out(twin: Twin, changed: Analysis, kept: Collection[str]) -> int:

@@ -15,7 +15,7 @@ from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.tally import Tally, tally
 from npu_guard.fixing.twin import Twin, beyond_scheme, scheme_findings, with_same_remedies, without_scheme
 from npu_guard.pipeline.job import FixFloats, Job
-from npu_guard.results.findings import ModelReport, RefusedMatch
+from npu_guard.results.findings import Applied, ModelReport, RefusedMatch
 from npu_guard.results.proof import PROVED
 from npu_guard.rewriting.substitution import EXACT
 from npu_guard.verification.compare import not_run
@@ -41,7 +41,7 @@ def fix_integers(job: Job, twin: Twin, fixed: FixFloats) -> FixReport:
     found = list(_written(job, twin, numbers, before, dear))
     if not found:  # forms that leave the integers alone may do
         done = fixed(twin.document, twin.analysis, job.checked) if numbers.applied else untouched
-        more = tuple(RefusedMatch(a.substitution, a.node, dear[-1], (a.at,)) for a in numbers.applied if dear)
+        more = tuple(RefusedMatch(a.substitution, a.node, dear[-1], _places(a, before)) for a in numbers.applied if dear)
         return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after)))
     return _best(found, numbers, before, untouched)
 
@@ -80,8 +80,13 @@ def _best(found: list[FixReport], numbers: FixReport, before: ModelReport, untou
     if not numbers.applied or worse is None:
         return untouched
     reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
-    refused = tuple(RefusedMatch(a.substitution, a.node, reason, (a.at,)) for a in numbers.applied)
+    refused = tuple(RefusedMatch(a.substitution, a.node, reason, _places(a, before)) for a in numbers.applied)
     return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
+
+
+def _places(step: Applied, before: ModelReport) -> tuple[str, ...]:
+    """Where a step would have mended something, which need not be where it begins."""
+    return tuple(dict.fromkeys((step.at, *(f.location.output for f in before.findings if f.location.node in step.nodes_before))))
 
 
 def _told(job: Job, analysis: Analysis, others: ModelReport, digest: str) -> ModelReport:

@@ -141,8 +141,8 @@ def _loss(name: str, results: Sequence[Sequence[Mapping[str, Array]]], growth: f
     return OutputLoss(name, first, ratio_over(after, after8), ratio_over(before8, after8), least_ratio(first, growth))
 
 
-def ratio_over(reference: Sequence[Array], other: Sequence[Array]) -> float:
-    """Over all inputs together; values that are not finite on either side count as lost."""
+def ratio_over(reference: Sequence[Array], other: Sequence[Array], least: float = 0.0) -> float:
+    """Over all inputs together, for a signal of `least` power or more; values that are not finite count as lost."""
     power = noise = 0.0
     for a, b in zip(reference, other, strict=True):
         if a.shape != b.shape:
@@ -150,4 +150,4 @@ def ratio_over(reference: Sequence[Array], other: Sequence[Array]) -> float:
         x, y = a.astype(np.float64), b.astype(np.float64)
         x, y = np.where(np.isfinite(x), x, 0.0), np.where(np.isfinite(y), y, 0.0)
         power, noise = power + float(np.square(x).sum()), noise + float(np.square(x - y).sum())
-    return signal_to_noise(power, noise)
+    return signal_to_noise(max(power, least), noise)

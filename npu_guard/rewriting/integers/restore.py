@@ -26,8 +26,8 @@ from npu_guard.rewriting.integers.writing import WIDE, Writer
 
 _MOVES = OfKind("view", "data mover", "identity", also="MaxPool GlobalMaxPool Relu")
 """Operators whose results are some of the numbers that they read, or 0."""
-_ROOM = 4.0
-"""Times by which a range of 16 bits is wider than what was seen: two bits, of which there are eight more than before."""
+ROOM = 4.0
+"""Times by which a range of 16 bits is wider than what usual inputs tell: two bits, of which there are eight more than before."""
 _COARSER = 2.0
 """Times by which the scale of a new tensor may grow to be that of another; beyond, it stays in floating point where it may."""
 
@@ -184,13 +184,13 @@ class Restoration:
         reader = value.only_consumer
         return reader is not None and reader.op_type in CLAMPS and not reader.domain and not moves(_maker(value))
 
-    def write(self, ranges: Mapping[str, tuple[float, float]]) -> Document:
+    def write(self, ranges: Mapping[str, tuple[float, float]], room: float = 1.0) -> Document:
         """The network in integers. `ranges` are the least and the largest number of each inexact tensor; one without stays in
-        floating point. Raises Refused."""
+        floating point. Those that get more bits than others are held `room` times as wide. Raises Refused."""
         for value in self.inexact:
             if value.name in ranges:
-                room = _ROOM if self._wide and self._style.activation not in WIDE else 1.0
-                low, high = (room * end for end in ranges[value.name])
+                times = room if self._wide and self._style.activation not in WIDE else 1.0
+                low, high = (times * end for end in ranges[value.name])
                 self._held[value.name] = self._alike.get(value.name) or fitting(low, high, self._style, wide=self._wide)
         held = {name: fitted(own, self._wanted) for name, own in self._held.items()}
         free = {value.name for value in self.inexact}

@@ -15,7 +15,7 @@ from npu_guard.rewriting.edit import free_name, names_in
 from npu_guard.rewriting.integers.grid import Style, widened
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.pooling import as_convolution
-from npu_guard.rewriting.integers.scheme import Wanted
+from npu_guard.rewriting.integers.scheme import Wanted, fitted
 from npu_guard.rewriting.integers.weights import NewWeights
 
 WIDE = frozenset({onnx.TensorProto.INT16, onnx.TensorProto.UINT16})
@@ -94,7 +94,9 @@ class Writer:
             for i, value, held in computes:
                 copy.input[i] = self._in_16_bits(value.name, held, copy.input[i])
         if computes and not quantizes(node) and not dequantizes(node):
-            self.weights.of(node, copy, [widened(h) if fine else h for _, _, h in computes], wide=fine, least=self._least(node))
+            self.weights.of(
+                node, copy, [self._fine_of(h) if fine else h for _, _, h in computes], wide=fine, least=self._least(node)
+            )
         self._apart(node, copy)
         ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
         clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
@@ -127,9 +129,14 @@ class Writer:
             return False
         return any(v is not None and v.name in self._fine for v in (*node.inputs, *node.outputs))
 
+    def _fine_of(self, held: Held) -> Held:
+        """How the same numbers are held in 16 bits, of a type that the device takes; as before where there is none."""
+        wide = widened(held)
+        return held if wide is held else fitted(wide, self._wanted)
+
     def _in_16_bits(self, name: str, held: Held, given: str) -> str:
         """The name of the same numbers, each step in 256 parts."""
-        wide = widened(held)
+        wide = self._fine_of(held)
         if wide is held:
             return given
         if given not in self._widened:
@@ -138,7 +145,7 @@ class Writer:
 
     def _rounded_finely(self, name: str) -> str:
         """What an operator gives in 16 bits, before it becomes the integers of fewer that it is held as; else nothing."""
-        wide, raw = widened(self._held[name]), self._numbers[name][0]
+        wide, raw = self._fine_of(self._held[name]), self._numbers[name][0]
         return "" if wide is self._held[name] else self._write(f"{name}_in_16_bits", wide, raw, "")
 
     def _apart(self, node: Node, copy: onnx.NodeProto) -> None:
