@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npu_guard.analysis.quantized.standing import type_of
 from npu_guard.base.errors import Undecidable
 
 if TYPE_CHECKING:
@@ -47,9 +48,15 @@ def _group(pattern: Pattern, root: Node, facts: Facts) -> tuple[Node, ...]:
         group = {name: node for name in pattern.lines if (node := binding[name].producer) is not None}
         group |= _pairs(pattern, group, facts)
         inner = [node.output for name, node in group.items() if name != pattern.root and name not in pattern.shared]
-        if all(_is_own(value, group, facts) for value in inner):
+        if all(_is_own(value, group, facts) for value in inner) and not _is_rounded(pattern, binding, facts):
             return tuple(group.values())
     return ()
+
+
+def _is_rounded(pattern: Pattern, binding: Binding, facts: Facts) -> bool:
+    """Whether the network stands for one in integers with pairs between the lines, through which the compiler does not see."""
+    inner = () if pattern.quantized else (name for name in pattern.lines if name != pattern.root)
+    return any(type_of(binding[name], facts.analysis) is not None for name in inner)
 
 
 def _pairs(pattern: Pattern, group: Mapping[str, Node], facts: Facts) -> dict[str, Node]:

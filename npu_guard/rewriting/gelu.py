@@ -1,4 +1,5 @@
-"""Gelu as exporters spell it out: a division by the root of 2, Erf, an addition of 1 and two products."""
+"""Gelu as exporters spell it out: a division by the root of 2, Erf, an addition of 1 and two products, of which the one by a half
+may come before the addition, which is of a half then."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
     found = None if scale is None else _times(scale, ctx)
     if scale is None or found is None or not math.isclose(found[1], math.sqrt(0.5), rel_tol=digits):
         return None
-    x, nodes, value, factor, squared = found[0], [erf], erf.output, 1.0, False
-    while not squared or not math.isclose(factor, 0.5, rel_tol=digits):
+    x, nodes, value, factor, squared, added = found[0], [erf], erf.output, 1.0, False, False
+    while not added or not squared or not math.isclose(factor, 0.5, rel_tol=digits):
         readers = value.consumers
         if len(readers) != 1 or value.is_output:
             return None
@@ -38,10 +39,11 @@ def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
         if len(others) != 1 or others[0] is None:
             return None
         number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
-        if len(nodes) == 1:
-            if node.op_type != "Add" or number is None or not math.isclose(number, 1.0, rel_tol=digits):
+        if not added and node.op_type == "Add":
+            if number is None or not math.isclose(number, factor, rel_tol=digits):
                 return None
-        elif node.op_type != "Mul":
+            added = True
+        elif node.op_type != "Mul" or (not added and number is None):
             return None
         elif number is not None:
             factor *= number

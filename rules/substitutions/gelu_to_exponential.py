@@ -52,6 +52,12 @@ class GeluToExponential(Substitution):
             label=ROUNDING,
             title="spelled out by another exporter",
         ),
+        Example(
+            """g (float[1,8,4,4] x) => (y) <float r = {1.41421354}, float half = {0.5}>
+            { d = Div(x, r)  e = Erf(d)  b = Mul(e, half)  m = Add(b, half)  y = Mul(x, m) }""",
+            label=ROUNDING,
+            title="spelled out with the halves in front",
+        ),
         Example("g (float[1,5,16] x) => (y) { y = Gelu(x) }", label=ROUNDING, title="tokens"),
     )
     bad = (
@@ -61,6 +67,12 @@ class GeluToExponential(Substitution):
             { d = Div(x, r)  e = Erf(d)  a = Add(e, one)  m = Mul(x, a)  y = Mul(m, half) }""",
             refused="it is no part of a Gelu",
             title="with a root of 2 of five digits",
+        ),
+        Example(
+            """g (float[1,8,4,4] x) => (y) <float r = {1.41421354}, float one = {1.0}, float half = {0.5}>
+            { d = Div(x, r)  e = Erf(d)  b = Mul(e, half)  m = Add(b, one)  y = Mul(x, m) }""",
+            refused="it is no part of a Gelu",
+            title="with halves that are not the same",
         ),
         Example(
             'g (float[1,8,4,4] x) => (y) { y = Gelu<approximate = "tanh">(x) }',

@@ -287,6 +287,19 @@ def test_a_gelu_between_pairs_is_one_and_has_no_clamp(net: Callable[[str], str])
     assert "gelu-to-exponential" in [a.substitution for a in fixed(path, "ethos-u85").applied]
 
 
+@pytest.mark.parametrize(("factor", "clamped"), [(0.5, False), (0.25, False), (0.6, True)])
+def test_a_product_with_a_constant_has_a_least_number(factor: float, clamped: bool, net: Callable[[str], str]) -> None:
+    """erf(x) / 2 + 1 / 2 is never negative; 0.6 times it may be."""
+    text = f"""g (float[1,4,6,6] x) => (float[1,4,6,6] y) <{SCALES}, float h = {{{factor}}}, float o = {{0.5}}> {{
+        xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  e = Erf(xd)  eq = QuantizeLinear(e, s, z)
+        ed = DequantizeLinear(eq, s, z)  m = Mul(ed, h)  mq = QuantizeLinear(m, s, z)  md = DequantizeLinear(mq, s, z)
+        a = Add(md, o)  aq = QuantizeLinear(a, sr, zr)  ad = DequantizeLinear(aq, sr, zr)
+        r = Neg(ad)  rq = QuantizeLinear(r, s, z)  y = DequantizeLinear(rq, s, z) }}"""
+    real = in_real_numbers(*open_to_write(net(text), {}))
+    assert real is not None
+    assert ("Relu" in [n.op_type for n in real.document.proto.graph.node]) == clamped
+
+
 def test_scales_are_those_of_the_network() -> None:
     held = [Held(UINT8, np.float32(0.05), 120)]
     style = style_of(held, [("Conv", INT8, np.float32([0.004, 0.0031]))])

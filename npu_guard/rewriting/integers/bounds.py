@@ -44,10 +44,21 @@ def least(node: Node, below: Callable[[Value], float], analysis: Analysis) -> fl
         return 0.0
     if op in ("Mul", "Div", "Add", "Sum", "Max"):
         lows = [below(v) for v in operands]
+        if op == "Mul" and len(operands) == 2 and min(lows) < 0 and is_float(node.output):
+            return min(0.0, _times(operands, lows, analysis))
         if op in ("Mul", "Div"):
             return 0.0 if min(lows) >= 0 and is_float(node.output) else -math.inf
         return -math.inf if not is_float(node.output) else max(lows) if op == "Max" else sum(lows)
     if node.op_type in _KEEPING or op in _KEEPING_PLAIN:
         low = min(map(below, operands))
         return low if low >= 0 or op != "ReduceSum" else -math.inf
+    return -math.inf
+
+
+def _times(operands: list[Value], lows: list[float], analysis: Analysis) -> float:
+    """A number that no product is below where one of the two operands is a constant that is not negative."""
+    for value, low in zip(operands, reversed(lows), strict=True):
+        factors = analysis.constants.get(value)
+        if factors is not None and factors.size and float(factors.min()) >= 0 and math.isfinite(low):
+            return low * float(factors.max())
     return -math.inf
