@@ -28,8 +28,8 @@ class Way(NamedTuple):
     """Whether these have 16 bits."""
     tied: bool
     """Whether scales that are known are given up for shared ones."""
-    room: float = 1.0
-    """Times by which a range of 16 bits is wider than what was seen."""
+    room: float = 1.5
+    """Times by which a range of 16 bits is wider than what was seen, as a variance may be smaller than on all inputs."""
 
 
 def ways(ranges: Mapping[str, Range], profile: Profile, style: Style, *, wide: bool) -> list[Way]:
