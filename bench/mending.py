@@ -252,7 +252,8 @@ def _fed(session: onnxruntime.InferenceSession, drawn: Mapping[str, Any], below:
 
 
 def _largest(a: np.ndarray[Any, Any]) -> float:
-    return float(np.max(np.abs(a.astype(np.float64)), initial=0.0))
+    """Of the finite numbers: a network may divide by zero, and its twin has to do so as well."""
+    return float(np.max(np.abs(a[np.isfinite(a)].astype(np.float64)), initial=0.0))
 
 
 def _distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:

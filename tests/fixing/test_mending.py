@@ -45,6 +45,15 @@ def test_what_one_bit_of_the_input_moves_as_far_is_not_wrong(write: Write, tmp_p
     assert mending.compared(kept, write(close)) == "y on normal inputs"
 
 
+def test_what_divides_by_zero_does_so_in_both(write: Write, tmp_path: Path, mending: Any) -> None:
+    """A map less its minimum over its range is nothing at all for a constant map; a twin that gives a number there differs."""
+    graph = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) {{ r = ReduceMax<keepdims=1>(x) z = Sub(x, r) {0} }}"
+    before = write(graph.format("s = ReduceMin(z) y = Div(z, s)")).rename(tmp_path / "before.onnx")
+    assert mending.compared(before, write(graph.format("s = ReduceMin(z) n = Neg(s) m = Neg(z) y = Div(m, n)"))) == ""
+    other = "s = ReduceMin(z) q = Div(z, s) n = IsNaN(q) y = Where(n, x, q)"
+    assert mending.compared(before, write(graph.format(other))) == "y on zero inputs"
+
+
 def test_what_is_left_of_numbers_that_cancel_is_rounding(write: Write, tmp_path: Path, mending: Any) -> None:
     """Of zero, three constants leave 1.5e-8 in one order and 0 in another; a constant that is 3e-6 off is another function."""
     graph = """g (float[1,8,4,4] x) => (float[1,8,4,4] y) <float a = {{0.1}}, float b = {{0.2}}, float c = {{{1}}}> {{ {0} }}"""
