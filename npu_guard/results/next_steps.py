@@ -48,9 +48,7 @@ def fix_with_modes(model: ModelReport, fixed: str) -> tuple[str, str] | None:
     if not model.modes or model.command.in_program:
         return None
     (decides, give), options = _modes(model)
-    return f"{give}, as {decides}", _words(
-        "fix", model.path, "-o", fixed, *_device(model), *model.command.inputs, *options, *model.command.settings
-    )
+    return f"{give}, as {decides}", _fix_command(model, model.path, fixed, options)
 
 
 def _open_inputs(model: ModelReport) -> list[tuple[str, str]]:
@@ -82,11 +80,12 @@ def _check_command(model: ModelReport, shown: str, options: Sequence[str]) -> st
     return _words("check", shown, *_device(model), *model.command.inputs, *options, *model.command.settings)
 
 
-def _fix_command(model: ModelReport, shown: str, fixed: str) -> str:
+def _fix_command(model: ModelReport, shown: str, fixed: str, options: Sequence[str] = ()) -> str:
     if model.command.in_program:
         return f"npu_guard.fix(model, {fixed!r}, {_python(model)})"
     simplify = ["--simplify"] if model.simplified is not None else []
-    return _words("fix", shown, "-o", fixed, *_device(model), *model.command.inputs, *model.command.settings, *simplify)
+    told = *_device(model), *model.command.inputs, *options, *model.command.settings, *simplify
+    return _words("fix", shown, "-o", fixed, *told)
 
 
 def partition_command(model: ModelReport, path: str, *, mended: bool = False) -> str:

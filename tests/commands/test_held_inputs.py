@@ -114,6 +114,15 @@ def test_a_truth_value_is_written_as_one(save: Callable[..., Path], cli: Callabl
     assert ("Erf" in cli("check", path, "--input-value", f"c={value}").out) is found
 
 
+def test_fix_names_the_option_where_an_input_decides_and_compares_nothing_that_it_left_alone(
+    save: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    told = cli("fix", save(MODE, 17), "-o", tmp_path / "out.onnx").out
+    assert "Unchanged: " in told
+    assert " --input-value rate=16000" in told.partition("Next, give the value that the device runs with")[2].split("\n")[1]
+    assert "npu-guard verify" not in told
+
+
 def test_one_behaviour_over_a_fixed_size(save: Callable[..., Path], cli: Callable[..., Any], tmp_path: Path) -> None:
     path = save("g (float[10,8,32,32] x) => (float[10,8,32,32] y) { y = Relu(x) }")
     shape = ("--input-shape", "x:1,8,16,16")
