@@ -120,7 +120,7 @@ ecosystem: $(VENV)/dev  ## Check, fix and verify models that nobody here wrote, 
 
 mending: $(VENV)/dev  ## What fix removes, networks by devices, into docs/mending.md, and of int8 twins, into docs/mending-int8.md; MODELS are ONNX files or folders of more.
 	$(BIN)/python bench/mending.py $(OPTIONS) $(MODELS)
-	$(BIN)/python bench/mending_int8.py
+	$(BIN)/python bench/mending_int8.py $(MODELS)
 
 test-cluster: $(VENV)/cluster postgresql  ## A Ray cluster that loses a node, an S3-compatible server, PostgreSQL.
 	$(BIN)/python -m pytest tests/fleet

@@ -65,9 +65,9 @@ def main() -> int:
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
         folder = Path(name)
-        files = list(_files(options.models))
-        files += [] if options.no_samples else list(samples(folder))
-        for file in files:
+        inputs = list(files(options.models))
+        inputs += [] if options.no_samples else list(samples(folder))
+        for file in inputs:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             for device in devices:
                 cell = known.get((digest, device, commit)) if "dirty" not in commit else None
@@ -114,7 +114,7 @@ def _kept() -> list[Cell]:
     return [json.loads(line) for line in KEPT.read_text(encoding="utf-8").splitlines()] if KEPT.exists() else []
 
 
-def _files(named: Sequence[Path]) -> Iterator[Path]:
+def files(named: Sequence[Path]) -> Iterator[Path]:
     for path in named:
         yield from sorted(path.glob("**/*.onnx")) if path.is_dir() else (path,)
 

@@ -1,5 +1,6 @@
-"""`make mending`: the same for quantized networks, into docs/mending-int8.md: each sample network that a device refuses.
+"""`make mending`: the same for quantized networks, into docs/mending-int8.md: networks that a device refuses.
 
+Networks are the sample networks and whatever ONNX files or folders are named.
 A network is quantized by `npu-guard quantize` in the scheme that the device states, on drawn data, and mended. *Float* and
 *int8* are errors before and after `fix`; those of int8 include the rules for quantization. *Rounded otherwise* is where the
 forms are not exact in integers, as `fix` tells it: new tensors with a scale of their own, such as parts of sums (*anew*),
@@ -42,7 +43,8 @@ Array = np.ndarray[Any, Any]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", help="sample networks (default: all)")
+    parser.add_argument("models", type=Path, nargs="*", help="ONNX files, or folders of them, beside the sample networks")
+    parser.add_argument("--samples", metavar="NAMES", help="sample networks, with commas; none: nothing after the equals sign")
     parser.add_argument("--devices", default=",".join(DEVICES), help="profiles, with commas")
     parser.add_argument("--seconds", type=int, default=900, help="CPU time for one command (default: 900)")
     parser.add_argument("--kept", action="store_true", help="measure nothing: the page of the newest cells that are kept")
@@ -60,10 +62,10 @@ def main() -> int:
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
         folder = Path(name)
+        wanted = None if options.samples is None else options.samples.split(",")
+        own = [file for file in mending.samples(folder) if wanted is None or file.stem in wanted] if wanted != [""] else []
         for device in options.devices.split(","):
-            for file in mending.samples(folder):
-                if options.networks and file.stem not in options.networks:
-                    continue
+            for file in [*mending.files(options.models), *own]:
                 key = hashlib.sha256(file.read_bytes()).hexdigest(), device, commit
                 cell = known.get(key)
                 if cell is None:
