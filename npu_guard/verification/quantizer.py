@@ -17,11 +17,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from npu_guard.verification.quantizable import CHANNELS_OPSET, opset_of, quantizable
 from npu_guard.verification.scheme import WIDE, Scheme
 
 Array = NDArray[Any]
-PER_CHANNEL_OPSET = 13
-"""The first in which DequantizeLinear has an axis; weights have one scale before."""
 _RENAMED = "_QuantizeLinear_Input"
 """What onnxruntime appends to the name of an output of the model whose result it quantizes."""
 _NEVER = {"Cast", "CastLike", "Shape", "Size", "Constant", "ConstantOfShape", "Range", "Identity"}
@@ -41,7 +40,7 @@ def quantize(
     tensors that share one have the largest of theirs.
     """
     logging.disable(logging.WARNING)
-    model, ranges = _calibrate(content, folder, feeds)
+    model, ranges = _calibrate(content, folder, feeds, scheme.per_channel)
     overrides = _overrides(model, scheme)
     made = _quantized(model, ranges, scheme, overrides, alone)
     if scheme.power_of_two or scheme.same_scale or scheme.same_operands:
@@ -49,11 +48,13 @@ def quantize(
     return bytes(made.SerializeToString())
 
 
-def _calibrate(content: bytes, folder: str, feeds: Sequence[Mapping[str, Array]]) -> tuple[onnx.ModelProto, Any]:
+def _calibrate(
+    content: bytes, folder: str, feeds: Sequence[Mapping[str, Array]], per_channel: bool
+) -> tuple[onnx.ModelProto, Any]:
     from onnxruntime.quantization import CalibrationDataReader, create_calibrator
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
-    digest = hashlib.sha256(content)
+    digest = hashlib.sha256(content + bytes([per_channel]))
     for feed in feeds:
         for name, array in sorted(feed.items()):
             digest.update(name.encode() + array.tobytes())
@@ -71,6 +72,7 @@ def _calibrate(content: bytes, folder: str, feeds: Sequence[Mapping[str, Array]]
 
     whole = onnx.load_model_from_string(content)
     onnx.external_data_helper.load_external_data_for_model(whole, folder)
+    whole = quantizable(whole, per_channel)
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
         path = Path(scratch) / "model.onnx"
         onnx.save(whole, path)
@@ -94,8 +96,8 @@ def _quantized(
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
-    per_channel = scheme.per_channel and opset >= PER_CHANNEL_OPSET
+    opset = opset_of(model)
+    per_channel = scheme.per_channel and opset >= CHANNELS_OPSET
     options = {
         "ActivationSymmetric": scheme.activation_symmetric,
         "WeightSymmetric": scheme.weight_symmetric,

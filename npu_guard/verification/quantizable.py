@@ -1,0 +1,123 @@
+"""A model as onnxruntime's quantizer can take it: in an opset that has the operators, each bias with one reader, safe names."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+from onnx import version_converter
+
+PAIRS_OPSET, CHANNELS_OPSET = 10, 13
+"""The first opset with QuantizeLinear, and the first in which it has an axis; weights have one scale before."""
+_BIASED = {"Conv", "ConvTranspose", "Gemm"}
+"""Operators whose third input is a bias, which the quantizer holds with the scale of the other two."""
+_APPENDED = (
+    "_scale", "_zero_point", "_quantized", "_quantized_scale", "_quantized_zero_point",
+    "_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output",
+)  # fmt: skip
+"""What the quantizer appends to the name of a tensor, whether another tensor has that name or not."""
+
+
+def quantizable(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
+    """The model, changed where the quantizer needs it; what it computes and its inputs and outputs stay.
+
+    Raises ValueError where its opset has no quantization and it cannot be converted to one that has.
+    """
+    model = _converted(model, CHANNELS_OPSET if per_channel else PAIRS_OPSET)
+    _own_biases(model.graph)
+    _rename(model.graph, dict(_collisions(model.graph)))
+    return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators, 0 where the model imports none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _converted(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
+    """In the opset that is wanted, as far as ONNX's converter can take it there."""
+    opset = opset_of(model)
+    if not 0 < opset < wanted:
+        return model
+    try:
+        return version_converter.convert_version(model, wanted)
+    except Exception:  # the converter raises RuntimeError and types of its own; its words name places in its own source
+        if opset >= PAIRS_OPSET:
+            return model
+        raise ValueError(
+            f"opset {opset} has no QuantizeLinear, and ONNX's version converter cannot take the model to opset {wanted}; "
+            f"export it with opset {CHANNELS_OPSET} or newer"
+        ) from None
+
+
+def _own_biases(graph: onnx.GraphProto) -> None:
+    """A copy of a bias for each further reader: the quantizer makes such copies too, under names that others may have."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    taken, seen = set(_names(graph)), collections.Counter[str]()
+    for node in graph.node:
+        if node.op_type in _BIASED and len(node.input) > 2 and node.input[2] in stored:
+            name = node.input[2]
+            seen[name] += 1
+            if seen[name] > 1:
+                copy = graph.initializer.add()
+                copy.CopyFrom(stored[name])
+                copy.name = node.input[2] = _fresh(f"{name}_of_{seen[name]}", taken)
+
+
+def _collisions(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
+    """New names for tensors that have the name which the quantizer gives to a companion of another tensor."""
+    taken = set(_names(graph))
+    held = {entry.name for entry in (*graph.input, *graph.output)}
+    for name in sorted(taken):
+        for suffix in _APPENDED:
+            plain = name.removesuffix(suffix)
+            if plain != name and plain in taken:
+                moved = plain if name in held else name
+                if moved not in held:
+                    yield moved, _fresh(f"{moved}_renamed", taken)
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """A name that no tensor has, and that is taken now."""
+    count, made = 1, name
+    while made in taken or any(made + suffix in taken for suffix in _APPENDED):
+        count += 1
+        made = f"{name}_{count}"
+    taken.add(made)
+    return made
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Tensors of the graph and of those inside it."""
+    yield from (entry.name for entry in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (name for name in (*node.input, *node.output) if name)
+        for inner in _inside(node):
+            yield from _names(inner)
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors their new names, in subgraphs too, unless such a graph has a tensor of that name itself."""
+    if not names:
+        return
+    for entries in (graph.initializer, graph.value_info):
+        for entry in entries:
+            entry.name = names.get(entry.name, entry.name)
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            for index, name in enumerate(tensors):
+                tensors[index] = names.get(name, name)
+        for inner in _inside(node):
+            _rename(inner, {old: new for old, new in names.items() if old not in _defined(inner)})
+
+
+def _defined(graph: onnx.GraphProto) -> set[str]:
+    return {*(e.name for e in (*graph.input, *graph.initializer)), *(name for node in graph.node for name in node.output)}
+
+
+def _inside(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
