@@ -13,19 +13,23 @@ import onnx
 
 from npu_guard.analysis.constants import Constants
 from npu_guard.base.text import text
+from npu_guard.file.unread import drop_unread, unread
 from npu_guard.graph.graph import Graph, Model, Node, bodies
 
 
 def write_taken_branches(model: Model) -> bool:
     """Replace every If of known condition by its branch, in the protobuf that a view was made from; whether there was one.
 
-    A branch may hold another If, so whoever calls this makes the view again and asks once more.
+    A branch may hold another If, so whoever calls this makes the view again and asks once more. What only the condition, or the
+    branch that never runs, has read is gone from the main graph.
     """
     constants = Constants()
     taken = [(graph, known) for graph in model.graph.graphs() if (known := dict(_known(graph, constants)))]
     if not taken:
         return False
-    defined = collections.Counter(_definitions(model.skeleton.proto.graph))
+    main = model.skeleton.proto.graph
+    defined = collections.Counter(_definitions(main))
+    before = unread(main)
     done: set[int] = set()
     for graph, branches in taken:
         around: Graph | None = graph
@@ -36,6 +40,7 @@ def write_taken_branches(model: Model) -> bool:
         if not inside:
             _write(graph, branches, defined)
         done.update(id(body) for node in graph.nodes if node.op_type == "If" for _, body in node.subgraphs)
+    drop_unread(main, before)
     return True
 
 

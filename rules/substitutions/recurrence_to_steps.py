@@ -47,6 +47,24 @@ class RecurrenceToSteps(Substitution):
         Example(
             """g (float[1,2,4] x, float[1,2,5] h, float[1,2,5] c) => (y) <float[1,20,4] w, float[1,20,5] r, float[1,40] b>
             { o, n, m = LSTM<hidden_size = 5>(x, w, r, b, , h, c)  s = Relu(n)  y = Add(s, m) }""",
+            ops=(
+                *(
+                    "Squeeze",
+                    "Squeeze",
+                    "Squeeze",
+                    "Gemm",
+                    "Gemm",
+                    "Add",
+                    "Slice",
+                    "Slice",
+                    "Slice",
+                    "Slice",
+                    "Sigmoid",
+                    "Tanh",
+                    "Mul",
+                ),
+                *("Sigmoid", "Mul", "Add", "Sigmoid", "Tanh", "Mul", "Unsqueeze", "Relu", "Unsqueeze", "Add"),
+            ),
             title="one step with its state, as in streaming audio",
         ),
         Example(
@@ -141,7 +159,10 @@ def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
     node = match.root
     steps, directions, _, _ = match.facts
     direction = _text(node.attr("direction", "forward"))
-    inputs = [build.squeeze(build.slice(node.inputs[0], 0, t, t + 1), 0) for t in range(steps)]  # type: ignore[arg-type]
+    x = node.inputs[0]
+    assert x is not None
+    # One step needs no Slice, so that the axis of steps, which is put on and taken off again, is no rearrangement.
+    inputs = [build.squeeze(x if steps == 1 else build.slice(x, 0, t, t + 1), 0) for t in range(steps)]
     columns: list[list[str]] = []
     hidden, cells = [], []
     for d in range(directions):

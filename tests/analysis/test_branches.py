@@ -61,6 +61,13 @@ def test_what_is_taken_computes_the_same(text: str, save: Callable[..., Path]) -
     np.testing.assert_array_equal(before, after)
 
 
+def test_what_only_a_condition_has_asked_for_is_gone(save: Callable[..., Path]) -> None:
+    """Else these nodes are readers of what a form wants to replace. What the author left without readers stays."""
+    analysis = analyze(load.load(save(TAKEN["a shape"].replace("y = If", "m = Neg(d)  y = If"))))
+    assert [node.op_type for node in analysis.model.graph.nodes] == ["Shape", "Gather", "Neg", "Squeeze"]
+    assert {tensor.name for tensor in analysis.model.skeleton.proto.graph.initializer} == {"i", "k"}
+
+
 def test_a_condition_that_comes_in_stays(save: Callable[..., Path]) -> None:
     text = TAKEN["a constant"].replace("(float[1,2] x)", "(float[1,2] x, bool c)").replace("<bool c = {1}>", "")
     analysis = analyze(load.load(save(text)))
