@@ -55,8 +55,9 @@ class TensorsToMaps(Substitution):
     - Softmax: its factors become the channels; normalizations: by their definitions
     - Concat, Split, Slice, Gather and GatherND at constant places, Pad: the axis becomes the outermost part of one of the map's
 
-    `Where(mask, x, c)` with constant mask and c is min and max with constant maps, which holds for infinite x too. A constant
-    beside computed tensors in a Concat is added to zeros, so that it goes with every batch. Exact but for the order of summation.
+    `Where(mask, x, c)` with constant mask and c is min and max with constant maps, which holds for infinite x too; by a computed
+    mask it stays, and what it chooses between is brought to where the mask lies. A constant beside computed tensors in a Concat
+    is added to zeros, so that it goes with every batch. Exact but for the order of summation.
     """
 
     name = "tensors-to-maps"
@@ -145,6 +146,22 @@ class TensorsToMaps(Substitution):
             title="tokens as inputs and as the output: they enter and leave as maps [B, N, 1, C], so that nothing is transposed",
         ),
         Example(
+            """g (float[1,6,4,5] x) => (y)
+            <int64[3] flat = {1, 6, 20}, int64[2] axes = {1, 2}, float zero = {0.0}, int64[4] back = {1, 6, 4, 5}> {
+                a = Reshape(x, flat)  t = Transpose<perm = [0,2,1]>(a)  m = ReduceMax(t, axes)  e = Equal(m, zero)
+                q = Div(t, m)  w = Where(e, zero, q)  u = Transpose<perm = [0,2,1]>(w)  y = Reshape(u, back) }""",
+            operators=_MAPS | {"Where": "supported", "Equal": "supported"},
+            title="a division that gives 0 where it has no result, of tokens",
+        ),
+        Example(
+            """g (float[1,6,4,5] x, float[1,6,20] z) => (y)
+            <int64[3] flat = {1, 6, 20}, int64[4] back = {1, 6, 4, 5}> {
+                a = Reshape(x, flat)  t = Transpose<perm = [0,2,1]>(a)  s = Transpose<perm = [0,2,1]>(z)  c = Less(t, s)
+                w = Where(c, t, s)  u = Transpose<perm = [0,2,1]>(w)  y = Reshape(u, back) }""",
+            operators=_MAPS | {"Where": "supported", "Less": "supported"},
+            title="a choice between two tensors",
+        ),
+        Example(
             """g (float[1,2,3,5] x) => (y) <int64[8] p = {0, 0, 2, 3, 0, 0, 1, 4}> { y = Pad<mode = "reflect">(x, p) }""",
             operators=_MAPS | {"Pad": "refused"},
             title="margins that mirror what is inside",
@@ -180,6 +197,11 @@ class TensorsToMaps(Substitution):
             <int64[3] flat = {1, 8, 4}> { a = Reshape(x, flat)  b = Softmax<axis = 2>(a)  c = com.example.Op(b)  y = Relu(c) }""",
             opset=12,
             refused="Softmax of an opset before 13",
+        ),
+        Example(
+            """g (float[1,6,1] x, float[1,1,5] z) => (y) <float k = {0.5}> { c = Less(x, k)  y = Where(c, z, k) }""",
+            operators=_MAPS | {"Where": "refused", "Less": "supported"},
+            refused="Where chooses between tensors of which none has all axes",
         ),
         Example(
             """g (float[1,8,4,4] x, int64[3,2] i) => (y) { y = GatherND(x, i) }""",

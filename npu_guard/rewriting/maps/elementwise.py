@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, both, fixed
+from npu_guard.rewriting.maps.choices import chosen
 from npu_guard.rewriting.maps.program import Constant, Given, shape_of
 from npu_guard.rewriting.maps.step import Step
 from npu_guard.rewriting.maps.tensors import Laid
@@ -82,7 +83,8 @@ def where(step: Step) -> list[Laid]:
     """A choice by a constant mask between a tensor and a constant: the tensor, held to that number where the mask says so.
 
     `max(min(x, high), low)` with `high = low = c` where c is wanted, and with infinite bounds elsewhere: exact for every x that
-    is a number, finite or not, where a product with the mask would make NaN of what is infinite. Raises Refused.
+    is a number, finite or not, where a product with the mask would make NaN of what is infinite. A choice by a computed
+    condition stays one, of maps. Raises Refused.
     """
     node = step.node
     condition, yes, no = (node.input(i) for i in range(3))
@@ -90,7 +92,7 @@ def where(step: Step) -> list[Laid]:
     if (x := _not_a_number(step)) is not None:
         return [x]
     if not step.ctx.is_constant(condition):
-        raise Refused("Where chooses by a computed condition")
+        return [chosen(step)]
     kept = next((i for i in (1, 2) if step.constant(i) is None), None)
     other = yes if kept == 2 else no
     if kept is None or other is None or not step.ctx.is_constant(other):
