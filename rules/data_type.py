@@ -20,8 +20,8 @@ class DataType(Rule):
 
     *What it does*
 
-    Compares the element type of every input of the model, and of what every operator makes, with `tensor.dtypes`. An
-    operator that the device refuses is NPU101's alone.
+    Compares the element type of every input that is read, and of what every operator makes, with `tensor.dtypes`. An
+    operator that the device refuses is NPU101's alone. What nobody reads, every compiler drops.
 
     *Why it matters*
 
@@ -44,6 +44,11 @@ class DataType(Rule):
             limits=_FLOATS,
             operators={"NonZero": "refused"},
             title="the whole operator is refused",
+        ),
+        Case(
+            "g (float[1,8,4,4] x, int64 mode) => (float[1,8,4,4] y) <int64 k = {2}> { y = Relu(x)  n = Mul(mode, k) }",
+            limits=_FLOATS,
+            title="an input that no output follows from",
         ),
         Case(
             "g (float[1,8,4,4] x) => (float16[1,8,4,4] y) { y = Cast<to = 10>(x) }",
@@ -94,6 +99,8 @@ class DataType(Rule):
     def check_input(self, value: Value, ctx: Context) -> Iterable[Draft]:
         if value in ctx.quantized.encodings:
             return  # integers that stand for numbers: NPU805 says which of them the device holds
+        if value.producer is None and not ctx.analysis.is_read(value):
+            return
         dtype, known = ctx.dtype(value), ctx.limit("tensor.dtypes")
         if value.dtype == 0:
             raise Undecidable(f"the element type of {value.name!r} is not known")
