@@ -93,7 +93,9 @@ class Constants:
     def get(self, value: Value) -> Array | None:
         """The value where the graph alone determines it and it is small, else None."""
         known = self._known
-        stack = [] if value in known else [(value, _needed(value))]
+        if value in known:
+            return known[value]
+        stack = [(value, _needed(value))]
         while stack:
             current, inputs = stack[-1]
             given = next((v for v in inputs if v not in known or known[v] is None), current)

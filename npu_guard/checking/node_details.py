@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -43,12 +43,14 @@ class Details:
         self.facts = Facts(analysis)
         self._schemas: dict[tuple[str, str], _Schema] = {}
         self._known: dict[object, tuple[Attribute, ...]] = {}
+        self._weights: dict[tuple[str, Value], Operand] = {}
+        """Constants that were shown: one weight may have thousands of readers."""
 
     def of(self, node: Node) -> tuple[tuple[Attribute, ...], tuple[Operand, ...], tuple[Operand, ...]]:
         """Attributes, inputs and outputs of a node."""
         schema = self._schema(node)
         reads = self._operands(node.inputs, schema.inputs, variadic=schema.variadic)
-        return self._attributes(node, schema), tuple(reads), tuple(self._operands(node.outputs, schema.outputs, variadic=False))
+        return self._attributes(node, schema), reads, self._operands(node.outputs, schema.outputs, variadic=False)
 
     def _attributes(self, node: Node, schema: _Schema) -> tuple[Attribute, ...]:
         """Worked out once for nodes that have the same ones, as most convolutions of a network do."""
@@ -103,18 +105,21 @@ class Details:
             if name not in there and name in values:
                 yield Attribute(name, words(values[name]), default=True)
 
-    def _operands(self, values: Sequence[Value | None], formals: Sequence[str], *, variadic: bool) -> Iterable[Operand]:
-        last = len(formals) - 1
+    def _operands(self, values: Sequence[Value | None], formals: Sequence[str], *, variadic: bool) -> tuple[Operand, ...]:
+        last, quantized, found = len(formals) - 1, self.facts.quantized, []
         for index, value in enumerate(values[:_MOST]):
             if value is None or not value.name:
                 continue
             formal = formals[index] if index <= last else formals[last] if variadic else ""
-            constant = self.analysis.is_constant(value)
-            yield Operand(formal, value.name, value.shape, DTYPE_NAMES.get(value.dtype), constant, self._held(value))
-
-    def _held(self, value: Value) -> str:
-        quantized = self.facts.quantized
-        return quantized.words(value) if quantized else ""
+            operand = self._weights.get((formal, value))
+            if operand is None:
+                constant = self.analysis.is_constant(value)
+                held = quantized.words(value) if quantized else ""
+                operand = Operand(formal, value.name, value.shape, DTYPE_NAMES.get(value.dtype), constant, held)
+                if constant:
+                    self._weights[formal, value] = operand
+            found.append(operand)
+        return tuple(found)
 
 
 def words(value: Any) -> str:

@@ -22,24 +22,19 @@ MACS_PER_BYTE = 16
 
 def price_key(analysis: Analysis, match: Match) -> Hashable:
     """What the price of a match depends on: equal blocks of a network, of which there may be hundreds, have one price."""
-    numbers: dict[Value, int] = {}
-
-    def told(value: Value | None) -> Hashable:
-        if value is None:
-            return None
-        constant = analysis.constants.get(value)
-        known = None if constant is None or constant.size > _TOLD else constant.tobytes()
-        fixed = analysis.is_constant(value)
-        return numbers.setdefault(value, len(numbers)), value.dtype, value.shape, fixed, known, value in match.replaced
-
-    return (
-        match.substitution.name,
-        match.variant,
-        tuple(
-            (n.op, tuple(sorted(a.SerializeToString() for a in n.proto.attribute)), *map(told, (*n.inputs, None, *n.outputs)))
-            for n in match.nodes
-        ),
-    )
+    told: dict[Value | None, tuple[Hashable, ...] | None] = {None: None}
+    key: list[Hashable] = [match.substitution.name, match.variant]
+    for node in match.nodes:
+        attributes = [a.SerializeToString() for a in node.proto.attribute]
+        values = (*node.inputs, None, *node.outputs)
+        for value in values:
+            if value is not None and value not in told:
+                constant = analysis.constants.get(value)
+                known = None if constant is None or constant.size > _TOLD else constant.tobytes()
+                fixed = analysis.is_constant(value)
+                told[value] = len(told), value.dtype, value.shape, fixed, known, value in match.replaced
+        key.append((node.op, *sorted(attributes), None, *[told[value] for value in values]))
+    return tuple(key)
 
 
 def priced(cost: NodeCost) -> int:

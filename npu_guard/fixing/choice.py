@@ -76,7 +76,10 @@ class Candidate(Struct, frozen=True, eq=False):
     @property
     def gain(self) -> Tally:
         """How many errors and warnings fewer there are."""
-        before, after = tally(self.before), tally(self.left)
+        before = tally(self.before)
+        if not self.left:  # as of most forms that are taken
+            return before
+        after = tally(self.left)
         return Tally(before.errors - after.errors, before.warnings - after.warnings)
 
     def mends(self, *, warnings: bool) -> bool:

@@ -50,7 +50,11 @@ def with_remedies(
         for finding in _gone(candidate):
             best.setdefault((finding.rule, finding.location.output), candidate)
 
-    by_itself = {candidate: candidate.mends(warnings=False) for candidate in set(best.values())}
+    options: dict[Candidate, str] = {}
+    for candidate in set(best.values()):
+        exactly = candidate.match.substitution.exactness == EXACT
+        options[candidate] = _APPROXIMATE if not exactly else "" if candidate.mends(warnings=False) else _WARNINGS
+    shared: dict[tuple[object, ...], Remedy] = {}
 
     def told(finding: Finding) -> Finding:
         by = best.get((finding.rule, finding.location.output))
@@ -58,8 +62,8 @@ def with_remedies(
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
         form = by.match.substitution
-        option = _APPROXIMATE if form.exactness != EXACT else "" if by_itself[by] else _WARNINGS
-        return replace(finding, remedy=Remedy(form.name, form.exactness, advice, by.chain, option))
+        values = form.name, form.exactness, advice, by.chain, options[by]
+        return replace(finding, remedy=shared.get(values) or shared.setdefault(values, Remedy(*values)))
 
     return tuple(map(told, findings))
 

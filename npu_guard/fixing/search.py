@@ -61,7 +61,9 @@ class Search:
         except Exception as error:  # a bug in one substitution must not take the others along
             self.crashes.append(crash_at(substitution, node, error))
             return []
-        matches = [matched] if isinstance(matched, Match) else list(matched or ())
+        if not matched:  # as for most of the nodes that are asked about
+            return []
+        matches = [matched] if isinstance(matched, Match) else list(matched)
         matches = [s for s in matches if any(map(self.failing, s.nodes))]
         for match in matches:
             closed(match.nodes, match.replaced, self.context)
@@ -76,10 +78,13 @@ class Search:
         for node in self.analysis.nodes() if by_op else ():
             for substitution in by_op.get(node.op_type, ()) if not node.domain else ():
                 try:
-                    yield from self.ask(substitution, node)
+                    matches = self.ask(substitution, node)
                 except Refused as refusal:
                     if self.failing(node):
                         yield RefusedMatch(substitution.name, node.label, refusal.reason, (node.output.name,))
+                else:
+                    if matches:
+                        yield from matches
 
     def all(self, substitutions: Sequence[Substitution]) -> list[Match]:
         """Every match; what almost is one is noted. Whoever asks again is not searched for again."""

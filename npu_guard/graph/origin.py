@@ -66,15 +66,22 @@ class _Stack(NamedTuple):
     empty: bool
 
 
+_NO_STACK = _Stack(None, {}, empty=True)
+
+
 class _Memo:
     """What the nodes of one model record, read once. It hangs on the model and ends with it."""
 
     def __init__(self) -> None:
         self.recorded: dict[Node, tuple[str, ...] | None] = {}
         self.scopes: dict[Node, tuple[str, ...]] = {}
-        self.stacks: dict[tuple[Node, Path | None], _Stack] = {}
+        self.root: Path | None = None
+        self.stacks: dict[Node, _Stack] = {}
+        """With lines looked for below the root; another one is asked for only where somebody checks a model twice."""
         self.ways: set[str] | None = None
         """Beginnings of the names that the older exporter gives, up to each slash."""
+        self.paths: dict[str, tuple[tuple[str, ...], str]] = {}
+        """By such a beginning, the module that it means, and the last entry without the number of a call."""
         self.parts: set[str] = set()
         """Names of modules with parameters and of those around them."""
         self.files: dict[tuple[str, Path | None], tuple[str, bool]] = {}
@@ -146,7 +153,8 @@ def _layers(name: str) -> tuple[str, ...]:
 def _recorded(node: Node) -> tuple[str, ...] | None:
     recorded = _memo(node.graph.model).recorded
     if node not in recorded:
-        names = _names(node.metadata(_SCOPES) or "")
+        written = node.metadata(_SCOPES)
+        names = None if written is None else _names(written)
         module = names[-2] if names is not None and len(names) > 1 else ""  # the last entry is the operator itself
         recorded[node] = None if names is None else bounded_scope([part for part in module.split(".") if part])
     return recorded[node]
@@ -177,16 +185,22 @@ def _scope_from_name(name: str, model: Model) -> tuple[str, ...]:
 
     The older exporter numbers the calls of a module: `/mlp/mlp.0_1/Conv` is the second call of mlp.0.
     """
-    path: list[str] = []
+    known = _memo(model).paths
+    way = name.rpartition("/")[0]
+    found = known.get(way)
+    if found is not None:  # the nodes of a module share it
+        return found[0]
+    path: tuple[str, ...] = ()
     before = way = ""
     for entry in name.split("/")[1:-1]:
         way = f"{way}/{entry}"
-        again = _CALL.fullmatch(entry)
-        part = again.group(1) if again is not None and _is_second_call(way, again.group(1), model) else entry
-        own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
-        path += [p for p in own.split(".") if p]
-        before = part
-    return tuple(path)
+        if (found := known.get(way)) is None:
+            again = _CALL.fullmatch(entry)
+            part = again.group(1) if again is not None and _is_second_call(way, again.group(1), model) else entry
+            own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
+            found = known[way] = (*path, *[p for p in own.split(".") if p]), part
+        path, before = found
+    return path
 
 
 def _whose_call(path: tuple[str, ...], node: Node) -> tuple[str, ...]:
@@ -231,20 +245,26 @@ def source_of(node: Node, root: Path | None, asked: Lookups | None = None, *, ar
 
 def _recorded_source(node: Node, root: Path | None, asked: Lookups | None) -> tuple[str, int, str] | None:
     stack = _stack(node, root)
-    if asked is not None:
+    if asked is not None and stack.asked:
         asked.update(stack.asked)
     return stack.source
 
 
 def _stack(node: Node, root: Path | None) -> _Stack:
     memo = _memo(node.graph.model)
-    found = memo.stacks.get((node, root))
+    if memo.root is not root:  # a path takes longer to hash than a node is read
+        if memo.root != root:
+            memo.stacks.clear()
+        memo.root = root
+    found = memo.stacks.get(node)
     if found is None:
-        found = memo.stacks[node, root] = _read_stack(node, root, memo)
+        found = memo.stacks[node] = _read_stack(node, root, memo)
     return found
 
 
 def _read_stack(node: Node, root: Path | None, memo: _Memo) -> _Stack:
+    if not node.proto.metadata_props and not node.proto.doc_string:  # as of all nodes of an older export
+        return _NO_STACK
     outside, own, empty = None, 0, True
     asked: Lookups = {}
     for file, line, function in _frames(node):

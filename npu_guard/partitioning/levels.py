@@ -8,7 +8,6 @@ Every step is linear in units and edges.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 from npu_guard.device.partition import Settings
@@ -66,8 +65,11 @@ def _sink(units: Units, levels: Sequence[int], traffic: Traffic) -> list[list[in
     parts = _parts(units, levels)
     for _ in range(_SWEEPS):
         moved = False
-        units_alone = ((unit,) for unit in reversed(range(len(levels))))
-        for part in traffic.with_slack(itertools.chain(reversed(parts), units_alone)):
+        for part in traffic.with_slack(reversed(parts)):
+            moved |= traffic.sink(part)
+        # Units alone come next; where nothing has moved, those that are parts by themselves were asked just now.
+        alone = range(len(levels)) if moved else sorted(u for part in parts if len(part) > 1 for u in part)
+        for part in traffic.with_slack((unit,) for unit in reversed(alone)):
             moved |= traffic.sink(part)
         if not moved:
             break
@@ -140,24 +142,25 @@ def _parts(units: Units, levels: Sequence[int]) -> list[list[int]]:
 
 def _leaves(units: Units, settings: Settings, part: Sequence[int], levels: Sequence[int], *, cheap: bool) -> bool:
     """Whether a part for the NPU is too small, or the host does it for less than what it costs to hand it over."""
-    macs = sum(units.macs[u] for u in part)
+    macs = units.macs[part[0]] if len(part) == 1 else sum([units.macs[u] for u in part])
     if macs < settings.min_macs:
         return True
     if not cheap:
         return False
     crossed = set()  # a part lies on one side, so what is on the other one is no part of it
+    producer, readers = units.producer, units.readers
     for u in part:
         for v in units.reads[u]:
-            if not on_npu(levels[units.producer[v]]):
+            if levels[producer[v]] % 2:  # not on_npu(), written out as in _parts
                 crossed.add(v)
         for v in units.makes[u]:
-            for r in units.readers[v]:
-                if not on_npu(levels[r]):
+            for r in readers[v]:
+                if levels[r] % 2:
                     crossed.add(v)
                     break
     if not crossed:
         return False  # nothing of the host to merge it with
-    crossing = sum(units.bytes[v] for v in crossed)
+    crossing = sum([units.bytes[v] for v in crossed])
     saved = settings.byte_cost * crossing + settings.launch_cost
     return saved > (settings.host_mac_cost - settings.npu_mac_cost) * macs
 

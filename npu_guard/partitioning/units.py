@@ -24,6 +24,8 @@ from npu_guard.graph.graph import Node, Value, is_known
 
 NPU, HOST, EITHER = 0, 1, 2
 """Sides; EITHER is for what leaves no trace on a device, which follows its neighbours."""
+_NO_NUMBERS = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
+"""Element types that no device holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,12 @@ def build(analysis: Analysis, checked: Checked, profile: Profile) -> Units:
     number: dict[Value, int] = {}
     reads: list[tuple[int, ...]] = []
     for i, group in enumerate(groups):
-        taken = (v for node in group for v in reads_through(node, copied) if v.producer in home and home[v.producer] != i)
-        reads.append(tuple(dict.fromkeys(number.setdefault(v, len(number)) for v in taken)))
+        taken: dict[int, None] = {}
+        for node in group:
+            for value in reads_through(node, copied):
+                if value.producer is not None and home.get(value.producer, i) != i:
+                    taken[number.setdefault(value, len(number))] = None
+        reads.append(tuple(taken))
     values = list(number)
     producer = [home[v.producer] for v in values if v.producer is not None]
     makes: list[list[int]] = [[] for _ in groups]
@@ -131,12 +137,13 @@ def _follows(value: Value | None, copied: set[Node]) -> bool:
 
 def can_cross(value: Value) -> bool:
     """Whether a piece can hand the value over: a tensor of numbers whose rank is known, which ONNX wants of an input."""
-    return value.shape is not None and value.dtype not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
+    return value.shape is not None and value.dtype not in _NO_NUMBERS
 
 
 def _glued(node: Node, copied: frozenset[Node]) -> list[Value]:
     """Outputs whose readers must be where the node is."""
-    return [v for v in node.outputs if v is not None and v.consumers and not can_cross(v) and node not in copied]
+    found = [v for v in node.outputs if v is not None and not can_cross(v) and v.consumers]
+    return found if found and node not in copied else []
 
 
 def _groups(nodes: Sequence[Node], glue: Sequence[Sequence[Value]]) -> list[tuple[Node, ...]]:
@@ -202,25 +209,23 @@ def _runs_around(nodes: Iterable[Node], analysis: Analysis) -> set[Node]:
 
 def _side(group: Sequence[Node], analysis: Analysis, held: set[Node], quantized: Quantized) -> int:
     node = group[0]
-    if len(group) > 1 or node in held or node.subgraphs or not all(_is_plain(v) for v in _around(node)):
+    if len(group) > 1 or node in held or node.subgraphs:
         return HOST
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.dtype in _NO_NUMBERS and value.name:
+            return HOST
     return EITHER if node in analysis.elided or node in quantized.members else NPU
 
 
-def _around(node: Node) -> Iterable[Value]:
-    return (v for v in (*node.inputs, *node.outputs) if v is not None and v.name)
-
-
-def _is_plain(value: Value) -> bool:
-    return value.dtype not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
-
-
 def _macs(node: Node, analysis: Analysis) -> int:
-    inside = (inner for _, body in node.subgraphs for inner in body.walk())
-    return sum(analysis.costs[n].macs for n in (node, *inside) if n in analysis.costs)
+    costs = analysis.costs
+    own = costs[node].macs if node in costs else 0
+    if not node.subgraphs:
+        return own
+    return own + sum(costs[n].macs for _, body in node.subgraphs for n in body.walk() if n in costs)
 
 
 def _size(value: Value) -> int:
     """Bytes, for weighing; an extent that is not known counts as 1."""
-    known = math.prod(d for d in value.shape or () if isinstance(d, int))
+    known = math.prod([d for d in value.shape or () if isinstance(d, int)])
     return (known * BITS.get(value.dtype, 32) + 7) // 8

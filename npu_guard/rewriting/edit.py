@@ -44,7 +44,7 @@ def names_in(proto: onnx.GraphProto) -> set[str]:
         found.update(text(e.name) for e in (*graph.input, *graph.output, *graph.initializer, *graph.value_info))
         for node in graph.node:
             found.add(text(node.name))
-            found.update(text(o) for o in node.output)
+            found.update(map(text, node.output))
     return found
 
 

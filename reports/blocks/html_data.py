@@ -158,7 +158,8 @@ def _findings(model: ModelReport, texts: Texts) -> list[list[Any]]:
     rows: dict[tuple[tuple[str, ...], str], int] = {}
     for row in model.layers:
         rows.setdefault((row.location.graph, row.location.output), row.index)
-    return [_finding(model, f, rows.get((f.location.graph, f.location.output), -1), texts) for f in model.findings]
+    told: dict[tuple[object, ...], list[int]] = {}
+    return [_finding(model, f, rows.get((f.location.graph, f.location.output), -1), texts, told) for f in model.findings]
 
 
 def source_line(model: ModelReport, finding: Finding) -> str:
@@ -166,26 +167,36 @@ def source_line(model: ModelReport, finding: Finding) -> str:
     return printable(":".join(map(str, where(model, finding)))) if finding.source else ""
 
 
-def _finding(model: ModelReport, f: Finding, row: int, texts: Texts) -> list[Any]:
-    """The columns of a finding, as page.js takes them apart."""
-    evidence, total = f.evidence, model.totals.macs
+def _finding(
+    model: ModelReport, f: Finding, row: int, texts: Texts, told: dict[tuple[object, ...], list[int]]
+) -> list[Any]:  # fmt: skip
+    """The columns of a finding, as page.js takes them apart; `told` has those that equal findings share."""
+    total = model.totals.macs
+    rule, kind = texts(f.rule), texts("suppressed" if f.suppressed is not None else word(f))
+    place = texts(f"{f.location.op_type} {f.location.node}"), texts(".".join(f.location.scope) or "/".join(f.location.graph))
+    key = (f.rule, id(f.severity), id(f.outcome), f.message, f.evidence, id(f.remedy), f.suppressed, f.location.op_type)
+    said = told.get(key)
+    if said is None:
+        said = told[key] = _said(f, texts)
+    words, measured, allowed, limit, suppressed, forms, pair, option = said
+    line, function = (texts(source_line(model, f)), texts(f.source.function)) if f.source else (0, 0)
+    share = round(100 * f.macs / total, 2) if total else 0
     return [
-        texts(f.rule),
-        texts("suppressed" if f.suppressed is not None else word(f)),
-        row,
-        texts(f"{f.location.op_type} {f.location.node}"),
-        texts(".".join(f.location.scope) or "/".join(f.location.graph)),
+        rule, kind, row, *place, words, measured, allowed, limit, line, function, share, suppressed, forms, pair, option
+    ]  # fmt: skip
+
+
+def _said(f: Finding, texts: Texts) -> list[int]:
+    evidence, remedy = f.evidence, f.remedy
+    return [
         texts("; ".join(filter(None, (message(f), mending([f])))), 400),
         texts(number(evidence.measured) if evidence else ""),
         texts(allowed_words(evidence) if evidence else ""),
         texts(evidence.limit if evidence else ""),
-        texts(source_line(model, f)),
-        texts(f.source.function if f.source else ""),
-        round(100 * f.macs / total, 2) if total else 0,
         texts(f.suppressed or "", 400),
-        texts(", ".join(forms_of(f.remedy)) if f.remedy is not None else ""),
+        texts(", ".join(forms_of(remedy)) if remedy is not None else ""),
         texts(pair.name if (pair := at_finding(f)) is not None else ""),
-        texts(f.remedy.option if f.remedy is not None else ""),
+        texts(remedy.option if remedy is not None else ""),
     ]
 
 

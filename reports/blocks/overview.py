@@ -34,11 +34,10 @@ def node_keys(layers: Sequence[LayerRow]) -> Callable[[LayerRow], str]:
     return key
 
 
-def operator_table(model: ModelReport) -> dict[str, Any]:
+def operator_table(model: ModelReport, key: Callable[[LayerRow], str]) -> dict[str, Any]:
     """Operator types with how many nodes fit, are slow, are split, go to the host or are refused, and why."""
     rows = by_operator(model)
     shown = [fate for fate in FATES if fate == "fits" or any(fate in row.fates for row in rows)]
-    key = node_keys(model.layers)
     return {
         "heads": [_HEADS[fate] for fate in shown],
         "rows": [
@@ -96,7 +95,7 @@ def _place(model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def breaker(model: ModelReport, row: BreakerRow) -> dict[str, Any]:
+def breaker(model: ModelReport, row: BreakerRow, key: Callable[[LayerRow], str]) -> dict[str, Any]:
     """Operators that break the graph, with their module and line of Python, and what making them compatible changes."""
     at = (row.graph, row.output)
     first = next((f for f in model.findings if (f.location.graph, f.location.output) == at and f.source is not None), None)
@@ -106,7 +105,7 @@ def breaker(model: ModelReport, row: BreakerRow) -> dict[str, Any]:
         "effect": printable(row.effect),
         "module": printable(".".join(row.scope) or "(top level)", 120),
         "line": printable(":".join(map(str, where(model, first)))) if first is not None else "",
-        "key": node_keys(model.layers)(layer) if layer is not None else "",
+        "key": key(layer) if layer is not None else "",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
-from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.findings import LayerRow, ModelReport, Report, Verdict
 from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
     Counts,
@@ -122,6 +123,7 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
     root, names = tree.build(model.layers)
     device = model.device.title if model.device is not None else model.profile
     counts = count(model.findings)
+    key = overview.node_keys(model.layers)
     view = {
         "link": link,
         "path": html_data.shown_path(model.path),
@@ -134,14 +136,14 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
         "facts": _facts(model),
         "counts": counts,
         "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
-        "operators": overview.operator_table(model),
+        "operators": overview.operator_table(model, key),
         "to_do": overview.to_do(model, lambda text: _raw(_markdown().renderInline(text))),
         "record": overview.record(report, model),
         "groups": _still(model),
         "coverage": charts.coverage(model.layers),
         "bars": charts.module_bars(model, root),
         "memory": charts.memory(model.layers),
-        "pieces": _pieces(model),
+        "pieces": _pieces(model, key),
         "picture": picture.draw(root, [] if model.pieces is None else [p.side for p in model.pieces.pieces])
         if model.layers
         else None,
@@ -184,7 +186,7 @@ def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
     ]
 
 
-def _pieces(model: ModelReport) -> dict[str, Any] | None:
+def _pieces(model: ModelReport, key: Callable[[LayerRow], str]) -> dict[str, Any] | None:
     """Tables of what runs where and of what goes from one piece to another."""
     cut = model.pieces
     if cut is None:
@@ -197,7 +199,7 @@ def _pieces(model: ModelReport) -> dict[str, Any] | None:
             (c, html_data.shape(c.shape), "unknown" if c.bytes is None else f"{si(c.bytes)}B") for c in cut.crossings[:_CROSSINGS]
         ],
         "more": max(0, len(cut.crossings) - _CROSSINGS),
-        "breakers": [overview.breaker(model, b) for b in cut.breakers],
+        "breakers": [overview.breaker(model, b, key) for b in cut.breakers],
     }
 
 

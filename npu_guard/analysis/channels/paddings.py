@@ -7,6 +7,7 @@ its own at its end. Whatever ties two values (an Add, a Concat) ties their segme
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Mapping, Set
 from typing import TYPE_CHECKING
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
 
 
+Segments = tuple[tuple[int, int], ...]
+"""(units, padded units) of each."""
+
+
 class Layout(Struct, frozen=True):
     """The widened channel axis of a value: segments of (units, padded units), with `factor` channels to a unit."""
 
-    segments: tuple[tuple[int, int], ...]
+    segments: Segments
     factor: int = 1
 
     def width(self, units: int | None = None) -> int:
@@ -79,13 +84,12 @@ class Channels:
         self.reasons = flow.reasons
         self._elided = ctx.analysis.elided
         unions = _Unions()
-        touched = [c for c in carries if any(v in layouts for v in (*c.wide.values(), *c.forms))]
-        for carry in touched:
-            for value in (*carry.wide.values(), *carry.forms):
-                if value in layouts:
-                    unions.join(carry.node, value)
         components: dict[Hashable, list[Carry]] = {}
-        for carry in touched:
+        touched = [(c, found) for c in carries if (found := [v for v in (*c.wide.values(), *c.forms) if v in layouts])]
+        for carry, found in touched:
+            for value in found:
+                unions.join(carry.node, value)
+        for carry, _ in touched:
             components.setdefault(unions.find(carry.node), []).append(carry)
         order: dict[Node | Value, int] = {node: i for i, node in enumerate(ctx.analysis.model.graph.nodes)}
         order.update((value, i) for i, value in enumerate(layouts))
@@ -138,9 +142,9 @@ class _Unions:
 
     def find(self, member: Hashable) -> Hashable:
         root = member
-        while (above := self._above.setdefault(root, root)) != root:
+        while (above := self._above.setdefault(root, root)) is not root:
             root = above
-        while member != root:
+        while member is not root:
             self._above[member], member = root, self._above[member]
         return root
 
@@ -176,22 +180,48 @@ def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value,
     alike, units = _alike(carries, {**pinned, **{v: form.units for v, form in flow.forms.items()}})
     ties = {(alike[a], alike[b], at): None for c in carries for a, b, at in c.ties if alike[a] is not alike[b]}
     groups = {(alike[value], units[alike[value]] // count): None for c in carries for value, count in c.groups}
+    aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
+    kept = {alike[v] for v in pinned}
+    linked = {v for a, b, _ in ties for v in (a, b)} | {v for v, _ in groups}
+    segments = _alone({v: n for v, n in units.items() if v not in linked and v not in kept}, aligned, multiple)
+    segments |= _linked({v: n for v, n in units.items() if v in linked}, ties, groups, kept, aligned, multiple)
+    return {v: Layout(segments[alike[v]], form.factor) for v, form in flow.forms.items() if alike[v] in segments}
+
+
+def _alone(units: Mapping[Value, int], aligned: Iterable[tuple[Value, int]], multiple: int) -> dict[Value, Segments]:
+    """Segments of values that are tied to no other in part, which are most of a network: each is widened as a whole."""
+    factors: dict[Value, tuple[int, ...]] = {}
+    for value, factor in aligned:
+        if value in units:
+            factors[value] = (*factors.get(value, ()), factor)
+    known: dict[tuple[int, tuple[int, ...]], Segments | None] = {}
+    for key in {(units[v], found) for v, found in factors.items()}:
+        extent, found = key
+        step = math.lcm(*(multiple // math.gcd(multiple, factor) for factor in found))
+        known[key] = ((extent, -(-extent // step) * step),) if extent % step else None
+    return {v: same for v, found in factors.items() if (same := known[units[v], found]) is not None}
+
+
+def _linked(
+    units: Mapping[Value, int], ties: Iterable[tuple[Value, Value, int]], groups: Iterable[tuple[Value, int]],
+    kept: Set[Value], aligned: Iterable[tuple[Value, int]], multiple: int,
+) -> dict[Value, Segments]:  # fmt: skip
+    """Segments of values whose parts are padded like those of others; those of `kept` cannot be."""
     bounds = {v: np.asarray(sorted(found)) for v, found in _cuts(units, ties, groups).items()}
     parts = _parts(bounds, ties, groups)
     sizes = {v: np.diff(found) for v, found in bounds.items()}
     padded = np.zeros(sum(map(len, bounds.values())), np.int64)
     for value, found in parts.items():
         padded[found] = sizes[value]
-    fixed = {part for v in pinned for part in parts[alike[v]].tolist()}
-    aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
-    while sum(_raise(parts[v], padded, fixed, factor, multiple) for v, factor in aligned):
+    fixed = {part for v in kept if v in parts for part in parts[v].tolist()}
+    own = [(parts[v], factor) for v, factor in aligned if v in parts]
+    while sum(_raise(found, padded, fixed, factor, multiple) for found, factor in own):
         pass  # until none has grown; none grows beyond the next multiple of its own width
-    segments = {
+    return {
         v: tuple(zip(sizes[v].tolist(), widths.tolist(), strict=True))
         for v, found in parts.items()
         if ((widths := padded[found]) != sizes[v]).any()
     }
-    return {v: Layout(segments[alike[v]], form.factor) for v, form in flow.forms.items() if alike[v] in segments}
 
 
 def _parts(
