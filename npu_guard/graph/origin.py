@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from npu_guard.base.checkout import relative_path
 from npu_guard.base.regex import regex
 from npu_guard.base.text import text
+from npu_guard.graph.calls import CALL, PARAMETER, Calls
 from npu_guard.graph.ops import other_family
 from npu_guard.results.findings import INPUT, Location, SourceLine
 
@@ -30,12 +31,7 @@ _TORCH = regex(r"^(/|[A-Za-z]:/).*/torch/(_\w+|nn|fx|jit|onnx|export|autograd|ut
 """A torch that runs from its own checkout. Only absolute paths: a project's own folder may be called torch too."""
 _CALLS = frozenset({"_call_impl", "_wrapped_call_impl", "_slow_forward"})
 """Functions of torch between any two modules, for frames that have lost their folders."""
-_LONG, _DEEP = 400, 40
-"""Characters and slashes of names beyond which nobody has called a module twice."""
-_CALL = regex(r"(.+?)_[1-9]\d{0,5}")
-"""A module that is called again."""
 _NUMBERED = regex(r"_[1-9]\d{0,5}/")
-_PARAMETER = regex(r"^([A-Za-z_]\w{0,100}(?:\.\w{1,100}){0,50})\.(?:weight|bias)(?=$|\W|_)")
 _LAYER = regex(r"[A-Za-z_][\w.-]{0,100}")
 _MAX_TEXT = 65536
 _MAX_NAMES = 64
@@ -78,12 +74,7 @@ class _Memo:
         self.root: Path | None = None
         self.stacks: dict[Node, _Stack] = {}
         """With lines looked for below the root; another one is asked for only where somebody checks a model twice."""
-        self.ways: set[str] | None = None
-        """Beginnings of the names that the older exporter gives, up to each slash."""
-        self.paths: dict[str, tuple[tuple[str, ...], str]] = {}
-        """By such a beginning, the module that it means, and the last entry without the number of a call."""
-        self.parts: set[str] = set()
-        """Names of modules with parameters and of those around them."""
+        self.calls = Calls()
         self.files: dict[tuple[str, Path | None], tuple[str, bool]] = {}
 
 
@@ -135,7 +126,7 @@ def _scope(node: Node) -> tuple[str, ...]:
     if recorded is not None:
         return (node.kind in ("convolution", "product") and _is_norm(node) and _owner(node)) or recorded
     if node.name.startswith("/"):
-        path = _scope_from_name(node.name[:_MAX_NAMES_TEXT], node.graph.model)
+        path = _memo(node.graph.model).calls.scope(node.name[:_MAX_NAMES_TEXT], node.graph.model)
         return _whose_call(path, node) if _NUMBERED.search(node.name) is not None else path
     return _owner(node) or _surrounding(node, _recorded) or _layers(node.name[:_MAX_NAMES_TEXT])
 
@@ -180,53 +171,18 @@ def _is_norm(node: Node) -> bool:
     return re.search(r"Norm\w*', '[^']*'\]$", (node.metadata(_CLASSES) or "")[-300:]) is not None
 
 
-def _scope_from_name(name: str, model: Model) -> tuple[str, ...]:
-    """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it.
-
-    The older exporter numbers the calls of a module: `/mlp/mlp.0_1/Conv` is the second call of mlp.0.
-    """
-    known = _memo(model).paths
-    way = name.rpartition("/")[0]
-    found = known.get(way)
-    if found is not None:  # the nodes of a module share it
-        return found[0]
-    path: tuple[str, ...] = ()
-    before = way = ""
-    for entry in name.split("/")[1:-1]:
-        way = f"{way}/{entry}"
-        if (found := known.get(way)) is None:
-            again = _CALL.fullmatch(entry)
-            part = again.group(1) if again is not None and _is_second_call(way, again.group(1), model) else entry
-            own = part[len(before) + 1 :] if before and part.startswith(before + ".") else part
-            found = known[way] = (*path, *[p for p in own.split(".") if p]), part
-        path, before = found
-    return path
-
-
 def _whose_call(path: tuple[str, ...], node: Node) -> tuple[str, ...]:
     """The module that a node's parameters name, where its path without the numbers of calls is that: there may be a `conv_1`
     beside a `conv` that is called twice."""
     owner = _owner(node)
-    plain = (again.group(1) if (again := _CALL.fullmatch(part)) is not None else part for part in path)
+    plain = (again.group(1) if (again := CALL.fullmatch(part)) is not None else part for part in path)
     return owner if owner and owner != path and owner == tuple(plain) else path
-
-
-def _is_second_call(way: str, first: str, model: Model) -> bool:
-    """Whether an entry with a number is a call of the module without it, and no module with parameters of its own."""
-    memo = _memo(model)
-    if memo.ways is None:
-        names = [n.name for n in model.graph.walk() if n.name[:1] == "/" and len(n.name) < _LONG and n.name.count("/") < _DEEP]
-        memo.ways = {name[:end] for name in names for end, c in enumerate(name) if c == "/" and end}
-        owners = (found.group(1) for name in model.graph.values if (found := _PARAMETER.match(name)) is not None)
-        memo.parts = {part for module in owners for part in module.split(".")}
-    parent, _, last = way.rpartition("/")
-    return f"{parent}/{first}" in memo.ways and last.rpartition(".")[2] not in memo.parts
 
 
 def _owner(node: Node) -> tuple[str, ...]:
     """The module whose parameters the node reads, `layer1.0.conv1` for `layer1.0.conv1.weight`; () where they are of several."""
     names = [v.name for v in node.inputs if v is not None and v.initializer is not None]
-    modules = {found.group(1) for name in names if (found := _PARAMETER.match(name)) is not None}
+    modules = {found.group(1) for name in names if (found := PARAMETER.match(name)) is not None}
     return tuple(modules.pop().split(".")) if len(modules) == 1 else ()
 
 
