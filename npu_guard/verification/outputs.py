@@ -118,7 +118,7 @@ class _Pair:
         counted = magnitude > 1e-6 * self.peak
         self.relative = float((difference[counted] / magnitude[counted]).max(initial=0.0))
         squared, signal = np.square(difference), np.square(x)
-        self.cosine = _cosine(x.ravel(), y.ravel())
+        self.cosine = _cosine(x, y, float(signal.sum()))
         # Where one side alone is not finite, no ratio of what is left means anything.
         self.snr = -LIMIT_DB if self.pattern else _ratio(float(signal.sum()), float(squared.sum()))
         if a.ndim > 1:
@@ -285,8 +285,12 @@ def _ratio(signal: float, noise: float) -> float:
     return LIMIT_DB if noise == 0.0 else signal_to_noise(signal, noise)
 
 
-def _cosine(x: Array, y: Array) -> float:
-    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+def _cosine(x: Array, y: Array, power: float) -> float:
+    """Of two float64 arrays; `power` is the sum of the first one's squares.
+
+    Sums and no products of BLAS, whose threads wait for each other on a machine that is busy, and sum in an order of their own.
+    """
+    norm = math.sqrt(power) * math.sqrt(float(np.square(y).sum()))
     if norm == 0.0:
         return 1.0 if np.array_equal(x, y) else 0.0
-    return max(-1.0, min(1.0, float(x @ y) / norm))
+    return max(-1.0, min(1.0, float(np.multiply(x, y).sum()) / norm))

@@ -108,6 +108,29 @@ def evaluated(program: Program, x: Laid, fed: Mapping[Tensor, Array]) -> Array:
     return array.transpose([(inside + missing).index(a) for a in outside])
 
 
+@pytest.mark.parametrize("sliced", [False, True])
+def test_copies_are_split_by_joining_fewer_of_them(sliced: bool) -> None:
+    # A product over all pairs of positions joins a map as often as there are positions, and is made in pieces.
+    program, x = Program(OPSET, sliced), Tensor((1, 4, 2, 2), onnx.TensorProto.FLOAT)
+    whole = program.concat([x] * 6, 1)
+    pieces = program.split(whole, 1, [8, 8, 8])
+    assert pieces[0] is pieces[1] is pieces[2]
+    assert pieces[0].shape == (1, 8, 2, 2)
+    assert program.split(whole, 1, [4, 20])[0] is x
+    assert [line.op_type for line in program.lines] == ["Concat"] * 3
+
+
+def test_what_was_joined_is_split_where_a_piece_ends_within_a_part() -> None:
+    draw = Draw(0)
+    program, x = Program(OPSET), Tensor((1, 4, 2, 2), onnx.TensorProto.FLOAT)
+    draw.fed[x] = draw.numbers.standard_normal(x.shape).astype(np.float32)
+    _, piece = program.split(program.concat([x, x], 1), 1, [3, 5])
+    assert [line.op_type for line in program.lines] == ["Concat", "Split"]
+    atom = tuple(map(Atom, (5, 2, 2)))
+    found = evaluated(program, Laid(tuple((a,) for a in atom), ((), *((a,) for a in atom)), piece), draw.fed)
+    assert np.array_equal(found, np.concatenate([draw.fed[x]] * 2, 1)[0, 3:])
+
+
 def same(found: Array, wanted: Array) -> None:
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=5e-5, atol=5e-5 * float(np.abs(wanted).max(initial=0)))
 

@@ -94,9 +94,8 @@ class Program(Struct):
         """A tensor in pieces along one axis."""
         if len(sizes) == 1:
             return (x,)
-        before = self._joined.get(x) if isinstance(x, Tensor) else None
-        if before is not None and before[0] == axis and [shape_of(p)[axis] for p in before[1]] == list(sizes):
-            return before[1]
+        if (apart := self._parted(x, axis, sizes)) is not None:
+            return apart
         key = ("split", x, axis, *sizes)
         if key not in self._pieces:
             shape = shape_of(x)
@@ -111,6 +110,15 @@ class Program(Struct):
                 self.lines.append(Line("Split", (x, self.ints(*sizes)), made, {"axis": axis}, self.origin))
             self._pieces[key] = made
         return self._pieces[key]
+
+    def _parted(self, x: Given, axis: int, sizes: Sequence[int]) -> tuple[Given, ...] | None:
+        """Pieces of what was joined, where each ends between two parts: these are joined apart, and equal pieces are one."""
+        along, parts = self._joined.get(x, (axis, ())) if isinstance(x, Tensor) else (axis, ())
+        ends = list(itertools.accumulate((shape_of(p)[axis] for p in parts), initial=0)) if along == axis else []
+        borders = list(itertools.accumulate(sizes, initial=0))
+        if not parts or not set(borders) <= set(ends):
+            return None
+        return tuple(self.concat(parts[ends.index(a) : ends.index(b)], axis) for a, b in itertools.pairwise(borders))
 
     def concat(self, parts: Sequence[Given], axis: int) -> Given:
         """Tensors in a row along one axis."""
