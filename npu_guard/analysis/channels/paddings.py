@@ -178,9 +178,11 @@ def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value,
     carries = list(carries)
     pinned = {value: units for c in carries for value, units in c.pinned.items()}
     alike, units = _alike(carries, {**pinned, **{v: form.units for v, form in flow.forms.items()}})
+    aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
+    if not any(units[v] * factor % multiple for v, factor in aligned):
+        return {}
     ties = {(alike[a], alike[b], at): None for c in carries for a, b, at in c.ties if alike[a] is not alike[b]}
     groups = {(alike[value], units[alike[value]] // count): None for c in carries for value, count in c.groups}
-    aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
     kept = {alike[v] for v in pinned}
     linked = {v for a, b, _ in ties for v in (a, b)} | {v for v, _ in groups}
     segments = _alone({v: n for v, n in units.items() if v not in linked and v not in kept}, aligned, multiple)
