@@ -1,7 +1,5 @@
 """The TOML file of a device: what may stand in it. The JSON Schema for editors is made from these structures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -3,8 +3,6 @@
 Limits of single operators are written with metrics (`metric.py`). Every key here is read by a rule.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 

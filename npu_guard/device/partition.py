@@ -1,7 +1,5 @@
 """What a partition costs and how far it may be cut: the device's file, then `[tool.npu-guard.partition]`, then flags."""
 
-from __future__ import annotations
-
 import msgspec
 
 

@@ -17,8 +17,6 @@ Add, Mul, Max and Min take their operands in either order. What stands between t
 reverse: each of them would fit, and the compiler does not do with the group what its author meant.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

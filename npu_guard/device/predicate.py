@@ -1,7 +1,5 @@
 """What a limit says of a metric, and whether a node keeps to it: yes, no, or the graph does not tell."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import isclose
 from typing import TYPE_CHECKING, Any
@@ -40,8 +38,8 @@ class Predicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     integer: bool | None = None
 
 
-PREDICATES = tuple(f.encode_name for f in msgspec.structs.fields(Predicate))
 _FIELDS = {f.encode_name: f.name for f in msgspec.structs.fields(Predicate)}
+PREDICATES = tuple(_FIELDS)
 _NUMERIC = ("max", "min", "below", "multiple_of")
 _NEAR = 0.75
 """How alike a metric's name must be to be the one that was meant where a number was expected."""
@@ -64,7 +62,7 @@ class Clause(msgspec.Struct, frozen=True):
     metric: Metric
     bounds: tuple[tuple[str, Any], ...]
 
-    def judge(self, node: Node, ctx: Facts) -> Judged:
+    def judge(self, node: "Node", ctx: "Facts") -> "Judged":
         """Whether a node keeps to the bounds; it does to all on what has no effect there."""
         judged = self._compare(node, ctx)
         if judged.fits:
@@ -74,7 +72,7 @@ class Clause(msgspec.Struct, frozen=True):
         except Undecidable as undecidable:
             return Judged(None, why=undecidable.reason)
 
-    def _compare(self, node: Node, ctx: Facts) -> Judged:
+    def _compare(self, node: "Node", ctx: "Facts") -> "Judged":
         try:
             measured = self.metric.measure(node, ctx)
         except Undecidable as undecidable:
@@ -99,11 +97,11 @@ class Clause(msgspec.Struct, frozen=True):
                 unsure = Judged(None, why=measured.why or f"{self.metric.text} is not known")
         return unsure or Judged(True, measured)
 
-    def holds(self, node: Node, ctx: Facts) -> Judged:
+    def holds(self, node: "Node", ctx: "Facts") -> "Judged":
         """Whether the condition of a limit is met, by what the node states; one on something that it does not have is not."""
         return _of_something(self._compare(node, ctx))
 
-    def suffices(self, node: Node, ctx: Facts) -> Judged:
+    def suffices(self, node: "Node", ctx: "Facts") -> "Judged":
         """Whether a node has one of the forms that a limit allows; what has no effect there may be anything."""
         return _of_something(self.judge(node, ctx))
 
@@ -184,7 +182,7 @@ def clause(text: str, condition: Condition, where: str) -> Clause:
     return Clause(named, tuple(given.items()))
 
 
-def _operands(bound: Any, name: str, measured: Measured, node: Node, ctx: Facts) -> tuple[Any, ...]:
+def _operands(bound: Any, name: str, measured: Measured, node: "Node", ctx: "Facts") -> tuple[Any, ...]:
     """The bound for each number: the same for all, or another metric's."""
     if name not in _NUMERIC:
         return tuple(bound) if isinstance(bound, tuple) else (bound,)

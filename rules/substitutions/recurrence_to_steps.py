@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.rewriting.arithmetic import FLOATS
 from npu_guard.rewriting.stated import numbers
@@ -145,8 +145,7 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-@dataclass(frozen=True, slots=True)
-class _Weights:
+class _Weights(Struct, frozen=True):
     """Weights of one direction by name: those of the input and of the state, each with its bias ("" where there is none)."""
 
     of_input: str

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from msgspec import Struct
 
 from npu_guard.rewriting.stated import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
@@ -18,8 +18,7 @@ _REFUSED = {"ConvTranspose": "refused", **dict.fromkeys(("Conv", "DepthToSpace",
 _DCR, _CRD = "DCR", "CRD"
 
 
-@dataclass(frozen=True, slots=True)
-class _Phases:
+class _Phases(Struct, frozen=True):
     """How a ConvTranspose of one stride is a Conv and a DepthToSpace."""
 
     stride: int
