@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Mapping, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,12 +170,11 @@ def _wasteful(carries: Iterable[Carry], layouts: Mapping[Value, Layout], multipl
     return {carry.node for carry in carries if any(cuts(carry, whole, part) for whole, part, _ in carry.ties)}
 
 
-def _layouts(flow: Flow, carries: Iterable[Carry], multiple: int) -> dict[Value, Layout]:
+def _layouts(flow: Flow, carries: Sequence[Carry], multiple: int) -> dict[Value, Layout]:
     """The smallest paddings with which every convolution fills its blocks; of the values that are padded.
 
     Most values are tied to others along their whole width, and are padded like these: one of them stands for all.
     """
-    carries = list(carries)
     pinned = {value: units for c in carries for value, units in c.pinned.items()}
     alike, units = _alike(carries, {**pinned, **{v: form.units for v, form in flow.forms.items()}})
     aligned = dict.fromkeys((alike[v], form.factor) for c in carries if c.width > 1 for v, form in c.forms.items())
