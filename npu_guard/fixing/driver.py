@@ -21,7 +21,8 @@ from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import BlockCheck, applied_entry, describe_difference
 from npu_guard.fixing.ceiling import Ceiling
 from npu_guard.fixing.choice import Candidate, Link, fewer, others
-from npu_guard.fixing.judge import CheckModel, Judge, Known
+from npu_guard.fixing.judge import CheckModel, Judge
+from npu_guard.fixing.known import Known
 from npu_guard.fixing.merge import merge
 from npu_guard.fixing.picker import Automatic, Key, Picker, key
 from npu_guard.fixing.proving import prove_edits

@@ -8,9 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Mapping, Sequence
-
-from msgspec import Struct, field
+from collections.abc import Callable, Mapping, Sequence
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.base import sandbox
@@ -21,10 +19,11 @@ from npu_guard.file.document import Document
 from npu_guard.fixing.blocks import block_model, price_key, priced
 from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
+from npu_guard.fixing.known import TRIED, UNKNOWN, Known
 from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.fixing.tally import tally
 from npu_guard.graph.graph import Value
-from npu_guard.results.findings import RefusedMatch, RuleCrash
+from npu_guard.results.findings import Finding, RefusedMatch
 from npu_guard.results.summary import plural
 from npu_guard.rewriting.edit import Edit, names_in
 from npu_guard.rewriting.readable import Readable, unread
@@ -33,32 +32,11 @@ from npu_guard.rewriting.substitution import EXACT, Builder, Match, Refused, Sub
 
 DEPTH = 3
 """Forms in one place that follow each other: ReduceMax over a long axis, a pool, a cascade of pools."""
-SKETCHES, EACH, MOST = 1000, 25, 4000
-"""Sketches of one run: so many, more for each finding, and so many at the most. A network has some dozens of blocks that differ
-from each other; the front end of an audio network has each of its 30 convolutions at a length of its own."""
 ROOM = 256 << 20
 """Bytes that a sketch may take: a rewrite that makes its weights after all must not take the machine along."""
 SPARE = 32 << 20
 """Bytes between what a rewrite may use and what nothing may, for what does not survive a refusal."""
 CheckModel = Callable[[Analysis], Checked]
-
-
-class Known(Struct):
-    """Outlooks by the kind of block, for all states of a model: equal blocks of a network, of which there may be hundreds."""
-
-    outlooks: dict[Hashable, Outlook | None] = field(default_factory=dict)
-    sketches: int = 0
-    """How many have been made."""
-    most: int = SKETCHES
-    crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
-
-    @staticmethod
-    def of(findings: int) -> Known:
-        """For a model with so many findings."""
-        return Known(most=min(MOST, SKETCHES + EACH * findings))
-
-
-_UNKNOWN = Outlook((), 0.0)
 
 
 class Crashed(Refused):
@@ -112,22 +90,27 @@ class Judge:
 
     def candidate(self, match: Match) -> Candidate:
         """The match with what becomes of it. Raises Refused."""
-        return Candidate(match, tuple(self.search.findings(match.nodes)), self._outlook(match))
+        before = tuple(self.search.findings(match.nodes))
+        return Candidate(match, before, self._outlook(match, before))
 
-    def _outlook(self, match: Match) -> Outlook | None:
+    def _outlook(self, match: Match, before: Sequence[Finding]) -> Outlook | None:
         missing = self._readable.missing(match)
-        kind = price_key(self.search.analysis, match), self._depth, tuple(sorted(missing.values()))
-        known = self.known
-        found = known.outlooks.get(kind, _UNKNOWN)  # asked once: a key has all of a block, and takes long to hash
-        if found is _UNKNOWN:
-            if known.sketches >= known.most:
-                raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
-            known.sketches += 1
-            try:
-                found = self._judged(match, missing)
-            except Unsketched:
-                found = None
-            known.outlooks[kind] = found
+        kind = price_key(self.search.analysis, match), tuple(sorted(missing.values()))
+        known, form = self.known, match.substitution.name
+        found = known.outlook(kind, self._depth)  # asked once: a key has all of a block, and takes long to hash
+        if found is not UNKNOWN:
+            return found
+        if known.sketches >= known.most:
+            raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
+        if self._depth < DEPTH and known.is_hopeless(form, self._depth, before):
+            raise Refused(f"it has helped at none of {TRIED} blocks with the same findings")
+        known.sketches += 1
+        try:
+            found = self._judged(match, missing)
+        except Unsketched:
+            found = None
+        known.keep(kind, self._depth, found)
+        known.note(form, self._depth, before, found)
         return found
 
     def _judged(self, match: Match, missing: Mapping[Value, str]) -> Outlook:

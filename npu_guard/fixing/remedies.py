@@ -13,7 +13,8 @@ from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing.ceiling import Ceiling
 from npu_guard.fixing.choice import Candidate, choose_within
-from npu_guard.fixing.judge import CheckModel, Judge, Known
+from npu_guard.fixing.judge import CheckModel, Judge
+from npu_guard.fixing.known import Known
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.tally import fails
 from npu_guard.results.findings import Finding, Remedy

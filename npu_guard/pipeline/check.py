@@ -31,7 +31,7 @@ from npu_guard.results.findings import LayerRow, ModelReport, Report, Totals, Ve
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
     from npu_guard.file.skeleton import Skeleton
-    from npu_guard.fixing.judge import Known
+    from npu_guard.fixing.known import Known
 
 
 class Cache(Protocol):

@@ -14,7 +14,8 @@ from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
 from npu_guard.fixing.ceiling import Ceiling
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Settings, fix_document, held_out
-from npu_guard.fixing.judge import CheckModel, Known
+from npu_guard.fixing.judge import CheckModel
+from npu_guard.fixing.known import Known
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.picker import Automatic, Picker
 from npu_guard.fixing.plan import Planned

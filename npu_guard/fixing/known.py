@@ -1,0 +1,71 @@
+"""What has been judged of forms: outlooks by the kind of block, and which forms help against which findings."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from msgspec import Struct, field
+
+from npu_guard.fixing.choice import Outlook
+from npu_guard.fixing.tally import tally
+from npu_guard.results.findings import Finding, RuleCrash
+
+SKETCHES, EACH, MOST = 1000, 25, 4000
+"""Sketches of one run: so many, more for each finding, and so many at the most. A network has some dozens of blocks that differ
+from each other; the front end of an audio network has each of its 30 convolutions at a length of its own."""
+TRIED = 24
+"""Blocks at which a form has to have helped nothing, before it is no longer judged at others like them."""
+UNKNOWN = Outlook((), 0.0)
+
+
+class Known(Struct):
+    """For all states of a model: equal blocks of a network, of which there may be hundreds, are judged once."""
+
+    outlooks: dict[Hashable, dict[int, Outlook | None]] = field(default_factory=dict)
+    """By the kind of block, and by how many forms might follow."""
+    sketches: int = 0
+    """How many have been made."""
+    most: int = SKETCHES
+    crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
+    helped: dict[Hashable, int] = field(default_factory=dict)
+    """How often in a row a form has helped nothing, by what was wrong; at least one help ends the count for good (-1)."""
+
+    @staticmethod
+    def of(findings: int) -> Known:
+        """For a model with so many findings."""
+        return Known(most=min(MOST, SKETCHES + EACH * findings))
+
+    def outlook(self, kind: Hashable, depth: int) -> Outlook | None:
+        """What is known of a kind of block with so many forms to follow, UNKNOWN where that is nothing.
+
+        One behind which nothing followed, or nothing had to, is the same with fewer forms to follow, or with any number.
+        """
+        for known, outlook in self.outlooks.get(kind, {}).items():
+            alone = outlook is not None and not outlook.chain
+            if known == depth or (outlook is not None and alone and (known > depth or not tally(outlook.left).errors)):
+                return outlook
+        return UNKNOWN
+
+    def keep(self, kind: Hashable, depth: int, outlook: Outlook | None) -> None:
+        """Note an outlook."""
+        self.outlooks.setdefault(kind, {})[depth] = outlook
+
+    def is_hopeless(self, form: str, depth: int, before: Sequence[Finding]) -> bool:
+        """Whether the form has helped at none of many blocks with the same findings.
+
+        Asked of forms that follow others, once a run has made many sketches: a form that leaves the kernel as it is never removes
+        what is wrong with it, however long the map is.
+        """
+        return self.sketches >= SKETCHES and self.helped.get(_case(form, depth, before), 0) >= TRIED
+
+    def note(self, form: str, depth: int, before: Sequence[Finding], outlook: Outlook | None) -> None:
+        """Count whether a form has helped."""
+        case = _case(form, depth, before)
+        count = self.helped.get(case, 0)
+        if count >= 0:
+            self.helped[case] = -1 if outlook is None or tally(outlook.left) < tally(before) else count + 1
+
+
+def _case(form: str, depth: int, before: Sequence[Finding]) -> Hashable:
+    wrong = {(f.rule, f.location.op_type, f.evidence.limit if f.evidence is not None else None) for f in before}
+    return form, depth, frozenset(wrong)
