@@ -88,6 +88,14 @@ class Judge:
                 self.refused.append(refused_match(match, refusal.reason))
         return found
 
+    def usual_first(self, matches: Sequence[Match]) -> list[Candidate]:
+        """As `candidates`, but where a form leaves no error that was taken at blocks like this one, no other is judged."""
+        usual = [m for m in matches if self.known.is_usual(m, self._depth, self.search.findings(m.nodes))]
+        found = self.candidates(usual)
+        mended = {n for c in found if not tally(c.left).errors for n in c.match.nodes}
+        known = set(usual)
+        return found + self.candidates([m for m in matches if m not in known and mended.isdisjoint(m.nodes)])
+
     def candidate(self, match: Match) -> Candidate:
         """The match with what becomes of it. Raises Refused."""
         before = tuple(self.search.findings(match.nodes))
@@ -142,7 +150,10 @@ class Judge:
         own = {node.output[0]: i for i, node in enumerate(sketch.nodes)}
         exact = [s for s in self._substitutions if s.exactness == EXACT]
         matches = [s for s in search.all(exact) if s.root.output.name in own and all(n.output.name in own for n in s.nodes)]
-        chosen = _in_turn([c for c in judge.candidates(matches) if c.gain.errors > 0], exact)
+        chosen = _in_turn([c for c in judge.usual_first(matches) if c.gain.errors > 0], exact)
+        for c in chosen:
+            if not tally(c.left).errors:
+                self.known.take(c.match, judge._depth, c.before)
         gone = {id(f) for c in chosen for f in c.before}
         left = [f for f in outlook.left if id(f) not in gone]
         left += (f for c in chosen for f in c.left)

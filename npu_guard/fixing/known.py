@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from msgspec import Struct, field
@@ -9,12 +10,17 @@ from msgspec import Struct, field
 from npu_guard.fixing.choice import Outlook
 from npu_guard.fixing.tally import tally
 from npu_guard.results.findings import Finding, RuleCrash
+from npu_guard.rewriting.substitution import Match
 
 SKETCHES, EACH, MOST = 1000, 25, 4000
 """Sketches of one run: so many, more for each finding, and so many at the most. A network has some dozens of blocks that differ
 from each other; the front end of an audio network has each of its 30 convolutions at a length of its own."""
+LEARNT = 500
+"""Sketches after which what was learnt of forms decides which others are judged; a small network is judged as a whole."""
 TRIED = 24
 """Blocks at which a form has to have helped nothing, before it is no longer judged at others like them."""
+USUAL = 3
+"""Blocks at which a form has to have been taken, before it is judged at others like them before all other forms."""
 UNKNOWN = Outlook((), 0.0)
 
 
@@ -29,6 +35,9 @@ class Known(Struct):
     crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
     helped: dict[Hashable, int] = field(default_factory=dict)
     """How often in a row a form has helped nothing, by what was wrong; at least one help ends the count for good (-1)."""
+
+    taken: Counter[Hashable] = field(default_factory=Counter)
+    """How often a form was taken and left no error, by what was wrong."""
 
     @staticmethod
     def of(findings: int) -> Known:
@@ -56,7 +65,7 @@ class Known(Struct):
         Asked of forms that follow others, once a run has made many sketches: a form that leaves the kernel as it is never removes
         what is wrong with it, however long the map is.
         """
-        return self.sketches >= SKETCHES and self.helped.get(_case(form, depth, before), 0) >= TRIED
+        return self.sketches >= LEARNT and self.helped.get(_case(form, depth, before), 0) >= TRIED
 
     def note(self, form: str, depth: int, before: Sequence[Finding], outlook: Outlook | None) -> None:
         """Count whether a form has helped."""
@@ -64,6 +73,17 @@ class Known(Struct):
         count = self.helped.get(case, 0)
         if count >= 0:
             self.helped[case] = -1 if outlook is None or tally(outlook.left) < tally(before) else count + 1
+
+    def is_usual(self, match: Match, depth: int, before: Sequence[Finding]) -> bool:
+        """Whether the form was taken at some blocks with the same findings, and left no error there.
+
+        Asked of forms that follow others, once a run has made many sketches: phases of a kernel differ in their paddings alone.
+        """
+        return self.sketches >= LEARNT and self.taken[_case(match.substitution.name, depth, before), match.variant] >= USUAL
+
+    def take(self, match: Match, depth: int, before: Sequence[Finding]) -> None:
+        """Note that a form was taken which leaves no error."""
+        self.taken[_case(match.substitution.name, depth, before), match.variant] += 1
 
 
 def _case(form: str, depth: int, before: Sequence[Finding]) -> Hashable:
