@@ -123,7 +123,7 @@ def fix_document(
     picker = picker or Automatic(settings.substitutions, settings.prefer, warnings=settings.warnings)
     by_itself = isinstance(picker, Automatic)
     driver = _Driver(Fixed(document, analysis, checked or check(analysis)), check, profile, settings, runtime, search)
-    while driver.one_pass(picker):
+    while driver.one_pass(picker) or (by_itself and driver.goes_on()):
         pass
     state = driver.state
     told = {(r.substitution, r.node): r for r in (*picker.refused, *driver.refused)}
@@ -159,6 +159,7 @@ class _Driver:
         self._weights = Weights(state.document, settings.budget)
         self._room = runtime.limits.memory // 4
         self._made = 0  # bytes of new weights in the model
+        self._renewed = 0  # blocks that were replaced when it was last decided to judge more of them
 
     def one_pass(self, picker: Picker) -> bool:
         """Rewrite what is picked in one copy, verify each block on its own, keep what holds. False where nothing was picked."""
@@ -193,6 +194,15 @@ class _Driver:
                 state.applied.append(replace(step, number=number, rules=rules, chain=chain, others=told(match)))
             state.document, state.analysis, state.checked = merged.document, merged.analysis, merged.checked
         return bool(chosen) or len(self._banned) > failed
+
+    def goes_on(self) -> bool:
+        """Whether more blocks are judged than was said at first: where some were replaced meanwhile, as a second fix would."""
+        known, done = self._settings.known, len(self.state.applied)
+        if not known.is_spent or done == self._renewed:
+            return False
+        self._renewed = done
+        known.renew(len(self.state.checked.findings))
+        return True
 
     def _looked_at(self, document: Document) -> tuple[Analysis, Checked]:
         analysis = analyze(document.skeleton(), self._settings.input_shapes)

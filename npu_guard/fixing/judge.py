@@ -108,8 +108,8 @@ class Judge:
         found = known.outlook(kind, self._depth)  # asked once: a key has all of a block, and takes long to hash
         if found is not UNKNOWN:
             return found
-        if known.sketches >= known.most:
-            raise Refused(f"one run judges {known.most:,} blocks at most that differ from each other; fix the result again")
+        if known.is_spent:
+            raise Refused(f"{known.most:,} blocks that differ from each other were judged, which are the most")
         if self._depth < DEPTH and known.is_hopeless(form, self._depth, before):
             raise Refused(f"it has helped at none of {TRIED} blocks with the same findings")
         known.sketches += 1

@@ -15,7 +15,7 @@ from npu_guard.rewriting.substitution import Match
 SKETCHES, EACH, MOST = 1000, 25, 4000
 """Sketches of one run: so many, more for each finding, and so many at the most. A network has some dozens of blocks that differ
 from each other; the front end of an audio network has each of its 30 convolutions at a length of its own."""
-LEARNT = 500
+LEARNT = 250
 """Sketches after which what was learnt of forms decides which others are judged; a small network is judged as a whole."""
 TRIED = 24
 """Blocks at which a form has to have helped nothing, before it is no longer judged at others like them."""
@@ -56,8 +56,20 @@ class Known(Struct):
         return UNKNOWN
 
     def keep(self, kind: Hashable, depth: int, outlook: Outlook | None) -> None:
-        """Note an outlook."""
-        self.outlooks.setdefault(kind, {})[depth] = outlook
+        """Note an outlook, but one that perhaps would leave less if more were judged."""
+        if not self.is_spent or not depth or outlook is None or not tally(outlook.left).errors:
+            self.outlooks.setdefault(kind, {})[depth] = outlook
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more blocks are judged."""
+        return self.sketches >= self.most
+
+    def renew(self, findings: int) -> None:
+        """Judge as many blocks as for a model with so many findings once more; what was learnt of forms is learnt anew."""
+        self.sketches, self.most = 0, Known.of(findings).most
+        self.helped.clear()
+        self.taken.clear()
 
     def is_hopeless(self, form: str, depth: int, before: Sequence[Finding]) -> bool:
         """Whether the form has helped at none of many blocks with the same findings.

@@ -15,11 +15,13 @@ from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.fixing.choice import Link, Outlook
 from npu_guard.fixing.judge import Judge
 from npu_guard.fixing.known import LEARNT, TRIED, UNKNOWN, USUAL, Known
 from npu_guard.fixing.search import Search
+from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence, Finding, Location, Outcome, Severity
 from npu_guard.rewriting.substitution import EXACT
@@ -128,3 +130,29 @@ def _saved(text: str, folder: Path) -> Path:
     path = folder / "model.onnx"
     path.write_bytes(case_model(Case(text)).SerializeToString())
     return path
+
+
+def test_what_a_second_fix_would_judge_the_first_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run judges a bounded number of blocks; where it has replaced some by then, it judges as many once more."""
+    monkeypatch.setattr("npu_guard.fixing.known.SKETCHES", 1)
+    monkeypatch.setattr("npu_guard.fixing.known.EACH", 0)
+    text = """g (float[1,8,24,24] x) => (float[1,8,24,24] y) <float[8,8,19,1] w, float[8,8,21,1] v, float[8,8,1,23] u> {
+        a = Conv<pads = [9,0,9,0]>(x, w)  b = Conv<pads = [10,0,10,0]>(a, v)  y = Conv<pads = [0,11,0,11]>(b, u) }"""
+    profile = registry.profile("aimotive-aiware")
+    exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
+    source, target = _saved(text, tmp_path), tmp_path / "fixed.onnx"
+    report = fix_model(str(source), profile, Config(), exact, seeds=(0,))
+    assert len(report.before.findings) == 3
+    assert not report.after.findings
+    save_document(report.document, target)
+    assert not fix_model(str(target), profile, Config(), exact, seeds=(0,)).applied
+
+
+def test_an_outlook_that_was_cut_short_is_not_kept() -> None:
+    known = Known(sketches=5, most=5)
+    known.keep("block", 2, Outlook((finding(),), 1.0))
+    assert known.outlook("block", 2) is UNKNOWN
+    known.keep("block", 2, Outlook((), 1.0))
+    assert known.outlook("block", 2) is not UNKNOWN
+    known.renew(1)
+    assert not known.is_spent

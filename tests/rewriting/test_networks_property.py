@@ -459,7 +459,7 @@ def test_random_networks_on_drawn_devices(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No more is found than before, the numbers are the same, and what is clean is left as it is."""
+    """No more is found than before, the numbers are the same, and what is fixed is left as it is."""
     monkeypatch.setattr("npu_guard.pipeline.fix_floats.Runtime", lambda *_: lasting)
     folder = tmp_path_factory.mktemp("net")
     source, target = folder / "model.onnx", folder / "fixed.onnx"
@@ -474,9 +474,7 @@ def test_random_networks_on_drawn_devices(
     save_document(report.document, target)
     agree(model, onnx.load(target), report.applied)
     again = fix_model(str(target), profile, Config(device), SUBSTITUTIONS, seeds=(0,))
-    assert failures(again.after) <= failures(report.after)
-    if not failures(report.after)[0]:
-        assert not again.applied, [a.substitution for a in again.applied]
+    assert not again.applied, [a.substitution for a in again.applied]
 
 
 def failures(report: ModelReport) -> tuple[int, int]:
