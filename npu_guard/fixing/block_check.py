@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class BlockCheck:
     kinds: str
     proofs: Mapping[Match, Proof] = field(default_factory=dict)
     """What is known of matches without running them: of a proved one, one input is enough."""
+    dear: Set[Match] = frozenset()
+    """Those whose new nodes take many times what the old ones did: one input as well, as the whole model runs with all."""
     reference: dict[int, dict[str, Array]] = field(default_factory=dict)
     """What the model gives for feeds, by their identity, once blocks have been run with them."""
     budget: Budget = field(default_factory=Budget)
@@ -72,7 +74,8 @@ class BlockCheck:
             elif entry.match.substitution.exactness != EXACT:
                 groups["samples"].append(entry)
             else:
-                groups["one" if proof is not None and proof.label != SAMPLED else "all"].append(entry)
+                known = proof is not None and proof.label != SAMPLED
+                groups["one" if known or entry.match in self.dear else "all"].append(entry)
         for kind, chosen in groups.items():
             feeds = {"one": one_of_each_shape(self.feeds), "all": self.feeds, "samples": self.samples}[kind]
             entries = {entry.match: entry for entry in chosen}

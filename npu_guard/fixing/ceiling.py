@@ -14,6 +14,10 @@ from npu_guard.graph.graph import Node, is_known
 OPEN = "what it costs cannot be told, as shapes are open, and --max-cost limits it; --input-shape gives them"
 
 
+DEAR = 5
+"""So many times what it was."""
+
+
 class Cost(Struct, frozen=True):
     """MACs and bytes of activations that are written, as reports count them; or how much two such costs differ by."""
 
@@ -39,6 +43,11 @@ def cost_of(analysis: Analysis, nodes: Collection[Node] | None = None) -> Cost:
     if analysis.unknown:
         unknown = uncounted(costs) + sum(not all(is_known(v.shape) for v in n.outputs if v is not None) for n in costs)
     return Cost(sum(c.macs for c in costs.values()), sum(c.output_bytes for c in costs.values()), unknown)
+
+
+def is_dear(old: Cost, new: Cost) -> bool:
+    """Whether the new takes many times what the old does, in bytes or in MACs: then it is run with fewer inputs."""
+    return new.bytes > DEAR * old.bytes or new.macs > DEAR * old.macs
 
 
 class Ceiling(Struct, frozen=True):

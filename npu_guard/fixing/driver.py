@@ -5,7 +5,7 @@ The driver verifies; no author of a substitution can forget to. What fails is ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import BlockCheck, applied_entry, describe_difference
-from npu_guard.fixing.ceiling import Ceiling
+from npu_guard.fixing.ceiling import Ceiling, cost_of, is_dear
 from npu_guard.fixing.choice import Candidate, Link, fewer, others
 from npu_guard.fixing.judge import CheckModel, Judge
 from npu_guard.fixing.known import Known
@@ -179,7 +179,8 @@ class _Driver:
                 edits.append(made)
                 fresh += sum(t.ByteSize() for t in made.builder.initializers)
                 wanted[made.match] = candidate
-        verified = self._prove(edits) if settings.verify else {e.match: not_run("not asked for") for e in edits}
+        dear = {c.match for c in wanted.values() if self._is_dear(c)}
+        verified = self._prove(edits, dear) if settings.verify else {e.match: not_run("not asked for") for e in edits}
         held = [e for e in edits if e.match in verified]
         merged = merge(state.document, state.analysis, state.checked, held, self._looked_at, settings.ceiling)
         for match, why in merged.refused:
@@ -288,7 +289,12 @@ class _Driver:
         made.builder.give_back()
         return made
 
-    def _prove(self, edits: Sequence[Edit]) -> dict[Match, Verification]:
+    def _is_dear(self, candidate: Candidate) -> bool:
+        """Whether its new nodes take many times what the old ones do, and the whole model is compared with all inputs."""
+        old = cost_of(self.state.analysis, candidate.match.nodes)
+        return is_dear(old, old + candidate.rise) and all(s.exactness == EXACT for s in self._settings.substitutions)
+
+    def _prove(self, edits: Sequence[Edit], dear: Set[Match]) -> dict[Match, Verification]:
         """Verifications of the matches that hold."""
         settings, state = self._settings, self.state
         samples = held_out(settings.samples)[-BLOCK_FEEDS:]
@@ -299,7 +305,7 @@ class _Driver:
         )
         blocks = BlockCheck(
             self._runtime, state.document, state.analysis, settings.feeds, samples, settings.seeds, settings.kinds, proofs,
-            budget=settings.budget,
+            dear, budget=settings.budget,
         )  # fmt: skip
         verified = {}
         if not state.applied:

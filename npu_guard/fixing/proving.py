@@ -46,11 +46,11 @@ def _prove_edit(document: Document, analysis: Analysis, entry: Edit, budget: Bud
     from npu_guard.proof.prove import MACS, prove
 
     fed = independent(analysis, boundary(analysis, entry.builder))
-    before, after = (block_model(document, analysis, [entry], old=old, fed=fed) for old in (True, False))
+    before = block_model(document, analysis, [entry], old=True, fed=fed)
     granted = min(MACS, budget.proof_macs)
     if _products(analysis, before) > granted:
         return Proof(SAMPLED, reason=arithmetic.USED_UP)
-    own = arithmetic.Budget(granted)
+    own, after = arithmetic.Budget(granted), block_model(document, analysis, [entry], fed=fed)
     try:
         with sandbox.bounded(sandbox.used_memory() + MEMORY):
             return prove(before, after, own, entry.builder.exact)

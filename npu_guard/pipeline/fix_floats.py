@@ -12,7 +12,7 @@ from npu_guard.base.errors import NotVerified
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
 from npu_guard.fixing import catalog, rollback
-from npu_guard.fixing.ceiling import Ceiling
+from npu_guard.fixing.ceiling import Ceiling, cost_of, is_dear
 from npu_guard.fixing.driver import BLOCK_FEEDS, Fixed, FixReport, Settings, fix_document, held_out
 from npu_guard.fixing.judge import CheckModel
 from npu_guard.fixing.known import Known
@@ -39,6 +39,7 @@ from npu_guard.verification.feeds import (
     feeds_in_words,
     fitting_feeds,
     input_specs,
+    once_each,
 )
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runnable import feeds_beside
@@ -78,10 +79,10 @@ class _Inputs:
     samples: Sequence[Feed]
     """On which approximate forms are fitted."""
 
-    def used(self, *, proved: bool) -> tuple[list[Feed], list[str], str]:
+    def used(self, *, proved: bool = False, dear: bool = False) -> tuple[list[Feed], list[str], str]:
         """With which the whole model is run: the inputs, what each is called, and all of them in words."""
         labels = feed_labels(0, self.seeds, 0)
-        chosen = enough_for_proved(self.seeds) if proved else range(len(self.drawn))
+        chosen = enough_for_proved(self.seeds) if proved else once_each(self.seeds) if dear else range(len(self.drawn))
         kinds = ", ".join([feeds_in_words(self.seeds, len(self.given), chosen), *self.words])
         names = [*feed_labels(len(self.given), (), 0), *(labels[i] for i in chosen), *self.words]
         return [*self.given, *(self.drawn[i] for i in chosen), *self.larger], names, kinds
@@ -121,7 +122,7 @@ def _inputs(job: Job, model: _Model, runtime: Runtime, wanted: Sequence[Spec], g
 
 def _verified(job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search: Search) -> tuple[Fixed, Verification]:
     """What was replaced, again without the blocks that are to blame where the whole model comes out different."""
-    _, _, kinds = inputs.used(proved=False)
+    _, _, kinds = inputs.used()
     settings = Settings(
         job.substitutions, [*inputs.given[:BLOCK_FEEDS], *inputs.drawn[:BLOCK_FEEDS], *inputs.larger],
         inputs.given or inputs.samples, inputs.seeds, kinds, job.config.input_shapes, job.check_numbers, job.warnings,
@@ -154,7 +155,8 @@ def _whole(job: Job, model: _Model, done: Fixed, runtime: Runtime, inputs: _Inpu
     """The whole model before and after, and the inputs that tell."""
     proof = proof_of_whole(done.applied)
     exact = all(a.exactness == EXACT for a in done.applied)
-    used, labels, kinds = inputs.used(proved=proof.label != SAMPLED)
+    dear = is_dear(cost_of(model.analysis), cost_of(done.analysis))
+    used, labels, kinds = inputs.used(proved=proof.label != SAMPLED, dear=dear)
     if not exact:
         (used, kinds), labels = inputs.unseen(), []
     # What the original gives for some of the inputs came out when the blocks were verified.

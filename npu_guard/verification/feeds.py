@@ -24,8 +24,7 @@ from npu_guard.verification.roles import role_of
 
 __all__ = [
     "Feed", "Spec", "calibration_feeds", "enough_for_proved", "feed_count", "feed_labels", "feeds_in_words", "fitting_feeds",
-    "input_specs", "normal_feed",
-    "seeded_feeds",
+    "input_specs", "normal_feed", "once_each", "seeded_feeds",
 ]  # fmt: skip
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -96,6 +95,12 @@ def enough_for_proved(seeds: Sequence[int]) -> list[int]:
     """Which of the feeds of these seeds are run for what is proved: the first of each kind in `PROVED`."""
     kinds = [kind for seed in seeds for kind in kinds_of(seed)]
     return sorted(kinds.index(kind) for kind in PROVED if kind in kinds)
+
+
+def once_each(seeds: Sequence[int]) -> list[int]:
+    """Which of the feeds of these seeds are run for what takes many times what the original does: the first of each kind."""
+    kinds = [kind for seed in seeds for kind in kinds_of(seed)]
+    return sorted(map(kinds.index, set(kinds)))
 
 
 def feeds_in_words(seeds: Sequence[int], given: int = 0, chosen: Sequence[int] | None = None) -> str:

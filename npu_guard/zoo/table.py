@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from npu_guard.fixing.ceiling import DEAR
 from npu_guard.results.summary import Counts
 from npu_guard.verification.feeds import enough_for_proved, feeds_in_words
 from npu_guard.zoo import samples
@@ -118,8 +119,9 @@ def reading_note(size: str) -> str:
         "known of each block that was replaced (docs/soundness.md), with their numbers where it is not the same for all. The "
         "error is the largest absolute difference of an output to the original's, and the ratio of signal to noise, on "
         f"{feeds_in_words(SEEDS[size])}, for proved networks "
-        f"{feeds_in_words(SEEDS[size], chosen=enough_for_proved(SEEDS[size]))}. Pieces are on NPU + host, and the share of MACs "
-        "is that of what fix left."
+        f"{feeds_in_words(SEEDS[size], chosen=enough_for_proved(SEEDS[size]))}. One that is not proved and takes more than "
+        f"{DEAR} times its bytes or MACs afterwards is run with one input of each kind. Pieces are on NPU + host, and the share "
+        "of MACs is that of what fix left."
     )
 
 

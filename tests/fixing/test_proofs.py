@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from npu_guard.checking import registry
-from npu_guard.fixing import block_check, catalog
+from npu_guard.fixing import block_check, catalog, ceiling
 from npu_guard.fixing.driver import FixReport
 from npu_guard.graph.graph import Value
 from npu_guard.pipeline import fix_floats
@@ -97,6 +97,29 @@ def test_whole_of_proved_blocks_is_run_with_one_input_of_a_kind(
     assert told.startswith(f"{count} drawn inputs")
     assert all(kind in told for kind in ("normal", "edge", "negative", "large", "zero"))
     assert ("image" in told) == (count == 10)
+
+
+def test_dear_blocks_are_run_once_and_the_whole_with_each_kind_once(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes many times what it did before is run less often, proved or not; no kind of input is left out for it."""
+    monkeypatch.setattr("npu_guard.proof.prove.MACS", 1000)
+    monkeypatch.setattr(ceiling, "DEAR", 0)
+    seen: list[int] = []
+    run = block_check.run_document
+
+    def spy(runtime: Any, document: Any, feeds: Any, *rest: Any) -> Any:
+        seen.append(len(feeds))
+        return run(runtime, document, feeds, *rest)
+
+    monkeypatch.setattr(block_check, "run_document", spy)
+    done = fix(write(LARGE), PHASES())
+    assert (seen, done.verification.verdict) == ([1], "equal")
+    kinds = "normal, image, edge, negative, large, zero, constant, sparse"
+    assert done.verification.inputs == f"8 drawn inputs ({kinds})"
+
+
+def test_dear_is_what_takes_many_times_the_bytes_or_the_macs() -> None:
+    old = ceiling.Cost(macs=100, bytes=100)
+    assert [ceiling.is_dear(old, ceiling.Cost(*new)) for new in ((500, 500), (501, 1), (1, 501))] == [False, True, True]
 
 
 def test_whole_of_proved_blocks_with_another_batch_is_run_with_that_too(write: Write) -> None:
