@@ -179,7 +179,9 @@ class _Driver:
                 edits.append(made)
                 fresh += sum(t.ByteSize() for t in made.builder.initializers)
                 wanted[made.match] = candidate
-        dear = {c.match for c in wanted.values() if self._is_dear(c)}
+        costs = {c: cost_of(state.analysis, c.match.nodes) for c in wanted.values()}
+        exact = all(s.exactness == EXACT for s in settings.substitutions)  # else the whole model may be judged by few inputs
+        dear = {c.match for c, old in costs.items() if exact and is_dear(old, old + c.rise)}
         verified = self._prove(edits, dear) if settings.verify else {e.match: not_run("not asked for") for e in edits}
         held = [e for e in edits if e.match in verified]
         merged = merge(state.document, state.analysis, state.checked, held, self._looked_at, settings.ceiling)
@@ -288,11 +290,6 @@ class _Driver:
         made = emission.emitted(match, chain, self.state.document, self.state.analysis, self._profile, builder_of)
         made.builder.give_back()
         return made
-
-    def _is_dear(self, candidate: Candidate) -> bool:
-        """Whether its new nodes take many times what the old ones do, and the whole model is compared with all inputs."""
-        old = cost_of(self.state.analysis, candidate.match.nodes)
-        return is_dear(old, old + candidate.rise) and all(s.exactness == EXACT for s in self._settings.substitutions)
 
     def _prove(self, edits: Sequence[Edit], dear: Set[Match]) -> dict[Match, Verification]:
         """Verifications of the matches that hold."""
