@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from npu_guard.graph.graph import Node, Value
 
 _INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 12, 13})
+_FLOATS = frozenset({1, 10, 11})
 LARGEST = 1 << 20
 """Elements of a constant that takes the place of an operator."""
 _ABSORBING = {"Mul": 0, "And": 0, "Or": 1}
@@ -30,36 +31,44 @@ class AbsorbedToConstant(Substitution):
     """
 
     name = "absorbed-to-constant"
-    roots = ("Mul", "And", "Or")
+    roots = ("Mul", "And", "Or", "Cast")
     limits = {"tensor.dtypes": ["float32", "float16"]}
     operators = dict.fromkeys(("Mul", "Add", "Cast"), "supported")
     good = (
         Example(
             """g (float[1,8,4,4] x, int64 mode) => (y)
             <int64 zero = {0}> { m = Mul(mode, zero)  n = Cast<to = 1>(m)  y = Add(x, n) }""",
-            ops=("Constant", "Cast", "Add"),
+            ops=("Constant", "Add"),
             title="a mode that changes nothing",
             label=SAMPLED,
         ),
         Example(
             """g (float[1,8,4,4] x, int32[8,1,1] k) => (y)
             <int32[1,1,4] zero = {0, 0, 0, 0}> { m = Mul(zero, k)  n = Cast<to = 1>(m)  y = Add(x, n) }""",
-            ops=("Constant", "Cast", "Add"),
+            ops=("Constant", "Add"),
             title="over axes of both operands",
             label=SAMPLED,
         ),
         Example(
             """g (float[1,8,4,4] x, bool[1,8,4,4] b) => (y)
             <bool no = {0}> { m = And(b, no)  n = Cast<to = 1>(m)  y = Add(x, n) }""",
-            ops=("Constant", "Cast", "Add"),
+            ops=("Constant", "Add"),
             title="a condition that never holds",
             label=SAMPLED,
         ),
         Example(
             """g (float[1,8,4,4] x, bool[1,8,1,1] b) => (y)
             <bool[1,1,4,4] yes = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}> { m = Or(yes, b)  n = Cast<to = 1>(m)  y = Mul(x, n) }""",
-            ops=("Constant", "Cast", "Mul"),
+            ops=("Constant", "Mul"),
             title="a condition that always holds",
+        ),
+        Example(
+            """g (float[1,8,4,4] x, int64 mode) => (y)
+            <int64 zero = {0}> { m = Mul(mode, zero)  n = Cast<to = 1>(m)  y = Add(x, n) }""",
+            ops=("Constant", "Add"),
+            limits={},
+            operators=dict.fromkeys(("Mul", "Add"), "supported") | {"Cast": "refused"},
+            title="what reads it in another type",
             label=SAMPLED,
         ),
     )
@@ -83,19 +92,28 @@ class AbsorbedToConstant(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        dtype = node.output.dtype
-        if node.op_type == "Mul" and dtype not in _INTEGERS:
+        maker = node if node.op_type != "Cast" else ctx.input(node, 0).producer
+        if maker is None or maker.domain or maker.op_type not in _ABSORBING:
+            return None
+        if maker.op_type == "Mul" and maker.output.dtype not in _INTEGERS:
             return None  # an infinity times 0 is no number
-        number = _ABSORBING[node.op_type]
-        known = [None if v is None else ctx.analysis.constants.get(v) for v in node.inputs]
+        number = _ABSORBING[maker.op_type]
+        known = [None if v is None else ctx.analysis.constants.get(v) for v in maker.inputs]
         if not any(array is not None and array.size and bool((array == number).all()) for array in known):
+            if maker is not node:
+                return None
             raise Refused("no operand of it decides alone")
-        shape = numbers(node.output)
+        shape = numbers(maker.output)
         if shape is None:
             raise Refused("its shape is not known; fix it with --input-shape")
         if (count := int(np.prod(shape))) > LARGEST:
             raise Refused(f"its result has {count:,} elements, which a file is not to hold")
-        return Match(self, node, (node,), (node.output,), (shape, number))
+        if node is maker:
+            return Match(self, node, (node,), (node.output,), (shape, number))
+        if node.output.dtype not in (*_INTEGERS, *_FLOATS):
+            return None
+        others = any(reader is not node for reader in maker.output.consumers) or maker.output.is_output
+        return Match(self, node, (maker, node), (maker.output, node.output) if others else (node.output,), (shape, number))
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return self._written(match, build, match.facts[1])
@@ -105,6 +123,8 @@ class AbsorbedToConstant(Substitution):
         return self._written(match, build, 1 - match.facts[1])
 
     def _written(self, match: Match, build: Builder, number: int) -> Mapping[Value, str]:
-        value = match.root.output
-        array = np.full(match.facts[0], number, onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
-        return {value: build.op("Constant", value=onnx.numpy_helper.from_array(array))}
+        def constant(value: Value) -> str:
+            array = np.full(match.facts[0], number, onnx.helper.tensor_dtype_to_np_dtype(value.dtype))
+            return build.op("Constant", value=onnx.numpy_helper.from_array(array))
+
+        return {value: constant(value) for value in match.replaced}
