@@ -246,17 +246,21 @@ def _named(code: str) -> str:
 
 def _manual(report: Report) -> list[dict[str, Any]]:
     """The rules' manual pages, without their titles, with the limits of the devices at hand; headings two levels further down."""
-    parser = _markdown()
     devices = {model.device.name: model.device for model in report.models if model.device is not None}
     stated = {name: {row.key: (row.value, row.source) for row in device.limits} for name, device in devices.items()}
-    found = []
-    for rule in registry.rules():
-        tokens = parser.parse(manual.page(rule, stated))[3:]
-        for token in tokens:
-            if token.type in ("heading_open", "heading_close"):
-                token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
-        found.append({"code": rule.code, "name": rule.name, "page": _raw(parser.renderer.render(tokens, parser.options, {}))})
-    return found
+    rules = registry.rules()
+    return [{"code": r.code, "name": r.name, "page": _raw(_rendered(manual.page(r, stated)))} for r in rules]
+
+
+@functools.lru_cache(maxsize=256)
+def _rendered(text: str) -> str:
+    """A manual page in HTML; whoever writes a page for each of many models has the same ones in all of them."""
+    parser = _markdown()
+    tokens = parser.parse(text)[3:]
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return str(parser.renderer.render(tokens, parser.options, {}))
 
 
 @functools.cache

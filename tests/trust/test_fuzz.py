@@ -76,6 +76,6 @@ def test_failures_that_were_found(tmp_path: Path, file: Path) -> None:
 
 def test_files_beside_a_model(tmp_path: Path) -> None:
     """All kinds, and not refusals alone."""
-    seen = [trial(number, tmp_path / "work").split(", exit code ") for number in range(500)]
+    seen = [trial(number, tmp_path / "work").split(", exit code ") for number in range(200)]
     assert {kind for kind, _ in seen} == KINDS.keys()
-    assert sum(code in "01" for _, code in seen) > 50
+    assert sum(code in "01" for _, code in seen) > 20
