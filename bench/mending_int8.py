@@ -122,7 +122,7 @@ def feed(file: Path, seed: int) -> dict[str, Array]:
     for entry in graph.input:
         if entry.name not in stored:
             kind = entry.type.tensor_type
-            numbers = random.standard_normal([d.dim_value or 1 for d in kind.shape.dim])
+            numbers = np.asarray(random.standard_normal([d.dim_value or 1 for d in kind.shape.dim]))
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             made[entry.name] = numbers.astype(dtype) if dtype == np.float32 else (np.abs(numbers) % 2).astype(dtype)
     return made

@@ -19,7 +19,7 @@ class Real(Struct):
     loose: set[tuple[str, str]] = field(default_factory=set)
     """A reader, by its first output, and a held tensor that it reads in floating point; no name is the model's user."""
     clamps: set[str] = field(default_factory=set)
-    """What a Relu makes that stands for a rounding to integers of which the least is 0: quantizers leave it out there."""
+    """What a Relu or Clip makes that stands for a rounding to integers of which the least is 0: quantizers leave it out there."""
     known: set[str] = field(default_factory=set)
     """All tensors, so that new ones can be told."""
     nodes: set[str] = field(default_factory=set)

@@ -20,6 +20,7 @@ from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.edit import free_name
 from npu_guard.rewriting.integers.bounds import least
+from npu_guard.rewriting.integers.clamps import clamp, needs_top, top
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.plainly import plainly
 from npu_guard.rewriting.substitution import Refused
@@ -172,12 +173,15 @@ class _Reading:
         self.number[y.name] = name
 
     def _clamped(self, name: str, held: Held, value: Value) -> str:
-        """The tensor behind a Relu, where the integers say that there was one."""
+        """The tensor behind a Relu, where the integers say that there was one; behind a Clip where it is a gate."""
         if held.zero != span(held.dtype)[0] or value.producer is None or self._least(value, {}) >= -float(held.scale) / 2:
             return name
         made = self._new(f"{name}_clamped")
-        self.nodes.append(onnx.helper.make_node("Relu", [name], [made], made))
-        self.nodes[-1].metadata_props.extend(value.producer.proto.metadata_props)
+        high = top(held) if needs_top(value, self.analysis) else None
+        node, bounds = clamp(name, made, high, self.analysis.model.opsets.get("", 1))
+        node.metadata_props.extend(value.producer.proto.metadata_props)
+        self.nodes.append(node)
+        self.document.proto.graph.initializer.extend(bounds)
         self.real.clamps.add(made)
         return made
 

@@ -8,10 +8,11 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
-from npu_guard.analysis.quantized.held import Held, span, zero_point
+from npu_guard.analysis.quantized.held import Held, zero_point
 from npu_guard.file.document import Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.edit import free_name, names_in
+from npu_guard.rewriting.integers.clamps import is_rounding
 from npu_guard.rewriting.integers.grid import Style, widened
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.pooling import as_convolution
@@ -98,9 +99,8 @@ class Writer:
                 node, copy, [self._fine_of(h) if fine else h for _, _, h in computes], wide=fine, least=self._least(node)
             )
         self._apart(node, copy)
-        ends = owner in self._held and self._held[owner].zero == span(self._held[owner].dtype)[0]
-        clamp = node.op_type == "Relu" and owner in self._real.clamps and ends
-        if owner in self._held and (node.op_type == "Identity" or clamp):  # to round does the same
+        clamps = owner in self._held and owner in self._real.clamps and is_rounding(node, self._held[owner], self._analysis)
+        if owner in self._held and (node.op_type == "Identity" or clamps):
             self._pair(owner, copy.input[0])
             return
         for i, value in enumerate(node.outputs):
