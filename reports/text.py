@@ -168,7 +168,7 @@ def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
             page.print(page.style(f"{'':<{_INDENT}}and {len(group.findings) - _SHOWN_NODES} more", "dim"))
         return
     times = f", {len(group.findings)} times" if len(group.findings) > 1 else ""
-    node = _node(first) if not times else printable(first.location.op_type)
+    node = _node(first) if not times else printable(", ".join(dict.fromkeys(f.location.op_type for f in group.findings)))
     where = "; ".join(filter(None, (f"{node}{_module(group.findings, origin)}{times}".strip(), mending(group.findings))))
     if where:  # what is about the settings is nowhere
         page.print(page.style(f"{'':<{_INDENT}}{where}", "dim"))

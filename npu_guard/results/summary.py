@@ -146,7 +146,8 @@ def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
     groups: dict[object, list[Finding]] = {}
     for f in findings:
         text = _QUOTED.sub("", f.message) if f.outcome is Outcome.UNDECIDED else f.message
-        groups.setdefault((f.rule, f.severity, f.outcome, text, f.source), []).append(f)
+        line = None if f.source is None else (f.source.file, f.source.line)  # whichever module it ran in
+        groups.setdefault((f.rule, f.severity, f.outcome, text, line), []).append(f)
     return [Group(model, tuple(group)) for group in groups.values()]
 
 

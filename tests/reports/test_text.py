@@ -21,7 +21,7 @@ ERROR, WARNING = Severity.ERROR, Severity.WARNING
 def finding(
     message: str, scope: str = "", line: int | None = None, severity: Severity = ERROR, macs: int = 0, op: str = "Conv"
 ) -> Finding:
-    source = None if line is None else SourceLine("net/blocks.py", line, "forward", "")
+    source = None if line is None else SourceLine("net/blocks.py", line, "forward", scope)
     place = Location(f"n_{message}_{scope}", op, f"o_{message}_{scope}", tuple(scope.split(".")) if scope else ())
     return Finding("NPU201", "kernel-size", severity, Outcome.FAIL, place, message, source=source, macs=macs)
 
