@@ -26,14 +26,15 @@ def render(report: Report, *, color: bool = False) -> str:
     top = ET.Element("testsuites", name="npu-guard")
     for model in report.models:
         _suite(top, report, model)
-    for kind in ("tests", "failures", "errors", "skipped"):
+    for kind in ("tests", "failures", "errors"):  # the schema that Jenkins holds files to knows no more here
         top.set(kind, str(sum(int(suite.get(kind, "0")) for suite in top)))
     ET.indent(top)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(top, encoding="unicode") + "\n"
 
 
 def _suite(top: ET.Element, report: Report, model: ModelReport) -> None:
-    suite = ET.SubElement(top, "testsuite", name=_legal(f"{in_project(model.path)} on {model.profile}"))
+    file = in_project(model.path)
+    suite = ET.SubElement(top, "testsuite", name=_legal(f"{file} on {model.profile}"), file=_legal(file))
     case = _case(suite, model, "readable")
     if model.error is not None:
         _say(case, "error", model.error[0], model.error[1])
@@ -57,8 +58,7 @@ def _suite(top: ET.Element, report: Report, model: ModelReport) -> None:
 
 
 def _case(suite: ET.Element, model: ModelReport, name: str) -> ET.Element:
-    file = in_project(model.path)
-    return ET.SubElement(suite, "testcase", classname=_legal(file), name=_legal(name), file=_legal(file))
+    return ET.SubElement(suite, "testcase", classname=_legal(in_project(model.path)), name=_legal(name))
 
 
 def _crashed(case: ET.Element, crashes: Sequence[RuleCrash]) -> None:
