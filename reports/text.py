@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
+from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
@@ -150,7 +151,8 @@ def _by_origin(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]
 def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
     """`depthnet/blocks.py:19  y = self.conv(y)`, or the path of the module."""
     if not isinstance(origin, SourceLine):
-        return (page.style(printable(".".join(origin)) if origin else "(no module)", "bold"),)
+        nowhere = "(no module)" if any(f.location.op_type for f in findings) else "(settings)"
+        return (page.style(printable(".".join(origin)) if origin else nowhere, "bold"),)
     text = line_text(origin)
     quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(origin.function)}"
     return page.style(f"{printable(origin.file)}:{origin.line}", "bold cyan"), quoted
@@ -189,9 +191,7 @@ def _module(findings: Sequence[Finding], origin: Origin) -> str:
     scopes = list(dict.fromkeys(f.location.scope for f in findings))
     if not isinstance(origin, SourceLine) or scopes == [()]:
         return ""
-    if len({len(scope) for scope in scopes}) > 1:
-        return f" in {printable('.'.join(scopes[0]) or '(no module)')} and {plural(len(scopes) - 1, 'other module')}"
-    return f" in {printable('.'.join(p[0] if len(set(p)) == 1 else '*' for p in zip(*scopes, strict=True)))}"
+    return f" in {printable(folded(scopes, '(no module)'))}"
 
 
 def _suppressed(page: _Page, model: ModelReport) -> None:

@@ -85,7 +85,9 @@ class Report:
         return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
 
     def headline(self) -> str:
-        """One line: `47 errors, 2 warnings, first depthnet/blocks.py:19 (NPU102)`."""
+        """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. The first is what the text has first."""
+        from npu_guard.results.summary import ranked
+
         if self.model.error is not None:
             return self.model.error[1]
         if not self.findings:
@@ -95,8 +97,9 @@ class Report:
             counts["undecided" if finding.outcome is Outcome.UNDECIDED else finding.severity.value] += 1
         order = ("error", "warning", "note", "undecided")
         said = [f"{counts[k]} {k}{'s' if counts[k] != 1 and k != 'undecided' else ''}" for k in order if counts[k]]
-        first = self.findings[0]
-        return f"{', '.join(said)}, first {location(first)} ({first.rule})"
+        first = ranked(self.findings)[0]
+        rest = f"; {', '.join(said[1:])}" if len(said) > 1 else ""
+        return f"{said[0]}, first {location(first)} ({first.rule}){rest}"  # a terminal's line ends soon
 
     def __str__(self) -> str:
         return self.render("text").rstrip()

@@ -232,7 +232,8 @@ def mending(findings: Sequence[Finding]) -> str:
     return f"{by} mends {which}" if number else ""
 
 
-_BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below"}
+_BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below",
+           "rank": "rank"}  # fmt: skip
 
 
 def allowed_words(evidence: Evidence) -> str:

@@ -129,6 +129,12 @@ class Model {
     const causes = [...groups.values()].map((members) => ({ first: all[members[0]], members, share: members.reduce((sum, i) => sum + all[i].share, 0) }));
     causes.sort((a, b) => RANK[b.first.kind] - RANK[a.first.kind] || b.share - a.share);
     const some = (key) => causes.some((c) => c.first[key]), rows = [...causes.keys()];
+    const folded = (paths) => { // encoder.stages.*.eca, as in the text; the first one where they have nothing in common
+      const parts = paths.map((path) => path.split(".")), same = (at) => parts.every((p) => p[at] === parts[0][at]);
+      const alike = paths.length > 1 && parts.every((p) => p.length === parts[0].length) && parts[0].some((_, at) => same(at));
+      if (alike) return parts[0].map((part, at) => (same(at) ? part : "*")).join(".");
+      return (paths[0] || "") + (paths.length > 1 ? " and " + (paths.length - 1).toLocaleString("en") + " more" : "");
+    };
     const modules = (c) => [...new Set(c.members.map((i) => all[i].module).filter(Boolean))];
     const brief = (name) => name.split(";", 1)[0]; // of what tf2onnx joins, the name that it keeps
     const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, brief(all[i].node))]);
@@ -147,7 +153,7 @@ class Model {
         } },
         { key: "count", label: "Nodes", number: true, value: (i) => causes[i].members.length, cell: (i) => causes[i].members.length.toLocaleString("en") },
         some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => causes[i].first.allowed },
-        some("module") && { key: "module", label: "Module", class: "module", cell: (i) => { const m = modules(causes[i]); return (m[0] || "") + (m.length > 1 ? " and " + (m.length - 1).toLocaleString("en") + " more" : ""); } },
+        some("module") && { key: "module", label: "Module", class: "module", cell: (i) => folded(modules(causes[i])) },
         some("source") && { key: "source", label: "Source line", class: "source", value: (i) => causes[i].first.source || null, cell: (i) => (causes[i].first.source ? this.sourceButton(causes[i].first) : "") },
         some("share") && { key: "share", label: "MACs", number: true, value: (i) => causes[i].share, cell: (i) => percent(causes[i].share) }],
     });
@@ -275,7 +281,7 @@ function start() {
   });
   $("#model")?.addEventListener("change", (event) => { location.hash = "model=" + event.target.value + "&tab=" + currentTab; });
   const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const theme = $("#theme"), tell = () => theme.setAttribute("aria-pressed", String(dark()));
+  const theme = $("#theme"), tell = () => { theme.textContent = dark() ? "Light" : "Dark"; };
   theme.addEventListener("click", () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; tell(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
   tell();

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.html_data import shape
-from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier, rows_of
+from npu_guard.reports.blocks.tree import VERDICTS, Group, modules, rows_of
 from npu_guard.results import summary
 from npu_guard.results.findings import INPUT, LayerRow, ModelReport
 from npu_guard.results.summary import si
@@ -44,7 +44,7 @@ def percent(value: float) -> str:
 
 def module_bars(model: ModelReport, root: Group) -> list[Bar]:
     """MACs of each module in order of execution; the longest bar is 100."""
-    boxes = [(box, rows_of(box)) for box in frontier(root, _BARS, with_macs=True)[0]]
+    boxes = [(part[0], [row for box in part for row in rows_of(box)]) for part in modules(root, _BARS)]
     boxes = sorted(boxes, key=lambda entry: sum(row.macs or 0 for row in entry[1]))[-_BARS:]
     boxes.sort(key=lambda entry: entry[1][0].index)
     longest = max((sum(row.macs or 0 for row in rows) for _, rows in boxes), default=0)
@@ -88,16 +88,18 @@ class Memory:
     path: str
     peak: str
     node: str
+    key: str
+    """What the page's address has for the node."""
     at: float
     module: str
     count: int
-    tensors: Sequence[tuple[str, str, str]]
-    """Node that makes it, its shape and its size, of the largest tensors that are alive at the peak."""
+    tensors: Sequence[tuple[str, str, str, str]]
+    """Node that makes it, what the address has for that, shape and size, of the largest tensors that are alive at the peak."""
     others: int
 
 
-def memory(layers: Sequence[LayerRow]) -> Memory | None:
-    """Live memory over the order of execution; of many layers, the highest of each stretch."""
+def memory(layers: Sequence[LayerRow], key: Callable[[LayerRow], str]) -> Memory | None:
+    """Live memory over the order of execution; of many layers, the highest of each stretch. `key` is that of `node_keys`."""
     rows = [row for row in layers if row.verdict != "folded"]
     top = max(rows, key=lambda row: row.live_bytes, default=None)
     if top is None or not top.live_bytes:
@@ -111,9 +113,9 @@ def memory(layers: Sequence[LayerRow]) -> Memory | None:
     at = (rows.index(top) // stretch + 0.5) * step
     alive = alive_at(layers, top.index)
     return Memory(
-        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), at, printable(".".join(top.scope), 60),
+        f"{path}V100Z", si(top.live_bytes), printable(top.location.node, 60), key(top), at, printable(".".join(top.scope), 60),
         sum(row.location.op_type != INPUT for row in rows),
-        [(printable(r.location.node, 60), shape(r.shape), f"{si(r.output_bytes or 0)}B") for r in alive[:_TENSORS]],
+        [(printable(r.location.node, 60), key(r), shape(r.shape), f"{si(r.output_bytes or 0)}B") for r in alive[:_TENSORS]],
         max(0, len(alive) - _TENSORS),
     )  # fmt: skip
 

@@ -12,8 +12,8 @@ from npu_guard.base.text import printable
 from npu_guard.fixing.outcome import remaining
 from npu_guard.fixing.report import FixResult
 from npu_guard.gate.diff import Diff
-from npu_guard.reports.blocks.html_data import catalog_summary, shown_path
-from npu_guard.reports.blocks.overview import node_keys
+from npu_guard.reports.blocks.html_data import shown_path
+from npu_guard.reports.blocks.overview import node_keys, said_once
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
 from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
 from npu_guard.results.summary import alike, count, percent, plural, si, word
@@ -42,7 +42,7 @@ def of_fix(result: FixResult) -> Compared:
     report = result.report
     sides = [_by_name(model.layers) for model in (report.before, report.after)]
     changes: tuple[dict[int, int], dict[int, int]] = ({}, {})
-    names, rows = [], []
+    names, rows, told = [], [], set[str]()
     keys = [node_keys(model.layers) for model in (report.before, report.after)]
     for number, step in enumerate(report.applied, 1):
         found = []
@@ -52,7 +52,7 @@ def of_fix(result: FixResult) -> Compared:
                 changes[side].setdefault(layer.index, number)
             found.append(_links(there, keys[side], len(nodes)))
         names.append(" then ".join((step.substitution, *step.chain)))
-        rows.append(_replaced(number, step, *found))
+        rows.append(_replaced(number, step, *found, told))
     left = [(r.finding, r.reason) for r in remaining(report.after, report.refused)]
     before, after = (count(model.findings).error for model in (report.before, report.after))
     written = f" Written to {result.written.name}." if result.written is not None else " Nothing was written."
@@ -105,11 +105,11 @@ def _change(old: int, new: int) -> str:
     return "new" if not old else f"{new / old:.2g} times" if new >= 2 * old else f"{100 * (new - old) / old:+.1f} %"
 
 
-def _replaced(number: int, step: Applied, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _replaced(number: int, step: Applied, before: dict[str, Any], after: dict[str, Any], told: set[str]) -> dict[str, Any]:
     proof = step.verification.proof
     return {
         "number": number,
-        "form": [(name, catalog_summary(name)) for name in (step.substitution, *step.chain)],
+        "form": said_once((step.substitution, *step.chain), told),
         "exact": step.exactness == "exact",
         "note": printable(step.note, 200),
         "before": before,

@@ -59,14 +59,14 @@ def operator_table(model: ModelReport, key: Callable[[LayerRow], str]) -> dict[s
 
 def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, Any]]:
     """For each rule what its manual advises, and for each line of Python, or module, what `fix` would put there."""
-    shown = []
+    shown, told = [], set[str]()
     for group in by_rule(model, [f for f in model.findings if f.suppressed is None]):
         places: dict[tuple[object, ...], list[Finding]] = {}
         for f in group.findings:
             at: tuple[object, ...] = (f.source.file, f.source.line) if f.source is not None else f.location.scope
             remedy = (_forms(f), f.remedy and f.remedy.option)
             places.setdefault((at, f.location.op_type, remedy), []).append(f)
-        rows = [_place(model, found) for found in list(places.values())[:_PLACES]]
+        rows = [_place(model, found, told) for found in list(places.values())[:_PLACES]]
         shown.append(
             {
                 "code": group.first.rule,
@@ -83,16 +83,26 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
     return shown
 
 
-def _place(model: ModelReport, findings: Sequence[Finding]) -> dict[str, Any]:
+def _place(model: ModelReport, findings: Sequence[Finding], told: set[str]) -> dict[str, Any]:
     first = findings[0]
     return {
         "count": len(findings),
         "op": printable(first.location.op_type, 60),
         "module": printable(folded([f.location.scope for f in findings]), 120),
         "line": printable(":".join(map(str, where(model, first)))) if first.source is not None else "",
-        "fix": [(name, catalog_summary(name)) for name in _forms(first)],
+        "fix": said_once(_forms(first), told),
         "option": first.remedy.option if first.remedy is not None else "",
     }
+
+
+def said_once(forms: Sequence[str], told: set[str]) -> list[tuple[str, str, str]]:
+    """Forms with what they do, as text where it has not been told, and else for whoever points at the name."""
+    found = []
+    for name in forms:
+        words = catalog_summary(name)
+        found.append((name, "", words) if name in told else (name, words, ""))
+        told.add(name)
+    return found
 
 
 def breaker(model: ModelReport, row: BreakerRow, key: Callable[[LayerRow], str]) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
         "groups": _still(model),
         "coverage": charts.coverage(model.layers),
         "bars": charts.module_bars(model, root),
-        "memory": charts.memory(model.layers),
+        "bars_of": "module" if any(row.scope for row in model.layers) else "layer",
+        "memory": charts.memory(model.layers, key),
         "pieces": _pieces(model, key),
         "picture": picture.draw(root, [] if model.pieces is None else [p.side for p in model.pieces.pieces])
         if model.layers

@@ -11,6 +11,7 @@ VERDICTS = ("ok", "warning", "undecided", "error", "folded")
 _DEPTH = 24  # modules in modules; what lies deeper is shown at this depth
 _WIDEST = 64  # boxes of one level; more are put into parts by order of execution
 _PART = 50
+_FEW = 6  # bars of a chart that say too little
 
 
 @dataclass(slots=True)
@@ -104,24 +105,45 @@ def _ends(item: Group | LayerRow) -> tuple[int, int]:
     return min(first for first, _ in ends), max(last for _, last in ends)
 
 
-def frontier(root: Group, limit: int, *, with_macs: bool = False) -> tuple[list[Group | LayerRow], list[Group]]:
+def frontier(root: Group, limit: int) -> tuple[list[Group | LayerRow], list[Group]]:
     """At most `limit` boxes (as far as the top level allows) that cover the model, and the groups opened to get them.
 
-    Groups of one depth are opened together or not at all: layer2 beside the inside of layer1 would mislead. With
-    `with_macs`, boxes without multiply-accumulates are left out.
+    Groups of one depth are opened together or not at all: layer2 beside the inside of layer1 would mislead.
     """
-
-    def kept(items: Iterable[Group | LayerRow]) -> list[Group | LayerRow]:
-        return [item for item in items if not with_macs or any(row.macs for row in rows_of(item))]
-
-    boxes, opened = kept(root.items), [root]
+    boxes, opened = list(root.items), [root]
     while groups := [box for box in boxes if isinstance(box, Group)]:
-        wider = [inner for box in boxes for inner in (kept(box.items) if isinstance(box, Group) else [box])]
+        wider = [inner for box in boxes for inner in (box.items if isinstance(box, Group) else [box])]
         if len(wider) > limit:
             break
         boxes = wider
         opened += groups
     return boxes, opened[1:]
+
+
+def modules(root: Group, limit: int) -> list[list[Group | LayerRow]]:
+    """The modules that share the work, at most `limit` as far as the top level allows: what each has of layers and of modules.
+
+    A module is opened where there are modules in it and not layers alone, or where there would be a handful of boxes otherwise.
+    Layers that stand in one module beside other modules are one part.
+    """
+
+    def kept(items: Iterable[Group | LayerRow]) -> list[Group | LayerRow]:
+        return [item for item in items if any(row.macs for row in rows_of(item))]
+
+    def opens(box: Group | LayerRow) -> bool:
+        few = len(boxes) < _FEW
+        return isinstance(box, Group) and (few or sum(isinstance(item, Group) for item in kept(box.items)) > 1)
+
+    boxes = kept(root.items)
+    while any(map(opens, boxes)):
+        wider = [inner for box in boxes for inner in (kept(box.items) if isinstance(box, Group) and opens(box) else [box])]
+        if len(wider) > limit:
+            break
+        boxes = wider
+    parts: dict[object, list[Group | LayerRow]] = {}
+    for box in boxes:
+        parts.setdefault(id(box) if isinstance(box, Group) else box.scope or box.index, []).append(box)
+    return list(parts.values())
 
 
 def rows_of(box: Group | LayerRow) -> Sequence[LayerRow]:

@@ -325,6 +325,19 @@ def test_addresses_lead_to_a_place(show: Show, model: Path, address: str, visibl
     expect(page.locator(visible)).to_contain_text(words)
 
 
+def test_the_overview_sums_up_by_module_and_leads_to_nodes(show: Show, model: Path, tmp_path: Path) -> None:
+    page = show([model])
+    bars = page.locator(".bars tbody th").all_inner_texts()
+    assert bars == [f"body.{i // 8}.block{i % 8}" for i in range(16)]
+    page.locator("#tab-findings").click()
+    assert [r for r in rows(page, "grouped") if "body.*.*.act" in r]
+    page = show([save(tmp_path / "twins.onnx", [helper.make_node(op, [a], [b], "twin") for op, a, b in (
+        ("Relu", "x", "a"), ("Sigmoid", "a", "b"), ("Tanh", "b", "y"))])])  # fmt: skip
+    page.locator(".alive a").first.click()
+    expect(page.locator(".aside")).to_contain_text("twin")
+    expect(page.locator(".aside")).not_to_contain_text("No node is called")
+
+
 def test_several_models(show: Show, model: Path, tmp_path: Path) -> None:
     clean = save(tmp_path / "clean.onnx", [helper.make_node("Relu", ["x"], ["y"], "only")], channels=8)
     page = show([model, clean, tmp_path / "missing.onnx"], "#model=2&node=only")
@@ -463,13 +476,15 @@ def test_light_and_dark(show: Show, model: Path) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     page = show([model], color_scheme="light")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
-    toggle = page.get_by_role("button", name="Dark")
-    expect(toggle).to_have_attribute("aria-pressed", "false")
-    toggle.click()
-    expect(toggle).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Dark", exact=True).click()
     dark = page.evaluate(background)
     assert dark != "rgb(255, 255, 255)"
-    assert show([model], color_scheme="dark").evaluate(background) == dark
+    there = show([model], color_scheme="dark")
+    assert there.evaluate(background) == dark
+    for view in (page, there):  # the button says what it leads to
+        view.get_by_role("button", name="Light", exact=True).click()
+        assert view.evaluate(background) == "rgb(255, 255, 255)"
+        expect(view.get_by_role("button", name="Dark", exact=True)).to_be_visible()
 
 
 def test_printed_pages_have_every_finding_and_no_controls(show: Show, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
-from npu_guard.reports.blocks import charts, picture, tree
+from npu_guard.reports.blocks import charts, overview, picture, tree
 from npu_guard.results.findings import Location, Report
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -206,6 +206,36 @@ def test_wide_levels_are_divided_and_modules_of_one_operator_are_that_operator(t
     assert names == {1: "a.b.c", 2: "d"}
     hostile, _ = tree.build([replace(row, index=i, scope=("m",) * 5_000) for i in range(3)])
     assert len(hostile.rows) == 3
+
+
+def test_the_chart_of_work_has_modules_and_not_their_layers(tmp_path: Path) -> None:
+    model = report_of(network(tmp_path)).models[0]
+
+    def bars(*modules: str) -> list[str]:
+        rows = [replace(model.layers[1], index=i, scope=tuple(m.split(".")), macs=10) for i, m in enumerate(modules)]
+        return [bar.label for bar in charts.module_bars(model, tree.build(rows)[0])]
+
+    blocks = [f"layer{i}.{j}" for i in (1, 2, 3) for j in (0, 1)]
+    assert bars("stem", *(f"{block}.conv{k}" for block in blocks for k in (1, 2)), "fc") == ["stem", *blocks, "fc"]
+    handful = [*(f"features.{i}" for i in range(8)), "classifier.0", "classifier.1"]  # two bars would say too little
+    assert bars(*handful) == handful
+    assert bars("attention", "attention", "mlp.fc1", "mlp.fc2") == ["attention", "mlp.fc1", "mlp.fc2"]
+
+
+def test_the_chart_of_memory_leads_to_nodes_that_share_a_name(tmp_path: Path) -> None:
+    layers = report_of(network(tmp_path)).models[0].layers
+    twins = [replace(row, location=replace(row.location, node="twin")) for row in layers]
+    shown = charts.memory(twins, overview.node_keys(twins))
+    assert shown is not None
+    keys = [shown.key, *(key for _, key, _, _ in shown.tensors)]
+    assert all(layers[int(key.removeprefix("@"))].output_bytes for key in keys)
+
+
+def test_what_a_form_does_is_told_once() -> None:
+    told: set[str] = set()
+    [(name, words, hint)] = overview.said_once(["eca-to-se"], told)
+    assert (name, hint) == ("eca-to-se", "")
+    assert overview.said_once(["eca-to-se"], told) == [(name, "", words)]
 
 
 def test_bodies_are_drawn_inside_their_operator(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def test_modules_of_several_depths_are_counted(project: Path) -> None:
     assert "Conv in a.b and 2 other modules, 3 times" in shown(*(finding("m", s, 3) for s in ("a.b", "c", "d.e.f")))[4]
 
 
+def test_modules_with_nothing_in_common_are_counted_and_settings_are_no_module(project: Path) -> None:
+    assert "Conv in stem and 1 other module, 2 times" in shown(finding("m", "stem", 3), finding("m", "head", 3))[4]
+    assert "Conv, Gemm in a.*, 2 times" in shown(finding("m", "a.b", 3), finding("m", "a.c", 3, op="Gemm"))[4]
+    assert shown(finding("unused", op=""))[2] == "(settings)"
+
+
 def test_the_most_important_place_comes_first(project: Path) -> None:
     lines = shown(
         finding("small", "b", macs=1), finding("warned", "a", severity=WARNING, macs=99), finding("large", "c", macs=50)
