@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports.blocks.scopes import folded
-from npu_guard.results.findings import Finding, ModelReport, Report, SourceLine, Verdict
+from npu_guard.results.findings import INPUT, Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
     Group,
@@ -151,7 +151,8 @@ def _by_origin(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]
 def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
     """`depthnet/blocks.py:19  y = self.conv(y)`, or the path of the module."""
     if not isinstance(origin, SourceLine):
-        nowhere = "(no module)" if any(f.location.op_type for f in findings) else "(settings)"
+        kinds = {f.location.op_type for f in findings}
+        nowhere = "(settings)" if kinds == {""} else "(graph inputs)" if kinds == {INPUT} else "(no module)"
         return (page.style(printable(".".join(origin)) if origin else nowhere, "bold"),)
     text = line_text(origin)
     quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(origin.function)}"

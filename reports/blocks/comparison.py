@@ -52,7 +52,7 @@ def of_fix(result: FixResult) -> Compared:
                 changes[side].setdefault(layer.index, number)
             found.append(_links(there, keys[side], len(nodes)))
         names.append(" then ".join((step.substitution, *step.chain)))
-        rows.append(_replaced(number, step, *found, told))
+        rows.append(_replaced(number, step, told, *found))
     left = [(r.finding, r.reason) for r in remaining(report.after, report.refused)]
     before, after = (count(model.findings).error for model in (report.before, report.after))
     written = f" Written to {result.written.name}." if result.written is not None else " Nothing was written."
@@ -105,7 +105,7 @@ def _change(old: int, new: int) -> str:
     return "new" if not old else f"{new / old:.2g} times" if new >= 2 * old else f"{100 * (new - old) / old:+.1f} %"
 
 
-def _replaced(number: int, step: Applied, before: dict[str, Any], after: dict[str, Any], told: set[str]) -> dict[str, Any]:
+def _replaced(number: int, step: Applied, told: set[str], before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     proof = step.verification.proof
     return {
         "number": number,

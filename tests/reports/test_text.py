@@ -13,7 +13,18 @@ from rich.text import Text
 from npu_guard.base.folding import fold_text
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports import concise, text
-from npu_guard.results.findings import Finding, Location, ModelReport, Outcome, Report, Severity, SourceLine, Totals, Verdict
+from npu_guard.results.findings import (
+    INPUT,
+    Finding,
+    Location,
+    ModelReport,
+    Outcome,
+    Report,
+    Severity,
+    SourceLine,
+    Totals,
+    Verdict,
+)
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -64,6 +75,7 @@ def test_modules_with_nothing_in_common_are_counted_and_settings_are_no_module(p
     assert "Conv in stem and 1 other module, 2 times" in shown(finding("m", "stem", 3), finding("m", "head", 3))[4]
     assert "Conv, Gemm in a.*, 2 times" in shown(finding("m", "a.b", 3), finding("m", "a.c", 3, op="Gemm"))[4]
     assert shown(finding("unused", op=""))[2] == "(settings)"
+    assert shown(finding("integers", op=INPUT))[2] == "(graph inputs)"
 
 
 def test_the_most_important_place_comes_first(project: Path) -> None:
