@@ -622,7 +622,7 @@ def test_nothing_large_is_ever_made(op: str, inputs: list[Array], attributes: di
     node = as_node(make(op, inputs, 20, 1, attributes))
     before = time.process_time()
     assert constants.evaluate(node, inputs) is None
-    assert time.process_time() - before < 0.2
+    assert time.process_time() - before < 2
 
 
 @pytest.mark.parametrize("shape", [(1 << 32, 1 << 32), (1 << 25,), (-1, 3), (1 << 62, 4)])

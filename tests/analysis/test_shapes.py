@@ -344,7 +344,7 @@ def test_inference_that_aborts(analysis: Analyse) -> None:
     with pytest.raises(ModelError) as caught:
         analysis(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]))
     assert caught.value.kind in {"crashed", "invalid"}
-    assert time.monotonic() - before < 60, "it blocks"
+    assert time.monotonic() - before < 300, "it blocks"
 
 
 @pytest.mark.parametrize(

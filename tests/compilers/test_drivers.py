@@ -46,14 +46,17 @@ driver.main(judge, ())
 
 def test_one_answer_for_each_model_whatever_becomes_of_the_others(tmp_path: Path, gone: Callable[[int], bool]) -> None:
     names = [str(tmp_path / name) for name in ("die", "exit", "hang", "good")]
-    command = [sys.executable, "-c", SCRIPT, "--out", str(tmp_path / "out"), "--seconds", "1", "--option", "key=a=b", *names]
-    subprocess.run(command, check=True, timeout=600)
-    answers = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    command = [sys.executable, "-c", SCRIPT, "--out", str(tmp_path / "out"), "--option", "key=a=b"]
+    for seconds in ("1", "10", "100"):  # on a busy machine those that end need longer for that
+        subprocess.run([*command, "--seconds", seconds, *names], check=True, timeout=1200)
+        answers = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+        if answers[-1]["status"] == "accepted" and (tmp_path / "hang.pid").exists():
+            break
     assert [a["model"] for a in answers] == names
     assert [(a["status"], a["message"]) for a in answers] == [
         ("failed", "died of signal 11"),
         ("failed", "raised SystemExit: enough"),
-        ("failed", "did not end within 1 s"),
+        ("failed", f"did not end within {seconds} s"),
         ("accepted", "a=b"),
     ]
     assert gone(int((tmp_path / "hang.pid").read_text()))  # a child of the child that was killed

@@ -134,7 +134,7 @@ def test_folders_pipes_and_devices(tmp_path: Path) -> None:
         with pytest.raises(ModelError) as caught:
             load(path)
         assert caught.value.kind == "unreadable"
-        assert time.monotonic() - before < 60, "it blocks"
+        assert time.monotonic() - before < 300, "it blocks"
 
 
 def test_no_descriptor_is_leaked(tmp_path: Path) -> None:

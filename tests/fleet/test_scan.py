@@ -320,7 +320,7 @@ def test_two_scans_in_one_store(models: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "npu_guard", "scan", str(models), "--store", str(tmp_path / "both.db"), "--jobs", "1"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for process in both:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 3, err
         assert out.startswith(b"15 models against aimotive-aiware: 10 pass, 4 fail, 1 unreadable")
     with sqlite3.connect(tmp_path / "both.db") as database:

@@ -337,7 +337,7 @@ def test_two_at_once(project: Path) -> None:
     both = [
         subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
-    found = {(*process.communicate(timeout=120), process.returncode) for process in both}
+    found = {(*process.communicate(timeout=600), process.returncode) for process in both}
     assert len(found) == 1
     assert next(iter(found))[2] == 3
     assert len(entries(project / "kept")) == 6

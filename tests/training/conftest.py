@@ -37,3 +37,12 @@ def landed(nets: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Landed
     from npu_guard.project.config import Config
 
     return land_in(nets.build(), nets.inputs(), tmp_path_factory.mktemp("landed") / "npu", Options(Config()))
+
+
+@pytest.fixture(scope="session")
+def landed_volume(nets: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    """The network over volumes, likewise."""
+    from npu_guard.project.config import Config
+
+    folder = tmp_path_factory.mktemp("volume") / "npu"
+    return land_in(nets.build(nets.Volume), nets.inputs(nets.Volume), folder, Options(Config()))

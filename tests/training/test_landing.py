@@ -92,16 +92,15 @@ def test_a_norm_that_was_folded_is_back(landed: Landed, nets: ModuleType) -> Non
         assert found.failures
 
 
-def test_norms_over_volumes_go_over_all_frames(nets: ModuleType, tmp_path: Path) -> None:
+def test_norms_over_volumes_go_over_all_frames(nets: ModuleType, landed_volume: Landed) -> None:
     """Frames are channels then: statistics by channel and frame would be others, in training only."""
-    original = nets.build(nets.Volume)
-    done = land_in(original, nets.inputs(nets.Volume), tmp_path / "npu", Options(Config()))
+    original, done = nets.build(nets.Volume), landed_volume
     assert done.proof.same_bits
     assert not done.proof.notes
     assert not any(b.lost for b in done.manifest.blocks)
     assert done.proof.training is not None
     assert done.proof.training < proving.TRAINING
-    patched = npu_guard.torch.apply(nets.build(nets.Volume), tmp_path / "npu")
+    patched = npu_guard.torch.apply(nets.build(nets.Volume), done.folder)
     clips = torch.randn(5, 2, 4, 6, 6)
     for model in (original, patched):
         model.train()
@@ -111,7 +110,6 @@ def test_norms_over_volumes_go_over_all_frames(nets: ModuleType, tmp_path: Path)
     assert torch.allclose(norms[1].running_var, original.before.running_var, rtol=1e-3)
     outputs_after = [outputs(model.eval(), clips) for model in (original, patched)]
     assert close(*outputs_after, by=1e-3)
-    _formatted_and_typed(tmp_path / "npu")
 
 
 def test_norms_of_a_network_that_was_not_trained_are_kept(tmp_path: Path) -> None:
@@ -261,17 +259,15 @@ def test_lists_dicts_and_shared_modules(nets: ModuleType, tmp_path: Path) -> Non
     assert "list[Tensor]" in text or "pair.wide" in paths
 
 
-def test_the_source_is_formatted_and_typed(landed: Landed) -> None:
-    _formatted_and_typed(landed.folder)
-
-
-def _formatted_and_typed(folder: Path) -> None:
+def test_the_source_is_formatted_and_typed(landed: Landed, landed_volume: Landed, tmp_path: Path) -> None:
+    """Both at once: to read the types of torch takes longer than all else."""
+    names = ["images.py", "volumes.py"]
+    for name, done in zip(names, (landed, landed_volume), strict=True):
+        (tmp_path / name).write_text((done.folder / "blocks.py").read_text())
     typed = ["mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache")]
     for command in (["ruff", "format", "--isolated", "--check"], ["ruff", "check", "--isolated"], typed):
-        done = subprocess.run(
-            [sys.executable, "-m", *command, "blocks.py"], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr + (folder / "blocks.py").read_text()
+        told = subprocess.run([sys.executable, "-m", *command, *names], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_the_manifest_follows_its_schema(landed: Landed) -> None:
