@@ -12,8 +12,9 @@ from npu_guard.base.text import printable
 from npu_guard.fixing.outcome import remaining
 from npu_guard.fixing.report import FixResult
 from npu_guard.gate.diff import Diff
-from npu_guard.reports.blocks.html_data import shown_path
+from npu_guard.reports.blocks.html_data import shown_path, source_line
 from npu_guard.reports.blocks.overview import node_keys, said_once
+from npu_guard.reports.blocks.scopes import folded
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
 from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
 from npu_guard.results.summary import alike, count, percent, plural, si, word
@@ -153,6 +154,14 @@ def _node(finding: Finding) -> str:
     return printable(f"{finding.location.op_type} {finding.location.node or finding.location.output}", 100)
 
 
+def _places(model: ModelReport, findings: Sequence[Finding]) -> str:
+    """`MatMul in blocks.*.attn, net.py:14`."""
+    first, scopes = findings[0], [f.location.scope for f in findings]
+    node = _node(first) if len(findings) == 1 else printable(", ".join(dict.fromkeys(f.location.op_type for f in findings)), 100)
+    module = f" in {printable(folded(scopes), 120)}" if any(scopes) else ""
+    return f"{node}{module}{', ' + source_line(model, first) if first.source is not None else ''}"
+
+
 def _left(finding: Finding, reason: str) -> dict[str, str]:
     return {"rule": finding.rule, "message": printable(finding.message), "node": _node(finding), "reason": printable(reason)}
 
@@ -168,7 +177,7 @@ def finding_list(
             "rule": g.first.rule,
             "message": printable(g.message),
             "count": len(g.findings),
-            "node": _node(g.first),
+            "node": _places(model, g.findings),
             "more": printable(more(g.first), 300),
         }
         for g in groups[:_LISTED]

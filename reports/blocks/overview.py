@@ -6,15 +6,21 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
+from npu_guard.device.keys import LIMITS
 from npu_guard.project.paths import where
 from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
 from npu_guard.reports.blocks.scopes import folded
+from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
 from npu_guard.results.summary import by_rule, mended_exactly, si, word
 
+_PRINTED = 40
+"""Limits of a device that paper has, where it does not have more: some devices state hundreds."""
+_WORD = regex(r"\w+")
 _PLACES = 40
 """Places of one rule that are named; the rest is counted."""
 _HEADS = {"fits": "Fits", "split": "Split", "slow": "Slow", "warning": "Warning", "undecided": "Undecided", "host": "Host",
@@ -93,6 +99,23 @@ def _place(model: ModelReport, findings: Sequence[Finding], told: set[str]) -> d
         "fix": said_once(_forms(first), told),
         "option": first.remedy.option if first.remedy is not None else "",
     }
+
+
+def device_limits(model: ModelReport) -> list[tuple[DeviceLimit, bool]]:
+    """The device's limits, and whether paper has them: of many, those that findings name."""
+    limits = model.device.limits if model.device is not None else ()
+    named: dict[str, set[str]] = {}
+    for f in model.findings:
+        if f.evidence is not None:
+            named.setdefault(f.evidence.limit, set()).add(f.location.op_type)
+
+    def counts(limit: DeviceLimit) -> bool:
+        operators = named.get(limit.key)
+        if operators is None or limit.key in LIMITS or limit.meaning.startswith("all operators"):
+            return operators is not None
+        return not operators.isdisjoint(_WORD.findall(limit.meaning))  # what is stated of operators begins with their names
+
+    return [(limit, len(limits) <= _PRINTED or counts(limit)) for limit in limits]
 
 
 def said_once(forms: Sequence[str], told: set[str]) -> list[tuple[str, str, str]]:

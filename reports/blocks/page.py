@@ -124,6 +124,7 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
     device = model.device.title if model.device is not None else model.profile
     counts = count(model.findings)
     key = overview.node_keys(model.layers)
+    limits = overview.device_limits(model)
     view = {
         "link": link,
         "path": html_data.shown_path(model.path),
@@ -149,6 +150,8 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
         if model.layers
         else None,
         "device": model.device,
+        "device_limits": limits,
+        "limits_left": sum(not on_paper for _, on_paper in limits),
         "limits": _open_points(model, counts),
         "silent": [_named(code) for code in model.asked if code not in {f.rule for f in model.findings}],
         "layers": model.totals.nodes,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from onnx import NodeProto, TensorProto, helper
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
@@ -20,6 +21,7 @@ from npu_guard.fleet.matrix import compare_devices
 from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
+from npu_guard.results.findings import Evidence
 from npu_guard.rewriting.substitution import EXACT
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -519,6 +521,22 @@ def chain(*names: str) -> list[NodeProto]:
     """Operators behind each other, by the names of their nodes, which end with the operator."""
     values = ["x", *(f"v{i}" for i in range(len(names)))]
     return [helper.make_node(n.rpartition("/")[2], [values[i]], [values[i + 1]], n) for i, n in enumerate(names)]
+
+
+def test_paper_has_the_limits_that_findings_name_where_a_device_has_many(show: Show, model: Path) -> None:
+    report = check_models([str(model)], replace(Config(), profile="rockchip-rk3588"), layers=True, remedies=True)
+    first = report.models[0].findings[0]
+    named = replace(first, location=replace(first.location, op_type="MaxPool"), evidence=Evidence("stride.max", 9, 8))
+    text = registry.renderer("html")(replace(report, models=(replace(report.models[0], findings=(named,)),)), color=False)
+    page = show([], text=text)
+    page.locator("#tab-device").click()
+    limits = page.locator("[data-panel=device] table").first.locator("tbody tr")
+    everything = limits.count()
+    assert everything > 100
+    page.emulate_media(media="print")
+    printed = [limits.nth(i) for i in range(everything) if limits.nth(i).is_visible()]
+    assert [(row.locator("th").inner_text(), "MaxPool" in row.inner_text()) for row in printed] == [("stride.max", True)]
+    expect(page.get_by_text(f"{everything - 1} others are on the page itself")).to_be_visible()
 
 
 def test_labels_end_within_their_boxes(show: Show, tmp_path: Path) -> None:
