@@ -44,9 +44,9 @@ def read(path: Path) -> Pair:
     import ast  # only where pairs are shown
 
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
+    head, _, classes = text.partition("\nclass Before")
+    tree = ast.parse(head)
     values = {ast.unparse(s.targets[0]): ast.literal_eval(s.value) for s in tree.body if isinstance(s, ast.Assign)}
-    _, _, classes = text.partition("\nclass Before")
     before, _, after = f"class Before{classes}".partition("\nclass After")
     name = path.stem.replace("_", "-")
     title = " ".join((ast.get_docstring(tree) or "").split())

@@ -235,6 +235,8 @@ def _sites(units: Units, levels: Sequence[int]) -> list[list[int]]:
     sites |= {(u,) for u in held}
 
     def weight(site: Sequence[int]) -> float:
+        if len(site) == 1:  # as nearly all are, of a large model some thousands
+            return units.macs[site[0]] + sum([units.macs[u] for u in near[site[0]] if units.sides[u] != HOST])
         beside = {u for unit in site for u in near[unit] if units.sides[u] != HOST}
         return sum(units.macs[u] for u in {*site, *beside}) / len(site)
 
