@@ -106,8 +106,9 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
     are taken first, or those that mend at the lowest price, whichever mends more in the end.
     """
     rank = {s.name: i for i, s in enumerate(order)}
-    names = {c.match.substitution.name for c in candidates if not c.match.substitution.last} | set(prefer)
-    now = [c for c in candidates if c.match.substitution.name in names] or candidates
+    behind = _behind(candidates, prefer)
+    able = [c for c in candidates if c not in behind]
+    now = [c for c in able if not _is_last(c, prefer)] or able
 
     def by_gain(c: Candidate) -> tuple[object, ...]:
         tied = len(c.chain), rank[c.match.substitution.name]  # of equal ones that of fewer forms
@@ -121,6 +122,33 @@ def choose(candidates: Sequence[Candidate], order: Sequence[Substitution], prefe
         return group if len(group) == 1 else _better(_greedy(group, by_gain), _greedy(group, by_price))
 
     return [c for group in _overlapping(now) for c in best(group)]
+
+
+def _is_last(candidate: Candidate, prefer: Collection[str]) -> bool:
+    """Whether a candidate waits for the others."""
+    return candidate.match.substitution.last and candidate.match.substitution.name not in prefer
+
+
+def _behind(candidates: Sequence[Candidate], prefer: Collection[str]) -> set[Candidate]:
+    """Those that a form that waits for others follows, where that form alone mends more of the same nodes for its price.
+
+    Behind it they may need no form that follows: phases of a depthwise kernel of 12 channels would become dense ones, and are
+    fine once the map has 16.
+    """
+    waiting: dict[Node, list[Candidate]] = {}
+    for candidate in candidates:
+        for node in candidate.match.nodes if _is_last(candidate, prefer) and candidate.before else ():
+            waiting.setdefault(node, []).append(candidate)
+    names = {c.match.substitution.name for group in waiting.values() for c in group}
+
+    def price(c: Candidate) -> float:
+        return c.price / c.gain.errors if c.gain.errors > 0 else math.inf
+
+    def beaten(c: Candidate) -> bool:
+        mine = [one for n in c.match.nodes for one in waiting.get(n, ()) if one.match.substitution.name in c.chain]
+        return not _is_last(c, prefer) and any(price(one) < price(c) for one in mine)
+
+    return {c for c in candidates if names.intersection(c.chain) and c.match.substitution.name not in prefer and beaten(c)}
 
 
 def choose_within(
