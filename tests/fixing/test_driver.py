@@ -256,7 +256,8 @@ def test_widening_channels_waits_for_the_others() -> None:
 
 def test_a_form_waits_where_a_wider_map_makes_it_a_simple_one(write: Write) -> None:
     """A depthwise kernel that is too long, on 12 channels: alone, each of its phases would need a dense form of its own."""
-    path = write("""g (float[1,16,24,24] x) => (float[1,16,24,24] y) <float[12,16,1,1] p, float[12,1,1,19] w, float[16,12,1,1] q> {
+    path = write("""g (float[1,16,24,24] x) => (float[1,16,24,24] y)
+        <float[12,16,1,1] p, float[12,1,1,19] w, float[16,12,1,1] q> {
         a = Conv(x, p)  b = Conv<group = 12, pads = [0,9,0,9]>(a, w)  y = Conv(b, q) }""")
     done = fix(path, *KNOWN.values())
     assert [n.op_type for n in done.document.proto.graph.node] == ["Conv", "Conv", "Conv", "Add", "Conv"]
