@@ -26,7 +26,7 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
         decision, options = _modes(model)
         steps.append(("; ".join(decision), _check_command(model, shown, options)))
     if counts.mended:
-        part = f"{counts.mended:,} " if rest else "all " if counts.error > 1 else ""
+        part = f"at least {counts.mended:,} " if rest else "all " if counts.error > 1 else ""
         steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly by", _fix_command(model, shown, fixed)))
     if rest and model.ends:
         others = "the other one" if rest == 1 else f"the other {rest:,}"

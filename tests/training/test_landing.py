@@ -435,3 +435,30 @@ def test_docstrings_give_the_shapes_that_blocks_take(tmp_path: Path) -> None:
     documented = [(text, shapes) for text, shapes in written if "Takes the place of" in text]
     assert any("(B, 24, 9, 8)" in shapes for _, shapes in documented)
     assert all(f"Shapes: {shapes}" in text for text, shapes in documented)
+
+
+class Activated(nn.Module):
+    """Slopes and gates by functions, on maps that get more channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 6, 1), nn.Conv2d(6, 8, 1)
+        self.slopes, self.slope = nn.Parameter(torch.rand(12)), nn.Parameter(torch.full((1,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.prelu(self.one(x), self.slopes)
+        y = self.two(y * nn.functional.hardsigmoid(y.mean((2, 3), keepdim=True)))
+        return self.three(nn.functional.prelu(y, self.slope))
+
+
+def test_activations_are_exported_again_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Activated()
+    done = npu_guard.torch.land(model, {"x": torch.randn(1, 3, 8, 8)}, tmp_path / "npu")
+    assert done.proof.same_bits
+    assert not [n for n in done.proof.notes if n.startswith("exported again")]
+    other = Activated()
+    fresh = npu_guard.torch.apply(Activated(), done.folder)
+    fresh.load_state_dict(npu_guard.torch.convert(other.state_dict(), Activated(), done.folder))
+    x = torch.randn(2, 3, 8, 8)
+    assert close(outputs(other, x), outputs(fresh, x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from npu_guard.training.operators.kind import axes, grouped, receiver
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from npu_guard.training.graph import Op
     from npu_guard.training.writer import Writer
 
+ROUNDING = 1e-6
+"""By which an attribute may be off that torch writes as a float of 32 bits."""
 UNARY = {
     "Relu": "F.relu({})", "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})", "Exp": "torch.exp({})",
     "Sqrt": "torch.sqrt({})", "Abs": "torch.abs({})", "Log": "torch.log({})", "Erf": "torch.erf({})",
@@ -97,11 +100,27 @@ def activation(w: Writer, op: Op) -> None:
     forms = {
         "Elu": lambda: f"F.elu({x}, {a.get('alpha', 1.0):.9g})",
         "LeakyRelu": lambda: f"F.leaky_relu({x}, {a.get('alpha', 0.01):.9g})",
-        "HardSigmoid": lambda: f"({grouped(x)} * {a.get('alpha', 0.2):.9g} + {a.get('beta', 0.5):.9g}).clamp(0.0, 1.0)",
+        "HardSigmoid": lambda: _hard_sigmoid(x, a.get("alpha", 0.2), a.get("beta", 0.5)),
         "Gelu": lambda: f"F.gelu({x})" if a.get("approximate", "none") == "none" else f'F.gelu({x}, approximate="tanh")',
-        "PRelu": lambda: f"torch.where({x} > 0, {x}, {x} * {w.value(op.inputs[1], False)})",
+        "PRelu": lambda: _leaky(w, op, x),
     }
     w.assign(op, "y", forms[op.type]())
+
+
+def _hard_sigmoid(x: str, alpha: float, beta: float) -> str:
+    """As torch's own function where it has these numbers, which is exported as the operator again."""
+    if abs(alpha - 1 / 6) < ROUNDING and beta == 0.5:
+        return f"F.hardsigmoid({x})"
+    return f"({grouped(x)} * {alpha:.9g} + {beta:.9g}).clamp(0.0, 1.0)"
+
+
+def _leaky(w: Writer, op: Op, x: str) -> str:
+    """As torch's own function where each channel has a slope, or all have one."""
+    slope, shape = w.value(op.inputs[1], False), w.graph.shape(op.inputs[0])
+    slopes = (*[1] * len(shape), *w.graph.shape(op.inputs[1]))[-len(shape) :]
+    if len(shape) > 1 and slopes[1] in (1, shape[1]) and math.prod(slopes) == slopes[1]:
+        return f"F.prelu({x}, {slope}.flatten())"
+    return f"torch.where({x} > 0, {x}, {x} * {slope})"
 
 
 def cast(w: Writer, op: Op) -> None:
