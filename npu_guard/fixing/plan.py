@@ -193,7 +193,8 @@ class Planned:
             matches = [s for s in search.each([substitution]) if not isinstance(s, RefusedMatch) and node in s.nodes]
         if not matches:
             raise Refused(f"it does not match at {node.op} {short(node.label)!r}, or there is nothing left to mend")
-        best = max(map(judge.candidate, matches), key=lambda c: (c.gain, -c.price))
+        # As the fix that made the plan chose among the variants.
+        best = max(map(judge.candidate, matches), key=lambda c: (c.gain, -c.price, -len(c.chain)))
         if best.gain <= (0, 0):
             raise Refused(reason(best))
         if why := judge.over(spent + best.rise):

@@ -37,13 +37,23 @@ def last_name(path: str) -> str | None:
 
 
 def tensor_list(names: Sequence[str]) -> str:
-    """A list of tensors: one that comes several times in a row is written once, and parts of one tuple by their index."""
+    """A list of tensors: one that comes several times in a row is written once, and parts of one tuple by their index.
+
+    A sum of lists, and no list with a star inside: torch.jit.script cannot read that.
+    """
     if len(names) > FEWEST and (counted := _parts_by_index(names)):
         return counted
-    runs = [(name, len(list(same))) for name, same in groupby(names)]
-    if len(runs) == 1 and runs[0][1] > 1:
-        return f"[{runs[0][0]}] * {runs[0][1]}"
-    return f"[{', '.join(f'*[{n}] * {k}' if k > 2 else ', '.join([n] * k) for n, k in runs)}]"
+    lists: list[str] = []
+    single: list[str] = []
+    for name, same in groupby(names):
+        count = len(list(same))
+        if count <= 2 and len(names) > count:
+            single += [name] * count
+            continue
+        lists += [f"[{', '.join(single)}]"] if single else []
+        lists.append(f"[{name}] * {count}" if count > 1 else f"[{name}]")
+        single = []
+    return " + ".join([*lists, f"[{', '.join(single)}]"] if single or not lists else lists)
 
 
 def _parts_by_index(names: Sequence[str]) -> str | None:
@@ -61,8 +71,8 @@ def _parts_by_index(names: Sequence[str]) -> str | None:
     rows, skip = len(at) // row, at[row] - start if row < len(at) else 0
     if at != [start + skip * j + step * i for j in range(rows) for i in range(row)]:
         return None
+    over, along = (f"i // {row}", f"(i % {row})") if rows > 1 else ("", "i")  # one loop: torch.jit.script reads no second one
     terms = [str(start)] if start else []
-    terms += [f"{skip} * j" if skip != 1 else "j"] if skip else []
-    terms += [f"{step} * i" if step != 1 else "i"] if step else []
-    loops = (f" for j in range({rows})" if rows > 1 else "") + f" for i in range({row})"
-    return f"[{parts[0][0]}[{' + '.join(terms) or '0'}]{loops}]"
+    terms += [f"{skip} * ({over})" if skip != 1 else over] if skip else []
+    terms += [f"{step} * {along}" if step != 1 else along] if step else []
+    return f"[{parts[0][0]}[{' + '.join(terms) or '0'}] for i in range({rows * row})]"

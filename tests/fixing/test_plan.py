@@ -72,6 +72,17 @@ def test_what_is_planned_is_what_fix_does(cli: Cli, write: Write, tmp_path: Path
     assert (tmp_path / "out.onnx").read_bytes() == whole
 
 
+def test_a_plan_takes_the_variant_that_fix_took(cli: Cli, write: Write, tmp_path: Path) -> None:
+    """Some of its splits cost as much as others in the end, when forms follow in their places."""
+    write("g (float[1,8,4,3] x) => (float[1,8,4,3] y) <float[8,8,11,11] w> { y = Conv<pads = [5,5,5,5]>(x, w) }")
+    device = ("--profile", "ti-tidl:AM68A")
+    planned(cli, tmp_path, *device)
+    assert cli("fix", "net.onnx", "-o", "out.onnx", *device).code == 0
+    whole = (tmp_path / "out.onnx").read_bytes()
+    assert applied(cli, *device) == (["large-kernel-to-phases"], {})
+    assert (tmp_path / "out.onnx").read_bytes() == whole
+
+
 def test_dry_run_tells_all_of_it(cli: Cli, write: Write, tmp_path: Path) -> None:
     write(GIVEN)
     model = onnx.load(tmp_path / "net.onnx")

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -146,6 +147,18 @@ def test_copies_pickles_and_wrappers(landed: Landed, nets: ModuleType, tmp_path:
     assert torch.equal(wanted, outputs(other, x))
     pickled = tmp_path / "model.pickle"
     pickled.write_bytes(pickle.dumps(npu_guard.torch.remove(model)))
+
+
+def test_torch_compiles_blocks_to_a_script_or_says_why_not(landed: Landed, nets: ModuleType) -> None:
+    model, x = npu_guard.torch.apply(nets.build(), landed.folder), torch.randn(2, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which users have all the same
+        assert close(outputs(model, x), outputs(torch.jit.script(model), x), 1e-6)
+        sizes.guard(model, msgspec.structs.replace(landed.manifest, resolution="fixed"), "npu")
+        with pytest.raises(AttributeError, match=r"one resolution.*torch.jit.trace takes it"):
+            torch.jit.script(model)
+        assert close(outputs(model, x), outputs(torch.jit.trace(model, x), x), 1e-6)
+    assert not hasattr(next(iter(model._forward_pre_hooks.values())), "other")
 
 
 def test_training_moves_what_is_trained_and_nothing_else(landed: Landed, nets: ModuleType) -> None:

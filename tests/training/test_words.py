@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from npu_guard.training.construct import code_module
 from npu_guard.training.words import last_name, tensor_list
 
 
@@ -41,7 +43,7 @@ def test_a_list_is_what_it_was_made_of() -> None:
     ("at", "source"),
     [
         (range(10), "[parts[i] for i in range(10)]"),
-        ([i + j for j in range(4) for i in range(0, 32, 4)], "[parts[j + 4 * i] for j in range(4) for i in range(8)]"),
+        ([i + j for j in range(4) for i in range(0, 32, 4)], "[parts[i // 8 + 4 * (i % 8)] for i in range(32)]"),
         (range(9, 3, -1), "[parts[9 + -1 * i] for i in range(6)]"),
         ([5] * 6, "[parts[5] for i in range(6)]"),
     ],
@@ -52,19 +54,20 @@ def test_many_parts_are_written_by_their_index(at: list[int], source: str) -> No
     assert read(source) == names
 
 
-def test_parts_by_index_are_traced_by_fx() -> None:
-    """As the quantization of torch does, which cannot go through a slice of a tuple."""
-    names = [f"parts[{i + j}]" for j in range(2) for i in range(0, 6, 2)]
-    space: dict[str, type[nn.Module]] = {}
-    exec(
+@pytest.mark.parametrize("at", [[i + j for j in range(2) for i in range(0, 6, 2)], [0, 0, 0, 1, 2, 2, 2, 2], [3] * 4])
+def test_lists_are_traced_by_fx_and_compiled_by_jit(at: list[int]) -> None:
+    """As the quantization of torch does, which cannot go through a slice of a tuple; and jit reads neither stars nor two loops."""
+    names = [f"parts[{i}]" for i in at]
+    net: nn.Module = code_module(
         "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        parts = torch.split(x, 1, 1)\n"
-        f"        return torch.cat({tensor_list(names)}, 1)",
-        space,
-    )
+        f"        return torch.cat({tensor_list(names)}, 1)\n",
+    ).Net()
     x = torch.arange(12.0).reshape(2, 6)
-    wanted: Tensor = x[:, [0, 2, 4, 1, 3, 5]]
-    assert torch.equal(space["Net"]()(x), wanted)
-    assert torch.equal(torch.fx.symbolic_trace(space["Net"]())(x), wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which users have all the same
+        compiled = torch.jit.script(net)
+    for made in (net, torch.fx.symbolic_trace(net), compiled):
+        assert torch.equal(made(x), x[:, at])
 
 
 @pytest.mark.parametrize(("path", "name"), [("body.1.v", "v"), ("body.1", None), ("", None), ("a.class", None)])
