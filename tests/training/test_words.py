@@ -56,7 +56,7 @@ def test_many_parts_are_written_by_their_index(at: list[int], source: str) -> No
 
 @pytest.mark.parametrize("at", [[i + j for j in range(2) for i in range(0, 6, 2)], [0, 0, 0, 1, 2, 2, 2, 2], [3] * 4])
 def test_lists_are_traced_by_fx_and_compiled_by_jit(at: list[int]) -> None:
-    """As the quantization of torch does, which cannot go through a slice of a tuple; and jit reads neither stars nor two loops."""
+    """As the quantization of torch does, which cannot go through a slice of a tuple; jit reads neither stars nor two loops."""
     names = [f"parts[{i}]" for i in at]
     net: nn.Module = code_module(
         "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        parts = torch.split(x, 1, 1)\n"
