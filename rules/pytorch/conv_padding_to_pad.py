@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 SHAPE = (1, 8, 24, 24)
 DEVICE = "rockchip-rk3588"
+EXPORTER = "dynamo"
 FINDINGS = (("NPU205", "Conv"),)
 
 
@@ -24,4 +25,5 @@ class After(nn.Module):
         self.conv.load_state_dict(old.conv.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (16, 16, 16, 16)))
+        # Not 0: torch's exporter would put zeros into the convolution again.
+        return self.conv(F.pad(x, (16, 16, 16, 16), value=1e-30))

@@ -20,6 +20,7 @@ UNARY = {
     "Reciprocal": "torch.reciprocal({})", "Softplus": "F.softplus({})", "HardSwish": "F.hardswish({})", "Mish": "F.mish({})",
     "Floor": "torch.floor({})", "Ceil": "torch.ceil({})", "Round": "torch.round({})", "Sin": "torch.sin({})",
     "Cos": "torch.cos({})", "Softsign": "F.softsign({})", "Sign": "torch.sign({})", "Not": "torch.logical_not({})",
+    "Selu": "F.selu({})", "Tan": "torch.tan({})",
 }  # fmt: skip
 BINARY = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Greater": ">", "Less": "<", "GreaterOrEqual": ">=", "LessOrEqual": "<=",
@@ -27,6 +28,7 @@ BINARY = {
 }  # fmt: skip
 REDUCE = {
     "ReduceMean": ("mean", "mean"), "ReduceSum": ("sum", "total"), "ReduceMax": ("amax", "peak"), "ReduceMin": ("amin", "low"),
+    "ReduceLogSumExp": ("logsumexp", "total"),
 }  # fmt: skip
 HINTS = {"Sigmoid": "gate", "Softmax": "weights", "Sqrt": "root", "Exp": "power"}
 TORCH_TYPES = {1: "torch.float32", 7: "torch.int64", 6: "torch.int32", 9: "torch.bool", 10: "torch.float16", 11: "torch.float64"}
@@ -90,14 +92,16 @@ def clip(w: Writer, op: Op) -> None:
 
 
 def softmax(w: Writer, op: Op) -> None:
-    """Softmax over one axis; before opset 13 it was over all from there on."""
-    w.assign(op, "weights", f"{receiver(w.value(op.inputs[0], False))}.softmax({op.attributes.get('axis', -1)})")
+    """Softmax and its logarithm over one axis; before opset 13 it was over all from there on."""
+    method = "softmax" if op.type == "Softmax" else "log_softmax"
+    w.assign(op, "weights", f"{receiver(w.value(op.inputs[0], False))}.{method}({op.attributes.get('axis', -1)})")
 
 
 def activation(w: Writer, op: Op) -> None:
     """Activations with numbers of their own."""
     a, x = op.attributes, w.value(op.inputs[0], False)
     forms = {
+        "Celu": lambda: f"F.celu({x}, {a.get('alpha', 1.0):.9g})",
         "Elu": lambda: f"F.elu({x}, {a.get('alpha', 1.0):.9g})",
         "LeakyRelu": lambda: f"F.leaky_relu({x}, {a.get('alpha', 0.01):.9g})",
         "HardSigmoid": lambda: _hard_sigmoid(x, a.get("alpha", 0.2), a.get("beta", 0.5)),
@@ -182,11 +186,18 @@ def layer_norm(w: Writer, op: Op) -> None:
     w.assign(op, w.hint(op, "y"), f"self.{module}({w.value(op.inputs[0], False)})")
 
 
+def instance_norm(w: Writer, op: Op) -> None:
+    """InstanceNormalization, of which torch also makes a GroupNorm."""
+    x, scale, bias = (w.value(name, False) for name in op.inputs)
+    epsilon = op.attributes.get("epsilon", 1e-5)
+    w.assign(op, w.hint(op, "y"), f"F.instance_norm({x}, weight={scale}, bias={bias}, eps={epsilon:.6g})")
+
+
 WRITERS: dict[str, Write] = {
     **dict.fromkeys(UNARY, unary), **dict.fromkeys(BINARY, binary), **dict.fromkeys(REDUCE, reduction),
     **dict.fromkeys(("Max", "Min", "Sum"), pairwise), **dict.fromkeys(("Identity", "Dropout"), identity),
-    **dict.fromkeys(("Elu", "LeakyRelu", "HardSigmoid", "Gelu", "PRelu"), activation),
+    **dict.fromkeys(("Celu", "Elu", "LeakyRelu", "HardSigmoid", "Gelu", "PRelu"), activation),
     **dict.fromkeys(("Gemm", "MatMul"), matrix),
-    "Neg": negated, "ReduceL2": length, "Clip": clip, "Softmax": softmax, "Cast": cast, "Where": where,
-    "BatchNormalization": batch_norm, "LayerNormalization": layer_norm,
+    "Neg": negated, "ReduceL2": length, "Clip": clip, "Softmax": softmax, "LogSoftmax": softmax, "Cast": cast, "Where": where,
+    "BatchNormalization": batch_norm, "LayerNormalization": layer_norm, "InstanceNormalization": instance_norm,
 }  # fmt: skip

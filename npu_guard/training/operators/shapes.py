@@ -12,6 +12,9 @@ from npu_guard.training.writer import CannotWrite, Write
 if TYPE_CHECKING:
     from npu_guard.training.graph import Op
     from npu_guard.training.writer import Writer
+ZEROS = ("0.0", "0", "-0.0")
+NEXT_TO_ZERO = "1e-30"
+"""What a Pad in front of a convolution has in the place of zeros: torch's exporter would put these into the convolution again."""
 
 
 def transpose(w: Writer, op: Op) -> None:
@@ -109,6 +112,8 @@ def pad(w: Writer, op: Op) -> None:
         pairs = pairs[:-2]
     mode = op.attributes.get("mode", "constant")
     value = w.value(op.inputs[2]) if len(op.inputs) > 2 and op.inputs[2] else "0.0"
+    if mode == "constant" and value in ZEROS and any(r.type == "Conv" for r in w.graph.consumers.get(op.outputs[0], ())):
+        value = NEXT_TO_ZERO
     named = {"edge": "replicate", "wrap": "circular"}.get(mode, mode)
     tail = f', mode="{named}"' if mode != "constant" else f", value={value}" if value != "0.0" else ""
     w.assign(op, "padded", f"F.pad({w.value(op.inputs[0], False)}, {tuple(pairs)}{tail})")
