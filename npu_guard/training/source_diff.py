@@ -30,7 +30,7 @@ class Elsewhere(Exception):
 
 
 def source_diff(network: nn.Module, manifest: Manifest, root: Path, package: str) -> SourceDiff:
-    """The diff of files below the root; blocks are imported from the package."""
+    """The diff of files below the root; blocks are imported from the package, a folder by its path."""
     edits: dict[Path, list[tuple[ast.expr, str]]] = defaultdict(list)
     names: dict[Path, set[str]] = defaultdict(set)
     result = SourceDiff()
@@ -153,9 +153,8 @@ def _file_diff(file: Path, edits: list[tuple[ast.expr, str]], names: list[str], 
     tree = ast.parse(text)
     end = max((n.end_lineno or 0 for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))), default=0)
     line_added = any(isinstance(node, ast.Pass) for node, _ in edits)
-    imports = (
-        ["import npu_guard.torch\n"] if line_added else [f"from {package}.blocks import {', '.join(names)}\n"] if names else []
-    )
+    blocks = f"{package.replace('/', '.')}.blocks"
+    imports = ["import npu_guard.torch\n"] if line_added else [f"from {blocks} import {', '.join(names)}\n"] if names else []
     changed = [line.decode() for line in raw]
     changed[end:end] = imports
     try:

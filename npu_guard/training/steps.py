@@ -62,16 +62,24 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
         folder.describe_shapes(landing, settled.patched)
         text = folder.text_of(landing)
         manifest = replace(settled.manifest, resolution=proof.resolution)
-        diff = source_diff(landing.model, manifest, project_root(Path.cwd()), target.name)
+        named = path_to_write(target)
+        diff = source_diff(landing.model, manifest, project_root(Path.cwd()), named)
         made = Path(scratch, "folder")
         made.mkdir()
-        folder.write_folder(made, landing, manifest, text, diff, proving.summary(proof, manifest.blocks), target.name)
+        folder.write_folder(made, landing, manifest, text, diff, proving.summary(proof, manifest.blocks), named)
         if output is not None:
             save_document(landing.report.document, output)
         target.mkdir(parents=True, exist_ok=True)
         for file in made.iterdir():
             shutil.move(file, target / file.name)
     return Landed(target, manifest, proof, landing)
+
+
+def path_to_write(target: Path) -> str:
+    """The folder as the files inside name it: from where Python runs, and by its name alone where that is elsewhere."""
+    full = target.resolve()
+    inside = full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else Path()
+    return inside.as_posix() if inside.parts else full.name
 
 
 def expect_folder(target: Path) -> None:

@@ -68,6 +68,16 @@ def test_a_folder_and_a_file_are_written(project: Path) -> None:
     assert run(project, "verify", "net:Net", "fixed.onnx").returncode == 0
 
 
+def test_a_folder_inside_of_others_is_named_by_its_path(project: Path) -> None:
+    done = run(project, "fix", "net:Net", "--torch", "made/npu")
+    assert done.returncode == 0, done.stderr
+    assert 'npu_guard.torch.apply(model, "made/npu/")' in (project / "made/npu/README.md").read_text()
+    assert subprocess.run(["git", "apply", "made/npu/npu.diff"], cwd=project, check=False).returncode == 0
+    program = "import net, torch; print(type(net.Net().wide).__name__)"
+    patched = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=False)
+    assert patched.stdout == "WideNpu\n", patched.stderr
+
+
 def test_a_metric_measures_files_as_well(project: Path) -> None:
     done = run(project, "fix", "net:Net", "-o", "fixed.onnx", "--metric", "net:mean", "--format", "json")
     assert done.returncode == 0, done.stderr
