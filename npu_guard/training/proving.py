@@ -238,8 +238,9 @@ def _gradients(original: nn.Module, patched: nn.Module, inputs: Mapping[str, Ten
     model = copy.deepcopy(patched).train(takes)
     try:
         leaves = pytree.tree_leaves(model(*(given if takes else inputs).values()))
-        loss = sum(t.float().pow(2).mean() for t in leaves if isinstance(t, Tensor) and t.requires_grad)
-        loss.backward()  # type: ignore[union-attr]  # of tensors
+        parts = [t.float().pow(2).mean() for t in leaves if isinstance(t, Tensor) and t.requires_grad]
+        if parts:  # none of a network that is frozen, or has no weights
+            torch.stack(parts).sum().backward()
     except Exception as error:  # as above
         found.failures.append(f"it has no gradient ({type(error).__name__}: {str(error).splitlines()[0][:80]})")
         return

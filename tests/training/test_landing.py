@@ -384,6 +384,14 @@ def test_norms_that_do_more_than_their_values_train_as_before(norm: type[nn.Modu
     assert not any(b.lost for b in done.manifest.blocks)
 
 
+def test_a_network_that_is_frozen_lands(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 19, padding=9, groups=8), nn.ReLU()).requires_grad_(False)
+    done = npu_guard.torch.land(model, torch.randn(1, 8, 6, 5), tmp_path / "npu")
+    assert done.proof.trained == 0
+    assert not done.proof.without_gradient
+    assert not any(p.requires_grad for p in npu_guard.torch.apply(model, done.folder).parameters())
+
+
 def test_a_branch_on_data_is_refused(tmp_path: Path) -> None:
     class Branch(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

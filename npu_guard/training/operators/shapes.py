@@ -97,8 +97,17 @@ def split(w: Writer, op: Op) -> None:
 
 
 def concat(w: Writer, op: Op) -> None:
-    """Concat of tensors."""
-    w.assign(op, "joined", f"torch.cat({tensor_list([w.value(name, False) for name in op.inputs])}, {op.attributes['axis']})")
+    """Concat of tensors; constants of one sample are repeated for each of the batch."""
+    constants, axis = w.graph.constants, op.attributes["axis"]
+    other = next((name for name in op.inputs if name not in constants), "")
+    repeated = bool(other) and axis % len(w.shape(op.inputs[0])) > 0
+    parts = []
+    for name in op.inputs:
+        shape, value = w.shape(name), w.value(name, False)
+        if repeated and name in constants and len(shape) > 1 and shape[0] == 1:
+            value = f"{value}.expand({receiver(w.value(other, False))}.shape[0]{', -1' * (len(shape) - 1)})"
+        parts.append(value)
+    w.assign(op, "joined", f"torch.cat({tensor_list(parts)}, {axis})")
 
 
 def pad(w: Writer, op: Op) -> None:
