@@ -47,7 +47,7 @@ class SizeGuard:
 
 def _size(value: Tensor) -> tuple[int, ...]:
     """As numbers also while torch.jit.trace runs, which has tensors there and warns of each that is read."""
-    if not torch.jit.is_tracing():
+    if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch says neither of its own function
         return tuple(value.shape[SPACE:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
