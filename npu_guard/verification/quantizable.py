@@ -5,11 +5,15 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 from onnx import version_converter
 
 PAIRS_OPSET, CHANNELS_OPSET = 10, 13
 """The first opset with QuantizeLinear, and the first in which it has an axis; weights have one scale before."""
+_NOTHING = 2.0**-30
+"""Of the largest weight of a tensor; a rounding of float32 is 2^-24 of a number."""
 _BIASED = {"Conv", "ConvTranspose", "Gemm"}
 """Operators whose third input is a bias, which the quantizer holds with the scale of the other two."""
 _APPENDED = (
@@ -25,6 +29,7 @@ def quantizable(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
     Raises ValueError where its opset has no quantization and it cannot be converted to one that has.
     """
     model = _converted(model, CHANNELS_OPSET if per_channel else PAIRS_OPSET)
+    _flush(model.graph)
     _own_biases(model.graph)
     _rename(model.graph, dict(_collisions(model.graph)))
     return model
@@ -33,6 +38,12 @@ def quantizable(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators, 0 where the model imports none."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def doubles(model: onnx.ModelProto) -> list[str]:
+    """Names of nodes that give float64, which has no ranges: the quantizer falls over a Softmax among them."""
+    kinds = {entry.name: entry.type.tensor_type.elem_type for entry in (*model.graph.value_info, *model.graph.output)}
+    return [n.name for n in model.graph.node if any(kinds.get(name) == onnx.TensorProto.DOUBLE for name in n.output)]
 
 
 def _converted(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
@@ -49,6 +60,20 @@ def _converted(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
             f"opset {opset} has no QuantizeLinear, and ONNX's version converter cannot take the model to opset {wanted}; "
             f"export it with opset {CHANNELS_OPSET} or newer"
         ) from None
+
+
+def _flush(graph: onnx.GraphProto) -> None:
+    """Write 0 for weights that are nothing beside the largest: a channel of such alone would get a scale of no use.
+
+    Training with weight decay leaves such channels, and a normalization folded into them makes them no larger.
+    """
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            weights = onnx.numpy_helper.to_array(tensor)
+            sizes = np.abs(weights)
+            small = (sizes > 0) & (sizes < _NOTHING * sizes.max(initial=0.0))
+            if small.any():
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(small, np.float32(0), weights), tensor.name))
 
 
 def _own_biases(graph: onnx.GraphProto) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from npu_guard.verification.quantizable import CHANNELS_OPSET, opset_of, quantizable
+from npu_guard.verification.quantizable import CHANNELS_OPSET, doubles, opset_of, quantizable
 from npu_guard.verification.scheme import WIDE, Scheme
 
 Array = NDArray[Any]
@@ -110,7 +110,8 @@ def _quantized(
     known = {*QLinearOpsRegistry, *QDQRegistry} if scheme.form == "qdq" else {*QLinearOpsRegistry}
     others = {node.op_type for node in model.graph.node} - _NEVER if scheme.whole and scheme.form == "qdq" else set()
     operators = sorted(known | others)
-    given = (kinds[scheme.weight], kinds[scheme.activation], ranges, list(alone), list(scheme.in_float), operators, options)
+    left = [*scheme.in_float, *doubles(model)]
+    given = (kinds[scheme.weight], kinds[scheme.activation], ranges, list(alone), left, operators, options)
     if scheme.form == "qdq":
         quantizer = QDQQuantizer(copy, per_channel, False, *given)
     else:

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from npu_guard.verification.quantizable import opset_of, quantizable
+from npu_guard.verification.quantizable import doubles, opset_of, quantizable
 
 SHARED = """<ir_version: 8, opset_import: ["" : 13]>
 g (float[1,2,4,4] x) => (float[1,2,4,4] y) {
@@ -73,3 +73,19 @@ def test_what_cannot_be_converted_is_told() -> None:
     model.graph.node[1].op_type = "ImageScaler"  # was experimental, and has no schema today
     with pytest.raises(ValueError, match="export it with opset 13"):
         quantizable(model, per_channel=True)
+
+
+def test_weights_that_are_nothing_beside_the_others_are_0() -> None:
+    model = _model(OLD)
+    weights = np.float32([[1.0, -2.0], [1e-12, -3e-13]]).reshape(2, 2, 1, 1)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weight"))
+    after = quantizable(model, per_channel=True)
+    kept = numpy_helper.to_array(next(t for t in after.graph.initializer if t.name == "weight"))
+    assert kept.ravel().tolist() == [1.0, -2.0, 0.0, 0.0]
+
+
+def test_float64_is_left_out() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[1,4] x) => (float[1,4] y) { [wide] d = Cast<to = 11>(x)  [soft] s = Softmax(d)  [back] y = Cast<to = 1>(s) }"""
+    model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    assert doubles(model) == ["wide", "soft"]
