@@ -30,7 +30,8 @@ from npu_guard.zoo import samples
 
 TIMM = (
     "convnext_atto", "ecaresnet26t", "edgenext_xx_small", "efficientnet_lite0", "ghostnet_050", "mobilenetv3_small_050",
-    "poolformer_s12", "regnety_002", "vit_tiny_patch16_224", "seresnext26d_32x4d",
+    "poolformer_s12", "regnety_002", "vit_tiny_patch16_224", "seresnext26d_32x4d", "hardcorenas_a", "mobilevit_xxs",
+    "repvit_m0_9", "res2net50_14w_8s", "tf_efficientnetv2_b0",
 )  # fmt: skip
 SIDE = 64
 """Height and width of the images for networks of timm."""
