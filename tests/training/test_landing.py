@@ -384,6 +384,28 @@ def test_norms_that_do_more_than_their_values_train_as_before(norm: type[nn.Modu
     assert not any(b.lost for b in done.manifest.blocks)
 
 
+PADDED = nn.Sequential(nn.Conv2d(8, 8, 13, padding=6, groups=8), nn.ReLU())
+NORMED = nn.Sequential(nn.Conv2d(8, 12, 1), nn.InstanceNorm2d(12, affine=True), nn.Conv2d(12, 8, 1))
+
+
+class Margin(nn.Module):
+    """A row of ones above the map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, (0, 0, 1, 0), value=1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "device"), [(PADDED, "ti-tidl:AM68A"), (NORMED, "aimotive-aiware"), (Margin(), "qualcomm-htp")]
+)
+def test_what_an_exporter_folds_or_gives_one_sample_lands(model: nn.Module, device: str, tmp_path: Path) -> None:
+    names = ["conv-padding-to-pad", "pad-to-concat"]
+    done = npu_guard.torch.land(model, torch.randn(1, 8, 4, 4), tmp_path / "npu", profile=device, prefer=names)
+    assert done.proof.same_bits
+    assert not done.manifest.refused
+    assert set(done.proof.network) == {1, 3}
+
+
 def test_a_network_that_is_frozen_lands(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 19, padding=9, groups=8), nn.ReLU()).requires_grad_(False)
     done = npu_guard.torch.land(model, torch.randn(1, 8, 6, 5), tmp_path / "npu")
