@@ -29,6 +29,7 @@ def quantizable(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
     Raises ValueError where its opset has no quantization and it cannot be converted to one that has.
     """
     model = _converted(model, CHANNELS_OPSET if per_channel else PAIRS_OPSET)
+    _store(model.graph)
     _flush(model.graph)
     _own_biases(model.graph)
     _rename(model.graph, dict(_collisions(model.graph)))
@@ -60,6 +61,25 @@ def _converted(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
             f"opset {opset} has no QuantizeLinear, and ONNX's version converter cannot take the model to opset {wanted}; "
             f"export it with opset {CHANNELS_OPSET} or newer"
         ) from None
+
+
+def _store(graph: onnx.GraphProto) -> None:
+    """Keep the tensors of Constant nodes as initializers: the quantizer takes what a node gives for an activation."""
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
+        if node.op_type == "Constant" and not node.domain and value is not None and not _is_output(graph, node.output[0]):
+            graph.initializer.add().CopyFrom(value)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            kept.append(node)
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _is_output(graph: onnx.GraphProto, name: str) -> bool:
+    return any(entry.name == name for entry in graph.output)
 
 
 def _flush(graph: onnx.GraphProto) -> None:

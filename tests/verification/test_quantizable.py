@@ -89,3 +89,12 @@ def test_float64_is_left_out() -> None:
     g (float[1,4] x) => (float[1,4] y) { [wide] d = Cast<to = 11>(x)  [soft] s = Softmax(d)  [back] y = Cast<to = 1>(s) }"""
     model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
     assert doubles(model) == ["wide", "soft"]
+
+
+def test_constants_are_stored_so_that_weights_are_weights() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[1,2,4,4] x) => (float[1,2,4,4] y, float[2] k) {
+      w = Constant<value = float[2,2,1,1] {1, 2, 3, 4}>()  y = Conv(x, w)  k = Constant<value = float[2] {5, 6}>() }"""
+    after = quantizable(onnx.parser.parse_model(text), per_channel=True)
+    assert [node.op_type for node in after.graph.node] == ["Conv", "Constant"]
+    assert {t.name: numpy_helper.to_array(t).ravel().tolist() for t in after.graph.initializer} == {"w": [1.0, 2.0, 3.0, 4.0]}
