@@ -28,7 +28,7 @@ from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.project.settings_page import settings_page
 from npu_guard.reports import json, text
-from npu_guard.rewriting import lift
+from npu_guard.rewriting import rank_lift
 from npu_guard.rewriting.depth import operators as depth
 from npu_guard.rewriting.tokens import regions as tokens
 from npu_guard.training.files import manifest_schema
@@ -102,7 +102,7 @@ CAPABILITIES: dict[str, Handlers[Any]] = {
     "cost": cost.MACS,
     "channels": channels.OPERATORS,
     "tokens": tokens.OPERATORS,
-    "1-D": lift.FORMS,
+    "1-D": rank_lift.FORMS,
     "rank 5": depth.HANDLERS,
 }
 """Tables of handlers that the page on operators shows."""

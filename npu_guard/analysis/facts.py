@@ -286,7 +286,7 @@ class Facts:
 
     def show_operands(self, node: Node) -> str:
         """Shapes of what a broadcasting operator works on."""
-        from npu_guard.analysis.asked import places
+        from npu_guard.analysis.wanted_views import places
 
         return ", ".join(self.show(value) for value, _ in places(node))
 

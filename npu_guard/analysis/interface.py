@@ -12,7 +12,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import short, text
-from npu_guard.file.held import Held
+from npu_guard.file.constant_inputs import Held
 from npu_guard.file.skeleton import Skeleton
 
 

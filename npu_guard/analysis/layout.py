@@ -94,7 +94,7 @@ def _laid(roles: Roles, node: Node) -> str | None:
         return "broadcasting moves " + ", ".join(moves)
     if node.op_type != "Einsum":
         return None  # that alone can name axes in another order
-    from npu_guard.analysis.asked import places
+    from npu_guard.analysis.wanted_views import places
 
     for value, along in places(node):
         big = [to for to, extent in zip(along, value.shape or (), strict=True) if extent != 1]

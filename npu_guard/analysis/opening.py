@@ -12,8 +12,8 @@ from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.interface import hold_inputs, state_shapes, unlist_weights
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.file import load
+from npu_guard.file.constant_inputs import Held
 from npu_guard.file.document import Document
-from npu_guard.file.held import Held
 
 
 def open_to_write(

@@ -51,7 +51,7 @@ class Roles:
     def carried(self) -> Mapping[Value, View]:
         """Views of those values that have others than their position says."""
         if self._carried is None:
-            from npu_guard.analysis.asked import asked_views  # few models need it
+            from npu_guard.analysis.wanted_views import asked_views  # few models need it
 
             asked = asked_views(self.analysis, self.has_channels_last)
             self._carried = {value: view for value, view in asked.items() if value.producer is None}
@@ -85,7 +85,7 @@ class Roles:
                     break
             else:
                 return
-        from npu_guard.analysis.asked import INDICES, places
+        from npu_guard.analysis.wanted_views import INDICES, places
 
         for value, along in places(node):
             if along == tuple(range(rank)) and self.carried_view(value) is None and self.carried_view(out) is None:
@@ -134,7 +134,7 @@ class Roles:
         if not any(v in self._carried for v in active):
             return None
         best = max(active, key=lambda v: (sum(d != 1 for d in v.shape or ()), v in self.carried))
-        from npu_guard.analysis.asked import keeps_places
+        from npu_guard.analysis.wanted_views import keeps_places
 
         view = self.view(best)
         return view if view.rises or keeps_places(node) or node.kind == "product" else None

@@ -69,7 +69,7 @@ def fix(
     from npu_guard.api.results import Fix, Scratch
     from npu_guard.base.errors import NotVerified
     from npu_guard.checking import registry
-    from npu_guard.file.apart import expect_apart
+    from npu_guard.file.outputs import expect_apart
     from npu_guard.file.save import save_document
     from npu_guard.fixing import catalog
     from npu_guard.pipeline.fix import fix_model
@@ -183,7 +183,7 @@ def quantize(
     from npu_guard.base.errors import NotVerified, UsageError
     from npu_guard.base.files import write_atomic
     from npu_guard.checking import registry
-    from npu_guard.file.apart import expect_apart
+    from npu_guard.file.outputs import expect_apart
     from npu_guard.pipeline.quantize import QuantizeResult, quantize_model
 
     if keep_as not in ("float", "int16"):

@@ -15,7 +15,7 @@ from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
 from npu_guard.checking import registry
 from npu_guard.device.toolkit import with_toolkit
-from npu_guard.file.held import Held
+from npu_guard.file.constant_inputs import Held
 from npu_guard.project.config import Config, expect_max_cost, expect_rule, find_config, read_config
 from npu_guard.project.environment import with_environment
 from npu_guard.results.proof import LABELS

@@ -104,7 +104,7 @@ def command(
     config = replace(config, cache=None if no_cache or config.simplify else cache or config.cache)
     names = sources.names(models)
     if outputs := [path for path in (output, write_baseline, *(path for _, path in extra)) if path is not None]:
-        from npu_guard.file.apart import expect_apart
+        from npu_guard.file.outputs import expect_apart
 
         expect_apart(outputs, (name for name in names if os.path.isfile(name)))
     if all_profiles or (profile and "," in profile):

@@ -44,7 +44,7 @@ def command(
     """
     from npu_guard.compilers import adapter, compare
     from npu_guard.compilers.builtin import BUILTINS
-    from npu_guard.file.apart import expect_apart
+    from npu_guard.file.outputs import expect_apart
 
     if recipe is not None:
         if recipe not in BUILTINS:

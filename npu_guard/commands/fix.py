@@ -32,7 +32,7 @@ from npu_guard.commands._shared import (
 )
 from npu_guard.commands._torch import landing, measured, report_as
 from npu_guard.device import suggest
-from npu_guard.file.apart import expect_apart, is_same_file
+from npu_guard.file.outputs import expect_apart, is_same_file
 from npu_guard.fixing import catalog
 from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.plan import plan_text, read_plan

@@ -21,7 +21,7 @@ from npu_guard.commands._shared import (
     with_profile,
     with_shapes,
 )
-from npu_guard.file.apart import expect_apart
+from npu_guard.file.outputs import expect_apart
 from npu_guard.pipeline.quantize import QuantizeResult, quantize_model
 from npu_guard.results.findings import Report
 from npu_guard.results.summary import exit_code

@@ -24,7 +24,7 @@ from npu_guard.commands._shared import (
     with_simplify,
 )
 from npu_guard.file import sources
-from npu_guard.file.apart import expect_apart
+from npu_guard.file.outputs import expect_apart
 from npu_guard.gate.gate import check_with_gate
 from npu_guard.project.config import Config
 from npu_guard.results.summary import exit_code

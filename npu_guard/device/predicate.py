@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from npu_guard.base.errors import Undecidable, UsageError
-from npu_guard.device.idle import idle
 from npu_guard.device.measure import NOTHING, Measured
 from npu_guard.device.metric import Metric, metric, number
+from npu_guard.device.no_effect import idle
 from npu_guard.device.vocabulary import METRICS
 
 if TYPE_CHECKING:

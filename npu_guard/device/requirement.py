@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from npu_guard.base.errors import Undecidable
-from npu_guard.device.idle import idle, is_set
 from npu_guard.device.keys import EVERY
 from npu_guard.device.metric import number
+from npu_guard.device.no_effect import idle, is_set
 from npu_guard.device.predicate import EXCEEDED, Clause, Judged
 from npu_guard.results.findings import Severity
 

@@ -29,11 +29,11 @@ from npu_guard.device.file import (
 )
 from npu_guard.device.keys import EVERY, LIMITS, convert, limit_value, suggest
 from npu_guard.device.limit_words import words_of
-from npu_guard.device.lines import Lines
 from npu_guard.device.measure_tensor import formal_index, formal_inputs
 from npu_guard.device.partition import Given
 from npu_guard.device.pattern import PatternEntry, pattern
 from npu_guard.device.requirement import Requirement
+from npu_guard.device.toml_lines import Lines
 from npu_guard.graph.ops import find_operator
 
 PathInFile = tuple[str | int, ...]

@@ -51,7 +51,7 @@ def read_content(path: str | Path, limits: Limits = DEFAULT) -> Content:
     descriptor = _open(path, name)
     try:
         if name.endswith(".py"):
-            from npu_guard.file.meant import python_code
+            from npu_guard.file.suggestions import python_code
 
             raise ModelError("not-onnx", f"{name}: is no ONNX file; {python_code(name, name)}")
         if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
@@ -156,7 +156,7 @@ def _missing(name: str) -> str:
         return (
             "-: standard input is not read; name a file" if name else "'' names no file; a variable of the command may be empty"
         )
-    from npu_guard.file.meant import instead_of  # which looks at what there is
+    from npu_guard.file.suggestions import instead_of  # which looks at what there is
 
     return f"{name}: no such file{instead_of(name)}"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from msgspec import Struct
 
 from npu_guard.fixing.ceiling import Cost
-from npu_guard.fixing.tally import Tally, tally
+from npu_guard.fixing.severities import Tally, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
 from npu_guard.rewriting.substitution import EXACT, Match, Substitution

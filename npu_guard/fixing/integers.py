@@ -21,8 +21,8 @@ from npu_guard.base.limits import Limits
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing.counterparts import Seen, seen
+from npu_guard.fixing.integer_formats import TYPES, Way, narrower, ways
 from npu_guard.fixing.twin import MOVED, ROUNDED, Twin, scheme_findings
-from npu_guard.fixing.ways import TYPES, Way, narrower, ways
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, Finding
 from npu_guard.results.proof import SAMPLED, Proof

@@ -21,7 +21,7 @@ from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
 from npu_guard.fixing.known import TRIED, UNKNOWN, Known
 from npu_guard.fixing.search import Search, crash_at, refused_match
-from npu_guard.fixing.tally import tally
+from npu_guard.fixing.severities import tally
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Finding, RefusedMatch
 from npu_guard.results.summary import plural

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from msgspec import Struct, field
 
 from npu_guard.fixing.choice import Outlook
-from npu_guard.fixing.tally import tally
+from npu_guard.fixing.severities import tally
 from npu_guard.results.findings import Finding, RuleCrash
 from npu_guard.rewriting.substitution import Match
 

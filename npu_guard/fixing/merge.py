@@ -10,7 +10,7 @@ from npu_guard.base.errors import ModelError
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
 from npu_guard.fixing.ceiling import Ceiling, cost_of
-from npu_guard.fixing.tally import counts, tally
+from npu_guard.fixing.severities import counts, tally
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding
 from npu_guard.rewriting.edit import Edit, replace_matches

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from npu_guard.fixing.tally import fails
+from npu_guard.fixing.severities import fails
 from npu_guard.results.findings import Applied, Finding, ModelReport, RefusedMatch, Severity
 
 JUMP = 2.0

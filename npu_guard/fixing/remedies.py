@@ -16,7 +16,7 @@ from npu_guard.fixing.choice import Candidate, choose_within
 from npu_guard.fixing.judge import CheckModel, Judge
 from npu_guard.fixing.known import Known
 from npu_guard.fixing.search import Search
-from npu_guard.fixing.tally import fails
+from npu_guard.fixing.severities import fails
 from npu_guard.results.findings import Finding, Remedy
 from npu_guard.rewriting.substitution import EXACT, Substitution
 

@@ -9,7 +9,7 @@ from npu_guard.base.errors import NpuGuardError, Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.context import context_of
 from npu_guard.device import Profile
-from npu_guard.fixing.tally import counts, fails
+from npu_guard.fixing.severities import counts, fails
 from npu_guard.graph.graph import Node
 from npu_guard.results.findings import Finding, RefusedMatch, RuleCrash
 from npu_guard.rewriting.substitution import Match, Refused, Substitution, closed

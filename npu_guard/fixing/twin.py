@@ -16,7 +16,7 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked
 from npu_guard.checking.quantization import QuantizationRule
 from npu_guard.file.document import Document
-from npu_guard.fixing.tally import fails
+from npu_guard.fixing.severities import fails
 from npu_guard.results.findings import Finding
 from npu_guard.rewriting.integers.held import Real
 from npu_guard.rewriting.integers.real import in_real_numbers

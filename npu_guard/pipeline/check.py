@@ -21,7 +21,7 @@ from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing import catalog
-from npu_guard.fixing.tally import fails
+from npu_guard.fixing.severities import fails
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.next_command import command_of
 from npu_guard.results import summary

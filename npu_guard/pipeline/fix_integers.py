@@ -12,7 +12,7 @@ from npu_guard.fixing.ceiling import Ceiling, cost_of
 from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.integers import in_integers, proof_in_integers, repairs
 from npu_guard.fixing.outcome import concerning
-from npu_guard.fixing.tally import Tally, tally
+from npu_guard.fixing.severities import Tally, tally
 from npu_guard.fixing.twin import Twin, beyond_scheme, scheme_findings, with_same_remedies, without_scheme
 from npu_guard.pipeline.job import FixFloats, Job
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch

@@ -31,7 +31,7 @@ from npu_guard.partitioning.partition import partition_model
 from npu_guard.pipeline.check import report_of
 from npu_guard.project.config import Config, project_root
 from npu_guard.results.findings import ModelReport, Severity, SourceLine
-from npu_guard.rewriting.joined import groups, join
+from npu_guard.rewriting.fused import groups, join
 from npu_guard.verification.feeds import calibration_feeds, input_specs
 from npu_guard.verification.int8 import ratio_over
 from npu_guard.verification.ratio import LIMIT_DB

@@ -21,7 +21,7 @@ from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
 from npu_guard.file.bodies import walk_graphs
 from npu_guard.file.document import RUNTIME_IR, Document
-from npu_guard.file.whole import weight_bytes, whole_model
+from npu_guard.file.one_message import weight_bytes, whole_model
 from npu_guard.results.simplified import Simplified
 
 _SECONDS, _SECONDS_PER_BYTE, _SECONDS_PER_NODE = 60.0, 1e-7, 1e-2

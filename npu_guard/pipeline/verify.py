@@ -16,8 +16,8 @@ from npu_guard.analysis.quantized.reading import read
 from npu_guard.base.errors import NotVerified
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.file import load
+from npu_guard.file.constant_inputs import Held
 from npu_guard.file.document import Document
-from npu_guard.file.held import Held
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.fixing.proving import LONG, WHOLE, with_proof
 from npu_guard.results.proof import SAMPLED

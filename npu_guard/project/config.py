@@ -20,7 +20,7 @@ from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.compilers.settings import CompilerSettings, validate_settings
 from npu_guard.device.keys import convert, suggest
 from npu_guard.device.partition import Given
-from npu_guard.file.held import Held
+from npu_guard.file.constant_inputs import Held
 from npu_guard.results.findings import Location, Severity
 
 DEFAULT_PROFILE = "aimotive-aiware"

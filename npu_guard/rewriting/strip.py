@@ -14,8 +14,8 @@ from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.lift import UNARY
-from npu_guard.rewriting.stated import numbers, padding_before, passes, reduced
+from npu_guard.rewriting.node_numbers import numbers, padding_before, passes, reduced
+from npu_guard.rewriting.rank_lift import UNARY
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 SCALING = frozenset({"Add", "Sub", "Mul", "Div"})

@@ -23,9 +23,9 @@ from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import attach, files, folder, proving
 from npu_guard.training.files import Manifest
+from npu_guard.training.holding import settle
 from npu_guard.training.landing import Landing, Options, find_landing
 from npu_guard.training.proving import Measured
-from npu_guard.training.settling import settle
 from npu_guard.training.source_diff import source_diff
 
 

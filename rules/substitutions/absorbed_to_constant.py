@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from npu_guard.results.proof import SAMPLED
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

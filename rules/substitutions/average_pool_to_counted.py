@@ -9,7 +9,7 @@ import onnx
 
 from npu_guard.graph.graph import is_known
 from npu_guard.results.proof import ROUNDING
-from npu_guard.rewriting.stated import share_before
+from npu_guard.rewriting.node_numbers import share_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import onnx
 
 from npu_guard.proof.exact import Exact
 from npu_guard.results.proof import ROUNDING
-from npu_guard.rewriting.stated import over_channels
+from npu_guard.rewriting.node_numbers import over_channels
 from npu_guard.rewriting.substitution import Builder, Example, Match, Substitution
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.rewriting.lift import Lifter, Lifting, Raised
+from npu_guard.rewriting.rank_lift import Lifter, Lifting, Raised
 from npu_guard.rewriting.strip import over_channels
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 

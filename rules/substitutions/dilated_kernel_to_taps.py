@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from npu_guard.graph.graph import is_known
+from npu_guard.rewriting.node_numbers import padding_before
 from npu_guard.rewriting.quantized import relaid
-from npu_guard.rewriting.stated import padding_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from npu_guard.rewriting import strip
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
-from npu_guard.rewriting.lift import UNARY
+from npu_guard.rewriting.rank_lift import UNARY
 from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Match, Refused, Substitution
 from npu_guard.verification.ratio import signal_to_noise
 

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
 from npu_guard.proof.exact import Exact
-from npu_guard.rewriting.lift import Lifter, Lifting, Raised
-from npu_guard.rewriting.stated import numbers, passes
+from npu_guard.rewriting.node_numbers import numbers, passes
+from npu_guard.rewriting.rank_lift import Lifter, Lifting, Raised
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_guard.base.errors import Undecidable
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

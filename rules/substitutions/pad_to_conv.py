@@ -7,7 +7,7 @@ import numpy as np
 
 from npu_guard.rewriting.arithmetic import writable
 from npu_guard.rewriting.finite import is_finite
-from npu_guard.rewriting.stated import padding
+from npu_guard.rewriting.node_numbers import padding
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import onnx
 from msgspec import Struct
 
 from npu_guard.rewriting.arithmetic import FLOATS
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

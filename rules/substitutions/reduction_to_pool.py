@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from npu_guard.graph.graph import is_known
-from npu_guard.rewriting.stated import reduced
+from npu_guard.rewriting.node_numbers import reduced
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.arithmetic import FLOATS
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 
 from npu_guard.rewriting.fitting import fit_parts, sample_weights
-from npu_guard.rewriting.stated import numbers, reduced
+from npu_guard.rewriting.node_numbers import numbers, reduced
 from npu_guard.rewriting.substitution import APPROXIMATE, Array, Builder, Example, Match, Refused, Substitution, closed
 from npu_guard.verification.ratio import signal_to_noise
 

@@ -10,9 +10,9 @@ import onnx
 from msgspec import Struct
 
 from npu_guard.rewriting.arithmetic import FLOATS
+from npu_guard.rewriting.node_numbers import numbers, padding_before
 from npu_guard.rewriting.one_hot import dense_one_hot_weights, one_hot_weights
 from npu_guard.rewriting.quantized import relaid
-from npu_guard.rewriting.stated import numbers, padding_before
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

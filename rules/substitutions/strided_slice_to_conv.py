@@ -8,7 +8,7 @@ import onnx
 
 from npu_guard.base.errors import Undecidable
 from npu_guard.rewriting.arithmetic import FLOATS
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:

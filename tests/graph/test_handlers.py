@@ -12,7 +12,7 @@ from npu_guard.analysis.channels import operators as channels
 from npu_guard.graph import ops
 from npu_guard.graph.handlers import Handlers, OfKind
 from npu_guard.graph.ops import Operator
-from npu_guard.rewriting import lift, mixing
+from npu_guard.rewriting import mixing, rank_lift
 from npu_guard.rewriting.depth import operators as depth
 from npu_guard.rewriting.tokens import regions
 
@@ -23,8 +23,8 @@ TABLES: dict[str, Handlers[Any]] = {
     "tokens": regions.OPERATORS,
     "tokens, spoken of": regions.SPOKEN_OF,
     "rank 5": depth.HANDLERS,
-    "one dimension, unary": lift.UNARY,
-    "one dimension": lift.FORMS,
+    "one dimension, unary": rank_lift.UNARY,
+    "one dimension": rank_lift.FORMS,
     "mixing": mixing._ELEMENTWISE,
     "broadcasting": static.BROADCASTING,
     "views and transpositions": layout.RUNNING,

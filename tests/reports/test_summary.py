@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from npu_guard import cli
 from npu_guard.checking import registry
 from npu_guard.file import load
-from npu_guard.file.held import Held
+from npu_guard.file.constant_inputs import Held
 from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config

@@ -26,7 +26,7 @@ from npu_guard.fixing.judge import Judge
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting import edit
-from npu_guard.rewriting.lift import Lifter
+from npu_guard.rewriting.rank_lift import Lifter
 from npu_guard.rewriting.substitution import Builder, Match, Refused
 from npu_guard.rewriting.weights import Budget, Weights
 

@@ -18,7 +18,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Value
 from npu_guard.proof.exact import Exact
-from npu_guard.rewriting.stated import numbers
+from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 
 RANK = 5

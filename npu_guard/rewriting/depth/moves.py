@@ -9,7 +9,7 @@ import numpy as np
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node
 from npu_guard.rewriting.depth.folded import RANK, Depths, Folded, shape_of
-from npu_guard.rewriting.stated import numbers, padded, sliced
+from npu_guard.rewriting.node_numbers import numbers, padded, sliced
 from npu_guard.rewriting.substitution import Refused
 
 Made = Folded | str

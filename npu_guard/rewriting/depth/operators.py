@@ -16,7 +16,7 @@ from npu_guard.rewriting.depth.folded import RANK, Depths, shape_of
 from npu_guard.rewriting.depth.moves import Made, concat, own_shape, pad, parts, view, viewed
 from npu_guard.rewriting.depth.resize import resize
 from npu_guard.rewriting.depth.windows import convolution, pooling
-from npu_guard.rewriting.stated import passes
+from npu_guard.rewriting.node_numbers import passes
 from npu_guard.rewriting.substitution import Refused
 
 _REDUCTIONS = {"ReduceMean": "Add", "ReduceSum": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}

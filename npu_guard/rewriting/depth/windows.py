@@ -17,7 +17,7 @@ from msgspec import Struct
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.depth.folded import Depths, Folded, dtype_of, shape_of
-from npu_guard.rewriting.stated import share_before
+from npu_guard.rewriting.node_numbers import share_before
 from npu_guard.rewriting.substitution import Array, Refused
 
 Taps = Sequence[Sequence[tuple[int, int]]]

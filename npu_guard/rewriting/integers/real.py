@@ -22,7 +22,7 @@ from npu_guard.rewriting.edit import free_name
 from npu_guard.rewriting.integers.bounds import least
 from npu_guard.rewriting.integers.clamps import clamp, needs_top, top
 from npu_guard.rewriting.integers.held import Real
-from npu_guard.rewriting.integers.plainly import plainly
+from npu_guard.rewriting.integers.plain_operator import plainly
 from npu_guard.rewriting.substitution import Refused
 
 _FAR = 64

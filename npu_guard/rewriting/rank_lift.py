@@ -15,7 +15,7 @@ from npu_guard.analysis.layout import RUNNING
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.handlers import Handlers, OfKind
-from npu_guard.rewriting.stated import numbers, padded, passes, reduced, sliced
+from npu_guard.rewriting.node_numbers import numbers, padded, passes, reduced, sliced
 from npu_guard.rewriting.substitution import Array, Builder, Match
 
 UNARY = OfKind("unary", without={"CastLike": "its second input is not translated"})
