@@ -14,6 +14,7 @@ from npu_guard.base.installation import VERSION
 from npu_guard.base.text import printable
 from npu_guard.fleet.report import Fleet
 from npu_guard.fleet.work import VERDICTS
+from npu_guard.reports.blocks import compiled
 
 _LISTED = 500
 """Models that the page names; Parquet has all."""
@@ -22,7 +23,7 @@ _LISTED = 500
 def render(fleet: Fleet, *, color: bool = False) -> str:
     """One page that needs nothing else."""
     folder = Path(__file__).parents[1] / "assets"
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = compiled.environment(folder, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["shown"] = lambda value: printable(str(value), 300)
     style = (folder / "scan.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
