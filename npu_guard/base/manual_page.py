@@ -16,10 +16,11 @@ MOST = 100
 _BETWEEN = 2
 
 
-def show(page: str) -> None:
-    """Print a page in Markdown on standard output."""
+def show(page: str, *, color: bool = True) -> None:
+    """Print a page in Markdown on standard output. Without colour nothing is bold or underlined, and a link names its address."""
     width = min(Console().width, MOST)
-    Console(width=width).print(_Page(page), crop=False)
+    console = Console(width=width) if color else Console(width=width, color_system=None)
+    console.print(_Page(page, hyperlinks=color), crop=False)
 
 
 class _Table(TableElement):

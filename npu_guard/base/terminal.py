@@ -84,7 +84,7 @@ def show_markdown(page: str) -> None:
         return
     from npu_guard.base.manual_page import show
 
-    show(page)
+    show(page, color=wants_colour(terminal=True))
 
 
 def write_result(path: Path, content: str) -> None:

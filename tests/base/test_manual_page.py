@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+
 import pytest
 
 from npu_guard.base.folding import columns_text, fit_columns
@@ -46,3 +51,33 @@ def test_code_stays_as_it_is_written(monkeypatch: pytest.MonkeyPatch, capsys: py
     shown = capsys.readouterr().out.splitlines()
     assert f"    {line}" in shown
     assert all(len(other) <= 60 for other in shown if "band" not in other)
+
+
+PAGE = "# A\n\nSee **this** at [the site](https://example.org/x).\n"
+
+
+def on_terminal(page: str, **environment: str) -> str:
+    """What a terminal of 80 columns is sent."""
+    code = f"from npu_guard.base.terminal import show_markdown\nshow_markdown({page!r})"
+    ours, theirs = pty.openpty()
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=theirs, env={**kept, "TERM": "xterm", "COLUMNS": "80", **environment}
+    ):
+        os.close(theirs)
+        sent = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                sent += chunk
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    os.close(ours)
+    return sent.decode()
+
+
+def test_without_colour_a_page_has_no_escapes_and_names_addresses() -> None:
+    assert "\x1b[" in on_terminal(PAGE)
+    for variable, value in (("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")):
+        shown = on_terminal(PAGE, **{variable: value})
+        assert "\x1b" not in shown, variable
+        assert "the site (https://example.org/x)" in shown
