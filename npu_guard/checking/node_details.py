@@ -111,9 +111,9 @@ class Details:
             if value is None or not value.name:
                 continue
             formal = formals[index] if index <= last else formals[last] if variadic else ""
-            operand = self._weights.get((formal, value))
+            constant = self.analysis.is_constant(value)
+            operand = self._weights.get((formal, value)) if constant else None
             if operand is None:
-                constant = self.analysis.is_constant(value)
                 held = quantized.words(value) if quantized else ""
                 operand = Operand(formal, value.name, value.shape, DTYPE_NAMES.get(value.dtype), constant, held)
                 if constant:

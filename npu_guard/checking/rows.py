@@ -114,12 +114,11 @@ class _Rows:
             owners.update((body, node) for _, body in node.subgraphs)
             location = Location(node.label, node.op, node.output.name, own, node.graph.path, other_family(node.op))
             folded = node in self.analysis.elided
-            inputs = () if folded else tuple(dict.fromkeys(i for i in self._reads(node, owners) if i != self.index[node]))
+            index = self.index[node]
+            inputs = () if folded else tuple([i for i in dict.fromkeys(self._reads(node, owners)) if i != index])
             spent = self.analysis.costs.get(node, _FOLDED)
             verdict = "folded" if folded else self.worst.get(location, "ok")
-            yield self._row(
-                self.index[node], location, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node), node
-            )
+            yield self._row(index, location, around, inputs, node.output, spent, verdict, 0 if folded else cost.macs(node), node)
 
     def _row(
         self, index: int, location: Location, scope: tuple[str, ...], inputs: tuple[int, ...], value: Value, spent: NodeCost,
@@ -149,7 +148,8 @@ class _Rows:
 
     def _reads(self, node: Node, owners: dict[Graph, Node]) -> Iterator[int]:
         """Rows that a node reads: its inputs, and what the bodies in it give back."""
-        yield from self._rows([*node.inputs, *(v for _, body in node.subgraphs for v in body.outputs)], owners)
+        given = [v for _, body in node.subgraphs for v in body.outputs]
+        return self._rows([*node.inputs, *given] if given else node.inputs, owners)
 
     def _rows(self, values: Iterable[Value | None], owners: dict[Graph, Node]) -> Iterator[int]:
         asked: set[Node] = set()

@@ -30,12 +30,18 @@ class Calls:
 
     def scope(self, name: str, model: Model) -> tuple[str, ...]:
         """`/layer1/layer1.0/conv1/Conv` is module layer1.0.conv1: an entry that goes on from the one before repeats it."""
-        found = self._known.get(name.rpartition("/")[0])
+        whole = name.rpartition("/")[0]
+        found = self._known.get(whole)
         if found is not None:  # as of all nodes of a module but the first
             return found[0]
         path: tuple[str, ...] = ()
         before = way = ""
-        for entry in name.split("/")[1:-1]:
+        above, _, last = whole.rpartition("/")
+        if (found := self._known.get(above)) is not None:  # as of all modules of a module but the first
+            (path, before), way, entries = found, above, [last]
+        else:
+            entries = whole.split("/")[1:]
+        for entry in entries:
             way = f"{way}/{entry}"
             if (found := self._known.get(way)) is None:
                 again = CALL.fullmatch(entry)

@@ -136,7 +136,10 @@ def _parts(units: Units, levels: Sequence[int]) -> list[list[int]]:
     found: dict[int, list[int]] = {}
     for unit in range(len(levels)):
         root = parent[unit] = parent[parent[unit]]  # whose parent is lower, and has its root by now
-        found.setdefault(root, []).append(unit)
+        if root == unit:
+            found[unit] = [unit]
+        else:
+            found[root].append(unit)
     return list(found.values())
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from npu_guard.partitioning.units import EITHER, Units
 
+_FEW = 8
+"""Readers that are counted anew each time."""
+
 
 class Traffic:
     """How many units of each level read each value. A tensor counts once for each level that reads it and does not make it.
@@ -17,34 +20,40 @@ class Traffic:
     def __init__(self, units: Units, levels: list[int]) -> None:
         self.units = units
         self.levels = levels
-        self.readers: list[dict[int, int]] = []
-        for found in units.readers:
-            if len(found) == 1:  # as for most values
-                self.readers.append({levels[found[0]]: 1})
-                continue
-            counts: dict[int, int] = {}
-            for reader in found:
-                counts[levels[reader]] = counts.get(levels[reader], 0) + 1
-            self.readers.append(counts)
+        self._many = {v: _counted(levels, found) for v, found in enumerate(units.readers) if len(found) > _FEW}
         self.size: dict[int, int] = {}
         for level in levels:
             self.size[level] = self.size.get(level, 0) + 1
         self._order = sorted(self.size)
+
+    def _counts(self, value: int) -> dict[int, int]:
+        """How many units of each level read a value. What few read is counted when somebody asks, which most never do."""
+        counts = self._many.get(value)
+        return _counted(self.levels, self.units.readers[value]) if counts is None else counts
 
     def with_slack(self, parts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
         """The parts without single units that somebody reads before the next level where they could be.
 
         That is most of them, and asking is cheap. What moves meanwhile is judged as it is by then.
         """
-        levels, readers, sides, makes = self.levels, self.readers, self.units.sides, self.units.makes
+        levels, readers, sides, makes, many = self.levels, self.units.readers, self.units.sides, self.units.makes, self._many
         for part in parts:
             if len(part) == 1:
                 unit = part[0]
                 level = levels[unit]
+                last = level if sides[unit] == EITHER else level + 1
+                held = False
                 for v in makes[unit]:  # written out: this runs for each unit, some dozens of times for a report
-                    if level in readers[v] or (level + 1 in readers[v] and sides[unit] != EITHER):
+                    if v in many:
+                        held = level in many[v] or last in many[v]
+                    else:
+                        for reader in readers[v]:
+                            if levels[reader] <= last:
+                                held = True
+                                break
+                    if held:
                         break
-                else:
+                if not held:
                     yield part
             else:
                 yield part
@@ -54,7 +63,7 @@ class Traffic:
         there = self.levels[unit] + step
         if step < 0:
             return max((self.levels[self.units.producer[v]] for v in self.units.reads[unit]), default=None) == there
-        return min((level for v in self.units.makes[unit] for level in self.readers[v]), default=None) == there
+        return min((level for v in self.units.makes[unit] for level in self._counts(v)), default=None) == there
 
     def sink(self, part: Sequence[int]) -> bool:
         """Move a part of one level to the level of its first reader, or of a later one of its side, if that costs no more."""
@@ -111,7 +120,7 @@ class Traffic:
 
     def _gain(self, value: int, moving: int, here: int, there: int, own: bool) -> int:
         """For one value: `moving` of its readers move, and its producer where it is `own`."""
-        counts, producer = self.readers[value], self.levels[self.units.producer[value]]
+        counts, producer = self._counts(value), self.levels[self.units.producer[value]]
         before = len(counts) - (producer in counts)
         stays = counts.get(here, 0) > moving
         arrives = there in counts or moving > 0
@@ -124,8 +133,8 @@ class Traffic:
         for u in part:
             self.levels[u] = there
         for value, moving in touched.items():
-            if moving:
-                counts = self.readers[value]
+            counts = self._many.get(value)
+            if moving and counts is not None:
                 counts[there] = counts.get(there, 0) + moving
                 counts[here] -= moving
                 if not counts[here]:
@@ -137,3 +146,10 @@ class Traffic:
         if not self.size[here]:
             del self.size[here]
             del self._order[bisect.bisect_left(self._order, here)]
+
+
+def _counted(levels: Sequence[int], readers: Iterable[int]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for reader in readers:
+        counts[levels[reader]] = counts.get(levels[reader], 0) + 1
+    return counts

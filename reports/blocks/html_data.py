@@ -39,22 +39,31 @@ def number(value: Number) -> str:
     return printable(value) if isinstance(value, str) else f"{value:,}"
 
 
+class _Given(dict[str, int]):
+    """Texts as they were given, each made safe to show when it comes for the first time."""
+
+    def __init__(self, shown: dict[str, int]) -> None:
+        self._shown = shown
+
+    def __missing__(self, text: str) -> int:
+        found = self[text] = self._shown.setdefault(printable(text, _NAME), len(self._shown))
+        return found
+
+
 class Texts:
     """Texts by number."""
 
     def __init__(self) -> None:
         self.shown: dict[str, int] = {}
-        self._given: dict[str, int] = {}
         self._longer: dict[tuple[str, int], int] = {}
+        self.of = _Given(self.shown).__getitem__
+        """The number of a text of usual length: of a large network, asked some hundred thousand times."""
         self("")  # number 0: nothing
 
     def __call__(self, text: str, limit: int = _NAME) -> int:
         """The number of a text, made safe to show."""
-        if limit == _NAME:  # of a large network, some hundred thousand times
-            found = self._given.get(text)
-            if found is None:
-                found = self._given[text] = self.shown.setdefault(printable(text, _NAME), len(self.shown))
-            return found
+        if limit == _NAME:
+            return self.of(text)
         key = (text, limit)
         if key not in self._longer:
             self._longer[key] = self.shown.setdefault(printable(text, limit), len(self.shown))
@@ -84,16 +93,18 @@ def model_data(model: ModelReport, root: Group, names: dict[int, str]) -> dict[s
 
 
 def _rows(layers: Sequence[LayerRow], names: dict[int, str], homes: dict[int, int], texts: Texts) -> dict[str, Any]:
+    text = texts.of
+    shown = functools.cache(lambda dims: text(shape(dims)))
     return {
         "node": [printable(r.location.node, _NAME) for r in layers],
         "output": [0 if r.location.output == r.location.node else printable(r.location.output, _NAME) for r in layers],
-        "op": [texts(r.location.op_type) for r in layers],
-        "module": [texts(".".join(r.scope)) for r in layers],
-        "label": [texts(names.get(r.index, "")) for r in layers],
+        "op": [text(r.location.op_type) for r in layers],
+        "module": [text(".".join(r.scope)) for r in layers],
+        "label": [text(names.get(r.index, "")) for r in layers],
         "group": [homes.get(r.index, -2) for r in layers],
         "inputs": [r.inputs for r in layers],
-        "shape": [texts(shape(r.shape)) for r in layers],
-        "dtype": [texts(r.dtype or "unknown") for r in layers],
+        "shape": [shown(r.shape) for r in layers],
+        "dtype": [text(r.dtype or "unknown") for r in layers],
         "macs": [r.macs for r in layers],
         "params": [r.params for r in layers],
         "bytes": [r.output_bytes for r in layers],
@@ -114,6 +125,7 @@ def _details(layers: Sequence[LayerRow], texts: Texts) -> dict[str, Any]:
 
     An operand is three numbers: what ONNX calls it, its name, and its type with its shape, negative for what is constant.
     """
+    text = texts.of
     sets: dict[tuple[Attribute, ...], int] = {}
     types: dict[tuple[str | None, tuple[Dim, ...] | None, str], int] = {}
 
@@ -125,7 +137,7 @@ def _details(layers: Sequence[LayerRow], texts: Texts) -> dict[str, Any]:
         return -1 - found if operand.constant else found
 
     def operands(several: tuple[Operand, ...]) -> list[int]:
-        return [number for o in several for number in (texts(o.formal), texts(o.name), kind(o))]
+        return [number for o in several for number in (text(o.formal), text(o.name), kind(o))]
 
     columns = {
         "attributes": [sets.setdefault(r.attributes, len(sets)) for r in layers],
