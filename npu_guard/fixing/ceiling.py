@@ -69,13 +69,13 @@ class Ceiling(Struct, frozen=True):
         """Why a model may not cost that much, with both figures; empty where it may."""
         if cost.open > self.original.open:
             return OPEN
+        if cost.bytes <= self.factor * self.original.bytes and cost.macs <= self.factor * self.original.macs:
+            return ""
         pairs = (
             (cost.bytes, self.original.bytes, "write", "bytes of activations", "activation bytes"),
             (cost.macs, self.original.macs, "make", "MACs", "MACs"),
         )
         beyond = [p for p in pairs if p[0] > self.factor * p[1]]
-        if not beyond:
-            return ""
         new, old, verb, unit, plain = max(beyond, key=lambda p: _ratio(p[0], p[1]))
         most = f"{self.factor:g}"
         if not old:

@@ -13,6 +13,7 @@ from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
+from npu_guard.reports.blocks.manual_html import Manual
 from npu_guard.results.findings import LayerRow, ModelReport, Report, Verdict
 from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
@@ -28,7 +29,6 @@ from npu_guard.results.summary import (
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from markdown_it import MarkdownIt
 
     from npu_guard.reports.blocks.comparison import Compared
 
@@ -50,14 +50,15 @@ def page(report: Report, compared: Compared | None = None) -> str:
     style = _asset("style.css")
     script = f"/*\n{_asset('dagre.LICENSE').strip()}\n*/\n" + "".join(f"{_asset(name).strip()}\n" for name in SCRIPTS)
     many = len(report.models) > 1
-    models = [_model(report, model, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
+    texts = Manual(_assets())
+    models = [_model(report, model, texts, f"model={i + 1}&" if many else "") for i, model in enumerate(report.models)]
     data: dict[str, Any] = {"models": [data for _, data in models], "advice": _advice(report), "pairs": _pairs(report)}
     if compared is not None:
         data["sides"] = [side.lower() if side in ("Before", "After") else side for side in compared.view["sides"]]
         data["changes"] = [printable(name, 120) for name in compared.names]
         for model, change in zip(data["models"], compared.changes, strict=True):
             model["change"] = {str(row): number for row, number in change.items()}
-    return _template().render(
+    html = _template().render(
         version=report.version,
         style=_raw(style),
         script=_raw(script),
@@ -66,9 +67,11 @@ def page(report: Report, compared: Compared | None = None) -> str:
         models=[view for view, _ in models],
         data=_raw(html_data.script_json(data)),
         compared=None if compared is None else compared.view,
-        rules=[{**entry, "url": report.rule_url(entry["code"])} for entry in _manual(report)],
+        rules=[{**entry, "url": report.rule_url(entry["code"])} for entry in _manual(report, texts)],
         many=many,
     )
+    texts.keep()
+    return html
 
 
 @functools.cache
@@ -116,7 +119,7 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tuple[dict[str, Any], dict[str, Any]]:
     root, names = tree.build(model.layers)
     device = model.device.title if model.device is not None else model.profile
     counts = count(model.findings)
@@ -135,7 +138,7 @@ def _model(report: Report, model: ModelReport, link: str) -> tuple[dict[str, Any
         "counts": counts,
         "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
         "operators": overview.operator_table(model, key),
-        "to_do": overview.to_do(model, lambda text: _raw(_markdown().renderInline(text))),
+        "to_do": overview.to_do(model, lambda text: _raw(texts.line(text))),
         "record": overview.record(report, model),
         "groups": _still(model),
         "coverage": charts.coverage(model.layers),
@@ -245,28 +248,9 @@ def _named(code: str) -> str:
     return next((f"{r.code} {r.name}" for r in registry.rules() if r.code == code), code)
 
 
-def _manual(report: Report) -> list[dict[str, Any]]:
+def _manual(report: Report, texts: Manual) -> list[dict[str, Any]]:
     """The rules' manual pages, without their titles, with the limits of the devices at hand; headings two levels further down."""
     devices = {model.device.name: model.device for model in report.models if model.device is not None}
     stated = {name: {row.key: (row.value, row.source) for row in device.limits} for name, device in devices.items()}
     rules = registry.rules()
-    return [{"code": r.code, "name": r.name, "page": _raw(_rendered(manual.page(r, stated)))} for r in rules]
-
-
-@functools.lru_cache(maxsize=256)
-def _rendered(text: str) -> str:
-    """A manual page in HTML; whoever writes a page for each of many models has the same ones in all of them."""
-    parser = _markdown()
-    tokens = parser.parse(text)[3:]
-    for token in tokens:
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
-    return str(parser.renderer.render(tokens, parser.options, {}))
-
-
-@functools.cache
-def _markdown() -> MarkdownIt:
-    """Raw HTML in it stays text."""
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark", {"html": False})
+    return [{"code": r.code, "name": r.name, "page": _raw(texts.page(manual.page(r, stated)))} for r in rules]
