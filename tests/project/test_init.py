@@ -327,7 +327,7 @@ def test_workflow_on_a_pull_request(project: Path) -> None:
     base = project / ".npu-guard-base" / "models"
     base.mkdir(parents=True)
     (base / "net.onnx").write_bytes(SAMPLE.read_bytes() + OTHER)
-    steps = run_workflow(project)
+    steps = run_workflow(project, GITHUB_BASE_REF="releases/1.0")
     assert {name: step.code for name, step in steps.items()} == {
         "Changed": 0, "Check": 1, "Compare with the base branch": 0, "Summary": 0, "Leave accepted findings out": 0
     }, steps  # fmt: skip
@@ -338,6 +338,8 @@ def test_workflow_on_a_pull_request(project: Path) -> None:
     assert page.startswith("<!-- npu-guard -->")
     assert "0 new" in diff, steps
     assert "new.onnx" not in diff, "the base branch has no such model"
+    assert "**Compared with** `releases/1.0:models/net.onnx`" in diff
+    assert "npu-guard-base" not in diff, "where the base branch was checked out is nothing to a reader"
     assert (project / ".runner/summary").read_text(encoding="utf-8") == page + diff
 
 
