@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,11 +73,11 @@ def _gone(candidate: Candidate) -> list[Finding]:
     found = list(filter(fails, candidate.before))
     if not candidate.left:  # most forms leave nothing, and a large network has thousands
         return found
-    fewer = Counter(f.rule for f in candidate.before) - Counter(f.rule for f in candidate.left)
-    seen: Counter[str] = Counter()
+    before, left = [f.rule for f in candidate.before], [f.rule for f in candidate.left]
+    fewer = {rule: before.count(rule) - left.count(rule) for rule in set(before)}
     kept = []
     for finding in found:
-        seen[finding.rule] += 1
-        if seen[finding.rule] <= fewer[finding.rule]:
+        if fewer[finding.rule] > 0:
+            fewer[finding.rule] -= 1
             kept.append(finding)
     return kept

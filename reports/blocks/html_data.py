@@ -184,8 +184,9 @@ def _finding(
 ) -> list[Any]:  # fmt: skip
     """The columns of a finding, as page.js takes them apart; `told` has those that equal findings share."""
     total = model.totals.macs
-    rule, kind = texts(f.rule), texts("suppressed" if f.suppressed is not None else word(f))
-    place = texts(f"{f.location.op_type} {f.location.node}"), texts(".".join(f.location.scope) or "/".join(f.location.graph))
+    text = texts.of
+    rule, kind = text(f.rule), text("suppressed" if f.suppressed is not None else word(f))
+    place = text(f"{f.location.op_type} {f.location.node}"), text(".".join(f.location.scope) or "/".join(f.location.graph))
     key = (f.rule, id(f.severity), id(f.outcome), f.message, f.evidence, id(f.remedy), f.suppressed, f.location.op_type)
     said = told.get(key)
     if said is None:
