@@ -319,7 +319,9 @@ class GraphView {
     const found = this.model.search(this.finder.value, 1000), at = this.chosen && this.chosen[0] === "r" ? found.indexOf(Number(this.chosen.slice(1))) : -1;
     if (!found.length) return;
     event.preventDefault();
-    this.focusRow(found[(at + 1) % found.length]);
+    const next = found[(at + 1) % found.length];
+    this.focusRow(next);
+    this.address(next);
     this.finder.focus();
     announce((at + 1) % found.length + 1 + " of " + found.length + " matches");
   }
@@ -365,9 +367,12 @@ class GraphView {
     else {
       this.choose(id);
       this.spots.get(id).drawn.focus({ preventScroll: true });
-      if (!this.small) history.replaceState(null, "", this.model.href(id[0] === "o" ? this.model.outputs[Number(id.slice(1))].row : Number(id.slice(1))));
+      this.address(id[0] === "o" ? this.model.outputs[Number(id.slice(1))].row : Number(id.slice(1)));
     }
   }
+
+  /* The page's address leads to the node from now on. */
+  address(row) { if (!this.small) history.replaceState(null, "", this.model.href(row)); }
 
   key(event, id) {
     const turn = { ArrowDown: [0, 1], ArrowUp: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[event.key];

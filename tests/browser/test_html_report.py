@@ -237,9 +237,13 @@ def test_nodes_are_found_in_the_graph(show: Show, model: Path) -> None:
     chosen = page.locator(".canvas .box.chosen")
     expect(chosen).to_have_attribute("aria-label", re.compile("^Erf, act"))
     expect(chosen).to_be_in_viewport()
-    first = page.locator(".aside > .path").inner_text()
+    first, address = page.locator(".aside > .path").inner_text(), page.url
+    assert "#node=" in address, "what is found can be passed on as a link"
     find.press("Enter")
     expect(page.locator(".aside > .path")).not_to_have_text(first)
+    assert "#node=" in page.url
+    assert page.url != address
+    expect(find).to_be_focused()
     find.fill("no such thing")
     expect(page.locator(".aside h3")).to_have_text("0 matches")
     page.get_by_role("button", name="Close all").click()
