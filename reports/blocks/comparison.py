@@ -77,7 +77,7 @@ def of_diff(diff: Diff) -> Compared:
     changes, names = _only_one_side(diff.base.layers, diff.head.layers)
     view = _both(diff.base, diff.head, diff.now) | {
         "title": diff.words(),
-        "lead": f"{shown_path(diff.base.path)} compared with {shown_path(diff.head.path)}.",
+        "lead": f"{shown_path(diff.head.path)} compared with {shown_path(diff.base.path)}.",
         "verification": None, "int8": [], "replaced": [], "more_replaced": 0, "left": [], "more_left": 0,
         "lists": [finding_list("New findings", diff.head, diff.head.findings),
                   finding_list("Fixed findings", diff.base, diff.fixed)],

@@ -54,6 +54,13 @@ def test_the_same_operators_in_another_order_are_no_change() -> None:
     assert changes(base[:2], base) == ({}, {2: 1}, ("a",))
 
 
+def test_the_page_names_what_is_compared_before_what_it_is_compared_with() -> None:
+    """In the order of the text: `Compared head with base`."""
+    models = [ModelReport(name, "device", Verdict.PASS) for name in ("base.onnx", "head.onnx")]
+    view = of_diff(compare_reports(models[0], models[1], Report("1", ()))).view
+    assert view["lead"] == "head.onnx compared with base.onnx."
+
+
 def test_diff_writes_the_page(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(("diff", "samples/sample_net.onnx", "samples/six_problems.onnxtxt", "--format", "html"))
