@@ -12,10 +12,10 @@ from npu_guard.analysis.cost import uncounted
 from npu_guard.graph.graph import Node, is_known
 
 OPEN = "what it costs cannot be told, as shapes are open, and --max-cost limits it; --input-shape gives them"
-
-
 DEAR = 5
 """So many times what it was."""
+LARGE = 1 << 24
+"""MACs, or bytes of activations: what takes less runs in a hundredth of a second, with however many inputs."""
 
 
 class Cost(Struct, frozen=True):
@@ -46,8 +46,8 @@ def cost_of(analysis: Analysis, nodes: Collection[Node] | None = None) -> Cost:
 
 
 def is_dear(old: Cost, new: Cost) -> bool:
-    """Whether the new takes many times what the old does, in bytes or in MACs: then it is run with fewer inputs."""
-    return new.bytes > DEAR * old.bytes or new.macs > DEAR * old.macs
+    """Whether the new takes much, and many times what the old does, in bytes or in MACs: then it is run with fewer inputs."""
+    return any(after > LARGE and after > DEAR * before for before, after in ((old.bytes, new.bytes), (old.macs, new.macs)))
 
 
 class Ceiling(Struct, frozen=True):

@@ -119,9 +119,9 @@ def reading_note(size: str) -> str:
         "known of each block that was replaced (docs/soundness.md), with their numbers where it is not the same for all. The "
         "error is the largest absolute difference of an output to the original's, and the ratio of signal to noise, on "
         f"{feeds_in_words(SEEDS[size])}, for proved networks "
-        f"{feeds_in_words(SEEDS[size], chosen=enough_for_proved(SEEDS[size]))}. One that is not proved and takes more than "
-        f"{DEAR} times its bytes or MACs afterwards is run with one input of each kind. Pieces are on NPU + host, and the share "
-        "of MACs is that of what fix left."
+        f"{feeds_in_words(SEEDS[size], chosen=enough_for_proved(SEEDS[size]))}. One that is not proved, is large and takes more "
+        f"than {DEAR} times its bytes or MACs afterwards is run with one input of each kind. Pieces are on NPU + host, and the "
+        "share of MACs is that of what fix left."
     )
 
 

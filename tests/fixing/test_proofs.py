@@ -103,6 +103,7 @@ def test_dear_blocks_are_run_once_and_the_whole_with_each_kind_once(write: Write
     """What takes many times what it did before is run less often, proved or not; no kind of input is left out for it."""
     monkeypatch.setattr("npu_guard.proof.prove.MACS", 1000)
     monkeypatch.setattr(ceiling, "DEAR", 0)
+    monkeypatch.setattr(ceiling, "LARGE", 0)
     seen: list[int] = []
     run = block_check.run_document
 
@@ -118,8 +119,10 @@ def test_dear_blocks_are_run_once_and_the_whole_with_each_kind_once(write: Write
 
 
 def test_dear_is_what_takes_many_times_the_bytes_or_the_macs() -> None:
-    old = ceiling.Cost(macs=100, bytes=100)
-    assert [ceiling.is_dear(old, ceiling.Cost(*new)) for new in ((500, 500), (501, 1), (1, 501))] == [False, True, True]
+    old, much = ceiling.Cost(macs=100, bytes=100), ceiling.LARGE
+    tried = ((500, 500), (501, 1), (much, much), (much + 1, 1), (1, much + 1))
+    assert [ceiling.is_dear(old, ceiling.Cost(*new)) for new in tried] == [False, False, False, True, True]
+    assert not ceiling.is_dear(ceiling.Cost(much, much), ceiling.Cost(5 * much, 5 * much))
 
 
 def test_whole_of_proved_blocks_with_another_batch_is_run_with_that_too(write: Write) -> None:

@@ -51,7 +51,7 @@ def as_written(monkeypatch: pytest.MonkeyPatch) -> list[Proof]:
     """The driver keeps whatever is written; what is known of it lands here."""
     found: list[Proof] = []
 
-    def keep(self: Any, edits: Any) -> dict[Any, Verification]:
+    def keep(self: Any, edits: Any, dear: Any) -> dict[Any, Verification]:
         state, budget = self.state, self._settings.budget
         found.extend(proving.prove_edits(state.document, state.analysis, edits, budget))
         return {e.match: Verification("equal", "", (), "", "", ()) for e in edits}

@@ -25,7 +25,7 @@ from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.judge import Judge
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.rewriting import edit
+from npu_guard.file import unread
 from npu_guard.rewriting.rank_lift import Lifter
 from npu_guard.rewriting.substitution import Builder, Match, Refused
 from npu_guard.rewriting.weights import Budget, Weights
@@ -207,7 +207,7 @@ def test_a_dead_chain_goes_at_once(save: Callable[..., Path], counted: Counted) 
     nodes = [N("Abs", [f"s{i}"], [f"s{i + 1}"]) for i in range(150)]
     nodes += [N("Expand", ["x", "s150"], ["e"]), N("Sigmoid", ["e"], ["y"])]
     path = save(nodes, (1, 8, 1, 1), (1, 8, 4, 4), s0=np.array([1, 8, 4, 4]))
-    read = counted(edit, "_reads")
+    read = counted(unread, "reads")
     done = fix(path, "expand-to-broadcast")
     assert [n.op_type for n in done.document.proto.graph.node] == ["Add", "Sigmoid"]
     assert len(read) < 150 * 8
