@@ -33,4 +33,4 @@ EXPECTED: dict[str, tuple[Expect, ...]] = {
     "aimotive-aiware": (Expect("NPU401", "error", measured=3, allowed=8, scope="decoder"),)
 }
 
-FIXED = {"aimotive-aiware": Fixed(substitutions=("transposed-padding-to-slice",))}
+FIXED = {"aimotive-aiware": Fixed(substitutions=("channels-to-aligned",))}

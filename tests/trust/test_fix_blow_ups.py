@@ -18,6 +18,7 @@ from npu_guard.analysis.analyze import analyze
 from npu_guard.base import sandbox
 from npu_guard.checking import registry
 from npu_guard.checking.context import Context
+from npu_guard.file import unread
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
 from npu_guard.fixing import block_check, catalog, driver
@@ -25,7 +26,6 @@ from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.judge import Judge
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
-from npu_guard.file import unread
 from npu_guard.rewriting.rank_lift import Lifter
 from npu_guard.rewriting.substitution import Builder, Match, Refused
 from npu_guard.rewriting.weights import Budget, Weights
