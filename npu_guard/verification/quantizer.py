@@ -110,7 +110,7 @@ def _quantized(
     known = {*QLinearOpsRegistry, *QDQRegistry} if scheme.form == "qdq" else {*QLinearOpsRegistry}
     others = {node.op_type for node in model.graph.node} - _NEVER if scheme.whole and scheme.form == "qdq" else set()
     operators = sorted(known | others)
-    left = [*scheme.in_float, *doubles(model)]
+    left = [*scheme.in_float, *doubles(model), *_endless(model, ranges)]
     given = (kinds[scheme.weight], kinds[scheme.activation], ranges, list(alone), left, operators, options)
     if scheme.form == "qdq":
         quantizer = QDQQuantizer(copy, per_channel, False, *given)
@@ -120,6 +120,17 @@ def _quantized(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     return quantizer.model.model  # type: ignore[no-any-return]
+
+
+def _endless(model: onnx.ModelProto, ranges: Any) -> list[str]:
+    """Names of nodes beside tensors that are not finite, such as a mask of minus infinity: no scale holds them."""
+    found = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and not _is_finite(t)}
+    found |= {name for name, data in ranges.items() if not all(np.isfinite(end).all() for end in data.range_value)}
+    return [node.name for node in model.graph.node if found.intersection((*node.input, *node.output))] if found else []
+
+
+def _is_finite(tensor: onnx.TensorProto) -> bool:
+    return bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
 
 
 def _overrides(model: onnx.ModelProto, scheme: Scheme) -> dict[str, list[dict[str, Any]]]:

@@ -252,3 +252,21 @@ def test_what_only_moves_an_input_is_quantized_with_it(device: str, tmp_path: Pa
     _run(*given, "--profile", device, "--format", "json")
     findings = json.loads(capsys.readouterr().out)["models"][0]["findings"]
     assert [f for f in findings if f["rule"].startswith("NPU8")] == []
+
+
+@pytest.mark.parametrize("masked", ["Where(m, s, low)", "Add(s, bias)"])
+def test_a_mask_of_minus_infinity_gets_no_scale(masked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = _drawn(
+        f"""<ir_version: 8, opset_import: ["" : 17]> net (float[1,4,4] x) => (float[1,4,4] y)
+        <float[4,4] w, bool[1,1,4] m = {{1, 1, 1, 0}}, float low, float[1,1,4] bias>
+        {{ s = MatMul(x, w)  k = {masked}  p = Softmax<axis = -1>(k)  y = MatMul(p, w) }}""",
+        tmp_path,
+    )
+    model = onnx.load(given[0])
+    for name, values in (("low", np.float32(-np.inf)), ("bias", np.float32([[[0, 0, 0, -np.inf]]]))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+    onnx.save(model, given[0])
+    _run(*given, "--profile", "aimotive-aiware", "--format", "json")
+    (told,) = json.loads(capsys.readouterr().out)["models"]
+    assert "NPU811" not in {f["rule"] for f in told["findings"]}
+    assert all(output["snr_db"] > 20 for output in told["quantization"]["outputs"])
