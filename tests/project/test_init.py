@@ -248,12 +248,12 @@ def test_nothing_is_pasted_into_scripts(project: Path) -> None:
 
 
 def test_shell_variables_are_quoted(project: Path) -> None:
-    """Except where a pattern is meant to be expanded, `name=($VARIABLE)`."""
+    """Except where a pattern is to be expanded, `name=($VARIABLE)`, and in an assignment, which the shell does not split."""
     job = load(project / FILES[3])["npu-guard"]
     steps = load(project / FILES[2])["jobs"]["check"]["steps"] + action_steps()
     scripts = [*job["script"], *(s["run"] for s in steps if "run" in s and s.get("shell") != "python")]
     for script in scripts:
-        bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', re.sub(r"\$'[^']*'|=\(\$[A-Z]+\)|code=\$\?", "", script))
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', re.sub(r"\$'[^']*'|=\(\$[A-Z]+\)|code=\$\?|page=\$\(|page=\$\{\S+", "", script))
         assert "$" not in bare, bare
 
 
