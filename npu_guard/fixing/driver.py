@@ -17,6 +17,7 @@ from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
+from npu_guard.file.names import names_in
 from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import BlockCheck, applied_entry, describe_difference
 from npu_guard.fixing.ceiling import Ceiling, cost_of, is_dear
@@ -30,7 +31,7 @@ from npu_guard.fixing.search import Search, crash_at, refused_match
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch, RuleCrash
 from npu_guard.results.verification import Verification
-from npu_guard.rewriting.edit import Edit, names_in
+from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.substitution import EXACT, Array, Builder, Match, Refused, Substitution
 from npu_guard.rewriting.weights import MATCHES, Budget, Weights
 from npu_guard.verification import capture

@@ -16,6 +16,7 @@ from npu_guard.base.errors import ModelError, NpuGuardError, Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
+from npu_guard.file.names import names_in
 from npu_guard.fixing.blocks import block_model, price_key, priced
 from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
@@ -25,7 +26,7 @@ from npu_guard.fixing.severities import tally
 from npu_guard.graph.graph import Value
 from npu_guard.results.findings import Finding, RefusedMatch
 from npu_guard.results.summary import plural
-from npu_guard.rewriting.edit import Edit, names_in
+from npu_guard.rewriting.edit import Edit
 from npu_guard.rewriting.readable import Readable, unread
 from npu_guard.rewriting.sketch import Sketch, Unsketched
 from npu_guard.rewriting.substitution import EXACT, Builder, Match, Refused, Substitution

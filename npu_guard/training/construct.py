@@ -26,9 +26,8 @@ def code_module(text: str, file: str = "") -> ModuleType:
     made.__file__ = file
     made.__dict__["__npu_guard_source__"] = text
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    code = compile(
-        text, file, "exec", dont_inherit=True
-    )  # as an import does: annotations are types, which torch.jit.script reads
+    # As an import does: annotations are types, which torch.jit.script reads.
+    code = compile(text, file, "exec", dont_inherit=True)
     exec(code, made.__dict__)  # our own text, or the user's edited blocks.py, which he asks to be run
     sys.modules[name] = made
     return made

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 import onnx.numpy_helper
 from onnx import version_converter
+
+from npu_guard.file.bodies import bodies_of, walk_graphs
+from npu_guard.file.names import free_name, names_in
 
 PAIRS_OPSET, CHANNELS_OPSET = 10, 13
 """The first opset with QuantizeLinear, and the first in which it has an axis; weights have one scale before."""
@@ -65,10 +68,10 @@ def _converted(model: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
 
 def _store(graph: onnx.GraphProto) -> None:
     """Keep the tensors of Constant nodes as initializers: the quantizer takes what a node gives for an activation."""
-    kept = []
+    kept, outputs = [], {entry.name for entry in graph.output}
     for node in graph.node:
         value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
-        if node.op_type == "Constant" and not node.domain and value is not None and not _is_output(graph, node.output[0]):
+        if node.op_type == "Constant" and not node.domain and value is not None and node.output[0] not in outputs:
             graph.initializer.add().CopyFrom(value)
             graph.initializer[-1].name = node.output[0]
         else:
@@ -76,10 +79,6 @@ def _store(graph: onnx.GraphProto) -> None:
     if len(kept) < len(graph.node):
         del graph.node[:]
         graph.node.extend(kept)
-
-
-def _is_output(graph: onnx.GraphProto, name: str) -> bool:
-    return any(entry.name == name for entry in graph.output)
 
 
 def _flush(graph: onnx.GraphProto) -> None:
@@ -99,7 +98,7 @@ def _flush(graph: onnx.GraphProto) -> None:
 def _own_biases(graph: onnx.GraphProto) -> None:
     """A copy of a bias for each further reader: the quantizer makes such copies too, under names that others may have."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    taken, seen = set(_names(graph)), collections.Counter[str]()
+    taken, seen = _taken(graph), collections.Counter[str]()
     for node in graph.node:
         if node.op_type in _BIASED and len(node.input) > 2 and node.input[2] in stored:
             name = node.input[2]
@@ -107,39 +106,35 @@ def _own_biases(graph: onnx.GraphProto) -> None:
             if seen[name] > 1:
                 copy = graph.initializer.add()
                 copy.CopyFrom(stored[name])
-                copy.name = node.input[2] = _fresh(f"{name}_of_{seen[name]}", taken)
+                copy.name = node.input[2] = free_name(f"{name}_of_{seen[name]}", taken)
 
 
 def _collisions(graph: onnx.GraphProto) -> Iterator[tuple[str, str]]:
     """New names for tensors that have the name which the quantizer gives to a companion of another tensor."""
-    taken = set(_names(graph))
+    names, taken = _values(graph), _taken(graph)
     held = {entry.name for entry in (*graph.input, *graph.output)}
-    for name in sorted(taken):
+    for name in sorted(names):
         for suffix in _APPENDED:
             plain = name.removesuffix(suffix)
-            if plain != name and plain in taken:
+            if plain != name and plain in names:
                 moved = plain if name in held else name
                 if moved not in held:
-                    yield moved, _fresh(f"{moved}_renamed", taken)
+                    yield moved, free_name(f"{moved}_renamed", taken)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    """A name that no tensor has, and that is taken now."""
-    count, made = 1, name
-    while made in taken or any(made + suffix in taken for suffix in _APPENDED):
-        count += 1
-        made = f"{name}_{count}"
-    taken.add(made)
-    return made
+def _values(graph: onnx.GraphProto) -> set[str]:
+    """Tensors of the graph and of the bodies inside it."""
+    found: set[str] = set()
+    for inner in walk_graphs(graph):
+        found.update(entry.name for entry in (*inner.input, *inner.output, *inner.initializer))
+        found.update(name for node in inner.node for name in (*node.input, *node.output) if name)
+    return found
 
 
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Tensors of the graph and of those inside it."""
-    yield from (entry.name for entry in (*graph.input, *graph.output, *graph.initializer))
-    for node in graph.node:
-        yield from (name for name in (*node.input, *node.output) if name)
-        for inner in _inside(node):
-            yield from _names(inner)
+def _taken(graph: onnx.GraphProto) -> set[str]:
+    """What new names must stay clear of: all names, and those that the quantizer may append to."""
+    names = names_in(graph) | _values(graph)
+    return names | {name.removesuffix(suffix) for name in names for suffix in _APPENDED}
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
@@ -153,16 +148,11 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         for tensors in (node.input, node.output):
             for index, name in enumerate(tensors):
                 tensors[index] = names.get(name, name)
-        for inner in _inside(node):
-            _rename(inner, {old: new for old, new in names.items() if old not in _defined(inner)})
+        for attribute in node.attribute:
+            for inner in bodies_of(attribute):
+                own = _defined(inner)
+                _rename(inner, {old: new for old, new in names.items() if old not in own})
 
 
 def _defined(graph: onnx.GraphProto) -> set[str]:
     return {*(e.name for e in (*graph.input, *graph.initializer)), *(name for node in graph.node for name in node.output)}
-
-
-def _inside(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs

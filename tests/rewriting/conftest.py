@@ -18,6 +18,7 @@ from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.names import names_in
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.rewriting import edit
@@ -40,7 +41,7 @@ def by_form(tmp_path: Path) -> Callable[..., Callable[..., Any]]:
     """`by_form(form, match, document, analysis)`: the model with the match replaced, once ONNX's checker has found it valid."""
 
     def replaced(form: Any, match: Match, document: Document, analysis: Analysis) -> onnx.ModelProto:
-        build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+        build = Builder(match, document, names_in(document.proto.graph), lambda values: [])
         entries = [edit.Edit(match, build, form.rewrite(match, build))]
         save_document(edit.replace_matches(document, analysis.model.graph.nodes, entries), tmp_path / "after.onnx")
         onnx.checker.check_model(str(tmp_path / "after.onnx"), full_check=True)
@@ -57,7 +58,7 @@ def rewritten(folder: Path, name: str, graph: str, limits: dict[str, Any], own: 
     document, analysis, substitution = Document.of(skeleton), analyze(skeleton), substitutions()[name]
     ctx = Context(analysis, profile_for(Case("", limits=limits)))
     edits: list[edit.Edit] = []
-    taken = edit.names_in(document.proto.graph)
+    taken = names_in(document.proto.graph)
     for node in analysis.nodes():
         match = substitution.match(node, ctx) if node.op_type in substitution.roots else None
         if match is None:

@@ -19,6 +19,7 @@ from npu_guard.checking.examples import profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.names import names_in
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.pipeline.fix import fix_model
@@ -61,7 +62,7 @@ def rewritten(name: str, nodes: list[onnx.NodeProto], folder: Path, dtype: type 
     matched = substitution.match(node, ctx)
     match = matched if isinstance(matched, Match) else next(iter(matched or ()), None)
     assert match is not None
-    build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+    build = Builder(match, document, names_in(document.proto.graph), lambda values: [])
     edits = [edit.Edit(match, build, substitution.rewrite(match, build))]
     after = edit.replace_matches(document, analysis.model.graph.nodes, edits)
     assert {n.op_type for n in after.proto.graph.node} <= {op for op, o in AIWARE.operators.items() if o.status == "supported"}

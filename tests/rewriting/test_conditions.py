@@ -17,6 +17,7 @@ from npu_guard.checking.examples import case_model
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.names import names_in
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.rewriting import edit
@@ -73,7 +74,7 @@ def test_choices_are_those_of_the_original_at_every_number(nodes: str, dtype: st
     path.write_bytes(case_model(Case(graph)).SerializeToString())
     skeleton = load(path)
     document, analysis = Document.of(skeleton), analyze(skeleton)
-    ctx, taken = Context(analysis, registry.profile("aimotive-aiware")), edit.names_in(document.proto.graph)
+    ctx, taken = Context(analysis, registry.profile("aimotive-aiware")), names_in(document.proto.graph)
     edits: list[edit.Edit] = []
     for root in [n for n in analysis.nodes() if n.output.dtype == 9]:
         if not any(root in e.match.nodes for e in edits):

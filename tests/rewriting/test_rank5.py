@@ -22,6 +22,7 @@ from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.names import names_in
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.pipeline.fix import fix_model
@@ -53,7 +54,7 @@ def folded(model: onnx.ModelProto, path: Path) -> tuple[Document, Document, Anal
     ctx = Context(analysis, profile_for(Case("", limits=LIMITS)))
     matches = [s for n in analysis.nodes() if n.op_type in SUBSTITUTION.roots if (s := SUBSTITUTION.match(n, ctx)) is not None]
     assert matches
-    taken, edits = edit.names_in(document.proto.graph), []
+    taken, edits = names_in(document.proto.graph), []
     for match in matches:
         build = Builder(match, document, taken, lambda values: [])
         edits.append(edit.Edit(match, build, SUBSTITUTION.rewrite(match, build)))

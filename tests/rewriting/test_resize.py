@@ -22,6 +22,7 @@ from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
+from npu_guard.file.names import names_in
 from npu_guard.fixing import catalog
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.interpolation import Sampling
@@ -50,7 +51,7 @@ def rewritten(model: onnx.ModelProto, path: Path, **limits: Any) -> tuple[Docume
     sites = SUBSTITUTION.match(node, ctx)
     assert isinstance(sites, list)
     match = sites[-1 if limits else 0]  # that which is within the limits of the device, where it has some
-    build = Builder(match, document, edit.names_in(document.proto.graph), lambda values: [])
+    build = Builder(match, document, names_in(document.proto.graph), lambda values: [])
     outputs = SUBSTITUTION.rewrite(match, build)
     return document, edit.replace_matches(document, analysis.model.graph.nodes, [(match, build, outputs)])
 
