@@ -22,6 +22,7 @@ from npu_guard.analysis.channels import operators as channels
 from npu_guard.base.folding import fold_text
 from npu_guard.checking import manual, registry
 from npu_guard.device.vocabulary import METRICS, VIEWS
+from npu_guard.fixing import catalog
 from npu_guard.graph.handlers import Handlers
 from npu_guard.graph.ops import operators
 from npu_guard.pipeline.check import check_models
@@ -54,8 +55,14 @@ def pages() -> dict[str, str]:
     found["docs/settings.md"] = settings_page()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json.schema()
+    found["rules/substitutions/index.json"] = substitution_index()
     found["docs/training-manifest.schema.json"] = dumps(manifest_schema(), indent=2) + "\n"
     return found
+
+
+def substitution_index() -> str:
+    """What `check` needs to know of substitutions that it does not load, a line for each file."""
+    return "{\n" + ",\n".join(f"{dumps(stem)}: {dumps(facts)}" for stem, facts in catalog.index().items()) + "\n}\n"
 
 
 def rule_index() -> str:

@@ -16,6 +16,7 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
 from npu_guard.graph.plain import is_channels_last, plain, weight_is_channels_last
 from npu_guard.graph.plain_names import PACKED, PLAIN
+from npu_guard.graph.schemas import find_schema
 from npu_guard.results.findings import Dim
 
 _SHAPED_AS_INPUT = frozenset({"unary", "normalization", "softmax", "quantization", "gate", "identity"})
@@ -146,9 +147,8 @@ def _inferred(node: Node, operator: str, given: Sequence[Value | None]) -> Shape
     version = node.graph.model.opsets.get("") or onnx.defs.onnx_opset_version()
     if node.kind == "reduction":
         version = min(version, _AXES_ARE_INPUTS - 1)  # these state axes as an attribute, whatever the model's operator set
-    try:
-        schema = onnx.defs.get_schema(operator, version)
-    except onnx.defs.SchemaError:
+    schema = find_schema(operator, "", version)
+    if schema is None:
         return None
     names = [f"i{index}" if v is not None else "" for index, v in enumerate(given)]
     proto = onnx.NodeProto(op_type=operator, input=names, output=["y"])

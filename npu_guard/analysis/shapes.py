@@ -5,7 +5,6 @@ All native code runs in the sandbox. What stays unknown gets a reason.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -18,12 +17,14 @@ from npu_guard.analysis.inference import strict
 from npu_guard.analysis.inputs import dense, light, without_defaults
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
+from npu_guard.base.digest import sha256
 from npu_guard.base.errors import ModelError
 from npu_guard.base.regex import regex
 from npu_guard.base.standing import Standing
 from npu_guard.base.text import short, text
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.graph import Graph, Model, Node, Value, bodies
+from npu_guard.graph.schemas import newest_schema
 from npu_guard.results.findings import Dim
 
 _INVENTED = regex(r"unk__\d+")
@@ -34,6 +35,7 @@ _INFERENCE = Standing(strict)
 
 def start(skeleton: Skeleton) -> sandbox.Child:
     """ONNX's inference, in a child that runs beside whatever else is to be done first."""
+    newest_schema("Identity", "")  # the first schema that is asked for makes all of them, here for the child too
     content = light(dense(without_defaults(skeleton.proto))).SerializeToString()
     return _INFERENCE.ask(content)
 
@@ -131,7 +133,7 @@ def _decode(proto: onnx.TypeProto) -> Type:
 
 def _cut(symbol: str) -> str:
     """A long symbol, short and still its own: messages of many findings show it."""
-    return f"{symbol[:80]}…{hashlib.sha256(symbol.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"
+    return f"{symbol[:80]}…{sha256(symbol.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"
 
 
 def _type(value: Value) -> onnx.TypeProto:

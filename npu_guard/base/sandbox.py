@@ -6,6 +6,7 @@ Where the system cannot fork (Windows), the call runs in this process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -84,13 +85,21 @@ class Child:
         if self._pid < 0:  # pragma: no cover - systems without fork
             return attempt(self._call)
         data, timed_out = _read_all(self._pipe, self._deadline)
+        names = {b"o": "ok", b"e": "error", b"m": "memory"}
+        if not timed_out and data[:1] in names and data[-1:] == b".":
+            self._let_end()
+            return Outcome(names[data[:1]], data[1:-1])
         status = self._end()
         if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
             return Outcome("timeout", b"")
-        names = {b"o": "ok", b"e": "error", b"m": "memory"}
-        if data[:1] in names and data[-1:] == b".":
-            return Outcome(names[data[:1]], data[1:-1])
         return Outcome("crash", b"")
+
+    def _let_end(self) -> None:
+        """Go on while the child, which has said all, gives its memory back: that takes as long as a small request."""
+        os.close(self._pipe)
+        collect(wait=False)
+        _ending.append(self._pid)
+        self._pid = -1
 
     def _end(self) -> int:
         if self._pid < 0:
@@ -101,6 +110,22 @@ class Child:
         _, status = os.waitpid(self._pid, 0)
         self._pid = -1
         return status
+
+
+_ending: list[int] = []
+"""Children that have said all and may not have ended yet."""
+
+
+@atexit.register
+def collect(*, wait: bool = True) -> None:
+    """Take leave of children that have ended, or wait until all have; what they used counts as ours only then."""
+    for pid in _ending.copy():
+        try:
+            ended = os.waitpid(pid, 0 if wait else os.WNOHANG)[0]
+        except ChildProcessError:  # it was that of the process that we are a fork of
+            ended = pid
+        if ended:
+            _ending.remove(pid)
 
 
 def fork() -> int:

@@ -29,9 +29,9 @@ def pack(name: str) -> Path:
     raise RuntimeError(f"the pack {name!r} is missing from this installation of npu-guard")
 
 
-def members(name: str) -> Iterator[str]:
-    """Module names of a pack's members, sorted."""
-    for file in sorted(os.listdir(pack(name))):
+def members(name: str, folder: str = "") -> Iterator[str]:
+    """Module names of a pack's members, or of those in one of its folders, sorted."""
+    for file in sorted(os.listdir(pack(name) / folder)):
         if file.endswith(".py") and not file.startswith("_"):
             yield file[:-3]
 

@@ -5,7 +5,6 @@ Model-local functions are inlined here, so that what follows sees one kind of gr
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import stat
@@ -121,6 +120,8 @@ def _parsed(found: Content, limits: Limits, keyed: bool = False) -> Skeleton:
 
 def sha256(path: str | Path) -> str:
     """Hash of the whole file or object, for the machine formats; reads it once, so only they pay for it. Raises ModelError."""
+    import hashlib
+
     if is_url(str(path)):
         from npu_guard.file.remote import Ranged
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ class Content(Struct, frozen=True):
     @property
     def key(self) -> str:
         """Hash of the structure: of two models with the same key, every rule says the same."""
+        import hashlib  # only the cache asks
+
         cut = sorted(self.payloads.values(), key=lambda p: p.offset)
         head = f"{self.text} {len(cut)}\n" + "".join(f"{p.offset} {p.length} {p.field}\n" for p in cut)
         digest = hashlib.sha256(head.encode())

@@ -15,6 +15,7 @@ import onnx
 from npu_guard.base.text import text
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.graph.ops import Operator, find_kind, find_operator
+from npu_guard.graph.schemas import find_schema, newest_schema
 from npu_guard.results.findings import Dim
 
 if TYPE_CHECKING:
@@ -258,16 +259,13 @@ class Model:
         """onnx.defs.OpSchema of a node's operator in this model's opset, None where ONNX defines no such operator."""
         key = (node.domain, node.op_type)
         if key not in self._schemas:
-            try:
-                self._schemas[key] = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
-            except onnx.defs.SchemaError:
-                self._schemas[key] = None
+            self._schemas[key] = find_schema(node.op_type, node.domain, self.opsets.get(node.domain, 1))
         return self._schemas[key]
 
     def is_made_up(self, node: Node) -> bool:
         """Whether a node has the domain of ONNX's own operators, none of which is called like that in any version."""
         ours = not node.domain or node.domain.startswith("ai.onnx.")
-        return ours and self.schema(node) is None and not onnx.defs.has(node.op_type, node.domain)
+        return ours and self.schema(node) is None and newest_schema(node.op_type, node.domain) is None
 
     def default(self, node: Node, name: str) -> Any:
         """What ONNX takes for an attribute of a node where it is left out, None where that is nothing."""

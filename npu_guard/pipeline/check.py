@@ -20,7 +20,6 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.device import Profile
 from npu_guard.file import load
-from npu_guard.fixing import catalog
 from npu_guard.fixing.severities import fails
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.next_command import command_of
@@ -184,7 +183,7 @@ def remedied(
     """
     if not any(map(fails, checked.findings)):
         return checked
-    from npu_guard.fixing import remedies  # what has nothing to mend starts faster without
+    from npu_guard.fixing import catalog, remedies  # what has nothing to mend starts faster without
     from npu_guard.fixing.ceiling import Ceiling
 
     if read(analysis):
@@ -194,10 +193,10 @@ def remedied(
             again = without_scheme(again, twin)
             first = of_analysis(original) if original is not None else None
             most = Ceiling.over(first or twin, factor)
-            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.substitutions(), known, most)
+            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.listed(), known, most)
             return replace(checked, findings=with_same_remedies(checked.findings, others))
     most = Ceiling.over(original or analysis, factor)
-    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.substitutions(), known, most)
+    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.listed(), known, most)
     return replace(checked, findings=findings)
 
 

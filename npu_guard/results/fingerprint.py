@@ -8,7 +8,6 @@ tensor's shape takes the module's place.
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from npu_guard.base.digest import sha256
 from npu_guard.results.findings import Dim, Finding, Number
 
 _MAX_PAIRS = 10_000
@@ -85,7 +85,7 @@ def with_fingerprints(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         m = mark(finding)
         seen[m.location] += 1
         key = [m.rule, m.outcome, m.family, m.evidence, m.scope or ["", *map(str, m.shape)], seen[m.location]]
-        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        digest = sha256(json.dumps(key).encode()).hexdigest()[:16]
         done.append(replace(finding, fingerprint=digest))
     return tuple(done)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -58,12 +57,14 @@ def replace_matches(document: Document, nodes: Sequence[Node], edits: Sequence[E
 
 def _share(graph: onnx.GraphProto, new: set[str]) -> None:
     """Leave one of the initializers with the same content where the new nodes made several, or made again what was there."""
+    from hashlib import blake2b  # slow to load; `check` shares nothing
+
     inputs = {i.name for i in graph.input}
     seen: dict[tuple[object, ...], list[onnx.TensorProto]] = {}
     same: dict[str, str] = {}
     for tensor in graph.initializer:
         if tensor.HasField("raw_data") and tensor.name not in inputs:
-            digest = hashlib.blake2b(tensor.raw_data, digest_size=16).digest()
+            digest = blake2b(tensor.raw_data, digest_size=16).digest()
             alike = seen.setdefault((tensor.data_type, tuple(tensor.dims), digest), [])
             first = next((t for t in alike[:8] if roles.may_be_one(t, tensor)), None)
             if first is None:

@@ -5,16 +5,16 @@ What needs shapes is asked in `agreement.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
-
-import onnx
 
 from npu_guard.analysis.validation import attributes
 from npu_guard.base.errors import ModelError
 from npu_guard.base.text import short, text
 from npu_guard.file import tensors
 from npu_guard.graph.graph import Graph, Model, Node
+from npu_guard.graph.schemas import find_schema, newest_schema
 
 
 def before_inference(model: Model) -> Mapping[str, int]:
@@ -67,13 +67,20 @@ def _look_up(model: Model, node: Node) -> attributes.Known:
             " among those of opset_import",
         )
     schema = model.schema(node)
-    newest = onnx.defs.get_schema(node.op_type, node.domain) if onnx.defs.has(node.op_type, node.domain) else None
+    newest = newest_schema(node.op_type, node.domain)
     where = f"{model.skeleton.path}: node {short(node.label)!r} ({node.op})"
     if schema is None and newest is not None and node.op_type not in _OF_OLD:
         raise ModelError("invalid", f"{where}: opset {model.opsets[node.domain]}, which the model imports, does not have it yet")
     if schema is not None and schema.deprecated and node.op_type not in _GONE_AND_RUN:
         raise ModelError("invalid", f"{where}: ONNX does not have it from opset {schema.since_version} on")
-    return attributes.Known(schema, newest)
+    if schema is None and newest is None:
+        return attributes.Known(None, None)
+    return _known(node.op_type, node.domain, model.opsets.get(node.domain, 1))
+
+
+@functools.lru_cache(4096)
+def _known(op_type: str, domain: str, opset: int) -> attributes.Known:
+    return attributes.Known(find_schema(op_type, domain, opset), newest_schema(op_type, domain))
 
 
 _OF_OLD = frozenset({"LayerNormalization", "MeanVarianceNormalization", "ThresholdedRelu"})
