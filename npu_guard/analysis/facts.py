@@ -13,6 +13,7 @@ from npu_guard.analysis.constants import Array, why_open
 from npu_guard.analysis.cost import size_bytes
 from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.analysis.roles import Roles
+from npu_guard.analysis.static import is_constant
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.analysis.views import channels_last
 from npu_guard.base.errors import Undecidable
@@ -184,7 +185,7 @@ class Facts:
 
     def is_constant(self, value: Value | None) -> bool:
         """Whether the graph alone determines the value."""
-        return self.analysis.is_constant(value)
+        return is_constant(value, self.analysis.static)
 
     def is_fixed(self, value: Value) -> bool:
         """Whether a weight is constant; undecidable where it is an initializer that a caller may override. Raises Undecidable."""

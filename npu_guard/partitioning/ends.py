@@ -20,15 +20,17 @@ def refused_ends(analysis: Analysis, refused: Collection[str]) -> str:
     nodes = analysis.model.graph.nodes
     macs: dict[Node, int] = {}
     stuck: set[Node] = set()
-    feeds: dict[Node, dict[Node, None]] = {node: {} for node in nodes}
+    feeds: dict[Node, dict[Node, None]] = {}
     for node in nodes:
-        inside = [node, *(inner for _, body in node.subgraphs for inner in body.walk())]
-        macs[node] = sum(analysis.costs[n].macs for n in inside if n in analysis.costs)
-        if any(n.outputs and n.output.name in refused for n in inside):
-            stuck.add(node)
-        for value in node.reads():
-            if value.producer in feeds and value.producer is not node:
-                feeds[node][value.producer] = None
+        macs[node] = 0
+        bodies = node.subgraphs
+        for part in (node, *(inner for _, body in bodies for inner in body.walk())) if bodies else (node,):
+            cost = analysis.costs.get(part)
+            macs[node] += cost.macs if cost is not None else 0
+            if part.outputs and part.output.name in refused:
+                stuck.add(node)
+        read = node.reads() if bodies else node.inputs
+        feeds[node] = {v.producer: None for v in read if v is not None and v.producer in feeds}
     most = SHARE * sum(macs.values())
     if not stuck or not most:
         return ""

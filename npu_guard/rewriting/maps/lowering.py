@@ -103,6 +103,9 @@ STARTS = frozenset(
 """Operators that begin a region also where all their tensors are maps: what a device may not take on them."""
 
 
+_DTYPES = frozenset((*FLOATS, BOOL))
+
+
 class Region(Struct, eq=False):
     """Nodes that hang together, and what they have to provide."""
 
@@ -155,6 +158,25 @@ def lowered(ctx: Context, maps: Maps) -> Lowered:
     return Lowered({r.nodes[0]: r for r in regions}, {n: why for n, why in lowering.refused.items() if n not in inside})
 
 
+def _starting(ctx: Context) -> set[Node]:
+    """Nodes that begin a region: one of their tensors is no map, or they are such as devices take on few maps."""
+    found = set()
+    for node in ctx.analysis.model.graph.nodes:
+        if node.op_type not in OPERATORS or node.output.dtype not in _DTYPES:
+            continue
+        sure = node.op_type in STARTS or (node.op_type == "Pad" and slices.pad_mode(node) != "constant")
+        for value in (*node.inputs, *node.outputs):
+            if value is None or (value.shape is not None and (sure or len(value.shape) == 4)) or ctx.is_constant(value):
+                continue
+            if value.shape is None:
+                sure = False
+                break
+            sure = True
+        if sure:
+            found.add(node)
+    return found
+
+
 class _Lowering:
     def __init__(self, ctx: Context, maps: Maps) -> None:
         self.ctx = ctx
@@ -168,14 +190,16 @@ class _Lowering:
 
     def found(self) -> list[Region]:
         """All regions, in order of their first nodes."""
-        for node in self.ctx.analysis.model.graph.nodes:
-            if node.output not in self.ctx.analysis.static:
-                self._visit(node)
+        starting = self.ctx.analysis_of(_starting)
+        for node in self.ctx.analysis.model.graph.nodes if starting else ():
+            starts = node in starting
+            if (starts or self.home) and node.output not in self.ctx.analysis.static:
+                self._visit(node, starts)
         for region in self.regions:
             self._close(region)
         return sorted(self.regions, key=lambda r: self.order[r.nodes[0]])
 
-    def _visit(self, node: Node) -> None:
+    def _visit(self, node: Node, starts: bool) -> None:
         given = [v for v in node.inputs if v is not None and not self.ctx.is_constant(v)]
         joined = list(dict.fromkeys(self.home[v] for v in given if v in self.home))
         if node in self.ctx.analysis.elided:
@@ -183,7 +207,7 @@ class _Lowering:
             if source in self.home and source is not None:
                 self._add(node, joined, [(node.output, self.tensors[source])])
             return
-        if node.domain or not given or not (joined or self._starts(node)):
+        if node.domain or not given or not (joined or starts):
             return
         translate = OPERATORS.get(node.op_type)
         count = len(self.maps.program.lines)
@@ -204,15 +228,6 @@ class _Lowering:
             if laid.shape != shape_of(value):
                 raise AssertionError(f"{node.op} {node.label}: {laid.shape} for {shape_of(value)}")
         self._add(node, joined, list(zip(outputs, made, strict=False)))
-
-    def _starts(self, node: Node) -> bool:
-        """Whether a node begins a region: one of its tensors is no map, or it is one that devices take on few maps."""
-        known = [v for v in (*node.inputs, *node.outputs) if v is not None and not self.ctx.is_constant(v)]
-        if any(v.shape is None for v in known) or node.output.dtype not in (*FLOATS, BOOL):
-            return False
-        if node.op_type == "Pad" and slices.pad_mode(node) != "constant":
-            return True
-        return node.op_type in STARTS or (node.op_type in OPERATORS and any(len(v.shape or ()) != 4 for v in known))
 
     def _add(self, node: Node, joined: list[Region], made: list[tuple[Value, Laid]]) -> None:
         region = max(joined, key=lambda r: len(r.nodes)) if joined else Region(self.maps.program)
