@@ -41,7 +41,9 @@ def study(pythons: Mapping[str, str], exports: Path, profiles: Iterable[str], on
     What was recorded is kept, as long as the network is the one that it was recorded of; networks that are not exported yet are.
     """
     exports.mkdir(parents=True, exist_ok=True)
+    profiles = list(profiles)
     wanted = [network for network in corpus.networks() if not only or network.base in only]
+    wanted = [network for network in wanted if any(_is_for(network.name, profile) for profile in profiles)]
     for start in range(0, len(wanted), TOGETHER):
         paths = dict(_written(wanted[start : start + TOGETHER], exports))
         digests = {name: corpus.digest(path) for name, path in paths.items()}

@@ -199,3 +199,59 @@ def test_channels_come_last() -> None:
     shapes = [file.tensors[i][1] for i in (inputs[0], outputs[0])]
     assert (code, shapes) == ("MEAN", [[1, 5, 6, 4], [1, 5, 1, 1]])
     assert file.tensors[inputs[1]][3].tolist() == [2, 3]  # W, then C
+
+
+def shapes_of(text: str) -> list[tuple[str, list[list[int]]]]:
+    """Each operator with the shapes of what goes in."""
+    file = mapped(text)
+    return [(code, [file.tensors[i][1] for i in inputs]) for code, inputs, _, _, _ in file.operators]
+
+
+def test_axes_that_onnx_puts_in_front_are_written_before_channels_come_last() -> None:
+    text = "g (float[1,8,5,4] x, float[4] z) => (float[] y) { y = Add(x, z) }"
+    assert shapes_of(text) == [("ADD", [[1, 5, 4, 8], [1, 1, 4, 1]])]
+    text = "g (float[1,8,5,4] x) => (float[] y) <float s = {2}> { y = Mul(s, x) }"
+    assert shapes_of(text) == [("MUL", [[1], [1, 5, 4, 8]])]
+
+
+def test_softmax_of_scores_stays_in_their_order() -> None:
+    text = "g (float[1,3,5,7] x) => (float[] y) {{ y = Softmax<axis = {}>(x) }}"
+    assert shapes_of(text.format(3)) == [("SOFTMAX", [[1, 3, 5, 7]])]
+    assert shapes_of(text.format(1)) == [("SOFTMAX", [[1, 5, 7, 3]])]
+    with pytest.raises(tflite_op.NotMapped):
+        mapped(text.format(2))
+
+
+def test_zeros_around_a_maximum_of_what_is_positive() -> None:
+    """No form has them around what may be negative: a zero would be the maximum."""
+    text = """g (float[1,4,8,8] x) => (float[] y, float[] z) {
+        r = Relu(x) y = MaxPool<kernel_shape = [3,3], pads = [1,1,1,1], strides = [2,2]>(r) z = Tanh(x) }"""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model = onnx.shape_inference.infer_shapes(model)
+    assert vela_driver._positive(model.graph) == {"r", "y"}
+    words = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
+    known = vela_driver._known(model, onnx)
+    op = tflite_op.Op(model.graph.node[1], *known, words, {"r"})
+    tflite_ops.MAPPED["MaxPool"](op)
+    assert [code for code, *_ in op.file.operators] == ["PAD", "MAX_POOL_2D"]
+    with pytest.raises(tflite_op.NotMapped):
+        tflite_ops.MAPPED["MaxPool"](tflite_op.Op(model.graph.node[1], *known, words))
+
+
+def test_norms_are_a_factor_and_a_summand_of_each_channel() -> None:
+    held = ", ".join(f"float[4] {name} = {{1, 1, 1, 1}}" for name in "sbmv")
+    text = f"g (float[1,4,5,6] x) => (float[] y) <{held}> {{ y = BatchNormalization(x, s, b, m, v) }}"
+    assert shapes_of(text) == [("MUL", [[1, 5, 6, 4], [1, 1, 1, 4]]), ("ADD", [[1, 5, 6, 4], [1, 1, 1, 4]])]
+
+
+def test_pads_that_follow_from_shapes_are_folded_in_rounds() -> None:
+    """A shape behind a Pad is known once its sizes are."""
+    text = """g (float[1,2,4,6] x) => (float[] y) <int64[8] p = {0,0,0,0,0,0,1,1}, int64[2] t = {1, -1}> {
+        two = Constant<value_ints = [4, 2]>() q = Reshape(p, two) m = Transpose(q) n = Transpose(m)
+        one = Constant<value_ints = [-1]>() f = Reshape(n, one) a = Pad(x, f) s = Shape(a) r = Relu(a) y = Reshape(r, s) }"""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    first = vela_driver._fold(model, onnx)
+    assert {"q", "m", "n", "f"} <= first and "s" not in first
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    assert vela_driver._fold(model, onnx, first) == {"s"}

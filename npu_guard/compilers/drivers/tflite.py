@@ -53,7 +53,7 @@ class _Writer:
     def file(self, outputs: Sequence[int]) -> bytes:
         b, content = self.b, self.content
         buffers = [self.table("Buffer")]
-        tensors = [self.tensor(entry, buffers) for entry in content.tensors]
+        tensors = [self.tensor(place, entry, buffers) for place, entry in enumerate(content.tensors)]
         codes = list(dict.fromkeys(op[0] for op in content.operators))
         numbers = _schema("BuiltinOperator").BuiltinOperator
         written = []
@@ -80,13 +80,14 @@ class _Writer:
         b.Finish(self.table("Model", Version=3, **whole), b"TFL3")
         return bytes(b.Output())
 
-    def tensor(self, entry: Any, buffers: Any) -> int:
-        name, shape, dtype, values, scale, zero = entry
+    def tensor(self, place: int, entry: Any, buffers: Any) -> int:
+        """Called by its place, not by its name: operators that are alike are the same file."""
+        _, shape, dtype, values, scale, zero = entry
         index = 0
         if values is not None:
             buffers.append(self.table("Buffer", Data=self.b.CreateByteVector(values.tobytes())))
             index = len(buffers) - 1
-        fields = {"Shape": self.numbers("Tensor", "Shape", shape), "Name": self.b.CreateString(name)}
+        fields = {"Shape": self.numbers("Tensor", "Shape", shape), "Name": self.b.CreateString(str(place))}
         if scale is not None:
             fields["Quantization"] = self.quantization(scale, zero)
         return self.table("Tensor", Type=_TYPES[dtype], Buffer=index, **fields)

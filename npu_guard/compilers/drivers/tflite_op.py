@@ -5,7 +5,7 @@ A four-dimensional `[N, C, H, W]` becomes `[N, H, W, C]`, `[N, C, L]` becomes `[
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,12 @@ class NotMapped(Exception):
 class Op:
     """One node with what is known of its tensors: shapes and types by name, and the values of constants."""
 
-    def __init__(self, node: Any, shapes: Any, dtypes: Any, constants: Any, attributes: Any) -> None:
+    def __init__(
+        self, node: Any, shapes: Any, dtypes: Any, constants: Any, attributes: Any, positive: Collection[str] = ()
+    ) -> None:
         self.node, self.shapes, self.dtypes, self.constants, self.attributes = node, shapes, dtypes, constants, attributes
+        self.positive = positive
+        """Tensors that have no number below 0."""
         self.file = Tensors()
 
     def name(self, index: int) -> str:
@@ -55,10 +59,11 @@ class Op:
             raise NotMapped(f"{found} has no quantized form here")
         return quantized[found]
 
-    def into(self, index: int = 0, last: bool = True) -> int:
-        """An input as a tensor of the file, an activation or a constant."""
+    def into(self, index: int = 0, last: bool = True, rank: int = 0) -> int:
+        """An input as a tensor of the file, an activation or a constant, with axes of 1 in front up to a rank."""
         name = self.name(index)
         shape = self.shape(name)
+        shape = [1] * (rank - len(shape)) + shape
         if name not in self.constants:
             return int(self.file.activation(name, channels_last(shape) if last else shape, self.dtype(name)))
         dtype = self.dtype(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -48,11 +49,12 @@ def arg(op: Op) -> list[int]:
 
 
 def softmax(op: Op) -> list[int]:
-    """TFLite has it over the last axis, which the channels are."""
+    """TFLite has it over the last axis, which the channels of a map are; scores of heads stay as they lie."""
     rank = len(op.shape(op.name(0)))
-    if axis_last(op.get("axis", -1), rank) != rank - 1:
+    axis = op.get("axis", -1) % rank
+    if axis not in (rank - 1, 1):
         raise NotMapped("softmax over another axis, which needs a Transpose")
-    x, y = op.into(), op.out(scale=1 / 256, zero=-128)
+    x, y = op.into(last=axis == 1), op.out(last=axis == 1, scale=1 / 256, zero=-128)
     op.file.operator("SOFTMAX", [x], [y], "SoftmaxOptions", Beta=1.0)
     return [y]
 
@@ -78,10 +80,14 @@ def unary(op: Op) -> list[int]:
     return [y]
 
 
+_MOST = float(np.float32(3.4e38))
+
+
 def clip(op: Op) -> list[int]:
     """The forms that TFLite has names for."""
-    low, high = (float(op.array(i, np.float32(d))) for i, d in ((1, -3.4e38), (2, 3.4e38)))
-    codes = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}
+    low, high = (float(op.array(i, np.float32(d))) for i, d in ((1, -_MOST), (2, _MOST)))
+    codes = {(0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1", (0.0, _MOST): "RELU"}
+    high = min(high, _MOST)
     if (low, high) not in codes:
         raise NotMapped(f"limits of {low:g} and {high:g}")
     x, y = op.into(), op.out()
@@ -101,15 +107,35 @@ BINARY = {
 def binary(op: Op) -> list[int]:
     """Element by element over two tensors; PRelu's slope has no batch."""
     code, options = BINARY[op.node.op_type]
-    if len(op.node.input) != 2 or {len(op.shape(n)) for n in op.node.input if len(op.shape(n)) > 1} != {
-        len(op.shape(op.name(0)))
-    }:
-        raise NotMapped("another number of inputs, or ranks that differ")
-    x = op.into(0)
+    if len(op.node.input) != 2:
+        raise NotMapped("another number of inputs")
+    rank = max(len(op.shape(name)) for name in op.node.input)
     slope = op.node.op_type == "PRelu"
-    z = op.file.constant("slope", np.ones(channels_last(op.shape(op.name(1)))[1:])) if slope else op.into(1)
+    if slope:
+        shape = op.shape(op.name(1))
+        z = op.file.constant("slope", np.ones(channels_last([1] * (rank - len(shape)) + shape)[1:]))
+    x, z = op.into(0, rank=_rank(op, 0, rank)), z if slope else op.into(1, rank=_rank(op, 1, rank))
     y = op.out()
     op.file.operator(code, [x, z], [y], options)
+    return [y]
+
+
+def _rank(op: Op, index: int, rank: int) -> int:
+    """Where ranks differ, ONNX puts axes in front, which are not the first ones once channels come last; a scalar stays one."""
+    return 0 if math.prod(op.shape(op.name(index))) == 1 else rank
+
+
+def normalize(op: Op) -> list[int]:
+    """A factor and a summand for each channel, as converters leave a norm that they cannot fold into a convolution."""
+    rank = len(op.shape(op.name(0)))
+    if len(op.node.output) > 1 or rank < 2:
+        raise NotMapped("a norm that is trained, or of a vector")
+    (count,) = op.array(1).shape
+    each = channels_last([1, count, *[1] * (rank - 2)])
+    x, scaled = op.into(), op.file.activation("scaled", channels_last(op.shape(op.name(0))))
+    op.file.operator("MUL", [x, op.file.constant("factor", np.ones(each))], [scaled], "MulOptions")
+    y = op.out()
+    op.file.operator("ADD", [scaled, op.file.constant("summand", np.ones(each))], [y], "AddOptions")
     return [y]
 
 
@@ -252,6 +278,7 @@ MAPPED: Mapping[str, Callable[[Op], list[int]]] = {
     "Conv": conv, "ConvTranspose": conv_transpose, "MaxPool": pool, "AveragePool": pool, "ArgMax": arg, "ArgMin": arg,
     "Resize": resize, "Softmax": softmax, "Clip": clip, "Concat": concat, "Transpose": transpose, "Pad": pad, "Slice": cut,
     "Split": split, "MatMul": matmul, "Gemm": gemm, "Gather": gather, "Where": where, "Tile": tile, "Expand": expand,
+    "BatchNormalization": normalize,
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), blocks),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
     **dict.fromkeys(

@@ -26,7 +26,7 @@ def windows(op: Op, kernel: Sequence[int], x: int) -> tuple[int, int, list[int],
         return x, SAME, strides, dilations
     if average and not counted:
         raise NotMapped("an average over explicit padding that does not count it")
-    if op.node.op_type == "MaxPool":
+    if op.node.op_type == "MaxPool" and op.name(0) not in op.positive:  # where 0 is the least, PAD is no other maximum
         raise NotMapped("a maximum over explicit padding, which would need the smallest number in it")
     if min(pads) < 0:
         raise NotMapped("padding that cuts off")

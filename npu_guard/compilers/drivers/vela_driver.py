@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import driver  # type: ignore[import-not-found]  # lies beside this script, where it runs
@@ -22,10 +22,12 @@ from driver import Answer
 
 _CPU, _NPU = re.compile(r"CPU operators = (\d+)"), re.compile(r"NPU operators = (\d+)")
 _FOLDED = frozenset(
-    {"Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Range",
-     "ConstantOfShape", "Reshape", "Equal", "Where", "Min", "Max", "ReduceProd", "ReduceMin", "ReduceMax", "Identity", "Expand"}
+    {"Constant", "Gather", "Slice", "Concat", "Unsqueeze", "Squeeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil",
+     "Range", "ConstantOfShape", "Reshape", "Transpose", "Equal", "Where", "Min", "Max", "ReduceProd", "ReduceMin", "ReduceMax",
+     "Identity", "Expand"}
 )  # fmt: skip
-"""Operators of shape arithmetic."""
+"""Constants, and operators of shape arithmetic."""
+_POSITIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Softplus", "Exp"})
 _MOST_FOLDED = 4096
 """Elements of an operand: weights are not shapes."""
 _REASON = re.compile(r"^(?:Reason: | - )(.+)$", re.MULTILINE)
@@ -36,17 +38,18 @@ def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
-    folded = _fold(model, onnx)
-    if folded:
+    folded: set[str] = set()
+    while more := _fold(model, onnx, folded):
+        folded |= more
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)  # which knows more by what is constant now
-    known = _known(model, onnx)
+    known, positive = _known(model, onnx), _positive(model.graph)
     answers, nodes = {}, []
     for node in model.graph.node:
         if node.output[0] in folded:
             nodes.append(driver.verdict(node, "merged", "computed from shapes and constants before"))
             continue
         try:
-            blob = _file(node, known, onnx)
+            blob = _file(node, known, onnx, positive)
         except tflite_op.NotMapped as error:
             nodes.append(driver.verdict(node, "not_run", f"no TFLite form: {error}"))
             continue
@@ -61,16 +64,18 @@ def judge(path: str, options: Mapping[str, str], folder: str) -> Answer:
     return driver.answer("accepted", "", nodes)
 
 
-def _fold(model: Any, onnx: Any) -> set[str]:
+def _fold(model: Any, onnx: Any, before: Collection[str] = ()) -> set[str]:
     """Compute what follows from shapes and constants alone, as converters do, and make it weights of the model.
 
-    Returns what the folded nodes give. They stay in the graph, so that each has an answer.
+    Returns what the folded nodes give, those left out that were so before. They stay in the graph, so that each has an answer.
     """
     from onnx.reference import ReferenceEvaluator
 
     shapes, _, constants = _known(model, onnx)
     folded: set[str] = set()
     for node in model.graph.node:
+        if node.output[0] in before:
+            continue
         operands = [name for name in node.input if name]
         if node.op_type == "Shape" and not node.attribute and None not in shapes.get(node.input[0], (None,)):
             values: list[Any] = [np.array(shapes[node.input[0]], np.int64)]
@@ -110,12 +115,21 @@ def _known(model: Any, onnx: Any) -> tuple[dict[str, Any], dict[str, Any], dict[
     return shapes, dtypes, constants
 
 
-def _file(node: Any, known: Any, onnx: Any) -> bytes:
+def _positive(graph: Any) -> set[str]:
+    """What has no number below 0, as it comes from such an operator or from one that picks numbers of such a tensor."""
+    found: set[str] = set()
+    for node in graph.node:
+        if node.op_type in _POSITIVE or (node.op_type in ("MaxPool", "Identity", "Dropout") and node.input[0] in found):
+            found.update(node.output[:1])
+    return found
+
+
+def _file(node: Any, known: Any, onnx: Any, positive: Collection[str] = ()) -> bytes:
     if node.domain or node.op_type not in tflite_ops.MAPPED:
         raise tflite_op.NotMapped(node.op_type)
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
-    op = tflite_op.Op(node, *known, texts)
+    op = tflite_op.Op(node, *known, texts, positive)
     return bytes(op.file.file(tflite_ops.MAPPED[node.op_type](op)))
 
 
