@@ -159,15 +159,18 @@ WASTE = 2
 def _wasteful(carries: Iterable[Carry], layouts: Mapping[Value, Layout], multiple: int) -> set[Node]:
     """Nodes that cut channels into parts so small that most of them would be padding: they read the original width instead."""
 
-    def cuts(carry: Carry, whole: Value, part: Value) -> bool:
-        layout, form = layouts.get(whole), carry.forms.get(part)
-        if layout is None or form is None or whole not in carry.wide.values():
-            return False
+    wide: dict[Value, int] = {}
+    for value, layout in layouts.items():
         units = sum(own for own, _ in layout.segments)
-        aligned = -(-units * layout.factor // multiple) * multiple
-        return form.units < units and layout.width() > WASTE * aligned
+        if layout.width() > WASTE * -(-units * layout.factor // multiple) * multiple:
+            wide[value] = units
 
-    return {carry.node for carry in carries if any(cuts(carry, whole, part) for whole, part, _ in carry.ties)}
+    def cuts(carry: Carry) -> bool:
+        own = set(carry.wide.values()).intersection(wide)
+        forms = ((whole, carry.forms.get(part)) for whole, part, _ in carry.ties if whole in own)
+        return any(form is not None and form.units < wide[whole] for whole, form in forms)
+
+    return {carry.node for carry in carries if cuts(carry)} if wide else set()
 
 
 def _layouts(flow: Flow, carries: Sequence[Carry], multiple: int) -> dict[Value, Layout]:

@@ -196,11 +196,7 @@ def _place(maps: Maps, tensors: dict[int, Laid], axis: int, others: Axis) -> tup
     """The axis of the map along which the tensors are joined, and the arrangement of each."""
     best: tuple[int, dict[int, Stored]] = (COLUMNS, {})
     lowest = math.inf
-    for base in tensors.values():
-        units = base.axes[axis]
-        have = [tuple(a for a in held if a not in units) for held in base.stored]
-        missing = tuple(a for a in others if a not in base.held)
-        have[COLUMNS] = (*have[COLUMNS], *missing)
+    for have in dict.fromkeys(_beside(t, axis, others) for t in tensors.values()):  # most are arranged alike
         for at in (CHANNELS, ROWS, COLUMNS, BATCH):
             places = {
                 i: stored((*t.axes[axis], *held) if n == at else held for n, held in enumerate(have)) for i, t in tensors.items()
@@ -211,6 +207,14 @@ def _place(maps: Maps, tensors: dict[int, Laid], axis: int, others: Axis) -> tup
     if math.isinf(lowest):
         raise Refused("Concat of tensors that cannot be brought into one order")
     return best
+
+
+def _beside(x: Laid, axis: int, others: Axis) -> tuple[Axis, ...]:
+    """How a tensor lies in the map without one of its axes, and with those of others that it does not hold."""
+    units = x.axes[axis]
+    have = [tuple(a for a in held if a not in units) for held in x.stored]
+    have[COLUMNS] = (*have[COLUMNS], *(a for a in others if a not in x.held))
+    return tuple(have)
 
 
 def _ends(step: Step, parts: Sequence[tuple[int, Value | Laid]], axis: int) -> Made:
