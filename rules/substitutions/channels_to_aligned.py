@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from npu_guard.analysis.channels.paddings import Layout
+from npu_guard.analysis.channels.segments import Layout
 from npu_guard.rewriting.quantized import relaid
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 

@@ -15,46 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import Struct
 
+from npu_guard.analysis.channels import waste
 from npu_guard.analysis.channels.flow import Carry, Flow
 from npu_guard.analysis.channels.operators import OPERATORS
+from npu_guard.analysis.channels.segments import Layout, Segments
 from npu_guard.analysis.constants import Array
 from npu_guard.graph.graph import Node, Value
 
 if TYPE_CHECKING:
     from npu_guard.analysis.facts import Facts
 
-
-Segments = tuple[tuple[int, int], ...]
-"""(units, padded units) of each."""
-
-
-class Layout(Struct, frozen=True):
-    """The widened channel axis of a value: segments of (units, padded units), with `factor` channels to a unit."""
-
-    segments: Segments
-    factor: int = 1
-
-    def width(self, units: int | None = None) -> int:
-        """Channels that the first units take, with the padding behind them; of all of them by default."""
-        total = 0
-        for own, padded in self.segments:
-            if units is not None:
-                if units <= 0:
-                    break
-                units -= own
-            total += padded
-        return total * self.factor
-
-    def index(self, groups: int = 1, *, late: bool = False) -> Array:
-        """Where the original channels are (of the first of several groups). With `late`, for mutants: behind the padding."""
-        left, start, found = sum(units for units, _ in self.segments) // groups, 0, []
-        for units, padded in self.segments:
-            if left <= 0:
-                break
-            found.append(np.arange(units) + start + (padded - units if late else 0))
-            start, left = start + padded, left - units
-        positions = np.concatenate(found)
-        return np.asarray((positions[:, None] * self.factor + np.arange(self.factor)).reshape(-1))
+ROUNDS = 4
+"""Times that waste is looked for: what goes back to the original width may leave parts behind it that are small again."""
 
 
 class Region(Struct, frozen=True, eq=False):
@@ -74,13 +46,15 @@ class Channels:
     """The whole main graph: regions by the node that they are anchored at, and why other nodes cannot be widened."""
 
     def __init__(self, ctx: Facts, multiple: int) -> None:
-        flow = Flow(ctx, OPERATORS)
-        carries = list(flow.carries.values())
-        layouts = _layouts(flow, carries, multiple)
-        if wasteful := _wasteful(carries, layouts, multiple):
-            flow = Flow(ctx, OPERATORS, wasteful)
+        original: set[Node] = set()
+        for _ in range(ROUNDS):
+            flow = Flow(ctx, OPERATORS, original)
             carries = list(flow.carries.values())
             layouts = _layouts(flow, carries, multiple)
+            wasteful = waste.wasteful(carries, layouts, multiple)
+            if wasteful <= original:
+                break
+            original |= wasteful
         self.reasons = flow.reasons
         self._elided = ctx.analysis.elided
         unions = _Unions()
@@ -150,27 +124,6 @@ class _Unions:
 
     def join(self, a: Hashable, b: Hashable) -> None:
         self._above[self.find(b)] = self.find(a)
-
-
-WASTE = 2
-"""How many times the channels that alignment takes a value may have so that its parts are aligned as well."""
-
-
-def _wasteful(carries: Iterable[Carry], layouts: Mapping[Value, Layout], multiple: int) -> set[Node]:
-    """Nodes that cut channels into parts so small that most of them would be padding: they read the original width instead."""
-
-    wide: dict[Value, int] = {}
-    for value, layout in layouts.items():
-        units = sum(own for own, _ in layout.segments)
-        if layout.width() > WASTE * -(-units * layout.factor // multiple) * multiple:
-            wide[value] = units
-
-    def cuts(carry: Carry) -> bool:
-        own = set(carry.wide.values()).intersection(wide)
-        forms = ((whole, carry.forms.get(part)) for whole, part, _ in carry.ties if whole in own)
-        return any(form is not None and form.units < wide[whole] for whole, form in forms)
-
-    return {carry.node for carry in carries if cuts(carry)} if wide else set()
 
 
 def _layouts(flow: Flow, carries: Sequence[Carry], multiple: int) -> dict[Value, Layout]:
