@@ -53,7 +53,19 @@ def on_files(files: Any, *, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+WEIGHT = {"use": 4, "rules": 3, "profiles": 2}
+"""Where the search looks first: how to use it, then rules and devices, then what was measured. The changelog has every word."""
+
+
+def _search(source: str) -> dict[str, Any]:
+    folder, _, name = source.rpartition("/")
+    if source == "CHANGELOG.md":
+        return {"exclude": True}
+    return {"boost": WEIGHT.get("use" if name.removesuffix(".md") in USE else folder, 1)}
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Indent nested lists by four, as this parser wants them; GitHub takes two as well."""
+    page.meta["search"] = _search(page.file.src_uri)
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else re.sub(r"^  (?=- )", "    ", part, flags=re.MULTILINE) for part in parts)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from npu_guard.base.text import printable
 from npu_guard.project.source_lines import line_text
+from npu_guard.reports.blocks.places import Origin, by_cause, by_origin
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import INPUT, Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.next_steps import next_steps
@@ -19,7 +20,6 @@ from npu_guard.results.summary import (
     outcome,
     percent,
     plural,
-    ranked,
     si,
     word,
 )
@@ -109,7 +109,7 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
 
 def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
     """Findings by line of Python; those without one by module."""
-    blocks = _by_origin(findings)
+    blocks = by_origin(findings) if verbose else by_cause(model, findings)
     most = _ALL if verbose else _SCREEN
     # One line more is no longer than the sentence that there is one.
     shown = blocks if len(blocks) <= most + 1 else blocks[:most]
@@ -134,26 +134,12 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
         )
 
 
-Origin = SourceLine | tuple[str, ...]
-"""Where findings stand: a line of Python, or else a module's path."""
-
-
-def _by_origin(findings: Iterable[Finding]) -> list[tuple[Origin, list[Finding]]]:
-    """Findings by origin, the origin with the most important finding first."""
-    blocks: dict[object, tuple[Origin, list[Finding]]] = {}
-    for finding in ranked(findings):
-        source, scope = finding.source, finding.location.scope
-        key: object = (source.file, source.line) if source is not None else scope
-        blocks.setdefault(key, (source if source is not None else scope, []))[1].append(finding)
-    return list(blocks.values())
-
-
 def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
     """`depthnet/blocks.py:19  y = self.conv(y)`, or the path of the module."""
     if not isinstance(origin, SourceLine):
         kinds = {f.location.op_type for f in findings}
         nowhere = "(settings)" if kinds == {""} else "(graph inputs)" if kinds == {INPUT} else "(no module)"
-        return (page.style(printable(".".join(origin)) if origin else nowhere, "bold"),)
+        return (page.style(printable(folded(origin, nowhere)), "bold"),)
     text = line_text(origin)
     quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(origin.function)}"
     return page.style(f"{printable(origin.file)}:{origin.line}", "bold cyan"), quoted
@@ -190,7 +176,7 @@ def _node(finding: Finding) -> str:
 def _module(findings: Sequence[Finding], origin: Origin) -> str:
     """` in encoder.stages.*.eca`: the modules of several findings, folded; nothing where the title says it."""
     scopes = list(dict.fromkeys(f.location.scope for f in findings))
-    if not isinstance(origin, SourceLine) or scopes == [()]:
+    if scopes == [()] or (not isinstance(origin, SourceLine) and set(scopes) <= set(origin)):
         return ""
     return f" in {printable(folded(scopes, '(no module)'))}"
 

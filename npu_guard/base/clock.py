@@ -6,6 +6,7 @@ import datetime
 import os
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.text import printable
 
 
 def today() -> datetime.date:
@@ -21,7 +22,10 @@ def report_date(*, dated: bool) -> str:
     stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
     if stamp:
         try:
-            return datetime.datetime.fromtimestamp(int(stamp), tz=datetime.UTC).date().isoformat()
+            # The specification's digits alone: `int` takes a sign, underscores and digits of other scripts as well.
+            if stamp.isascii() and stamp.isdigit():
+                return datetime.datetime.fromtimestamp(int(stamp), tz=datetime.UTC).date().isoformat()
         except (ValueError, OverflowError, OSError):
-            raise UsageError(f"SOURCE_DATE_EPOCH is {stamp!r}; it must be a number of seconds since 1970") from None
+            pass
+        raise UsageError(f"SOURCE_DATE_EPOCH is {printable(stamp, 40)!r}; it must be a number of seconds since 1970")
     return datetime.datetime.now(tz=datetime.UTC).date().isoformat() if dated else ""

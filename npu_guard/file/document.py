@@ -14,7 +14,8 @@ import onnx
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from npu_guard.base.errors import ModelError
+from npu_guard.base.address import is_url
+from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import short, text
 from npu_guard.file import external
@@ -38,7 +39,9 @@ class Document(Struct):
 
     @staticmethod
     def of(skeleton: Skeleton) -> Document:
-        """A document of its own; the skeleton is not touched."""
+        """A document of its own; the skeleton is not touched. Raises UsageError for an object in a store."""
+        if is_url(skeleton.path):
+            raise UsageError(f"{skeleton.path}: weights are read as well, and of a URL only the structure; download it")
         proto = onnx.ModelProto()
         proto.CopyFrom(skeleton.proto)
         return Document(proto, Path(skeleton.path), skeleton.payloads, skeleton.limits)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from npu_guard.base import sandbox
+from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import short, text
@@ -22,7 +23,6 @@ from npu_guard.file.bodies import bodies_of
 from npu_guard.file.parsed_size import bound
 from npu_guard.file.skeleton import Content, Skeleton
 from npu_guard.file.sniff import other_format
-from npu_guard.file.source import is_url
 from npu_guard.file.spelling import spell_plainly
 
 if TYPE_CHECKING:

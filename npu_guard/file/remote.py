@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Callable
+from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from npu_guard.base.errors import ModelError, UsageError
@@ -23,6 +24,8 @@ PIECE = 1 << 15
 LARGEST = 1 << 20
 KEPT = 1 << 26
 """Bytes of structure that are remembered; more than that is fetched again when it is wanted again."""
+_DENIALS = frozenset({401, 403, *range(500, 600)})
+"""What a server answers that may have the object and does not give it."""
 _MARKS = ("ETag", "etag", "md5", "md5Hash", "sha256", "LastModified", "last_modified", "mtime", "updated", "oid", "blob_id")
 
 
@@ -35,7 +38,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise UsageError(f"{url}: {printable(str(error), 200)}") from None
+        raise _missing_package(url, error) from None
     except ValueError as error:
         raise UsageError(f"{url}: is no address that fsspec knows ({printable(str(error), 200)})") from None
     return fs, str(path)
@@ -75,14 +78,31 @@ def _asking(url: str, ask: Callable[[], T]) -> T:
     """What the store answers; whatever it refuses is one sentence. Stores raise exceptions of many libraries."""
     try:
         return ask()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        # The file system for HTTP says so of a server that cannot be reached, or refuses, as well; the cause tells them apart.
+        cause = error.__cause__
+        if getattr(cause, "status", 0) in _DENIALS or (isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)):
+            raise _unreadable(url, cause) from None
         raise ModelError("missing", f"{url}: no such object") from None
     except (UsageError, ModelError):
         raise
     except ImportError as error:
-        raise UsageError(f"{url}: {printable(str(error), 200)}") from None
+        raise _missing_package(url, error) from None
     except Exception as error:
-        raise ModelError("unreadable", f"{url}: cannot be read ({type(error).__name__}: {printable(str(error), 200)})") from None
+        raise _unreadable(url, error) from None
+
+
+def _unreadable(url: str, error: BaseException | None) -> ModelError:
+    return ModelError("unreadable", f"{url}: cannot be read ({type(error).__name__}: {printable(str(error), 200)})")
+
+
+def _missing_package(url: str, error: ImportError) -> UsageError:
+    """What to install: fsspec has an extra for each kind of address, and HTTPS is HTTP there."""
+    kind = url.partition(":")[0].lower()
+    extra = "http" if kind == "https" else kind
+    known = extra in (metadata("fsspec").get_all("Provides-Extra") or ())
+    todo = f"; pip install 'fsspec[{extra}]'" if known else ""
+    return UsageError(f"{url}: reading from there needs a package that is missing ({printable(str(error), 200)}){todo}")
 
 
 class Ranged:
@@ -97,7 +117,9 @@ class Ranged:
         info = _asking(url, lambda: self._fs.info(self._path))
         if info.get("type") == "directory":
             raise ModelError("unreadable", f"{url}: is a directory; name an .onnx file")
-        self._size = int(info.get("size") or 0)
+        if info.get("size") is None:
+            raise ModelError("unreadable", f"{url}: the server does not tell how large it is; download the file")
+        self._size = int(info["size"])
         self.requests = 0
         self.fetched = 0
         """Bytes that were sent."""
@@ -141,7 +163,12 @@ class Ranged:
             if sum(map(len, self._pieces.values())) > KEPT:
                 self._starts.clear()
                 self._pieces.clear()
-            self._pieces[start] = self._ask(start, end)
+            data = self._ask(start, end)
+            if len(data) > end - start:  # a server that knows no ranges sends everything, which then is asked for once
+                self._starts.clear()
+                self._pieces.clear()
+                start = 0
+            self._pieces[start] = data
             bisect.insort(self._starts, start)
         self._current = self._pieces[start]
         self._start, self._end = start, start + len(self._current)
@@ -150,6 +177,6 @@ class Ranged:
         data = _asking(self._url, lambda: bytes(self._fs.cat_file(self._path, start=start, end=end)))
         self.requests += 1
         self.fetched += len(data)
-        if len(data) != end - start:
+        if len(data) not in (end - start, self._size):
             raise ModelError("unreadable", f"{self._url}: has changed while it was read; check it again")
         return data

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError
-from npu_guard.file.source import ModelSource, is_url
+from npu_guard.file.source import ModelSource
 
 SUFFIX = ".onnx"
 

@@ -14,11 +14,12 @@ from types import FrameType
 
 import msgspec
 
+from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.checking import registry
 from npu_guard.file import external, load
 from npu_guard.file.skeleton import Skeleton
-from npu_guard.file.source import ModelSource, is_url
+from npu_guard.file.source import ModelSource
 from npu_guard.pipeline.check import check_skeleton
 from npu_guard.project.config import Config
 from npu_guard.results.findings import ModelReport, Outcome

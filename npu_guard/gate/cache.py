@@ -17,13 +17,13 @@ from typing import Literal
 
 import msgspec
 
+from npu_guard.base.address import is_url
 from npu_guard.base.checkout import relative_path
 from npu_guard.base.errors import ModelError
 from npu_guard.base.files import read_small
 from npu_guard.base.limits import Limits
 from npu_guard.base.regex import regex
 from npu_guard.file import external, load
-from npu_guard.file.source import is_url
 from npu_guard.gate.stamp import stamp
 from npu_guard.project.config import Config, project_root
 from npu_guard.results.dependencies import Dependencies

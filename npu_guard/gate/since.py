@@ -10,8 +10,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from npu_guard.base import clock
+from npu_guard.base.address import is_url
 from npu_guard.base.text import printable
-from npu_guard.file.source import is_url
 from npu_guard.gate import baseline
 from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.simplify import as_judged

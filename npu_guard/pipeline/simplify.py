@@ -15,12 +15,12 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.analysis.interface import hold_inputs
+from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.checking import registry
 from npu_guard.file import load
 from npu_guard.file.constant_inputs import Held
 from npu_guard.file.document import Document
-from npu_guard.file.source import is_url
 from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
 from npu_guard.results import fingerprint

@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from npu_guard.base.address import is_url
 from npu_guard.base.errors import UsageError
 from npu_guard.base.text import printable
-from npu_guard.file.source import is_url
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _SHALLOW = "; this clone is shallow: 'git fetch --unshallow' gets what is missing (fetch-depth: 0 in a workflow)"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from npu_guard.base.address import is_url
 from npu_guard.base.text import printable
 from npu_guard.results.findings import INPUT, ModelReport
 from npu_guard.results.summary import count, plural
@@ -19,6 +20,8 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     counts = count(model.findings)
     rest = counts.error - counts.mended
     fixed = _fixed_name(shown)
+    file = shown.rpartition("/")[2] if (stored := is_url(shown)) else shown
+    once = ", once it is downloaded," if stored else ""
     steps: list[tuple[str, str]] = []
     if open_inputs := _open_inputs(model):
         steps.append(("sizes of inputs are open; fill in those that it runs at", _sized(model, shown, open_inputs)))
@@ -27,11 +30,11 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
         steps.append(("; ".join(decision), _check_command(model, shown, options)))
     if counts.mended:
         part = f"at least {counts.mended:,} " if rest else "all " if counts.error > 1 else ""
-        steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly by", _fix_command(model, shown, fixed)))
+        steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly{once} by", _fix_command(model, file, fixed)))
     if rest and model.ends:
         others = "the other one" if rest == 1 else f"the other {rest:,}"
         told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
-        steps.append((told, partition_command(model, fixed if counts.mended else shown, mended=bool(counts.mended))))
+        steps.append((told, partition_command(model, fixed if counts.mended else file, mended=bool(counts.mended))))
     return steps
 
 

@@ -15,7 +15,7 @@ class About {
     const s = this.modules.sums.get(ROOT);
     this.element.replaceChildren(el("h3", {}, "The model"), el("p", { class: "muted" }, s.count.toLocaleString("en") + " boxes in " + this.model.data.groups.length.toLocaleString("en") + " modules."),
       el("p", {}, "Choose a box to see its numbers and findings; a stacked box is a module that opens and closes."),
-      el("p", { class: "muted" }, "Drag or scroll to move, Ctrl and scroll to zoom. With the keyboard: arrow keys, Enter, + − 0."));
+      el("p", { class: "muted" }, "Drag or scroll to move, Ctrl and scroll to zoom. With the keyboard: arrow keys, Enter, + − 0; / finds a node."));
   }
 
   crumbs(path) {

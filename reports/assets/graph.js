@@ -42,9 +42,12 @@ class GraphView {
     const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Graph" },
       tool("Open all", "Open modules, as many as can be looked at", () => this.openAll()), tool("Close all", "Close all modules", () => this.closeAll()),
       tool("Fit", "Show the whole graph", () => this.fit(true)), tool("−", "Zoom out", () => this.zoom(0.8)), tool("+", "Zoom in", () => this.zoom(1.25)));
-    this.finder = el("input", { type: "search", placeholder: "Find node, operator, module …", "aria-label": "Find in the graph", autocomplete: "off", spellcheck: "false",
+    this.shade = "";
+    const shades = [["", "Colour: verdict"], ["macs", "Colour: MACs"], ["bytes", "Colour: activations"], ["params", "Colour: parameters"]];
+    const shader = el("select", { "aria-label": "Colour of the boxes", on: { change: () => { this.shade = shader.value; this.draw(); } } }, ...shades.map(([value, words]) => el("option", { value }, words)));
+    this.finder = el("input", { type: "search", placeholder: "Find node, operator, module …", "aria-label": "Find in the graph", title: "Press / to get here", autocomplete: "off", spellcheck: "false",
       on: { input: () => this.about.matches(this.finder.value), keydown: (event) => this.findFirst(event) } });
-    this.canvas = el("div", { class: "canvas" }, el("div", { class: "tools find", role: "search" }, this.finder), tools, this.svg);
+    this.canvas = el("div", { class: "canvas" }, el("div", { class: "tools find", role: "search" }, this.finder, small ? "" : shader), tools, this.svg);
     slot.append(el("div", { class: small ? "graph small" : "graph" }, this.canvas, this.about.element));
     this.listen();
     this.draw();
@@ -131,12 +134,22 @@ class GraphView {
     }
   }
 
-  card(kind, title, extra, detail, many, pieces) {
+  /* What a box has of the sum over the model that the colour stands for, in words and as a depth of colour. */
+  part(box) {
+    const all = this.modules.sums.get(ROOT)[this.shade], has = box[0] === "g" ? this.modules.sums.get(Number(box.slice(1)))[this.shade] : this.model.data.rows[this.shade][Number(box.slice(1))];
+    return all && has ? has / all : 0;
+  }
+
+  card(kind, title, extra, detail, many, pieces, box = "") {
+    const share = this.shade && box ? this.part(box) : 0;
+    if (this.shade && box) detail = share ? percent(100 * share) + " of all" : "–";
     const { width, height } = BOX, name = svg("text", { class: "name", x: 17, y: 19 }, title);
     if (extra) name.append(svg("tspan", { class: "detail", dx: 6, "font-weight": 400 }, extra));
     const side = this.model.side(pieces), drawn = svg("g", { class: "box v-" + kind + (side ? " on-" + side : "") });
     if (many) drawn.append(svg("rect", { class: "card under", x: 3, y: 3, width, height, rx: 5 }));
-    drawn.append(svg("rect", { class: "card", width, height, rx: 5 }), svg("rect", { x: 5, y: 6, width: 4, height: height - 12, rx: 2, fill: "url(#fill-" + kind + ")" }),
+    drawn.append(svg("rect", { class: "card", width, height, rx: 5 }));
+    if (share) drawn.append(svg("rect", { class: "heat", width, height, rx: 5, "fill-opacity": (0.7 * Math.sqrt(share)).toFixed(3) }));
+    drawn.append(svg("rect", { x: 5, y: 6, width: 4, height: height - 12, rx: 2, fill: "url(#fill-" + kind + ")" }),
       name, svg("text", { class: "detail", x: 17, y: 35 }, detail));
     if (kind !== "ok") drawn.append(svg("use", { href: "#mark-" + kind, x: width - 20, y: 6, width: 14, height: 14 }));
     return drawn;
@@ -145,7 +158,7 @@ class GraphView {
   rowBox(i) {
     const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
     const room = BOX.width - (kind === "ok" ? 24 : 42), name = fitting(op, room, NAME);
-    const drawn = this.card(kind, name, fitting(label, room - 6 - widthOf(name, NAME), DETAIL), fitting(shape, BOX.width - 24, DETAIL), false, pieces);
+    const drawn = this.card(kind, name, fitting(label, room - 6 - widthOf(name, NAME), DETAIL), fitting(shape, BOX.width - 24, DETAIL), false, pieces, "r" + i);
     const change = this.model.change(i);
     if (change) {
       drawn.classList.add("changed");
@@ -165,7 +178,7 @@ class GraphView {
 
   groupBox(g) {
     const kind = this.modules.worst(g), s = this.modules.sums.get(g), bad = s.error + s.undecided + s.warning;
-    const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true, [...s.pieces]);
+    const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true, [...s.pieces], "g" + g);
     if (bad) drawn.append(svg("text", { class: "detail", x: BOX.width - 7, y: 35, "text-anchor": "end" }, bad > 999 ? "999+" : String(bad)));
     drawn.setAttribute("aria-label", "Module " + this.modules.title(g) + ", " + this.modules.words(g) + ", " + this.modules.counts(g));
     drawn.setAttribute("aria-expanded", "false");

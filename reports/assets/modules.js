@@ -9,7 +9,7 @@ class Modules {
     this.path = new Map([[ROOT, []]]);
     this.children = new Map([[ROOT, []]]);
     this.sums = new Map();
-    const sum = () => ({ first: Infinity, count: 0, macs: 0, params: 0, pieces: new Set(), error: 0, undecided: 0, warning: 0 });
+    const sum = () => ({ first: Infinity, count: 0, macs: 0, params: 0, bytes: 0, pieces: new Set(), error: 0, undecided: 0, warning: 0 });
     this.sums.set(ROOT, sum());
     groups.forEach(([, parent], g) => {
       this.path.set(g, [...this.path.get(parent), g]);
@@ -36,6 +36,7 @@ class Modules {
       s.count += 1;
       s.macs += rows.macs[i] || 0;
       s.params += rows.params[i];
+      s.bytes += rows.bytes[i] || 0;
       if (rows.piece && rows.piece[i] >= 0) s.pieces.add(rows.piece[i]);
       if (kind in s) s[kind] += 1;
     }

@@ -166,9 +166,10 @@ class Model {
     if (this.data.rows.node.length <= PRINTED_LAYERS) { this.open("layers"); this.layerTable?.draw(printing); }
   }
 
+  /* A line of Python breaks behind a slash alone; a file's name stays with its number. */
   sourceButton(f) {
     const show = () => { this.findingTable.set("search", f.source); announce(this.findingTable.caption.textContent); this.findingTable.body.scrollIntoView({ block: "nearest" }); };
-    return el("button", { type: "button", class: "plainlink", title: "Show the findings of this line" + (f.fn ? ", in " + f.fn : ""), on: { click: show } }, f.source);
+    return el("button", { type: "button", class: "plainlink", title: "Show the findings of this line" + (f.fn ? ", in " + f.fn : ""), on: { click: show } }, ...f.source.split(/(?<=\/)/).flatMap((part) => [el("wbr"), el("span", { class: part.length < 24 ? "whole" : "" }, part)]));
   }
 
   makeLayers() {
@@ -186,8 +187,8 @@ class Model {
         { key: "index", label: "#", number: true, value: (i) => i, cell: (i) => String(i) },
         { key: "verdict", label: "Verdict", class: "kind", value: (i) => [0, 1, 2, 3, -1][rows.verdict[i]], cell: (i) => [mark(this.kind(i)), " " + this.kind(i)] },
         { key: "node", label: "Node", head: true, class: "name", value: (i) => rows.node[i], cell: (i) => this.nodeLink(i) },
-        { key: "op", label: "Operator", value: (i) => this.text("op", i), cell: (i) => this.text("op", i) },
-        { key: "module", label: "Module", class: "module", value: (i) => this.text("module", i), cell: (i) => this.text("module", i) },
+        { key: "op", label: "Operator", class: "op", value: (i) => this.text("op", i), cell: (i) => this.text("op", i) },
+        { key: "module", label: "Module", class: "module", value: (i) => this.text("module", i), cell: (i) => this.text("module", i).split(/(?<=\.)/).flatMap((part) => [part, el("wbr")]) },
         this.data.sides.length && { key: "piece", label: "Piece", value: (i) => rows.piece[i], cell: (i) => this.pieceWords(i) },
         { key: "shape", label: "Output shape", number: true, value: (i) => rows.bytes[i], cell: (i) => this.text("shape", i) },
         { key: "dtype", label: "Type", class: "dtype", value: (i) => this.text("dtype", i), cell: (i) => this.text("dtype", i) },
@@ -286,6 +287,16 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
   tell();
   window.addEventListener("hashchange", () => go(location.hash));
+  window.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+    const compared = both && currentTab === "comparison";
+    if (!compared && !current.data.rows.node.length) return;
+    event.preventDefault();
+    if (!compared && currentTab !== "graph") { history.pushState(null, "", "#" + current.link + "tab=graph"); showTab("graph"); }
+    const view = compared ? both[0] : current.graph;
+    view.finder.focus();
+    view.finder.select();
+  });
   window.addEventListener("beforeprint", () => models.forEach((m) => m.print(true)));
   window.addEventListener("afterprint", () => models.forEach((m) => m.print(false)));
   go(location.hash, true);

@@ -69,8 +69,10 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
     for group in by_rule(model, [f for f in model.findings if f.suppressed is None]):
         places: dict[tuple[object, ...], list[Finding]] = {}
         for f in group.findings:
-            at: tuple[object, ...] = (f.source.file, f.source.line) if f.source is not None else f.location.scope
             remedy = (_forms(f), f.remedy and f.remedy.option)
+            at: tuple[object, ...] = f.location.scope if remedy[0] else ()  # where nothing is put, one row names all modules
+            if f.source is not None:
+                at = f.source.file, f.source.line
             places.setdefault((at, f.location.op_type, remedy), []).append(f)
         rows = [_place(model, found, told) for found in list(places.values())[:_PLACES]]
         shown.append(

@@ -19,6 +19,7 @@ from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import (
     Counts,
     count,
+    known_macs,
     mending,
     outcome,
     plural,
@@ -182,11 +183,14 @@ def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
     if model.error is not None:
         return []
     t = model.totals
+    least = "at least " if t.uncounted else ""
+    macs = si(t.macs) if t.macs or not least else "not known"
+    _, left = known_macs(t.uncounted)
     return [
         ("Layers on the device", f"{t.nodes:,}", f"opset {model.opset}"),
-        ("Multiply-accumulates", si(t.macs), "MACs for one inference"),
+        ("Multiply-accumulates", f"{least if t.macs else ''}{macs}", f"MACs for one inference{left}"),
         ("Parameters", si(t.params), "weights and biases"),
-        ("Peak activations", f"{si(t.peak_bytes)}B", "in the element types of the model"),
+        ("Peak activations", f"{least}{si(t.peak_bytes)}B", "in the element types of the model"),
     ]
 
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import onnx
 import pytest
 from msgspec.structs import replace
 from onnx import NodeProto, TensorProto, helper
@@ -251,6 +252,40 @@ def test_nodes_are_found_in_the_graph(show: Show, model: Path) -> None:
     expect(page.locator(".aside")).to_contain_text("Made by")
 
 
+def test_a_slash_leads_to_the_search_of_the_graph(show: Show, model: Path) -> None:
+    page = show([model])
+    page.keyboard.press("/")
+    find = page.get_by_role("searchbox", name="Find in the graph")
+    expect(find).to_be_focused()
+    expect(find).to_have_value("")
+    expect(page.get_by_role("tab", name="Graph")).to_have_attribute("aria-selected", "true")
+    assert page.url.endswith("#tab=graph")
+    first = page.locator(".canvas .box").first
+    expect(first).to_be_in_viewport()
+    page.keyboard.type("a/b")  # in a field it is a letter
+    expect(find).to_have_value("a/b")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Overview")).to_have_attribute("aria-selected", "true")
+
+
+def test_boxes_are_coloured_by_what_they_cost(show: Show, model: Path) -> None:
+    page = show([model], "#tab=graph")
+    page.get_by_role("button", name="Close all").click()
+    colour = page.get_by_role("combobox", name="Colour of the boxes")
+    expect(page.locator(".canvas .heat")).to_have_count(0)
+    colour.select_option("macs")  # which the convolutions of the one module have, and the Sigmoid behind it has not
+    expect(page.locator(".canvas .heat")).to_have_count(1)
+    body = page.locator(".canvas .box[aria-label^='Module body,']")
+    expect(body).to_contain_text("100.0 % of all")
+    body.click()
+    page.locator(".canvas .box[aria-label^='Module body.0,']").click()
+    depths = [float(box.get_attribute("fill-opacity") or 0) for box in page.locator(".canvas .heat").all()]
+    assert len(depths) == 9, "eight blocks alike, and a module of eight"
+    assert max(depths) > min(depths) > 0
+    colour.select_option("")
+    expect(page.locator(".canvas .heat")).to_have_count(0)
+
+
 def test_modules_open_and_close_by_mouse(show: Show, model: Path) -> None:
     page = show([model], "#tab=graph")
     page.get_by_role("button", name="Close all").click()
@@ -288,7 +323,7 @@ def test_everything_by_keyboard(show: Show, model: Path) -> None:
     expect(page.get_by_role("tab", name="Graph")).to_be_focused()
     first = page.locator(".canvas .box[aria-label^='graph input']")
     expect(first).to_be_visible()  # the graph is laid out when its tab is opened
-    for _ in range(8):  # theme, then what finds nodes, the graph's five buttons, the graph
+    for _ in range(9):  # theme, then what finds nodes, what colours them, the graph's five buttons, the graph
         page.keyboard.press("Tab")
     expect(first).to_be_focused()
     page.keyboard.press("ArrowDown")
@@ -414,6 +449,34 @@ def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) ->
                 tab.click()
             assert page.evaluate("document.documentElement.scrollWidth") == 390, tab
             assert page.evaluate(NARROW) == [], tab
+
+
+def test_long_names_are_no_wider_than_a_phone(show: Show, tmp_path: Path) -> None:
+    """Modules and the tensor of the peak, as exporters that inline a body name them: no place to break a line at."""
+    scope = "branch_with_a_long_name__Inline_0__" * 2
+    names = [f"/{scope}/{op}" for op in ("Softplus", "Erf", "Relu")]
+    page = show([save(tmp_path / "long.onnx", chain(*names))], viewport={"width": 390, "height": 844})
+    for tab in page.get_by_role("tab").all():
+        if tab.is_visible():
+            tab.click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, tab
+    page.locator("#tab-overview").click()
+    beyond = page.locator(".operators td:visible, .operators th:visible")
+    assert max(box["x"] + box["width"] for cell in beyond.all() if (box := cell.bounding_box()) is not None) <= 390
+    expect(
+        page.locator(".operators tr").filter(has_text="Erf is not documented").locator(".fate-warning:visible")
+    ).to_have_attribute("data-label", "Warning")
+
+
+def test_costs_that_are_not_known_are_no_zero(show: Show, tmp_path: Path) -> None:
+    path = save(tmp_path / "open.onnx", blocks(1))
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, path)
+    facts = show([path]).locator(".facts div").all_inner_texts()
+    assert [text.split("\n")[1] for text in facts if text.startswith("Multiply")] == ["not known"]
+    assert all("at least" in text for text in facts if text.startswith("Peak"))
 
 
 def test_on_a_phone_every_column_of_a_finding_is_on_the_screen(show: Show, root: Path) -> None:
@@ -569,6 +632,25 @@ def test_long_names_take_two_lines_on_paper(show: Show, tmp_path: Path) -> None:
         ".map(a => Math.round(a.offsetHeight / parseFloat(getComputedStyle(a).lineHeight)))"
     )
     assert page.evaluate(lines) == [2] * 5
+
+
+def test_words_of_a_table_are_whole_on_paper(show: Show, root: Path) -> None:
+    """An operator's name is on one line, and a file's name stays with the number of its line."""
+    page = show([root / "samples/sample_net.onnx"])
+    page.set_viewport_size({"width": 688, "height": 900})  # what an A4 sheet has between its margins
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    lines = (
+        "(selector) => [...document.querySelectorAll(selector)].filter(e => e.textContent).map(e => {"
+        " const range = document.createRange(); range.selectNodeContents(e);"
+        " return new Set([...range.getClientRects()].map(r => Math.round(r.top))).size; })"
+    )
+    operators = page.evaluate(lines, ".table-layers td.op")
+    assert len(operators) > 20
+    assert set(operators) == {1}
+    sources = page.evaluate(lines, ".table-grouped .source .whole:last-child")
+    assert len(sources) > 5
+    assert set(sources) == {1}
 
 
 def test_texts_of_the_still_picture_end_within_their_boxes(show: Show, tmp_path: Path) -> None:

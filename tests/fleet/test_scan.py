@@ -17,6 +17,7 @@ import pytest
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import Limits
 from npu_guard.checking import registry
+from npu_guard.file.remote import Ranged
 from npu_guard.file.source import ModelSource
 from npu_guard.file.sources import names, sources
 from npu_guard.fleet import report, scan, work
@@ -228,6 +229,38 @@ def test_weights_of_objects_are_not_fetched(tmp_path: Path) -> None:
         assert row.requests <= 6
     finally:
         memory.rm("memory://big.onnx")
+
+
+def test_a_server_without_ranges_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python's own http.server, which answers each range with the whole file."""
+    fsspec = pytest.importorskip("fsspec")
+    content = bytes(range(256)) * 512
+    memory = fsspec.filesystem("memory")
+    memory.pipe("memory://all.onnx", content)
+    monkeypatch.setattr(type(memory), "cat_file", lambda *_, **__: content)
+    try:
+        buffer = Ranged("memory://all.onnx")
+        assert buffer[70_000:70_100] + buffer[0:10] + bytes([buffer[5]]) == content[70_000:70_100] + content[:10] + content[5:6]
+        assert (buffer.requests, buffer.fetched) == (1, len(content))
+    finally:
+        memory.rm("memory://all.onnx")
+
+
+def test_what_a_store_refuses_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("net.onnx") from ConnectionRefusedError("refused")
+
+    def lack(_: str) -> None:
+        raise ImportError("Install aiohttp")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", refuse)
+    with pytest.raises(ModelError, match=r"cannot be read \(ConnectionRefusedError: refused\)"):
+        Ranged("memory://net.onnx")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lack)
+    with pytest.raises(UsageError, match=r"Install aiohttp\); pip install 'fsspec\[http\]'$"):
+        Ranged("https://host/net.onnx")
 
 
 def test_weights_beside_a_model_are_looked_at_again(tmp_path: Path) -> None:

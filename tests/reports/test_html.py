@@ -322,8 +322,9 @@ def test_the_page_says_what_was_checked_with_what(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     run("report", model, "-o", str(target))
     assert "1970-01-02" in Page(target.read_text(encoding="utf-8")).text
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    assert run("report", model, "-o", str(target)) == 2
+    for wrong in ("soon", "-5", "1_000", " 5", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        assert run("report", model, "-o", str(target)) == 2, wrong
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
     earliest = report_date(dated=True)
     run("report", model, "-o", str(target), "--dated")

@@ -154,7 +154,7 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
     ]
     assert steps(accepted, warning, ends="tail") == steps(close) == steps(error) == []
     (remote,) = steps(exact, path="https://host/n.onnx")
-    assert remote.endswith("npu-guard fix https://host/n.onnx -o n.fixed.onnx --profile p")
+    assert remote == "1 error, mended exactly, once it is downloaded, by: npu-guard fix n.onnx -o n.fixed.onnx --profile p"
     for named, fixed in (
         ("main:m/net.onnx", "net"),
         ("pkg.mod:Net", "Net"),

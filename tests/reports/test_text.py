@@ -85,6 +85,32 @@ def test_the_most_important_place_comes_first(project: Path) -> None:
     assert [line for line in lines[2:] if line and not line.startswith(" ")][:3] == ["c", "b", "a"]
 
 
+def test_modules_alike_are_one_place_by_default(project: Path) -> None:
+    """Two branches that an exporter has inlined, each with the same findings in two modules."""
+    many = [finding(m, f"{b}.decoder.{n}") for b in ("then", "else") for n, m in (("rnn", "recurrent"), ("out", "too long"))]
+    assert [line for line in shown(*many) if line and line[0] in "*te"] == ["*.decoder.rnn", "*.decoder.out"]
+    assert [line for line in shown(*many, verbose=True) if line and line[0] in "*te"] == [
+        f"{b}.decoder.{n}" for b in ("then", "else") for n in ("rnn", "out")
+    ]
+    apart = shown(finding("recurrent", "then.decoder.rnn"), finding("recurrent", "else.encoder.rnn"))
+    assert "then.decoder.rnn" in apart
+    assert "else.encoder.rnn" in apart
+
+
+def test_what_cannot_be_told_for_one_reason_is_told_at_one_place(project: Path) -> None:
+    def open_one(tensor: str, scope: str) -> Finding:
+        return replace(finding(f"the shape of '{tensor}' is open", scope), outcome=Outcome.UNDECIDED)
+
+    lines = shown(finding("too long", "a"), *(open_one(f"t{n}", scope) for n, scope in enumerate(("a", "b", "c.d"))))
+    assert [line for line in lines if "cannot tell" in line] == [
+        "  undecided NPU201  cannot tell: the shape of 't0' is open, and so for 2 others like it"
+    ]
+    assert f"{'':<20}Conv in a and 2 other modules, 3 times" in lines
+    assert "b" not in lines
+    everything = shown(finding("too long", "a"), open_one("t0", "a"), open_one("t1", "b"), verbose=True)
+    assert sum("cannot tell" in line for line in everything) == 2
+
+
 def test_findings_without_a_line_stand_at_their_module(project: Path) -> None:
     lines = shown(finding("m", "head.act"))
     assert lines[2:5] == ["head.act", "  error     NPU201  m", "                    Conv n_m_head.act"]
