@@ -1,4 +1,4 @@
-"""Learn several operators side by side, as far as the budget goes."""
+"""Learn operators one after another, as far as the budget goes; as many side by side as keep the compiler busy."""
 
 from __future__ import annotations
 
@@ -25,20 +25,33 @@ class Session:
 
 
 def run(forms: Sequence[Form], oracle: Oracle, progress: Progress) -> Session:
-    """Ask in rounds: each operator says what it wants to know next, and all of that is one batch for the compiler."""
+    """Ask in rounds: each operator says what it wants to know next, and all of that is one batch for the compiler.
+
+    The next operator is begun where those before it leave room in the batch: what a budget pays for is learned to the end.
+    """
     found = [Learned(form) for form in forms]
     searches = [learn(learned.form, learned) for learned in found]
     waiting: dict[int, Sequence[Point]] = {}
-    told: dict[int, Sequence[Fits] | None] = dict.fromkeys(range(len(found)))
+    told: dict[int, Sequence[Fits] | None] = {}
+    begun = 0
     stopped = ""
+
+    def go_on(index: int, answers: Sequence[Fits] | None) -> None:
+        try:
+            waiting[index] = next(searches[index]) if answers is None else searches[index].send(answers)
+        except StopIteration:
+            waiting.pop(index, None)
+
     try:
-        while told:
+        while True:
             for index, answers in told.items():
-                try:
-                    waiting[index] = next(searches[index]) if answers is None else searches[index].send(answers)
-                except StopIteration:
-                    waiting.pop(index, None)
+                go_on(index, answers)
+            while begun < len(found) and sum(map(len, waiting.values())) < oracle.batch:
+                go_on(begun, None)
+                begun += 1
             progress(sum(learned.done for learned in found), oracle.asked)
+            if not waiting:
+                break
             told = _answers(found, waiting, oracle)
     except OutOfBudget:
         stopped = f"the budget of {oracle.budget} compilations is spent"
