@@ -21,12 +21,16 @@ def _shape(k: Knobs) -> tuple[int, ...]:
 _SHAPE: Mapping[str, Knob] = {"channels": Range(8, 16384), **MAP, "rank": Range(4, 6, 2)}
 
 
-def _one(op: str, **knobs: Knob) -> Form:
-    def write(k: Knobs) -> str:
-        words = {name: k[name] for name in knobs if name not in _SHAPE}
-        return graph(call(op, ["x"], **words), [tensor("x", _shape(k))])
+_TYPES = Choice(("float", "float16", "double", "int8", "uint8", "int32", "int64"))
 
-    return Form(op, {**_SHAPE, **knobs}, write, SIZES)
+
+def _one(op: str) -> Form:
+    operand = "input" if op in ("Tanh", "Exp", "Log", "Erf") else "X"
+
+    def write(k: Knobs) -> str:
+        return graph(call(op, ["x"]), [tensor("x", _shape(k), k["type"])], outputs=[f"{k['type']}[] y"])
+
+    return Form(op, {**_SHAPE, "type": _TYPES}, write, SIZES, (f"dtype.{operand}",))
 
 
 def _global(op: str) -> Form:
@@ -60,12 +64,18 @@ def _reduction(op: str) -> Form:
         if axes and max(axes) >= len(shape):
             raise ValueError("no such axis")
         if op == "ReduceSum":  # of opset 13 already; the others follow in 18
-            return graph(call(op, ["x", "a"], keepdims=k["keepdims"]), [tensor("x", shape)], [vector("a", axes)])
+            line = call(op, ["x", "a"], keepdims=k["keepdims"])
+            if k["held"]:
+                return graph(line, [tensor("x", shape)], [vector("a", axes)])
+            return graph(line, [tensor("x", shape), f"int64[{len(axes)}] a"])
         return graph(call(op, ["x"], axes=axes, keepdims=k["keepdims"]), [tensor("x", shape)])
 
     first = (2, 3)
     axes = Choice((first, *(a for a in _AXES if a != first)))
-    return Form(op, {**_SHAPE, "axes": axes, "keepdims": Choice((1, 0))}, write, _SUMS, ("axes", "attr.keepdims"))
+    knobs: dict[str, Knob] = {**_SHAPE, "axes": axes, "keepdims": Choice((1, 0))}
+    if op == "ReduceSum":
+        knobs["held"] = Choice((True, False))
+    return Form(op, knobs, write, _SUMS, ("axes", "attr.keepdims", "constant.axes"))
 
 
 def _along(op: str, result: str = "float", **knobs: Knob) -> Form:
@@ -78,22 +88,26 @@ def _along(op: str, result: str = "float", **knobs: Knob) -> Form:
         words = {name: k[name] for name in knobs}
         return graph(call(op, ["x"], axis=k["axis"], **words), [tensor("x", shape)], outputs=[f"{result}[] y"])
 
-    return Form(op, {**_SHAPE, "axis": Choice((1, 2, 3)), **knobs}, write, _SUMS, ("axes", "attr.keepdims"))
+    kinds = ("axes", "attr.keepdims", "attr.select_last_index")
+    return Form(op, {**_SHAPE, "axis": Choice((1, 2, 3)), **knobs}, write, _SUMS, kinds)
 
 
 def _resize(k: Knobs) -> str:
     if k["mode"] != "nearest" and k["nearest_mode"] != "floor":
         raise ValueError("no rounding")
-    if k["up_h"] == k["up_w"] == 1:
+    if k["up_h"] == k["up_w"] == 1 and not k["part"] and k["also"] == "map":
         raise ValueError("a Resize that changes nothing, which compilers drop")
-    scales = [k.get("batch_scale", 1), 1, k["up_h"], k["up_w"]]
+    scales = [k["up_h"] + k["part"], k["up_w"] + k["part"]]
     if k["down"]:
-        scales = [1, 1, 1 / k["up_h"], 1 / k["up_w"]]
+        scales = [1 / scale for scale in scales]
+    outer = {"map": (1, 1), "batch": (2, 1), "channels": (1, 2)}[k["also"]]
+    scales = [*outer, *(1,) * (k["rank"] - 4), *scales] if k["rank"] > 3 else [*outer, scales[1]]
     words = {"mode": k["mode"], "coordinate_transformation_mode": k["transform"]}
     if k["mode"] == "nearest":
         words["nearest_mode"] = k["nearest_mode"]
     space = [max(k[name], k[up] if k["down"] else 1) for name, up in (("h", "up_h"), ("w", "up_w"))]
     line = call("Resize", ["x", "", "s"], **words)
+    space = [*(2,) * (k["rank"] - 4), *space] if k["rank"] > 3 else space[1:]
     x = tensor("x", [k["batch"], k["channels"], *space])
     return graph(line, [x], [vector("s", [float(s) for s in scales], "float")])
 
@@ -122,6 +136,7 @@ def _transpose(k: Knobs) -> str:
 _PERMS: list[tuple[int, ...]] = [(0, 2, 3, 1)]
 _PERMS += [p for n in (4, 3, 2) for p in itertools.permutations(range(n)) if p != (0, 2, 3, 1) and p != tuple(range(n))]
 _PERMS += [(0, 1, 2, 4, 3), (0, 2, 1, 3, 4), (0, 4, 1, 2, 3), (0, 1, 3, 5, 2, 4)]
+_PERMS += [(5, 4, 3, 2, 1, 0), (0, 1, 2, 3, 5, 4), (0, 2, 1, 3, 4, 5), (0, 1, 4, 2, 5, 3)]
 
 
 def _reshape(k: Knobs) -> str:
@@ -201,13 +216,15 @@ FORMS: Mapping[str, Form] = {
         *WINDOW_FORMS,
         *map(_global, ("GlobalAveragePool", "GlobalMaxPool")),
         *map(_reduction, ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd")),
-        _along("ArgMax", "int64", keepdims=Choice((1, 0))), _along("Softmax"), _along("LogSoftmax"),
+        _along("ArgMax", "int64", keepdims=Choice((1, 0)), select_last_index=Choice((0, 1))),
+        *map(_along, ("Softmax", "LogSoftmax")),
         Form("Resize", {
             "mode": Choice(("nearest", "linear", "cubic")), "transform": _MODES,
             "nearest_mode": Choice(("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")),
             "up_h": Range(2, 32), "up_w": Range(2, 32), "down": Choice((False, True)), "channels": Range(8, 4096), **MAP,
+            "part": Choice((0, 0.5)), "also": Choice(("map", "batch", "channels")), "rank": Range(4, 6, 3),
         }, _resize, ("scale", "scale.h", "scale.w", *SIZES),
-            ("attr.mode", "attr.coordinate_transformation_mode", "attr.nearest_mode")),
+            ("attr.mode", "attr.coordinate_transformation_mode", "attr.nearest_mode", "axes")),
         *map(_one, ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Exp", "Log", "Abs", "Neg", "Sqrt", "Erf",
                     "Softplus", "Reciprocal", "Floor", "LeakyRelu")),
         Form("PRelu", {**_SHAPE, "slope": Choice(("channel", "scalar", "all"))}, _prelu, SIZES, ("varies.slope",)),
@@ -229,7 +246,7 @@ FORMS: Mapping[str, Form] = {
         Form("Split", {**_SHAPE, "axis": Choice((1, 2, 3, 0)), "parts": Range(2, 16), "uneven": Choice((False, True))}, _split,
              ("parts", "outputs", "channels_out", *SIZES), ("axes",)),
         Form("Slice", {**_SHAPE, "axis": Choice((3, 2, 1, 0)), "step": Choice((1, 2, 3, 4, -1))}, _slice,
-             ("channels_out", *SIZES), ("axes", "strided_axes", "value.steps")),
+             ("channels_out", *SIZES), ("axes", "strided_axes", "value.steps", "value.axes")),
         Form("Pad", {
             **_SHAPE, "size": Range(1, 256), "mode": Choice(("constant", "reflect", "edge")),
             "axes": Choice(((2, 3), (2,), (3,), (1,), (0,), (1, 2), (1, 2, 3))),

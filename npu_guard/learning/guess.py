@@ -10,7 +10,10 @@ from typing import Any
 Facts = Mapping[str, tuple[Any, ...]]
 RELATIONS = (("stride", "kernel"), ("pads", "kernel"), ("pads", "extent"))
 """Metrics of which one may bound the other."""
-_COST = {"max": 0.0, "min": 0.3, "not_in": 0.2, "is": 0.1, "multiple_of": 0.6, "power_of_two": 0.7, "equal": 0.7}
+_COST = {
+    "max": 0.0, "min": 0.3, "not_in": 0.2, "lacks": 0.1, "is": 0.1, "multiple_of": 0.6, "integer": 0.4, "power_of_two": 0.7,
+    "equal": 0.7,
+}  # fmt: skip
 _GUARD_COST = 1.2
 """Of a limit, in refusals that it must explain beyond a plainer one."""
 _DIVISORS = (64, 32, 16, 8, 4, 2)
@@ -20,7 +23,10 @@ _FEW = 3
 
 @dataclass(frozen=True)
 class Bound:
-    """What must hold of a metric: `max`, `min`, `multiple_of`, `power_of_two`, `equal`, `is` or `not_in`."""
+    """What must hold of a metric: `max`, `min`, `multiple_of`, `integer`, `power_of_two`, `equal`, `is`, `not_in` or `lacks`.
+
+    `lacks` is `not_in` of each number by itself.
+    """
 
     metric: str
     name: str
@@ -33,6 +39,8 @@ class Bound:
             return None
         if self.name == "not_in":
             return values not in self.value
+        if self.name == "lacks":
+            return not any(value in self.value for value in values)
         if self.name == "equal":
             return len(set(values)) == 1
         if self.name == "is":
@@ -47,6 +55,7 @@ _KEEPS: Mapping[str, Callable[[Any, Any], bool]] = {
     "max": lambda value, bound: bool(value <= bound),
     "min": lambda value, bound: value >= bound,
     "multiple_of": lambda value, bound: value % bound == 0,
+    "integer": lambda value, _: bool(value == int(value)),
     "power_of_two": lambda value, _: value >= 1 and value == int(value) and int(value) & (int(value) - 1) == 0,
 }
 
@@ -87,9 +96,19 @@ def _best(
 ) -> tuple[Guess | None, set[int]]:
     best, explained, most = None, set[int](), 0.0
     open_ = [refused[i] for i in left]
+    held: dict[Bound, tuple[int, int]] = {}
+    seen: set[tuple[int, int]] = set()
     for when in _guards(open_, numbers, kinds, depth):
-        inside = [facts for facts in taken if all(clause.fits(facts) for clause in when)]
-        beyond = [facts for facts in open_ if all(clause.fits(facts) for clause in when)]
+        both = -1, -1
+        for clause in when:
+            if clause not in held:
+                held[clause] = _where(clause, taken), _where(clause, open_)
+            both = both[0] & held[clause][0], both[1] & held[clause][1]
+        if both in seen:  # other words for the same models; those before were plainer
+            continue
+        seen.add(both)
+        inside = [facts for i, facts in enumerate(taken) if both[0] >> i & 1]
+        beyond = [facts for i, facts in enumerate(open_) if both[1] >> i & 1]
         if not inside or not beyond:
             continue
         for rank, bound in enumerate(_bounds(inside, beyond, numbers, kinds)):
@@ -99,6 +118,11 @@ def _best(
             if through and (best is None or score > most):
                 best, explained, most = guess, through, score
     return best, explained
+
+
+def _where(clause: Bound, models: Sequence[Facts]) -> int:
+    """A bit for each model that keeps to a clause."""
+    return sum(1 << i for i, facts in enumerate(models) if clause.fits(facts))
 
 
 def _guards(refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[str], depth: int) -> Iterator[tuple[Bound, ...]]:
@@ -115,6 +139,9 @@ def _guards(refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[st
     for name in numbers:
         if name in _SINGLES and any(max(facts.get(name, (0,))) > 1 for facts in refused):
             clauses[Bound(name, "min", 2)] = None
+    for name, least in _FORMS:
+        if name in numbers and any(min(facts.get(name, (0,))) >= least for facts in refused):
+            clauses[Bound(name, "min", least)] = None
     for size in range(1, depth + 1):
         yield from itertools.combinations(clauses, size)
 
@@ -129,6 +156,10 @@ _SINGLES = (
 """Metrics of which 1 is a form of its own."""
 
 
+_FORMS = (("rank", 5), ("scale", 1))
+"""Metrics with the least number of another form: volumes, and what enlarges."""
+
+
 def _bounds(taken: Sequence[Facts], refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[str]) -> Iterator[Bound]:
     """Bounds that all the taken models keep to and some refused one does not; the plainest first."""
     for name in kinds:
@@ -136,6 +167,9 @@ def _bounds(taken: Sequence[Facts], refused: Sequence[Facts], numbers: Sequence[
         wrong = sorted({facts[name] for facts in refused if name in facts} - known, key=repr)
         if not known or not wrong:
             continue
+        never = {v for values in wrong for v in values if type(v) is int} - {v for values in known for v in values}
+        if never and any(len(values) > 1 for values in known):
+            yield Bound(name, "lacks", tuple(sorted(never)))
         if len(wrong) == 1 and all(isinstance(v, bool) for v in wrong[0]) and len(wrong[0]) == 1:
             yield Bound(name, "is", not wrong[0][0])
         else:
@@ -157,7 +191,10 @@ def _numeric(name: str, taken: Sequence[Any], refused: Iterable[tuple[Any, ...]]
         yield Bound(name, "max", most)
     if any(min(values) < least for values in refused):
         yield Bound(name, "min", least)
-    if len(distinct) >= _FEW and all(v == int(v) for v in distinct):
+    whole = all(v == int(v) for v in distinct)
+    if whole and any(v != int(v) for values in refused for v in values):
+        yield Bound(name, "integer", True)
+    if len(distinct) >= _FEW and whole:
         for divisor in _DIVISORS:
             bound = Bound(name, "multiple_of", divisor)
             if all(v % divisor == 0 for v in distinct) and any(not bound.fits({name: values}) for values in refused):

@@ -18,8 +18,10 @@ _TRIES = 3
 """Random models on either side of each limit, in a round."""
 _STRAY = 12
 """Random models in a round that ought to fit."""
-_CROSSED = 12
+_MOST_CROSSED = 64
 """Pairs of choices that are tried."""
+_CROSSED = 12
+"""Of these, how many are tried with extents turned too."""
 _DRAWS = 60
 _SURPRISES = 8
 """Unexpected answers that are looked into in a round."""
@@ -102,12 +104,12 @@ def _turn(form: Form, learned: Learned, base: Point, names: tuple[str, ...]) -> 
     start = int(dict(base)[names[0]])  # type: ignore[arg-type]  # of a range
     small = [at(n) for n in _SMALL if knob.low <= n <= knob.high]
     yield from together(
-        [_edge(learned, at, start, end) for end in (knob.high, knob.low)]
+        [_edge(learned, at, start, end, range(knob.low, knob.high + 1)) for end in (knob.high, knob.low)]
         + [_settle(form, learned, base, point) for point in small]
     )
 
 
-def _edge(learned: Learned, at: Callable[[int], Point], start: int, end: int) -> Search[None]:
+def _edge(learned: Learned, at: Callable[[int], Point], start: int, end: int, known: range) -> Search[None]:
     """Where refusals begin on the way to an end, and a few numbers around it."""
     asked: dict[Point, None] = {}
 
@@ -118,7 +120,7 @@ def _edge(learned: Learned, at: Callable[[int], Point], start: int, end: int) ->
     fits, refused = yield from _noted(learned, climb(kept, start, end))
     if refused is not None:
         step = 1 if refused > fits else -1
-        beyond = [value for value in (refused + step, refused + 3 * step, 2 * refused, fits - step) if 1 <= value <= 1 << 20]
+        beyond = [value for value in (refused + step, refused + 3 * step, 2 * refused, fits - step) if value in known]
         yield from _ask(learned, [kept(value) for value in beyond])
     learned.seeds.update((point, None) for point in asked if learned.answers.get(point) is False)
 
@@ -170,9 +172,10 @@ def _pairs(form: Form, learned: Learned, base: Point, drawing: random.Random) ->
         refused = [value for value, fits in told.items() if fits is False][:_CHOICES]
         pairs += [{name: value, other: 1} for value in refused for other in ends]  # an extent of 1 may exempt
     crossed = [{a: x, b: y} for a, b in itertools.combinations(choices, 2) for x in choices[a] for y in choices[b]]
+    pairs += drawing.sample(crossed, min(len(crossed), _MOST_CROSSED))
     for cross in drawing.sample(crossed, min(len(crossed), _CROSSED)):
         other = drawing.choice(sorted(ends))
-        pairs += [cross, {**cross, other: ends[other][1]}, *({**cross, **dict.fromkeys(both, 4)} for both in _twins(form))]
+        pairs += [{**cross, other: ends[other][1]}, *({**cross, **dict.fromkeys(both, 4)} for both in _twins(form))]
     points = [point for pair in pairs if built(form, point := form.turned(base, **pair)) is not None]
     yield from together([_settle(form, learned, base, point) for point in dict.fromkeys(points)])
 

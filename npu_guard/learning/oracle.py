@@ -76,11 +76,6 @@ class Oracle:
         options = [f"{key}={value}" for key, value in sorted(self.settings.options.items())]
         return " ".join([self.name, self.profile, *options])
 
-    @property
-    def batch(self) -> int:
-        """Models that keep all compilers busy for a while."""
-        return BATCH * self.jobs
-
     def ask(self, models: Sequence[Model | None]) -> list[Fits]:
         """Whether each is taken; None where there is no model, or no answer. Raises OutOfBudget."""
         fresh = {m.key: m for m in models if m is not None and m.key not in self.known}

@@ -1,4 +1,4 @@
-"""Learn operators one after another, as far as the budget goes; as many side by side as keep the compiler busy."""
+"""Learn operators one after another, a few side by side to keep the compiler busy, as far as the budget goes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ Progress = Callable[[int, int], None]
 """Called with the number of operators that are done, and of compilations."""
 
 
+_ABREAST = 4
+"""Operators that are learned at a time for each compiler: their questions are one batch."""
+
+
 @dataclass(frozen=True)
 class Session:
     """What a run came to."""
@@ -27,7 +31,7 @@ class Session:
 def run(forms: Sequence[Form], oracle: Oracle, progress: Progress) -> Session:
     """Ask in rounds: each operator says what it wants to know next, and all of that is one batch for the compiler.
 
-    The next operator is begun where those before it leave room in the batch: what a budget pays for is learned to the end.
+    The next operator is begun when one before it is done: what a budget pays for is learned to the end.
     """
     found = [Learned(form) for form in forms]
     searches = [learn(learned.form, learned) for learned in found]
@@ -46,7 +50,7 @@ def run(forms: Sequence[Form], oracle: Oracle, progress: Progress) -> Session:
         while True:
             for index, answers in told.items():
                 go_on(index, answers)
-            while begun < len(found) and sum(map(len, waiting.values())) < oracle.batch:
+            while begun < len(found) and len(waiting) < _ABREAST * oracle.jobs:
                 go_on(begun, None)
                 begun += 1
             progress(sum(learned.done for learned in found), oracle.asked)

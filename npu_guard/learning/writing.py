@@ -107,7 +107,8 @@ def _device_file(
         if claim.guess.when:
             yield f"when = {{ {', '.join(f'{_quoted(c.metric)} = {_condition(c)}' for c in claim.guess.when)} }}"
         yield f"metric = {_quoted(claim.guess.bound.metric)}"
-        yield f"{claim.guess.bound.name} = {_toml(_bound_value(claim.guess.bound))}"
+        word = "not_in" if claim.guess.bound.name == "lacks" else claim.guess.bound.name
+        yield f"{word} = {_toml(_bound_value(claim.guess.bound))}"
         yield f"consequence = {_quoted(_consequence(oracle, claim.refused))}"
         yield f"certainty = {_quoted('confirmed' if claim.confirmed else 'uncertain')}"
         yield f"note = {_quoted(f'{name}.fits.onnx is taken, {name}.refused.onnx is not')}"
@@ -128,6 +129,8 @@ def _consequence(oracle: Oracle, model: Model) -> str:
 
 
 def _bound_value(bound: Bound) -> Any:
+    if bound.name == "lacks":
+        return list(bound.value)
     if bound.name != "not_in":
         return bound.value
     whole = bound.metric in ("axes", "perm", "strided_axes") or bound.metric.startswith("varies.")

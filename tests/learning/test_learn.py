@@ -52,6 +52,16 @@ CASES = {
         "Concat", Guess(Bound("axes", "not_in", ((0,),))), Guess(Bound("inputs", "max", 6)),
     ),
     "divisors": ("Relu", Guess(Bound("channels_in", "multiple_of", 4))),
+    "volumes, a second result and a word": (
+        "MaxPool", Guess(Bound("rank", "max", 4)), Guess(Bound("outputs", "max", 1)),
+        Guess(Bound("attr.auto_pad", "not_in", (("SAME_UPPER",),))),
+    ),
+    "element types": ("Abs", Guess(Bound("dtype.X", "not_in", (("float64",), ("int8",))))),
+    "axes, one by one": ("Resize", Guess(Bound("axes", "lacks", (0, 1)))),
+    "whole numbers under a condition": (
+        "Resize", Guess(Bound("scale", "integer", True), (Bound("attr.mode", "is", "linear"), Bound("scale", "min", 1))),
+    ),
+    "what volumes alone have": ("Pad", Guess(Bound("pads", "max", 2), (Bound("rank", "min", 5),))),
     "both axes alike, in steps": (
         "Resize",
         Guess(Bound("scale", "power_of_two", True)), Guess(Bound("scale", "equal", True)), Guess(Bound("scale", "max", 8)),
@@ -72,6 +82,15 @@ def test_limits_of_a_known_compiler_are_found(name: str, tmp_path: Path) -> None
     wrong = [m for m in models if any(g.refuses(m.facts) for g in limits) != any(c.guess.refuses(m.facts) for c in claims)]
     assert len(models) > 30
     assert len(wrong) <= 1
+
+
+def test_operators_are_learned_one_after_another(tmp_path: Path) -> None:
+    """A budget for half of them leaves the first ones done and the last one unasked."""
+    forms = [form for form in FORMS.values() if "dtype" in str(form.kinds)]
+    oracle = Known("known", CompilerSettings(), "chip", tmp_path / "answers", 40 * len(forms))
+    operators = run(forms, oracle, lambda done, asked: None).operators
+    assert operators[0].done
+    assert not operators[-1].answers
 
 
 def test_a_compiler_without_limits_gets_none(tmp_path: Path) -> None:
