@@ -57,7 +57,7 @@ def _written(k: Knobs, kernel: Sequence[int], space: Sequence[int], pads: Sequen
     """The extents of a map, and the attributes of a window over it."""
     rank, automatic = k["rank"], k["auto_pad"]
     sides = None if pads is None or automatic else (*_at_rank(pads[:2], rank, 0), *_at_rank(pads[2:], rank, 0))
-    words = {"kernel_shape": _at_rank(kernel, rank), "strides": _at_rank((k["sh"], k["sw"]), rank), "pads": sides}
+    words: dict[str, Any] = {"kernel_shape": _at_rank(kernel, rank), "strides": _at_rank((k["sh"], k["sw"]), rank), "pads": sides}
     words |= {"auto_pad": "SAME_UPPER"} if automatic else {}
     return _at_rank(space, rank, 2), words
 
