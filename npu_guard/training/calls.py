@@ -1,14 +1,15 @@
 """What each module of the network is given and gives, and which values of the exported model these tensors are.
 
 A tensor is found in the exported model by what it holds on the example input, and by nothing else: so names, folded norms and
-constants may be as they like. The scope that the exporter writes only decides between values that are equal.
+constants may be as they like. The scope that the exporter writes only decides between values that are equal. What is found
+goes on through the network as the exported model has it, so that roundings of both do not add up from module to module.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,41 @@ from npu_guard.training.graph import Graph, below
 Array = NDArray[Any]
 PROBES = 64
 """Elements that are compared first, before whole tensors are."""
+
+
+class Finder:
+    """Finds tensors among the values of a graph on the example."""
+
+    def __init__(self, values: Mapping[str, Array]) -> None:
+        self._values = values
+        names: dict[tuple[tuple[int, ...], str], list[str]] = defaultdict(list)
+        for name, value in values.items():
+            names[value.shape, str(value.dtype)].append(name)
+        self._kinds = {kind: (all_of, np.stack([_probes(values[n]) for n in all_of])) for kind, all_of in names.items()}
+
+    def find(self, wanted: Array) -> Iterator[str]:
+        """Names of the values that are equal but for roundings."""
+        names, probes = self._kinds.get((wanted.shape, str(wanted.dtype)), ([], np.empty((0, 1))))
+        if not names:
+            return
+        near = _close(_probes(wanted), probes, _peak(wanted)).reshape(len(names), -1)
+        for name, is_near in zip(names, near, strict=True):
+            if is_near.all() and _equal(wanted, self._values[name]):
+                yield name
+
+    def hold(self, tensor: Tensor, fixed: Collection[int]) -> None:
+        """Write into a tensor what the graph has for it, where it has; not into one that lies in the storage of a weight."""
+        alone = all(step or extent < 2 for step, extent in zip(tensor.stride(), tensor.shape, strict=True))
+        if (
+            tensor.dtype not in (torch.float16, torch.float32, torch.float64)
+            or not alone
+            or tensor.untyped_storage().data_ptr() in fixed
+        ):
+            return
+        wanted = tensor.detach().numpy()
+        found = [self._values[name] for name in self.find(wanted)]
+        if found:
+            tensor.copy_(torch.from_numpy(min(found, key=lambda value: _peak(value - wanted)).copy()))
 
 
 @dataclass(slots=True, eq=False)
@@ -57,9 +93,13 @@ class Call:
         return (ins, outs) if len(ins) == len(self.inputs) and len(outs) == len(self.outputs) and outs else None
 
 
-def record(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Call]:
-    """Every call of every module, in the order in which they end; the network itself comes last."""
+def record(model: nn.Module, inputs: Mapping[str, Tensor], finder: Finder | None = None) -> list[Call]:
+    """Every call of every module, in the order in which they end; the network itself comes last.
+
+    With a finder, what a module gives goes on as the values that it finds.
+    """
     calls: list[Call] = []
+    weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     open_calls: list[Call] = []
     alive: list[Tensor] = []
 
@@ -79,6 +119,9 @@ def record(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Call]:
         leaves, call.result_structure = pytree.tree_flatten(result)
         tensors = [t for t in leaves if isinstance(t, Tensor)]
         alive.extend(tensors)
+        if finder is not None:
+            for tensor in tensors:
+                finder.hold(tensor, weights)
         call.results, call.given = [t.detach().clone() for t in tensors], [id(t) for t in tensors]
         calls.append(call)
 
@@ -95,17 +138,12 @@ def record(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Call]:
     return calls
 
 
-def locate(calls: Sequence[Call], graph: Graph) -> None:
+def locate(calls: Sequence[Call], graph: Graph, finder: Finder) -> None:
     """Fill in the names of the values that the calls' tensors are in the graph."""
-    by_kind: dict[tuple[tuple[int, ...], str], list[str]] = defaultdict(list)
-    for name, value in graph.values.items():
-        by_kind[value.shape, str(value.dtype)].append(name)
 
     def find(tensor: Tensor, path: str, inner: bool) -> str | None:
-        wanted, best = tensor.numpy(), None
-        for name in by_kind.get((wanted.shape, str(wanted.dtype)), ()):
-            if not _equal(wanted, graph.values[name]):
-                continue
+        best = None
+        for name in finder.find(tensor.numpy()):
             inside = name in graph.producer and below(graph.producer[name].scope, path)
             if inner == inside:
                 return name
@@ -130,12 +168,22 @@ def _tell_fresh_norms(calls: Sequence[Call]) -> None:
             call.outputs, after.inputs = [None], [None]
 
 
-def _equal(a: Array, b: Array) -> bool:
-    if a.dtype.kind not in "fc":
-        return bool(np.array_equal(a, b))
-    step = max(1, a.size // PROBES)
-    parts = ((a.ravel()[::step], b.ravel()[::step]), (a, b))
-    return all(np.allclose(x, y, rtol=1e-3, atol=1e-5 * (1 + float(np.abs(x).max(initial=0))), equal_nan=True) for x, y in parts)
+def _probes(value: Array) -> Array:
+    return value.ravel()[:: max(1, value.size // PROBES)]
+
+
+def _peak(value: Array) -> float:
+    return float(np.abs(value).max(initial=0, where=np.isfinite(value))) if value.dtype.kind in "fc" else 0.0
+
+
+def _close(wanted: Array, given: Array, peak: float) -> NDArray[np.bool_]:
+    if wanted.dtype.kind not in "fc":
+        return np.asarray(wanted == given)
+    return np.isclose(wanted, given, rtol=1e-3, atol=1e-5 * (1 + peak), equal_nan=True)
+
+
+def _equal(wanted: Array, given: Array) -> bool:
+    return bool(_close(wanted, given, _peak(wanted)).all())
 
 
 def argument_names(module: nn.Module) -> list[str]:

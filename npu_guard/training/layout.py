@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from npu_guard.training.writer import FRAMES, ONLY, Written
+from npu_guard.training.writer import FRAMES, ONLY, OPERATOR, Written
 
 WIDTH = 88
 HEAD = '''"""Blocks that fit the device, written by npu-guard. They are yours to edit; `npu_guard.torch.apply` puts them in."""'''
@@ -70,6 +70,17 @@ def only(module: nn.Module, *paths: str) -> nn.Module:
         at.add_module(name, module.get_submodule(path))
     return made
 '''
+OPERATOR_TEXT = '''
+def as_operator(name: str, x: Tensor, result: Tensor, **attributes: Any) -> Tensor:
+    """The result, which is exported as this one operator of ONNX on `x`."""
+    if not torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+        return result
+    made: Tensor = torch.onnx.ops.symbolic(
+        name, (x,), attributes, dtype=x.dtype, shape=result.shape
+    )
+    return made
+'''
+HELPERS = {FRAMES: FRAMES_TEXT, ONLY: ONLY_TEXT, OPERATOR: OPERATOR_TEXT}
 CALLS = {
     "Conv1d": "self._conv_forward(input, weight, self.bias)",
     "Conv2d": "self._conv_forward(input, weight, self.bias)",
@@ -95,8 +106,8 @@ def module_text(classes: Sequence[Written]) -> str:
 
 def helper_text(name: str) -> str:
     """A class or function that classes use."""
-    if name in (FRAMES, ONLY):
-        return (FRAMES_TEXT if name == FRAMES else ONLY_TEXT).strip()
+    if name in HELPERS:
+        return HELPERS[name].strip()
     kind = name.removeprefix("Masked")
     return MASKED.format(name=kind, call=CALLS[kind]).strip()
 

@@ -49,8 +49,9 @@ class Leaves:
             trial.set_submodule(path, constructed(written))
         try:
             found = outputs_of(trial.eval(), self._inputs)
-        except (RuntimeError, TypeError, ValueError) as error:
-            return f"the leaves alone do not fit together ({str(error).splitlines()[0][:100]})"
+        except Exception as error:  # whatever the user's modules raise where they are given something else
+            words = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            return f"the leaves alone do not fit together ({words})"
         if self._wanted is None:
             self._wanted = outputs_of(copy.deepcopy(self._model).eval(), self._inputs)
         for a, b in zip(self._wanted, found, strict=True):

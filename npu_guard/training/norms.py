@@ -29,6 +29,8 @@ from npu_guard.training.writer import FRAMES, Norm
 
 LEAST = 1e-12
 """An eps below which no norm goes."""
+MOST_STEPS = 64
+"""Numbers that are tried for a variance; about one in eight does not do."""
 
 
 def folded_norms(pairs: Sequence[tuple[Call, Call]]) -> dict[str, tuple[Call, Call]]:
@@ -82,8 +84,8 @@ def channels_of(graph: Graph, op: Op, norm: nn.Module) -> Array:
 def frames_of(value: Array, call: Call, at: Array) -> int:
     """Frames that the value has of what the norm gives on the example, 1 in the channels `at`; 0 where it has something else.
 
-    More frames lie in its first channels. 1 also where positions are only arranged otherwise, as tokens `[B, C, H W]` that are a
-    map `[B, C, H, W]` now.
+    More frames lie in its first channels. The positions of a channel may be in any order, frames among them: statistics go over
+    all of them: tokens `[B, C, H W]` that are a map `[B, C, H, W]` now, or a map whose patches lie in its rows.
     """
     wanted = normalized(call)
     if value.ndim > 1 and len(at) and at[-1] >= len(at) and at[-1] < value.shape[1]:
@@ -96,8 +98,9 @@ def frames_of(value: Array, call: Call, at: Array) -> int:
     if frames * positions != all_positions or value.shape[1] < frames * channels:
         return 0
     first = value.reshape(batch, -1, positions)[:, : frames * channels]
-    arranged = wanted.reshape(batch, channels, frames, positions).swapaxes(1, 2).reshape(first.shape)
-    return frames if np.allclose(first, arranged, rtol=1e-3, atol=1e-5 * (1 + np.abs(wanted).max())) else 0
+    together = first.reshape(batch, frames, channels, positions).swapaxes(1, 2).reshape(batch, channels, all_positions)
+    mine, its = (np.sort(values.reshape(batch, channels, -1), 2) for values in (together, wanted))
+    return frames if np.allclose(mine, its, rtol=1e-3, atol=1e-5 * (1 + np.abs(wanted).max())) else 0
 
 
 def normalized(call: Call) -> Array:
@@ -125,6 +128,7 @@ def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm |
         bias[at] = old.bias.detach().numpy()
     variance = (gain.astype(np.float64) ** 2).astype(np.float32)
     epsilon = max(LEAST, float(f"{old.eps * float((variance / (spread + old.eps)).min()):.3g}"))
+    variance = invertible(variance, np.float32(epsilon))
     state = {
         "weight": np.sqrt(variance + np.float32(epsilon)),
         "bias": bias,
@@ -132,6 +136,21 @@ def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm |
         "running_var": variance,
     }
     return _norm(call, shape, frames, epsilon, state)
+
+
+def invertible(variance: Array, epsilon: np.float32) -> Array:
+    """Each variance, some roundings above where it has to be so that 1 / s is divided out by s = sqrt(variance + epsilon).
+
+    Runtimes multiply with the reciprocal of s. Otherwise a norm that stays an operator, as behind a sum, changes the last bit.
+    """
+    found = variance.copy()
+    for steps in range(MOST_STEPS):
+        root = np.sqrt(found + epsilon)
+        open_ones = root * (np.float32(1) / root) != 1
+        if not open_ones.any():
+            break
+        found = np.where(open_ones, variance + np.float32(steps + 1) * np.spacing(variance + epsilon), found)
+    return found
 
 
 def tiled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:

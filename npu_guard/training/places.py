@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.training import leaves
-from npu_guard.training.calls import Call, argument_names, fused, locate, record
+from npu_guard.training.calls import Call, Finder, argument_names, fused, locate, record
 from npu_guard.training.changes import Change, changes, surviving
 from npu_guard.training.compose import Composed, children_of, compose
 from npu_guard.training.graph import Graph, Op, below
@@ -56,8 +56,9 @@ class Planner:
         self, model: nn.Module, inputs: Mapping[str, Tensor], before: Graph, after: Graph, trained: Callable[[str], bool]
     ) -> None:
         self.model, self.inputs, self.before, self.after, self.trained = model, inputs, before, after, trained
-        self.calls = record(model, inputs)
-        locate(self.calls, before)
+        finder = Finder(before.values)
+        self.calls = record(model, inputs, finder)
+        locate(self.calls, before, finder)
         self.by_path: dict[str, list[Call]] = {}
         for call in self.calls:
             self.by_path.setdefault(call.path, []).append(call)

@@ -29,6 +29,8 @@ ONLY = "only"
 """The function that leaves out of a child what nothing calls."""
 FRAMES = "FramesBatchNorm"
 """The class of a norm over frames that lie in the channels."""
+OPERATOR = "as_operator"
+"""The function around what torch's exporter writes in several operators, or in others."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that can have a norm folded into them: their second input is the weight."""
 Write = Callable[["Writer", Op], None]

@@ -88,7 +88,7 @@ def test_a_norm_that_was_folded_is_back(landed: Landed, nets: ModuleType) -> Non
             norm = next(m for m in worse.modules() if isinstance(m, nn.BatchNorm2d) and m is not worse.stem[1])
             getattr(norm, wrong).mul_(1.3)
         found = proving.Measured()
-        proving.training_mode(nets.build(), worse, landed.manifest, nets.inputs(), found, exact=True)
+        proving.training_mode(nets.build(), worse, nets.inputs(), found, exact=True)
         proving.compare_batch(nets.build(), worse, nets.inputs(), 3, found)
         assert found.failures
 

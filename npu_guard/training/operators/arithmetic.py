@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from npu_guard.training.operators.kind import axes, grouped, receiver
+from npu_guard.training.operators.kind import as_operator, axes, grouped, receiver
 from npu_guard.training.writer import CannotWrite, Write
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 UNARY = {
     "Relu": "F.relu({})", "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})", "Exp": "torch.exp({})",
     "Sqrt": "torch.sqrt({})", "Abs": "torch.abs({})", "Log": "torch.log({})", "Erf": "torch.erf({})",
-    "Reciprocal": "torch.reciprocal({})", "Softplus": "F.softplus({})", "HardSwish": "F.hardswish({})", "Mish": "F.mish({})",
+    "Reciprocal": "torch.reciprocal({})", "HardSwish": "F.hardswish({})", "Mish": "F.mish({})",
     "Floor": "torch.floor({})", "Ceil": "torch.ceil({})", "Round": "torch.round({})", "Sin": "torch.sin({})",
     "Cos": "torch.cos({})", "Softsign": "F.softsign({})", "Sign": "torch.sign({})", "Not": "torch.logical_not({})",
     "Selu": "F.selu({})", "Tan": "torch.tan({})",
@@ -73,8 +73,9 @@ def length(w: Writer, op: Op) -> None:
 
 
 def pairwise(w: Writer, op: Op) -> None:
-    """Max and Min of several tensors, and Sum."""
-    given = [w.value(name, False) for name in op.inputs]
+    """Max and Min of several tensors, and Sum; bounds go first, as torch's exporter makes a Clip of two with bounds behind."""
+    names = sorted(op.inputs, key=lambda name: name not in w.graph.constants) if op.type != "Sum" else op.inputs
+    given = [w.value(name, False) for name in names]
     if op.type == "Sum":
         w.assign(op, "total", " + ".join(given))
         return
@@ -109,6 +110,11 @@ def activation(w: Writer, op: Op) -> None:
         "PRelu": lambda: _leaky(w, op, x),
     }
     w.assign(op, "y", forms[op.type]())
+
+
+def softplus(w: Writer, op: Op) -> None:
+    """Softplus, which torch exports with a comparison beside it."""
+    as_operator(w, op, "y", f"F.softplus({w.value(op.inputs[0], False)})")
 
 
 def _hard_sigmoid(x: str, alpha: float, beta: float) -> str:
@@ -198,6 +204,7 @@ WRITERS: dict[str, Write] = {
     **dict.fromkeys(("Max", "Min", "Sum"), pairwise), **dict.fromkeys(("Identity", "Dropout"), identity),
     **dict.fromkeys(("Celu", "Elu", "LeakyRelu", "HardSigmoid", "Gelu", "PRelu"), activation),
     **dict.fromkeys(("Gemm", "MatMul"), matrix),
-    "Neg": negated, "ReduceL2": length, "Clip": clip, "Softmax": softmax, "LogSoftmax": softmax, "Cast": cast, "Where": where,
+    "Softplus": softplus, "Neg": negated, "ReduceL2": length, "Clip": clip, "Softmax": softmax, "LogSoftmax": softmax,
+    "Cast": cast, "Where": where,
     "BatchNormalization": batch_norm, "LayerNormalization": layer_norm, "InstanceNormalization": instance_norm,
 }  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from npu_guard.training.writer import OPERATOR
 
 if TYPE_CHECKING:
     from npu_guard.training.graph import Op
@@ -39,3 +42,11 @@ def axes(w: Writer, op: Op, default: Sequence[int] = ()) -> list[int]:
 def one(values: Sequence[int]) -> str:
     """Extents of a window as torch takes them: one number where they are alike."""
     return str(values[0]) if len(set(values)) == 1 else str(tuple(values))
+
+
+def as_operator(w: Writer, op: Op, hint: str, expression: str, attributes: Sequence[str] = ()) -> None:
+    """A line of the forward with what the operator gives, which is exported as this operator with these attributes."""
+    w.written.helpers.add(OPERATOR)
+    given = {name: op.attributes[name] for name in attributes if name in op.attributes}
+    options = "".join(f", {name}={json.dumps(value)}" for name, value in given.items())
+    w.assign(op, hint, f'{OPERATOR}("{op.type}", {w.value(op.inputs[0], False)}, {expression}{options})')

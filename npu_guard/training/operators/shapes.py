@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npu_guard.training.operators.arithmetic import BINARY
-from npu_guard.training.operators.kind import axes, receiver
+from npu_guard.training.operators.kind import as_operator, axes, receiver
 from npu_guard.training.words import tensor_list
 from npu_guard.training.writer import CannotWrite, Write
 
@@ -89,10 +89,13 @@ def cut(w: Writer, op: Op) -> None:
 
 
 def split(w: Writer, op: Op) -> None:
-    """Split in stated sizes; many parts are one tuple."""
+    """Split in stated sizes; many parts are one tuple. Equal parts of the first axis are so many of any batch."""
     axis = op.attributes.get("axis", 0)
     sizes = [w.shape(name)[axis] for name in op.outputs]
     equal = len(set(sizes)) == 1
+    if equal and axis == 0:
+        w.split(op, f"torch.chunk({w.value(op.inputs[0], False)}, {len(sizes)})")
+        return
     w.split(op, f"torch.split({w.value(op.inputs[0], False)}, {sizes[0] if equal else sizes}, {axis})")
 
 
@@ -141,10 +144,14 @@ def gather(w: Writer, op: Op) -> None:
 
 
 def pixels(w: Writer, op: Op) -> None:
-    """DepthToSpace as torch orders it."""
-    if op.attributes.get("mode", "DCR") != "CRD":
-        raise CannotWrite("a DepthToSpace in mode DCR has no form in PyTorch")
-    w.assign(op, "y", f"F.pixel_shuffle({w.value(op.inputs[0], False)}, {op.attributes['blocksize']})")
+    """DepthToSpace; torch's own has the channels before the blocks."""
+    x, size = w.value(op.inputs[0], False), op.attributes["blocksize"]
+    if op.attributes.get("mode", "DCR") == "CRD":
+        w.assign(op, "y", f"F.pixel_shuffle({x}, {size})")
+        return
+    channels = w.shape(op.inputs[0])[1] // size**2
+    swapped = f"{receiver(x)}.unflatten(1, ({size**2}, {channels})).transpose(1, 2).flatten(1, 2)"
+    as_operator(w, op, "y", f"F.pixel_shuffle({swapped}, {size})", ("blocksize", "mode"))
 
 
 WRITERS: dict[str, Write] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from npu_guard.training.operators.kind import one, receiver
+from npu_guard.training.operators.kind import as_operator, one, receiver
 from npu_guard.training.writer import CannotWrite, Write
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ def pool(w: Writer, op: Op) -> None:
     pads = a.get("pads", [0] * 2 * dims)
     if rounded_up(w, op):
         a, pads = {**a, "ceil_mode": 1}, [0] * 2 * dims
-    if pads[:dims] != pads[dims:] or a.get("auto_pad", "NOTSET") != "NOTSET" or len(op.outputs) > 1:
-        raise CannotWrite(f"a {op.type} with uneven pads or two outputs has no form in PyTorch here")
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or len(op.outputs) > 1:
+        raise CannotWrite(f"a {op.type} with auto_pad or two outputs has no form in PyTorch here")
+    if pads[:dims] != pads[dims:]:
+        unevenly(w, op)
+        return
     options = [w.value(op.inputs[0], False), one(a["kernel_shape"]), f"stride={one(a.get('strides', [1] * dims))}"]
     if set(pads) != {0}:
         options.append(f"padding={one(pads[:dims])}")
@@ -85,6 +88,25 @@ def pool(w: Writer, op: Op) -> None:
         options.append("count_include_pad=False")
     name = "max_pool" if op.type == "MaxPool" else "avg_pool"
     w.assign(op, "pooled", f"F.{name}{dims}d({', '.join(options)})")
+
+
+def unevenly(w: Writer, op: Op) -> None:
+    """Pooling whose pads at the end are others than those before: torch pads first, and an average counts what is there."""
+    a, x = op.attributes, w.value(op.inputs[0], False)
+    dims = len(a["kernel_shape"])
+    before, after = a["pads"][:dims], a["pads"][dims:]
+    if a.get("ceil_mode") or set(a.get("dilations", [1])) != {1}:
+        raise CannotWrite(f"a {op.type} with uneven pads and dilations or ceil_mode has no form in PyTorch here")
+    window = f"{one(a['kernel_shape'])}, stride={one(a.get('strides', [1] * dims))}"
+    if op.type == "MaxPool":
+        filled = padded(x, before, after).removesuffix(")") + ', value=float("-inf"))'
+        expression = f"F.max_pool{dims}d({filled}, {window})"
+    else:
+        expression = f"F.avg_pool{dims}d({padded(x, before, after)}, {window})"
+        if not a.get("count_include_pad", 0):
+            there = padded(f"torch.ones_like({x})", before, after)
+            expression = f"{expression} / F.avg_pool{dims}d({there}, {window})"
+    as_operator(w, op, "pooled", expression, ("kernel_shape", "strides", "pads", "count_include_pad"))
 
 
 def rounded_up(w: Writer, op: Op) -> bool:
