@@ -108,10 +108,17 @@ class Report:
         return f"<Report {self.model.path} on {self.model.profile}: {self.verdict}, {self.headline()}>"
 
     def _repr_html_(self) -> str:
-        """A table for notebooks."""
-        columns = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        """A table for notebooks: what is wrong and where, in the columns that fit beside each other."""
+        from npu_guard.results.summary import message, word
+
+        columns = "".join(f'<th style="text-align: left">{name}</th>' for name in _SHOWN)
         rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape('' if v is None else str(v))}</td>" for v in _row(f).values()) + "</tr>"
+            "<tr>"
+            + "".join(
+                f'<td style="text-align: left">{html.escape("" if v is None else str(v))}</td>'
+                for v in (f"{word(f)} {f.rule}", message(f), location(f), *map(_row(f).get, _SHOWN[3:]))
+            )
+            + "</tr>"
             for f in self.findings[:_ROWS]
         )
         more = f"<p>and {len(self.findings) - _ROWS} more</p>" if len(self.findings) > _ROWS else ""
@@ -186,6 +193,8 @@ def location(finding: Finding) -> str:
 
 
 _COLUMNS = ("rule", "severity", "outcome", "location", "module", "node", "operator", "message", "measured", "allowed", "remedy")
+_SHOWN = ("finding", "message", "location", "module", "operator", "node", "remedy")
+"""Of a table that a reader looks at: the message has the numbers, and severity and outcome are a word before the rule."""
 
 
 def _row(finding: Finding) -> Mapping[str, Any]:

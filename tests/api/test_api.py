@@ -86,6 +86,8 @@ def test_a_notebook_shows_names_as_text(wide: onnx.ModelProto) -> None:
     page = npu_guard.check(wide)._repr_html_()
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
+    assert "error NPU201" in page, "what, and why in the next cell, before where"
+    assert page.index("error NPU201") < page.index("kernel 19x19") < page.rindex("&lt;script&gt;")
 
 
 def test_verdicts(tmp_path: Path, wide: onnx.ModelProto) -> None:
