@@ -9,6 +9,7 @@ from npu_guard.learning.form import Point
 
 Fits = bool | None
 """Whether the compiler takes a model; None where it does not tell, or where there is no such model."""
+_NEARER = 3
 T = TypeVar("T")
 Search = Generator[Sequence[Point], Sequence[Fits], T]
 
@@ -49,10 +50,24 @@ def climb(at: Callable[[int], Point], base: int, last: int, factor: int = 4) -> 
         value = min(step, last) if last > base else max(step, last)
         (answer,) = yield [at(value)]
         if answer is None:
-            return fits, None
+            return (yield from _short_of(at, fits, value))
         if not answer:
             return (yield from halve(at, fits, value))
         fits = value
+    return fits, None
+
+
+def _short_of(at: Callable[[int], Point], fits: int, unknown: int) -> Search[tuple[int, int | None]]:
+    """The same where a step led to a model that is too large: a few numbers short of it, lest what lies there is not known."""
+    for _ in range(_NEARER):
+        middle = (fits + unknown) // 2
+        (answer,) = yield [at(middle)]
+        if answer is None:
+            unknown = middle
+        elif not answer:
+            return (yield from halve(at, fits, middle))
+        else:
+            fits = middle
     return fits, None
 
 
