@@ -60,7 +60,7 @@ def main() -> int:
     devices = options.devices.split(",")
     if options.kept and not options.section:
         newest = {(c["name"], c["device"]): c for c in _kept() if c["device"] in devices}
-        _write(options.output, page(__doc__, list(newest.values()), devices, commit))
+        write(options.output, page(__doc__, list(newest.values()), devices, commit))
         return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
@@ -86,13 +86,13 @@ def main() -> int:
                     print(f"{cell['name']} on {device}: {outcome(cell)}", flush=True)
                 cells.append(cell)
     if options.section:
-        _place(options.output, options.section, networks(cells, commit))
+        place(options.output, options.section, networks(cells, commit))
     else:
-        _write(options.output, page(__doc__, cells, devices, commit))
+        write(options.output, page(__doc__, cells, devices, commit))
     return int(any(cell.get("wrong") or cell.get("worse") for cell in cells))
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """The page, with the sections that are there already behind it."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     path.write_text(
@@ -100,7 +100,7 @@ def _write(path: Path, text: str) -> None:
     )
 
 
-def _place(path: Path, section: str, text: str) -> None:
+def place(path: Path, section: str, text: str) -> None:
     """Put a table into its section, which begins with a line for it."""
     page, found = re.subn(
         rf"(?s)(<!-- {re.escape(section)} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{text}{m[2]}", path.read_text("utf-8")

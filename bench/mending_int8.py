@@ -47,6 +47,9 @@ def main() -> int:
     parser.add_argument("--samples", metavar="NAMES", help="sample networks, with commas; none: nothing after the equals sign")
     parser.add_argument("--devices", default=",".join(DEVICES), help="profiles, with commas")
     parser.add_argument("--seconds", type=int, default=900, help="CPU time for one command (default: 900)")
+    parser.add_argument(
+        "--section", help="write the tables between the lines <!-- SECTION --> of the page alone"
+    )
     parser.add_argument("--kept", action="store_true", help="measure nothing: the page of the newest cells that are kept")
     parser.add_argument("--output", type=Path, default=Path("docs/mending-int8.md"))
     options = parser.parse_args()
@@ -57,7 +60,7 @@ def main() -> int:
         devices = options.devices.split(",")
         newest = {(c["name"], c["device"]): c for c in map(json.loads, lines) if c["device"] in devices}
         ordered = sorted(newest.values(), key=lambda c: devices.index(c["device"]))
-        options.output.write_text(page(ordered, devices, commit), encoding="utf-8")
+        mending.write(options.output, page(ordered, devices, commit))
         return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
@@ -76,7 +79,10 @@ def main() -> int:
                         log.write(json.dumps(cell) + "\n")
                     print(f"{cell['name']} on {device}: {row(cell)}", flush=True)
                 cells.append(cell)
-    options.output.write_text(page(cells, options.devices.split(","), commit), encoding="utf-8")
+    if options.section:
+        mending.place(options.output, options.section, "\n".join(tables(cells, options.devices.split(","), commit)) + "\n")
+    else:
+        mending.write(options.output, page(cells, options.devices.split(","), commit))
     return int(any(cell.get("wrong") or cell.get("lag") for cell in cells))
 
 
@@ -201,8 +207,13 @@ def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
     """The page: sums for each device, and a line for each network with errors."""
     told = (__doc__ or "").strip().splitlines()[2:]
     lines = ["# What `fix` mends in quantized networks", "", "Written by `make mending`, as [mending.md](mending.md).", *told, ""]
+    return "\n".join([*lines, *tables(cells, devices, commit)]) + "\n"
+
+
+def tables(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> list[str]:
+    """Sums for each device, and a line for each network with errors."""
     older = sum(cell["commit"] != commit for cell in cells)
-    lines += [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
+    lines = [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
     lines += [
         "| device | networks with errors | float: errors | after | int8: errors | after | exact in integers | up to one step "
         "| others | up to one step | lag | loses | failed |"
@@ -222,8 +233,7 @@ def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
         "| network | device | float | int8 | rounded otherwise | steps | to float | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [f"| {c['name']} | {c['device']} | {row(c)} |" for c in cells if not c.get("fits")]
-    return "\n".join(lines) + "\n"
+    return lines + [f"| {c['name']} | {c['device']} | {row(c)} |" for c in cells if not c.get("fits")]
 
 
 if __name__ == "__main__":
