@@ -47,9 +47,7 @@ def main() -> int:
     parser.add_argument("--samples", metavar="NAMES", help="sample networks, with commas; none: nothing after the equals sign")
     parser.add_argument("--devices", default=",".join(DEVICES), help="profiles, with commas")
     parser.add_argument("--seconds", type=int, default=900, help="CPU time for one command (default: 900)")
-    parser.add_argument(
-        "--section", help="write the tables between the lines <!-- SECTION --> of the page alone"
-    )
+    parser.add_argument("--section", help="write the tables between the lines <!-- SECTION --> of the page alone")
     parser.add_argument("--kept", action="store_true", help="measure nothing: the page of the newest cells that are kept")
     parser.add_argument("--output", type=Path, default=Path("docs/mending-int8.md"))
     options = parser.parse_args()

@@ -42,7 +42,9 @@ def _open(finding: Finding) -> bool:
 
 
 def _joined(model: ModelReport, places: Iterable[Place]) -> list[Place]:
-    found: list[Place] = []
+    found: list[tuple[SourceLine | list[Scope], list[Finding]]] = []
+    apart: dict[int, int | None] = {}
+    """By its index in `found`, the part of their paths in which modules at one place differ; None while it is only one."""
     known: dict[object, list[int]] = {}
     for origin, members in places:
         if isinstance(origin, SourceLine):
@@ -51,20 +53,22 @@ def _joined(model: ModelReport, places: Iterable[Place]) -> list[Place]:
         (scope,) = origin
         decided = alike(model, [f for f in members if not _open(f)])
         told = tuple((g.first.rule, g.first.severity, g.message, g.first.location.op_type) for g in decided)
-        if not told:
-            found.append((origin, members))
+        keys = {p: (told, p, _without(scope, p)) for p in range(len(scope))} if told and len(scope) > 1 else {}
+        fitting = ((at, part) for part, key in keys.items() for at in known.get(key, ()) if apart[at] in (None, part))
+        if (first := min(fitting, default=None)) is not None:
+            at, apart[at] = first
+            where, others = found[at]
+            if not isinstance(where, SourceLine):
+                where.append(scope)
+            others += members
             continue
-        for at in known.setdefault((told, len(scope)), []):
-            other, others = found[at]
-            if isinstance(other, tuple) and _one_part_apart((*other, scope)):
-                found[at] = (*other, scope), [*others, *members]
-                break
-        else:
-            known[told, len(scope)].append(len(found))
-            found.append((origin, members))
-    return found
+        apart[len(found)] = None
+        for key in keys.values():
+            known.setdefault(key, []).append(len(found))
+        found.append(([scope], list(members)))
+    return [(where if isinstance(where, SourceLine) else tuple(where), members) for where, members in found]
 
 
-def _one_part_apart(scopes: Sequence[Scope]) -> bool:
-    """`stages.0.eca`, `stages.1.eca` and `stages.2.eca`."""
-    return len(scopes[0]) > 1 and sum(len(set(parts)) > 1 for parts in zip(*scopes, strict=True)) == 1
+def _without(scope: Scope, part: int) -> Scope:
+    """`stages.0.eca` and `stages.1.eca` are the same without their part 1."""
+    return (*scope[:part], "", *scope[part + 1 :])

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from msgspec.structs import replace
 from onnx import NodeProto, TensorProto, helper
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect
 
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
@@ -25,15 +25,6 @@ from npu_guard.project.config import Config
 from npu_guard.results.findings import Evidence
 from npu_guard.rewriting.substitution import EXACT
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 Show = Callable[..., Page]
 PROFILES = ["aimotive-aiware", "ethos-u85", "rockchip:RK3566"]
@@ -43,16 +34,6 @@ NARROW = (
 )
 """Cells of a table that are too narrow for a word."""
 EXACT_FORMS = [s for s in catalog.substitutions() if s.exactness == EXACT]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.fail(f"{CHROMIUM} is missing: the report is tested in Debian's Chromium, apt-get install chromium", pytrace=False)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 SOUGHT = {
     "spatial-reshape": "rules/NPU102/",
@@ -38,14 +38,12 @@ def site(tmp_path: Path, root: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_search_finds_names_as_they_are_typed(site: str) -> None:
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        for words, place in SOUGHT.items():
-            page.goto(site)
-            page.keyboard.press("/")
-            page.keyboard.type(words)
-            first = page.locator(".md-search-result__link").first
-            expect(first).to_have_attribute("href", re.compile(f"{re.escape(place)}([?#].*)?$"), timeout=30_000)
-        browser.close()
+def test_the_search_finds_names_as_they_are_typed(site: str, browser: Browser) -> None:
+    page = browser.new_page()
+    for words, place in SOUGHT.items():
+        page.goto(site)
+        page.keyboard.press("/")
+        page.keyboard.type(words)
+        first = page.locator(".md-search-result__link").first
+        expect(first).to_have_attribute("href", re.compile(f"{re.escape(place)}([?#].*)?$"), timeout=30_000)
+    page.close()
