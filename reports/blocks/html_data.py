@@ -39,6 +39,12 @@ def number(value: Number) -> str:
     return printable(value) if isinstance(value, str) else f"{value:,}"
 
 
+def rounded(share: float) -> float:
+    """A share in percent, in two decimals; as it is where that would make nothing, or all, of it."""
+    near = round(share, 2)
+    return share if near in (0, 100) else near
+
+
 class _Given(dict[str, int]):
     """Texts as they were given, each made safe to show when it comes for the first time."""
 
@@ -109,7 +115,7 @@ def _rows(layers: Sequence[LayerRow], names: dict[int, str], homes: dict[int, in
         "params": [r.params for r in layers],
         "bytes": [r.output_bytes for r in layers],
         "live": [r.live_bytes for r in layers],
-        "waste": [None if r.alignment_waste is None else round(r.alignment_waste * 100, 1) for r in layers],
+        "waste": [None if r.alignment_waste is None else rounded(r.alignment_waste * 100) for r in layers],
         "verdict": [VERDICTS.index(r.verdict) for r in layers],
         "results": {str(r.index): [printable(name, _NAME) for name in r.results] for r in layers if r.results},
     }
@@ -193,7 +199,7 @@ def _finding(
         said = told[key] = _said(f, texts)
     words, measured, allowed, limit, suppressed, forms, pair, option = said
     line, function = (texts(source_line(model, f)), texts(f.source.function)) if f.source else (0, 0)
-    share = round(100 * f.macs / total, 2) if total else 0
+    share = rounded(100 * f.macs / total) if total else 0
     return [
         rule, kind, row, *place, words, measured, allowed, limit, line, function, share, suppressed, forms, pair, option
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
-from npu_guard.results.summary import by_rule, mended_exactly, si, word
+from npu_guard.results.summary import by_rule, is_error, mended_exactly, si, word
 
 _PRINTED = 40
 """Limits of a device that paper has, where it does not have more: some devices state hundreds."""
@@ -81,7 +81,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
                 "name": group.first.name,
                 "mark": word(group.first),
                 "count": len(group.findings),
-                "mended": sum(map(mended_exactly, group.findings)),
+                "mended": _mended(group.findings),
                 "share": 100 * group.share,
                 "advice": advice(group.first.remedy.advice) if group.first.remedy is not None else "",
                 "places": rows,
@@ -89,6 +89,27 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
             }
         )
     return shown
+
+
+def _mended(findings: Sequence[Finding]) -> str:
+    """How many `fix` mends, and how many more it would with its option `--warnings`."""
+    number, costly = sum(map(mended_exactly, findings)), sum(map(_at_cost, findings))
+    if not costly:
+        return f"{number:,}" if number else "–"
+    return f"{number:,}, and {costly:,} with --warnings" if number else f"{costly:,} with --warnings"
+
+
+def _at_cost(finding: Finding) -> bool:
+    """Whether a form that computes the same removes it, which `fix` leaves alone unless it is asked."""
+    return finding.remedy is not None and finding.remedy.exactness == "exact" and not mended_exactly(finding)
+
+
+def title_of(findings: Sequence[Finding]) -> str:
+    """What the table of rules is about: errors alone keep a model off its device."""
+    errors = sum(map(is_error, findings))
+    if not errors:
+        return "What the rules found"
+    return "What keeps it off the device" + (", and what else the rules found" if errors < len(findings) else "")
 
 
 def _place(model: ModelReport, findings: Sequence[Finding], told: set[str]) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tupl
         "findings": sum((counts.error, counts.warning, counts.note, counts.undecided)),
         "operators": overview.operator_table(model, key),
         "to_do": overview.to_do(model, lambda text: _raw(texts.line(text))),
+        "to_do_title": overview.title_of([f for f in model.findings if f.suppressed is None]),
         "record": overview.record(report, model),
         "groups": _still(model),
         "coverage": charts.coverage(model.layers),
@@ -187,11 +188,18 @@ def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
     macs = si(t.macs) if t.macs or not least else "not known"
     _, left = known_macs(t.uncounted)
     return [
-        ("Layers on the device", f"{t.nodes:,}", f"opset {model.opset}"),
+        ("Layers", f"{t.nodes:,}", _where_they_run(model) or f"opset {model.opset}"),
         ("Multiply-accumulates", f"{least if t.macs else ''}{macs}", f"MACs for one inference{left}"),
         ("Parameters", si(t.params), "weights and biases"),
         ("Peak activations", f"{least}{si(t.peak_bytes)}B", "in the element types of the model"),
     ]
+
+
+def _where_they_run(model: ModelReport) -> str:
+    """`309 on the NPU, 21 on the host`, where the model was cut into pieces."""
+    pieces = () if model.pieces is None else model.pieces.pieces
+    counts = {side: sum(p.nodes for p in pieces if p.side == side) for side in ("npu", "host")}
+    return f"{counts['npu']:,} on the NPU, {counts['host']:,} on the host" if pieces else ""
 
 
 def _pieces(model: ModelReport, key: Callable[[LayerRow], str]) -> dict[str, Any] | None:

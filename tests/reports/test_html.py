@@ -9,6 +9,7 @@ import html.parser
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks import charts, overview, picture, tree
-from npu_guard.results.findings import Location, Report
+from npu_guard.results.findings import Location, Remedy, Report, Severity
 
 HOSTILE = "</script><script>alert(1)</script>"
 NEVER = {"iframe", "object", "embed", "img", "form", "base", "input", "video", "audio", "template"}
@@ -185,6 +186,37 @@ def test_without_layers_the_page_is_still_one(root: Path) -> None:
     text = Page(render(check_models(MODELS[:1], Config()))).text
     assert "This model does not run" in text
     assert "Legend" not in text
+
+
+def test_a_small_share_of_the_macs_is_not_none(sample: ModuleType) -> None:
+    report = sample.many(3)
+    model = report.models[0]
+    totals = replace(model.totals, macs=1_000_000)
+    findings = [replace(f, macs=macs) for f, macs in zip(model.findings, (4, 0, 999_999), strict=True)]
+    page = Page(render(replace(report, models=(replace(model, totals=totals, findings=tuple(findings)),))))
+    shares = [row[11] for row in json.loads(page.bodies["data"])["models"][0]["findings"]]
+    assert 0 < shares[0] < 0.05
+    assert shares[1] == 0
+    assert 99.95 < shares[2] < 100
+
+
+def test_the_table_of_rules_says_what_each_run_of_fix_mends(sample: ModuleType) -> None:
+    finding = sample.many(1).models[0].findings[0]
+    warning = replace(finding, severity=Severity.WARNING)
+    exact = Remedy("elu-to-tanh", "exact", "")
+    shown = [
+        overview.to_do(replace(sample.many(1).models[0], findings=tuple(findings)), str)[0]["mended"]
+        for findings in (
+            [replace(finding, remedy=None)],
+            [replace(finding, remedy=exact)],
+            [replace(finding, remedy=replace(exact, option="--warnings"))],
+            [replace(finding, remedy=exact), replace(finding, remedy=replace(exact, option="--warnings"))],
+        )
+    ]
+    assert shown == ["–", "1", "1 with --warnings", "1, and 1 with --warnings"]
+    titles = [overview.title_of(findings) for findings in ([finding], [finding, warning], [warning])]
+    assert len(set(titles)) == 3
+    assert "off the device" not in titles[2]
 
 
 def test_an_error_says_no_more_of_the_disk_than_the_file_name(tmp_path: Path) -> None:
