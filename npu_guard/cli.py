@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the contract's code: 0, 1, 2, 3, 4 or 5."""
     # Large graphs make a million small objects that all live to the end; collecting garbage in between finds none.
     gc.set_threshold(2_000_000, 20, 20)
+    # numpy's threads spin from its import on, a quarter of the CPU time of a check, and no matrix here is worth them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by whoever started us; what would go there goes nowhere
             setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end

@@ -144,7 +144,8 @@ class Runtime:
         if importlib.util.find_spec("onnxruntime") is None:
             raise UsageError("comparing models needs ONNX Runtime: pip install 'npu-guard[fix]'")
         # Since 1.29, ONNX Runtime reports to its makers the names and hashes of the models that it loads, unless told not to.
-        environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1), "ORT_DISABLE_TELEMETRY": "1"}
+        telling = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        environment = {**os.environ, **telling}  # numpy only hands numbers over there
         process = subprocess.Popen(
             [sys.executable, "-m", "npu_guard.verification.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=environment, cwd=Path(__file__).parents[2], start_new_session=True,
