@@ -12,9 +12,9 @@ class About {
   }
 
   nothing() {
-    const s = this.modules.sums.get(ROOT);
-    this.element.replaceChildren(el("h3", {}, "The model"), el("p", { class: "muted" }, s.count.toLocaleString("en") + " boxes in " + this.model.data.groups.length.toLocaleString("en") + " modules."),
-      el("p", {}, "Choose a box to see its numbers and findings; a stacked box is a module that opens and closes."),
+    const s = this.modules.sums.get(ROOT), modules = this.model.data.groups.filter(([, , part]) => !part).length, n = (x, word) => x.toLocaleString("en") + " " + word + (x === 1 ? "" : "s");
+    this.element.replaceChildren(el("h3", {}, "The model"), el("p", { class: "muted" }, n(s.count, "layer") + (modules ? " in " + n(modules, "module") : "") + "."),
+      el("p", {}, "Choose a box to see its numbers and findings; a stacked box holds several layers, and opens and closes."),
       el("p", { class: "muted" }, "Drag or scroll to move, Ctrl and scroll to zoom. With the keyboard: arrow keys, Enter, + − 0; / finds a node."));
   }
 

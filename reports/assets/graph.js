@@ -36,11 +36,11 @@ class GraphView {
     this.view = { x: 0, y: 0, k: 1 };
     this.chosen = null;
     this.scene = svg("g");
-    this.svg = svg("svg", { role: "group", tabindex: "-1", "aria-label": "Graph of " + model.data.path + ". Arrow keys move, Enter opens or closes a module, plus and minus zoom." }, this.scene);
+    this.svg = svg("svg", { role: "group", tabindex: "-1", "aria-label": "Graph of " + model.data.path + ". Arrow keys move, Enter opens or closes a stacked box, plus and minus zoom." }, this.scene);
     this.about = new About(this);
     const tool = (label, name, action) => el("button", { type: "button", title: name, "aria-label": name, on: { click: action } }, label);
     const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Graph" },
-      tool("Open all", "Open modules, as many as can be looked at", () => this.openAll()), tool("Close all", "Close all modules", () => this.closeAll()),
+      tool("Open all", "Open boxes, as many as can be looked at", () => this.openAll()), tool("Close all", "Close all boxes", () => this.closeAll()),
       tool("Fit", "Show the whole graph", () => this.fit(true)), tool("−", "Zoom out", () => this.zoom(0.8)), tool("+", "Zoom in", () => this.zoom(1.25)));
     this.shade = "";
     const shades = [["", "Colour: verdict"], ["macs", "Colour: MACs"], ["bytes", "Colour: activations"], ["params", "Colour: parameters"]];
@@ -180,14 +180,14 @@ class GraphView {
     const kind = this.modules.worst(g), s = this.modules.sums.get(g), bad = s.error + s.undecided + s.warning;
     const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true, [...s.pieces], "g" + g);
     if (bad) drawn.append(svg("text", { class: "detail", x: BOX.width - 7, y: 35, "text-anchor": "end" }, bad > 999 ? "999+" : String(bad)));
-    drawn.setAttribute("aria-label", "Module " + this.modules.title(g) + ", " + this.modules.words(g) + ", " + this.modules.counts(g));
+    drawn.setAttribute("aria-label", this.modules.sort(g) + " " + this.modules.title(g) + ", " + this.modules.words(g) + ", " + this.modules.counts(g));
     drawn.setAttribute("aria-expanded", "false");
     return drawn;
   }
 
   frame(box) {
     const g = Number(box.id.slice(1)), kind = this.modules.worst(g);
-    const drawn = svg("g", { class: "box frame v-" + kind, "aria-expanded": "true", "aria-label": "Module " + this.modules.title(g) + ", open, " + this.modules.words(g) + ", " + this.modules.counts(g) },
+    const drawn = svg("g", { class: "box frame v-" + kind, "aria-expanded": "true", "aria-label": this.modules.sort(g) + " " + this.modules.title(g) + ", open, " + this.modules.words(g) + ", " + this.modules.counts(g) },
       svg("rect", { class: "card", width: box.width, height: box.height, rx: 7 }),
       svg("text", { class: "name", x: 12, y: 20 }, fitting(this.modules.short(g), box.width - 40, NAME)));
     if (kind !== "ok") drawn.append(svg("use", { href: "#mark-" + kind, x: box.width - 22, y: 8, width: 14, height: 14 }));
@@ -223,7 +223,7 @@ class GraphView {
     this.layouts.clear();
     this.draw();
     this.fit(true);
-    announce("All modules are closed");
+    announce("All boxes are closed");
   }
 
   /* Level by level, as long as the picture stays readable. */
@@ -248,7 +248,7 @@ class GraphView {
     this.layouts.clear();
     this.draw();
     this.fit();
-    announce(closed ? "Open as far as " + MOST_BOXES + " boxes allow; " + closed + " modules stay closed" : "All modules are open");
+    announce(closed ? "Open as far as " + MOST_BOXES + " boxes allow; " + closed + " of them stay closed" : "All boxes are open");
   }
 
   /* seeing */
@@ -295,15 +295,23 @@ class GraphView {
 
   /* The boxes of a change, the first of them in sight; nobody else's focus moves. */
   showChange(number) {
-    const rows = this.model.changed(number).filter((row) => this.model.data.rows.group[row] !== -2);
+    const row = this.bring(number);
+    if (row === undefined) return;
+    this.chosen = "r" + row;
+    this.mark();
+    this.about.row(row);
+  }
+
+  drawnOf(number) { return this.model.changed(number).filter((row) => this.model.data.rows.group[row] !== -2); }
+
+  /* Opens what the boxes of a change are in, puts the first of them in the middle, and says which that is. */
+  bring(number) {
+    const rows = this.drawnOf(number);
     for (const row of rows) for (const g of this.modules.path.get(this.model.data.rows.group[row])) this.opened.add(g);
     this.layouts.clear();
     this.draw();
-    if (!rows.length) return;
-    this.chosen = "r" + rows[0];
-    this.mark();
-    this.about.row(rows[0]);
-    this.centre(this.chosen);
+    if (rows.length) this.centre("r" + rows[0]);
+    return rows[0];
   }
 
   focusRow(i) {

@@ -33,7 +33,7 @@ class Modules {
     for (const g of [ROOT, ...this.path.get(group)]) {
       const s = this.sums.get(g);
       s.first = Math.min(s.first, i);
-      s.count += 1;
+      if (this.model.runs(i)) s.count += 1;
       s.macs += rows.macs[i] || 0;
       s.params += rows.params[i];
       s.bytes += rows.bytes[i] || 0;
@@ -62,6 +62,9 @@ class Modules {
     const s = this.sums.get(g);
     return s.error ? "error" : s.undecided ? "undecided" : s.warning ? "warning" : "ok";
   }
+
+  /* What the model has no module for is a part of it: layers that follow each other. */
+  sort(g) { return this.model.data.groups[g][2] ? "Part" : "Module"; }
 
   label(g) { return this.model.data.texts[this.model.data.groups[g][0]]; }
 

@@ -24,6 +24,8 @@ class Model {
       limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean), pair: DATA.pairs[t(pair)], option: t(option) }));
     this.findingsOf = new Map();
     this.findings.forEach((f) => { if (f.row >= 0) this.findingsOf.set(f.row, [...(this.findingsOf.get(f.row) || []), f]); });
+    this.numbers = new Map(); // of the layers that the page counts, in order of execution
+    data.rows.node.forEach((_, i) => { if (this.runs(i)) this.numbers.set(i, this.numbers.size + 1); });
     this.names = new Map();
     data.rows.node.forEach((name, i) => this.names.set(name, this.names.has(name) ? -1 : i));
   }
@@ -68,6 +70,7 @@ class Model {
 
   text(column, i) { return this.data.texts[this.data.rows[column][i]]; }
   name(i) { return this.data.rows.node[i] || "(no name)"; }
+  runs(i) { return this.kind(i) !== "folded" && this.text("op", i) !== "graph input"; }
   kind(i) { return VERDICTS[this.data.rows.verdict[i]]; }
 
   /* Of rows that are in pieces: their numbers, and in words the sides they are on. */
@@ -108,7 +111,7 @@ class Model {
         { key: "kind", label: "Severity", class: "kind", value: (i) => place.get(i), cell: (i) => [mark(all[i].kind), " " + all[i].kind] },
         { key: "rule", label: "Rule", class: "kind", value: (i) => all[i].rule, cell: (i) => this.ruleLink(all[i].rule) },
         { key: "message", label: "Finding", class: "message", value: (i) => all[i].message, cell: (i) => [all[i].message,
-          el("div", { class: "where" }, all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node), all[i].row < 0 ? "" : " " + this.text("shape", all[i].row)),
+          el("div", { class: "where" }, all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, all[i].node), ...(all[i].row < 0 ? [] : [" ", ...this.text("shape", all[i].row).split(/(?<=×)/).flatMap((extent) => [el("wbr"), extent])])),
           all[i].reason ? el("div", { class: "where" }, "Suppressed: " + all[i].reason) : ""].filter(Boolean) },
         some("measured") && { key: "measured", label: "Measured", number: true, value: (i) => (all[i].measured === "" ? null : Number(all[i].measured.replace(/,/g, "")) || 0), cell: (i) => all[i].measured },
         some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => all[i].allowed },
@@ -163,7 +166,8 @@ class Model {
   print(printing) {
     this.open("findings");
     if (this.groupedTable) { this.everyNode = printing; this.groupedTable.draw(printing); }
-    if (this.data.rows.node.length <= PRINTED_LAYERS) { this.open("layers"); this.layerTable?.draw(printing); }
+    if (this.numbers.size <= PRINTED_LAYERS) { this.open("layers"); this.layerTable?.draw(printing); }
+    else if (!this.layerTable) $("[data-table=layers]", this.article).replaceChildren(...(printing ? [el("p", {}, "On paper there is no table of the " + this.numbers.size.toLocaleString("en") + " layers, as there are more than " + PRINTED_LAYERS + ". For some of them, open the tab Layers, filter it and print again: what the tab shows is printed.")] : []));
   }
 
   /* A line of Python breaks behind a slash alone; a file's name stays with its number. */
@@ -176,15 +180,15 @@ class Model {
     const { rows } = this.data, count = rows.node.length;
     const number = (key, label, cell) => ({ key, label, number: true, value: (i) => rows[key][i], cell });
     return new DataTable($("[data-table=layers]", this.article), {
-      name: "layers", what: "layers", caption: "Layers in order of execution", none: "No layers.", rows: [...Array(count).keys()], placeholder: "node, operator, module …",
+      name: "layers", what: "layers", caption: "Layers in order of execution", none: "No layers.", rows: [...Array(count).keys()], counted: (i) => this.runs(i), beside: "beside what does not run", placeholder: "node, operator, module …",
       text: (i) => [rows.node[i], rows.output[i] || "", this.text("op", i), this.text("module", i), this.text("shape", i), this.text("dtype", i)].join(" "),
       kind: (i) => this.kind(i),
       filters: [
-        { key: "verdict", label: "Verdict", value: (i) => this.kind(i), more: { device: "on the device" }, test: (i) => this.kind(i) !== "folded" && this.text("op", i) !== "graph input", start: "device" },
+        { key: "verdict", label: "Verdict", value: (i) => this.kind(i), more: { device: "what runs" }, test: (i) => this.runs(i), start: "device" },
         { key: "op", label: "Operator", value: (i) => this.text("op", i) },
         { key: "module", label: "Module", value: (i) => this.text("module", i).split(".")[0] }],
       columns: [
-        { key: "index", label: "#", number: true, value: (i) => i, cell: (i) => String(i) },
+        { key: "index", label: "#", number: true, value: (i) => i, cell: (i) => String(this.numbers.get(i) ?? "–") },
         { key: "verdict", label: "Verdict", class: "kind", value: (i) => [0, 1, 2, 3, -1][rows.verdict[i]], cell: (i) => [mark(this.kind(i)), " " + this.kind(i)] },
         { key: "node", label: "Node", head: true, class: "name", value: (i) => rows.node[i], cell: (i) => this.nodeLink(i) },
         { key: "op", label: "Operator", class: "op", value: (i) => this.text("op", i), cell: (i) => this.text("op", i) },
@@ -232,6 +236,8 @@ function showBoth() {
     for (const view of both) view.showChange(Number(button.dataset.change));
     $(".both").scrollIntoView({ block: "nearest" });
   });
+  const drawn = DATA.changes.map((_, at) => both.map((view) => view.drawnOf(at + 1).length > 0)), common = drawn.findIndex((sides) => sides.every(Boolean));
+  both.forEach((view, side) => view.bring(1 + (common < 0 ? drawn.findIndex((sides) => sides[side]) : common)));
   both.forEach((view, side) => { view.chosenRow = (row) => { const other = both[1 - side], number = models[side].change(row); if (number) other.showChange(number); }; });
 }
 

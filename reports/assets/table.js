@@ -48,7 +48,7 @@ function announce(text) {
 
 class DataTable {
   /* spec: name, caption, columns [{key, label, value(i), cell(i), number, head}], filters [{key, label, value(i), words, start}],
-     text(i) to search in, rows (indices in their first order), what ("findings"). A column without `value` cannot be sorted. */
+     text(i) to search in, rows (indices in their first order), what ("findings"), counted(i) and words for the rest, `beside`. A column without `value` cannot be sorted. */
   constructor(slot, spec) {
     spec.columns = spec.columns.filter((column) => column);
     this.spec = spec;
@@ -140,8 +140,8 @@ class DataTable {
     const first = everything ? 0 : this.page * this.size, last = everything ? total : Math.min(total, first + this.size);
     this.body.replaceChildren(...this.shown.slice(first, last).map((i) => this.row(i)));
     if (total === 0) this.body.append(el("tr", {}, el("td", { colspan: this.spec.columns.length, class: "muted" }, this.spec.rows.length ? "Nothing matches." : this.spec.none)));
-    const of = this.spec.rows.length, n = (x) => x.toLocaleString("en");
-    this.caption.textContent = this.spec.caption + ": " + (total === of ? n(total) : n(total) + " of " + n(of)) + (pages > 1 && !everything ? ", showing " + n(first + 1) + " to " + n(last) : "");
+    const counted = this.spec.counted || (() => true), of = this.spec.rows.filter(counted).length, found = this.shown.filter(counted).length, n = (x) => x.toLocaleString("en");
+    this.caption.textContent = this.spec.caption + ": " + (found === of ? n(of) : n(found) + " of " + n(of)) + (total > found ? ", " + this.spec.beside + ": " + n(total - found) : "") + (pages > 1 && !everything ? ", showing " + n(first + 1) + " to " + n(last) : "");
     const turn = (by) => { this.page += by; this.draw(); announce(this.caption.textContent); this.pager.querySelector(by < 0 ? "button" : "button:last-of-type").focus(); };
     this.pager.replaceChildren(...(pages > 1 ? [
       el("button", { type: "button", disabled: this.page === 0, on: { click: () => turn(-1) } }, "Previous"),

@@ -86,6 +86,7 @@ def _template() -> Template:
     )
     environment.filters["percent"] = charts.percent
     environment.filters["breaks"] = _breaks
+    environment.filters["sides"] = _sides
     return environment.get_template("template.html.j2")
 
 
@@ -94,6 +95,13 @@ def _breaks(path: str) -> Any:
     import markupsafe
 
     return markupsafe.escape(printable(path, _LONGEST)).replace("/", markupsafe.Markup("/<wbr>"))
+
+
+def _sides(shape: str) -> Any:
+    """A shape that is broken between two extents alone."""
+    import markupsafe
+
+    return markupsafe.escape(shape).replace("×", markupsafe.Markup("×<wbr>"))
 
 
 def _safe(value: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.html_data import shape
-from npu_guard.reports.blocks.tree import Group, frontier, rows_of
+from npu_guard.reports.blocks.tree import Group, frontier, rows_of, runs
 from npu_guard.results.findings import LayerRow
 
 _BOXES = 40
@@ -67,12 +67,13 @@ class Picture:
     height: int
     boxes: Sequence[Box]
     lines: Sequence[str]
+    caption: str
     box_width: int = _WIDTH
     box_height: int = _HEIGHT
 
 
 def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
-    """A picture of the model with its modules collapsed; `sides` are those of its pieces, by number."""
+    """A picture of the model, modules collapsed where it has many layers; `sides` are those of its pieces, by number."""
     items = frontier(root, _BOXES)[0]
     boxes = [_box(item, sides) for item in items]
     results = [(row, name) for row in sorted(root.rows, key=lambda row: row.index) for name in row.results][:_RESULTS]
@@ -99,7 +100,16 @@ def draw(root: Group, sides: Sequence[str] = ()) -> Picture:
     _sort(ranks)
     width = _spread(ranks)
     height = len(ranks) * (_HEIGHT + _RISE) - _RISE + 2 * _MARGIN
-    return Picture(round(width), height, boxes, [_line(chain) for chain in chains])
+    return Picture(round(width), height, boxes, [_line(chain) for chain in chains], _caption(items))
+
+
+def _caption(items: Iterable[Group | LayerRow]) -> str:
+    stacks = [item for item in items if isinstance(item, Group)]
+    if not stacks:
+        return "Every layer has a box of its own."
+    if all(stack.part for stack in stacks):
+        return "A stacked box holds several layers that follow each other."
+    return "Modules collapsed; a stacked box holds several layers."
 
 
 def _box(item: Group | LayerRow, sides: Sequence[str]) -> Box:
@@ -108,7 +118,7 @@ def _box(item: Group | LayerRow, sides: Sequence[str]) -> Box:
     side = "both" if len(on) > 1 else next(iter(on), "")
     if isinstance(item, Group):
         bad = sum(row.verdict in ("error", "undecided", "warning") for row in rows)
-        detail = f"{len(rows)} layers" + (f", {bad} with findings" if bad else "")
+        detail = f"{sum(map(runs, rows))} layers" + (f", {bad} with findings" if bad else "")
         return Box(item.worst, _short(item.path), detail, many=True, side=side)
     name = ".".join(item.scope) or item.location.node
     return Box(item.verdict, _short(name), f"{printable(item.location.op_type, 18)}  {shape(item.shape)[:18]}", side=side)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from npu_guard.results.findings import LayerRow
+from npu_guard.results.findings import INPUT, LayerRow
 
 VERDICTS = ("ok", "warning", "undecided", "error", "folded")
 _DEPTH = 24  # modules in modules; what lies deeper is shown at this depth
@@ -43,8 +43,15 @@ class Group:
                 yield from item.below()
 
 
+def runs(row: LayerRow) -> bool:
+    """Whether it is a layer that the page counts: neither folded nor an input of the graph."""
+    return row.verdict != "folded" and row.location.op_type != INPUT
+
+
 def build(layers: Iterable[LayerRow]) -> tuple[Group, dict[int, str]]:
     """The tree, and for operators that stand for a whole module the module's name by row index."""
+    layers = list(layers)
+    numbers = {row.index: n for n, row in enumerate(filter(runs, layers), 1)}
     root = Group("", "")
     known: dict[tuple[str, ...], Group] = {(): root}
     for row in layers:
@@ -61,7 +68,7 @@ def build(layers: Iterable[LayerRow]) -> tuple[Group, dict[int, str]]:
         group.items.append(row)
     names: dict[int, str] = {}
     root.items = [_simple(item, names) for item in root.items]
-    _finish(root)
+    _finish(root, numbers)
     return root, names
 
 
@@ -80,29 +87,28 @@ def _simple(item: Group | LayerRow, names: dict[int, str]) -> Group | LayerRow:
     return only
 
 
-def _finish(group: Group) -> None:
+def _finish(group: Group, numbers: Mapping[int, int]) -> None:
     """Divide what is too wide, and gather the operators below each group."""
     if len(group.items) > _WIDEST:
         size = max(_PART, -(-len(group.items) // _PART))
-        group.items = [_part(group, group.items[i : i + size]) for i in range(0, len(group.items), size)]
+        group.items = [_part(group, group.items[i : i + size], numbers) for i in range(0, len(group.items), size)]
     for item in group.items:
         if isinstance(item, Group):
-            _finish(item)
+            _finish(item, numbers)
     rows = [row for item in group.items for row in (item.rows if isinstance(item, Group) else [item])]
     group.rows = sorted(rows, key=lambda row: row.index)
 
 
-def _part(group: Group, items: list[Group | LayerRow]) -> Group:
-    first, last = (_ends(item) for item in (items[0], items[-1]))
-    label = f"layers {first[0]}–{last[1]}"
+def _part(group: Group, items: list[Group | LayerRow], numbers: Mapping[int, int]) -> Group:
+    found = [number for item in items for number in _numbers(item, numbers)]
+    label = f"layers {min(found)}–{max(found)}" if found else "graph inputs"
     return Group(label, f"{group.path} {label}".strip(), items, part=True)
 
 
-def _ends(item: Group | LayerRow) -> tuple[int, int]:
+def _numbers(item: Group | LayerRow, numbers: Mapping[int, int]) -> list[int]:
     if isinstance(item, LayerRow):
-        return item.index, item.index
-    ends = [_ends(inner) for inner in item.items]
-    return min(first for first, _ in ends), max(last for _, last in ends)
+        return [numbers[item.index]] if item.index in numbers else []
+    return [number for inner in item.items for number in _numbers(inner, numbers)]
 
 
 def frontier(root: Group, limit: int) -> tuple[list[Group | LayerRow], list[Group]]:

@@ -152,7 +152,7 @@ def test_findings_filter_search_and_sort(show: Show, model: Path) -> None:
 
 def test_layers_sort_by_number_and_turn_pages(show: Show, tmp_path: Path) -> None:
     page = show([save(tmp_path / "long.onnx", blocks(40))], "#tab=layers")
-    expect(page.locator(".table-layers caption")).to_contain_text("160 of 161, showing 1 to 100")
+    expect(page.locator(".table-layers caption")).to_contain_text("160, showing 1 to 100")
     page.get_by_role("button", name="Next").click()
     expect(page.locator(".table-layers caption")).to_contain_text("showing 101 to 160")
     assert len(rows(page, "layers")) == 60
@@ -280,7 +280,7 @@ def test_modules_open_and_close_by_mouse(show: Show, model: Path) -> None:
     expect(page.locator(".canvas .box")).to_have_count(14)
     body.locator("text").click()
     expect(page.locator(".canvas .box")).to_have_count(4)
-    page.get_by_role("button", name=re.compile("^Open modules")).click()
+    page.get_by_role("button", name=re.compile("^Open boxes")).click()
     expect(page.locator(".canvas .box[aria-expanded='false']")).to_have_count(0)
     expect(page.locator(".canvas .box")).to_have_count(64 + 2 + 16 + 4)
     before = page.locator(".canvas > svg > g").get_attribute("transform")
@@ -565,6 +565,38 @@ def test_printed_pages_have_every_finding_and_no_controls(show: Show, tmp_path: 
     expect(page.locator(".table-grouped .where a")).to_have_count(80 + 3)  # a line of Python each, and one cause
 
 
+def test_paper_says_that_it_has_no_table_of_many_layers(show: Show, tmp_path: Path) -> None:
+    page = show([save(tmp_path / "long.onnx", blocks(101))])
+    page.emulate_media(media="print")
+    told = page.get_by_text("On paper there is no table of the 404 layers")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    expect(told).to_be_visible()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    expect(told).to_have_count(0)
+    page.emulate_media(media="screen")
+    page.locator("#tab-layers").click()
+    expect(page.locator(".table-layers caption")).to_have_text("Layers in order of execution: 404, showing 1 to 100")
+    assert [row.split("\t")[0] for row in rows(page, "layers")][:2] == ["1", "2"]
+    page.get_by_role("button", name="Show all").last.click()
+    expect(page.locator(".table-layers caption")).to_contain_text("404, beside what does not run: 1")
+
+
+def test_on_a_phone_each_number_of_a_rule_has_its_name(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"], viewport={"width": 390, "height": 844})
+    numbers = page.locator(".causes tbody tr").first.locator(".num")
+    named = [n.evaluate("cell => getComputedStyle(cell, '::before').content") for n in numbers.all()]
+    assert [" ".join(name.replace('"', "").split()[:1]) for name in named] == ["Findings", "Mended", "MACs"]
+
+
+def test_both_graphs_begin_at_the_first_change(show: Show, fix_page: str) -> None:
+    page = show([], text=fix_page)
+    page.locator(".both").scroll_into_view_if_needed()
+    for side in (0, 1):
+        first = page.locator(f"[data-side='{side}'] .changed").filter(has_text="#1").first
+        expect(first).to_be_in_viewport()
+    expect(page.locator(".both-graphs .legend")).to_contain_text("on the host")
+
+
 def chain(*names: str) -> list[NodeProto]:
     """Operators behind each other, by the names of their nodes, which end with the operator."""
     values = ["x", *(f"v{i}" for i in range(len(names)))]
@@ -671,8 +703,8 @@ def test_hostile_names_stay_text(show: Show, tmp_path: Path) -> None:
 
 def test_five_thousand_operators_stay_usable(show: Show, tmp_path: Path) -> None:
     page = show([save(tmp_path / "large.onnx", blocks(1250))], "#tab=graph")
-    expect(page.locator(".aside")).to_contain_text("5,001 boxes")
-    page.get_by_role("button", name=re.compile("^Open modules")).click()
+    expect(page.locator(".aside")).to_contain_text("5,000 layers")
+    page.get_by_role("button", name=re.compile("^Open boxes")).click()
     assert 200 < page.locator(".canvas .box").count() <= 520
     page.get_by_role("tab", name="Findings").click()
     page.get_by_label("Search").fill("body.150/block3/act")
@@ -683,7 +715,7 @@ def test_five_thousand_operators_stay_usable(show: Show, tmp_path: Path) -> None
 def test_operators_without_names_or_modules_are_drawn_in_parts(show: Show, tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", [f"v{i}" if i else "x"], [f"v{i + 1}"], "same" if i % 2 else "") for i in range(300)]
     page = show([save(tmp_path / "flat.onnx", nodes, channels=8)], "#tab=graph")
-    expect(page.locator(".canvas .box").first).to_have_attribute("aria-label", re.compile("Module layers 0–49"))
+    expect(page.locator(".canvas .box").first).to_have_attribute("aria-label", re.compile("Part layers 1–49"))
     page.goto(page.url.split("#")[0] + "#node=@250")
     expect(page.locator(".canvas .box.chosen")).to_be_in_viewport()
     expect(page.locator(".aside > .path")).to_have_text("same")
@@ -708,7 +740,7 @@ def test_pieces_on_the_npu_and_on_the_host(show: Show, tmp_path: Path) -> None:
     assert third == ["Transpose /second/Transpose\tsecond\t–\tleaves 1 piece of 3"]
 
     page.get_by_role("tab", name="Graph").click()
-    page.get_by_role("button", name="Open modules").click()
+    page.get_by_role("button", name="Open boxes").click()
     expect(page.locator(".canvas .on-npu")).to_have_count(2)
     expect(page.locator(".canvas .on-host")).to_have_count(1)
     page.locator(".canvas .on-host").click()

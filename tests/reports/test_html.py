@@ -25,7 +25,7 @@ from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.reports.blocks import charts, overview, picture, tree
-from npu_guard.results.findings import Location, Remedy, Report, Severity
+from npu_guard.results.findings import INPUT, Location, Remedy, Report, Severity
 
 HOSTILE = "</script><script>alert(1)</script>"
 NEVER = {"iframe", "object", "embed", "img", "form", "base", "input", "video", "audio", "template"}
@@ -238,6 +238,24 @@ def test_wide_levels_are_divided_and_modules_of_one_operator_are_that_operator(t
     assert names == {1: "a.b.c", 2: "d"}
     hostile, _ = tree.build([replace(row, index=i, scope=("m",) * 5_000) for i in range(3)])
     assert len(hostile.rows) == 3
+
+
+def test_layers_have_the_numbers_that_the_page_counts(tmp_path: Path) -> None:
+    """An input, which is no layer, and a constant between any two layers."""
+    layers = report_of(network(tmp_path)).models[0].layers
+    entry, row = layers[0], layers[1]
+    assert entry.location.op_type == INPUT
+    rows = [replace(row, index=i, scope=(), verdict="ok" if i % 2 else "folded", inputs=()) for i in range(1, 200)]
+    root, _ = tree.build([replace(entry, index=0), *rows])
+    assert [item.label for item in root.items if isinstance(item, tree.Group)] == [
+        "layers 1–49",
+        "layers 50–99",
+        "layers 100–100",
+    ]
+    shown = picture.draw(root)
+    assert [box.detail for box in shown.boxes if box.many][:2] == ["49 layers", "50 layers"]
+    assert "follow each other" in shown.caption
+    assert picture.draw(tree.build([row])[0]).caption == "Every layer has a box of its own."
 
 
 def test_the_chart_of_work_has_modules_and_not_their_layers(tmp_path: Path) -> None:
