@@ -7,9 +7,9 @@ written, and one notice with the counts. Notes are in the counts only.
 from __future__ import annotations
 
 from npu_guard.base.text import printable
+from npu_guard.project.next_command import steps_from_root
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Report
-from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import Group, count, level, mending, plural, ranked_groups
 
 REMEDIES = True
@@ -54,7 +54,7 @@ def _summary(report: Report, left_out: int) -> str:
     words = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
     more = f". Not shown above: {plural(left_out, 'annotation')}; other formats have all" if left_out else ""
     notice = f"{plural(len(report.models), 'model')} ({words}): {counts.words()}{more}"
-    steps = [f"{told}: {command}" for m in report.models[:MOST] for told, command in next_steps(m, in_project(m.path))]
+    steps = [f"{told}: {command}" for m in report.models[:MOST] for told, command in steps_from_root(m)]
     return _command("notice", "; ".join([notice, *steps]), title="npu-guard")
 
 

@@ -11,10 +11,11 @@ import html
 from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
+from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
-from npu_guard.results.next_steps import next_steps
-from npu_guard.results.summary import Group, count, mending, outcome, percent, plural, ranked_groups, word
+from npu_guard.results.next_steps import filled_in
+from npu_guard.results.summary import Group, count, mending, outcome, plural, ranked_groups, share_words, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"
@@ -70,7 +71,7 @@ class _Page:
 
 def _counts(model: ModelReport) -> str:
     c = count(model.findings)
-    share = percent(model.totals.npu_macs_percent) if model.totals.macs else ""
+    share = share_words(model.totals.npu_macs_percent, c.error) if model.totals.macs else ""
     numbers = f"{c.error} | {c.warning} | {c.note} | {c.undecided} | {c.suppressed} | {share}"
     if model.error is not None:
         numbers = " | ".join([""] * 6)
@@ -82,7 +83,7 @@ def _model(page: _Page, model: ModelReport) -> int:
     groups = ranked_groups([model])
     said = model.error[1] if model.error is not None else outcome(model)
     lines = [f"\n**{model.verdict.value.upper()}** {code_span(in_project(model.path))}: {plain_text(said)}\n"]
-    lines += [f"\n{plain_text(told)}: {code_span(command)}\n" for told, command in next_steps(model, in_project(model.path))]
+    lines += [f"\n{plain_text(told)}: {code_span(command)}\n" for told, command in steps_from_root(model)]
     lines += [f"\nNote: {plain_text(note)}\n" for note in model.notes]
     for c in model.crashes:
         lines.append(
@@ -132,5 +133,8 @@ def _rules(report: Report) -> str:
     spoke = {f.rule for m in report.models for f in m.findings if f.suppressed is None}
     found = [rule for rule in registry.rules() if rule.code in spoke]
     pages = {r.code: f"[manual]({url})" if (url := report.rule_url(r.code)) else f"`npu-guard rules {r.code}`" for r in found}
-    entries = [f"- **{r.code} {r.name}** ({pages[r.code]}): {r.summary()} {r.section('What to do')}\n" for r in found]
+    devices = {device_from_root(m) for m in report.models}
+    device = devices.pop() if len(devices) == 1 else "NAME"
+    advice = {r.code: filled_in(r.section("What to do"), device) for r in found}
+    entries = [f"- **{r.code} {r.name}** ({pages[r.code]}): {r.summary()} {advice[r.code]}\n" for r in found]
     return f"\n<details><summary>What the rules ask for</summary>\n\n{''.join(entries)}\n</details>\n" if entries else ""

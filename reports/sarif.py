@@ -16,9 +16,9 @@ from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.checking.rule import Rule
 from npu_guard.device.keys import EVERY
+from npu_guard.project.next_command import steps_from_root
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import Location, ModelReport, Report
-from npu_guard.results.next_steps import next_steps
 from npu_guard.results.summary import Group, count, level, mending, message, plural, ranked_findings
 
 HASHES = True
@@ -191,7 +191,7 @@ def _facts(model: ModelReport) -> Json:
         "notApplicable": list(model.not_applicable),
         "macs": model.totals.macs,
         "npuMacsPercent": model.totals.npu_macs_percent,
-        "nextSteps": [f"{told}: {command}" for told, command in next_steps(model, in_project(model.path))],
+        "nextSteps": [f"{told}: {command}" for told, command in steps_from_root(model)],
     }
 
 

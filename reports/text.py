@@ -10,7 +10,7 @@ from npu_guard.project.source_lines import line_text
 from npu_guard.reports.blocks.places import Origin, by_cause, by_origin
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import INPUT, Finding, ModelReport, Report, SourceLine, Verdict
-from npu_guard.results.next_steps import next_steps
+from npu_guard.results.next_steps import device_of, filled_in, next_steps
 from npu_guard.results.summary import (
     Group,
     alike,
@@ -216,7 +216,7 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbos
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
     for group in rules:
-        advice = group.first.remedy.advice if group.first.remedy is not None else ""
+        advice = filled_in(group.first.remedy.advice, device_of(model)) if group.first.remedy is not None else ""
         told = f"{group.first.rule}  {group.first.name}: {advice}"
         page.lines += _wrapped(told)
         page.lines += _pytorch(group.findings) if verbose else []

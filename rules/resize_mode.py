@@ -33,8 +33,8 @@ class ResizeMode(Rule):
 
     *What to do*
 
-    Use nearest at scale 2, once or more, or linear at a whole scale with half-pixel centres. Any fixed whole scale is a
-    transposed convolution with constant weights too.
+    Use a mode, a scale and a coordinate transformation that the device takes, such as nearest at scale 2, once or more. Any
+    fixed whole scale is a transposed convolution with constant weights too.
     """
 
     code = "NPU501"

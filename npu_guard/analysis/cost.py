@@ -155,7 +155,9 @@ def node_costs(nodes: Sequence[Node], outputs: Iterable[Value], static: set[Valu
             continue
         params = output = unread = 0
         for given in node.inputs:
-            if given is not None and given not in sizes and given not in counted and is_constant(given, static):
+            if given is None or given in sizes or given in counted:
+                continue
+            if given.initializer is not None or is_constant(given, static):
                 counted.add(given)
                 params += _parameters(given)
         for made in node.outputs:
@@ -200,8 +202,8 @@ def _lifetimes(
     here = nodes[0].graph if nodes else None
     for value, index in last_uses.items():
         producer = value.producer
-        if producer is None and value.initializer is not None and not value.is_input:
-            continue  # is_constant, as far as it needs no look-up: a weight of each node comes along here
+        if producer is None and value.initializer is not None:
+            continue  # a parameter, whether or not a caller may override it: a weight of each node comes along here
         if producer is None or value not in static:
             sizes[value] = bytes_ = size(value)
             released[index] = released.get(index, 0) + bytes_

@@ -103,12 +103,22 @@ def verify_command(model: ModelReport, path: str) -> str:
     return _words("verify", model.path, path, *model.command.inputs)
 
 
+def filled_in(advice: str, profile: str) -> str:
+    """What a rule advises, with the device in use in its commands in place of NAME."""
+    return advice.replace("`npu-guard profiles NAME`", f"`npu-guard profiles {quoted(profile)}`")
+
+
 def _words(*words: str) -> str:
     return " ".join(("npu-guard", *map(quoted, words)))
 
 
 def _device(model: ModelReport) -> tuple[str, str]:
-    return "--profile", model.command.profile or model.profile
+    return "--profile", device_of(model)
+
+
+def device_of(model: ModelReport) -> str:
+    """The device as it was named."""
+    return model.command.profile or model.profile
 
 
 def _python(model: ModelReport, *, inputs: bool = True) -> str:

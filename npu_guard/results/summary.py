@@ -189,14 +189,24 @@ def outcome(model: ModelReport) -> str:
     """Counts of a model, and how much of its work runs as it is."""
     if not model.totals.macs:
         return count(model.findings).words()
-    share, documented = model.totals.npu_macs_percent, documented_percent(model)
+    share, documented, counts = model.totals.npu_macs_percent, documented_percent(model), count(model.findings)
     told = f", {percent(documented)} by the device's documents" if documented < share else ""
     known, rest = known_macs(model.totals.uncounted)
     open_ones = any(f.outcome is Outcome.UNDECIDED and f.severity is Severity.ERROR for f in counted_findings(model))
     run = "are known to run as they are" if open_ones and share < 100 else "run as they are"
     accepted = accepted_percent(model)
     told += f", {percent(accepted)} where a suppression accepts an error" if accepted else ""
-    return f"{count(model.findings).words()}; {percent(share)} of the {known} {run}{told}{rest}"
+    runs = f"all {known}, {_NOT_ALL}," if share == 100 and counts.error else f"{percent(share)} of the {known}"
+    return f"{counts.words()}; {runs} {run}{told}{rest}"
+
+
+_NOT_ALL = "not all operators"
+"""What is added where only operators without MACs are kept off the device."""
+
+
+def share_words(share: float, errors: int) -> str:
+    """The share of the MACs that runs, where it stands on its own; beside errors, all of them are not all operators."""
+    return f"all MACs, {_NOT_ALL}" if share == 100 and errors else percent(share)
 
 
 def accepted_percent(model: ModelReport) -> float:

@@ -61,12 +61,11 @@ def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
         return f"{error}{values}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
     if not o.worst.tolerance:
         return f"{error}{values}"
+    larger = "" if largest else "; where errors are larger, rounding may be larger too"
     share = o.worst.error / o.worst.tolerance
     if share > 1.0:
-        farthest = "" if largest else ", the farthest beyond it"
-        return f"{error}{values}: {_times(share)} what rounding may be there{farthest}"
-    nearest = "" if largest else ", the nearest to it of all errors"
-    return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there{nearest}"
+        return f"{error}{values}: {_times(share)} what rounding may be there{larger}"
+    return f"{error}: within rounding, which may be {o.worst.tolerance:.2g} there{larger}"
 
 
 def _number(value: float | None) -> str:

@@ -17,7 +17,7 @@ from npu_guard.reports.blocks.overview import node_keys, said_once
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
 from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
-from npu_guard.results.summary import alike, count, percent, plural, si, word
+from npu_guard.results.summary import alike, count, plural, share_words, si, word
 from npu_guard.results.verification import Verification
 from npu_guard.verification.report import proof_text
 
@@ -94,7 +94,7 @@ def _both(before: ModelReport, after: ModelReport, now: Sequence[Finding] | None
     for label, field, unit in _NUMBERS:
         was, is_now = (getattr(model.totals, field) for model in (before, after))
         shown.append((label, f"{si(was)}{unit}", f"{si(is_now)}{unit}", _change(was, is_now)))
-    shares = [percent(model.totals.npu_macs_percent) for model in (before, after)]
+    shares = [share_words(m.totals.npu_macs_percent, c.error) for m, c in zip((before, after), counts, strict=True)]
     shown.append(("MACs that run as they are", shares[0], shares[1], ""))
     words = {"tab": "Before and after", "caption": "Errors and costs", "sides": ("Before", "After"), "change": "Change"}
     return {"rows": shown, **words}

@@ -9,7 +9,7 @@ from npu_guard.base.text import printable
 from npu_guard.reports.blocks.comparison import Compared, finding_list
 from npu_guard.reports.blocks.html_data import shown_path
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Verdict
-from npu_guard.results.summary import Counts, count, message, percent, plural, ranked, word
+from npu_guard.results.summary import count, message, plural, ranked, share_words, word
 
 _RUNS = {Verdict.PASS: "runs", Verdict.FAIL: "does not run", Verdict.UNDECIDED: "may run", Verdict.UNREADABLE: "cannot be read"}
 
@@ -38,15 +38,11 @@ def of_devices(one: ModelReport, two: ModelReport) -> Compared:
 def _rows(one: ModelReport, two: ModelReport) -> list[tuple[str, str, str, str]]:
     counts = [count(model.findings) for model in (one, two)]
     shown = [(label, *(f"{getattr(c, name):,}" for c in counts), "") for label, name in _COUNTS]
-    shown.append(("MACs that run as they are", *(_share(m, c) for m, c in zip((one, two), counts, strict=True)), ""))
+    shares = [share_words(m.totals.npu_macs_percent, c.error) for m, c in zip((one, two), counts, strict=True)]
+    shown.append(("MACs that run as they are", *shares, ""))
     pieces = [1 if m.pieces is None else len(m.pieces.pieces) for m in (one, two)]
     shown.append(("Pieces, where the rest is for the host", *map(str, pieces), ""))
     return [(name, first, second, change) for name, first, second, change in shown]
-
-
-def _share(model: ModelReport, counts: Counts) -> str:
-    share = model.totals.npu_macs_percent
-    return "all MACs, not all operators" if share == 100 and counts.error else percent(share)
 
 
 def _judged_differently(one: Iterable[LayerRow], two: Iterable[LayerRow]) -> tuple[dict[int, int], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from npu_guard.base.text import printable
 from npu_guard.fleet.matrix import Cell, Matrix
-from npu_guard.results.summary import percent, plural
+from npu_guard.results.summary import percent, plural, share_words
 
 LEGEND = (
     "Errors keep an operator off the device; the share is that of the multiplications which then still run on it. "
@@ -83,5 +83,5 @@ def describe_cell(cell: Cell) -> str:
         parts.append(f"{cell.undecided} undecided")
     share = f"{percent(cell.npu_macs_percent)} of the MACs"
     if cell.npu_macs_percent == 100 and cell.verdict != "pass":
-        share = "all MACs, not all operators" if cell.error else "all MACs"
+        share = share_words(100, cell.error) if cell.error else "all MACs"
     return ", ".join([*parts, share])

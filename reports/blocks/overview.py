@@ -9,11 +9,13 @@ from typing import Any
 from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
 from npu_guard.device.keys import LIMITS
+from npu_guard.project.next_command import device_from_root
 from npu_guard.project.paths import where
 from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
+from npu_guard.results.next_steps import filled_in
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
 from npu_guard.results.summary import by_rule, is_error, mended_exactly, si, word
@@ -74,6 +76,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
             if f.source is not None:
                 at = f.source.file, f.source.line
             places.setdefault((at, f.location.op_type, remedy), []).append(f)
+        advised = filled_in(group.first.remedy.advice, device_from_root(model)) if group.first.remedy is not None else ""
         rows = [_place(model, found, told) for found in list(places.values())[:_PLACES]]
         shown.append(
             {
@@ -83,7 +86,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
                 "count": len(group.findings),
                 "mended": _mended(group.findings),
                 "share": 100 * group.share,
-                "advice": advice(group.first.remedy.advice) if group.first.remedy is not None else "",
+                "advice": advice(advised) if advised else "",
                 "places": rows,
                 "more": len(places) - len(rows),
             }

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from npu_guard.base.text import printable
 from npu_guard.checking import manual, registry
 from npu_guard.checking.pairs import at_finding, pairs
+from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.manual_html import Manual
 from npu_guard.results.findings import LayerRow, ModelReport, Report, Verdict
-from npu_guard.results.next_steps import next_steps
+from npu_guard.results.next_steps import filled_in
 from npu_guard.results.summary import (
     Counts,
     count,
@@ -141,7 +142,7 @@ def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tupl
         "verdict": model.verdict.value,
         "headline": _HEADLINES[model.verdict].format(device=device),
         "outcome": "" if model.error else outcome(model),
-        "steps": next_steps(model, html_data.shown_path(model.path)),
+        "steps": steps_from_root(model),
         "error": _error(model),
         "facts": _facts(model),
         "counts": counts,
@@ -173,8 +174,12 @@ def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tupl
 
 def _advice(report: Report) -> dict[str, str]:
     """What the manual advises, by rule, as plain text."""
-    remedies = ((f.rule, f.remedy) for model in report.models for f in model.findings)
-    return {rule: remedy.advice.replace("`", "") for rule, remedy in remedies if remedy is not None}
+    remedies = ((f.rule, f.remedy, model) for model in report.models for f in model.findings)
+    return {
+        rule: filled_in(remedy.advice, device_from_root(model)).replace("`", "")
+        for rule, remedy, model in remedies
+        if remedy is not None
+    }
 
 
 def _pairs(report: Report) -> dict[str, list[str]]:

@@ -93,7 +93,7 @@ def verification_text(v: Verification) -> str:
         if same := identical_output(v, o):
             lines.append(f"  {name}: {same}")
             continue
-        about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most"
+        about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most on any input"
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
         measures += "" if o.steps is None else f", {o.steps:.3g} steps of its scale"
         allowed = f", rounding {o.rtol:.1g} of a slice" if exact and o.rtol else ""

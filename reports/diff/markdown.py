@@ -8,7 +8,7 @@ from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
 from npu_guard.reports.blocks.finding_line import finding_lines
 from npu_guard.results.findings import Verdict
-from npu_guard.results.summary import count, percent, plural
+from npu_guard.results.summary import count, plural, share_words
 
 _LISTED = 50
 """Fixed findings that are named in a comment; the rest is counted."""
@@ -29,7 +29,8 @@ def render(diff: Diff, *, color: bool = False) -> str:
     ):
         lines.append(f"| {name} | {old:,} | {new:,} |")
     if diff.base.totals.macs and diff.head.totals.macs:
-        shares = [percent(m.totals.npu_macs_percent) for m in (diff.base, diff.head)]
+        counts = before.error, after.error
+        shares = [share_words(m.totals.npu_macs_percent, n) for m, n in zip((diff.base, diff.head), counts, strict=True)]
         lines.append(f"| MACs that run as they are | {shares[0]} | {shares[1]} |")
     if diff.fixed:
         lines += ["", f"<details><summary>{plural(len(diff.fixed), 'finding')} fixed</summary>", ""]

@@ -12,6 +12,7 @@ import pytest
 
 import npu_guard
 from npu_guard.checking import registry
+from npu_guard.file.constant_inputs import Held
 from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
 from npu_guard.results.findings import Outcome
@@ -45,6 +46,18 @@ def test_one_finding_speaks_of_all_weights(listed: Path) -> None:
     )
     assert report.totals is not None
     assert report.totals.npu_macs_percent == 0.0
+
+
+def test_a_weight_counts_once_whether_or_not_an_input_has_its_name(listed: Path) -> None:
+    """As a parameter, and not as an activation."""
+    profile, old = registry.profile("aimotive-aiware"), listed.with_name("old.onnx")
+    model = onnx.load(listed)
+    model.ir_version, model.opset_import[0].version = 3, 11
+    onnx.save(model, old)
+    runs = ((listed, Config()), (listed, Config(held=Held(freeze_weights=True))), (old, Config()))
+    reports = [check_model(str(path), profile, config) for path, config in runs]
+    assert {r.totals.params for r in reports} == {8 * 8 * 3 * 3 + 8 * 8 * 19 * 19}
+    assert {r.totals.peak_bytes for r in reports} == {2 * 8 * 8 * 8 * 4}
 
 
 NUMBERS = """g (float[1,8,8,8] x, int64[3] r = {1,8,64}, float a = {0}, float[4] s = {1,1,2,2}) => (y, z) {

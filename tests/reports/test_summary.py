@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,7 +19,7 @@ from npu_guard.file.constant_inputs import Held
 from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config
-from npu_guard.project.next_command import command_of
+from npu_guard.project.next_command import command_of, steps_from_root
 from npu_guard.results import next_steps, summary
 from npu_guard.results.command import Command
 from npu_guard.results.findings import INPUT, Finding, Location, Outcome, Remedy, Severity, Tensor
@@ -203,6 +204,40 @@ def test_next_steps_take_over_how_the_model_was_named(sample: ModuleType) -> Non
         "npu_guard.fix(model, 'Net.fixed.onnx', profile='p', inputs=inputs)",
         "npu_guard.partition('Net.fixed.onnx', profile='p')",
     ]
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "../hw/mine.toml", "{here}/mine.toml"])
+def test_files_in_commands_are_those_that_were_named(
+    sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As they were named for who reads them in the same folder; from the project's root for who has a report of the project."""
+    here = tmp_path / "root" / "hw"
+    here.mkdir(parents=True)
+    (tmp_path / "root" / ".git").touch()
+    name = name.format(here=here)
+    monkeypatch.chdir(here)
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
+    command = command_of(Config(f"{name}@tool==1.2", file=name))
+    model = replace(sample.REPORT.models[0], path="n.onnx", findings=(error,), ends="tail", command=command)
+    ((_, shown),) = next_steps.next_steps(model, "n.onnx")
+    assert shown == f"npu-guard partition n.onnx --profile {name}@tool==1.2 --config {name}"
+    ((_, elsewhere),) = steps_from_root(model)
+    assert elsewhere == "npu-guard partition hw/n.onnx --profile hw/mine.toml@tool==1.2 --config hw/mine.toml"
+
+
+def test_advice_names_the_device_in_use(cli: Any, write: Any) -> None:
+    write("g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Erf(x) }")
+    assert "`npu-guard profiles ethos-u55` prints" in " ".join(cli("check", "net.onnx", "--profile", "ethos-u55").out.split())
+    page = cli("check", "net.onnx", "--profile", "ethos-u55", "--format", "html").out
+    assert "<code>npu-guard profiles ethos-u55</code> prints" in page
+
+
+def test_all_macs_beside_errors_are_not_all_operators(sample: ModuleType) -> None:
+    model = sample.REPORT.models[0]
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, macs=0)
+    some = replace(model, findings=(error,), totals=replace(model.totals, macs=100, npu_macs_percent=100.0))
+    assert summary.outcome(some) == "1 error; all MACs, not all operators, run as they are"
+    assert summary.outcome(replace(some, findings=())) == "0 errors; 100.0 % of the MACs run as they are"
 
 
 def test_of_several_findings_as_many_are_marked_as_a_form_removes(sample: ModuleType) -> None:

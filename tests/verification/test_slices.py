@@ -65,7 +65,7 @@ def test_the_headline_says_that_a_larger_error_is_farther_from_its_limit() -> No
     after[2][:, 4] += np.float32(1e-6)
     told = describe_output(compare_output("y", before, after, TERMS))
     assert told.startswith("error 1")
-    assert told.endswith("there, the nearest to it of all errors")
+    assert told.endswith("there; where errors are larger, rounding may be larger too")
 
 
 def test_an_error_of_a_box_is_rounding_there_and_none_among_scores() -> None:
