@@ -15,7 +15,8 @@ from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.next_steps import filled_in
-from npu_guard.results.summary import Group, count, mending, outcome, plural, ranked_groups, share_words, word
+from npu_guard.results.share import share_words
+from npu_guard.results.summary import Group, count, mending, outcome, plural, ranked_groups, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"

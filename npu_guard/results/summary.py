@@ -196,17 +196,8 @@ def outcome(model: ModelReport) -> str:
     run = "are known to run as they are" if open_ones and share < 100 else "run as they are"
     accepted = accepted_percent(model)
     told += f", {percent(accepted)} where a suppression accepts an error" if accepted else ""
-    runs = f"all {known}, {_NOT_ALL}," if share == 100 and counts.error else f"{percent(share)} of the {known}"
+    runs = f"all {known}, not all operators," if share == 100 and counts.error else f"{percent(share)} of the {known}"
     return f"{counts.words()}; {runs} {run}{told}{rest}"
-
-
-_NOT_ALL = "not all operators"
-"""What is added where only operators without MACs are kept off the device."""
-
-
-def share_words(share: float, errors: int) -> str:
-    """The share of the MACs that runs, where it stands on its own; beside errors, all of them are not all operators."""
-    return f"all MACs, {_NOT_ALL}" if share == 100 and errors else percent(share)
 
 
 def accepted_percent(model: ModelReport) -> float:

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from npu_guard.base.text import printable
 from npu_guard.fleet.matrix import Cell, Matrix
-from npu_guard.results.summary import percent, plural, share_words
+from npu_guard.results.share import share_words
+from npu_guard.results.summary import percent, plural
 
 LEGEND = (
     "Errors keep an operator off the device; the share is that of the multiplications which then still run on it. "

@@ -8,7 +8,8 @@ from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
 from npu_guard.reports.blocks.finding_line import finding_lines
 from npu_guard.results.findings import Verdict
-from npu_guard.results.summary import count, plural, share_words
+from npu_guard.results.share import share_words
+from npu_guard.results.summary import count, plural
 
 _LISTED = 50
 """Fixed findings that are named in a comment; the rest is counted."""
