@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from npu_guard.base.errors import UsageError
 from npu_guard.project.export import EXPORT_FORM
-from npu_guard.training import files, loading, sizes
+from npu_guard.training import files, fitting, loading, sizes
 from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
 
@@ -38,6 +38,10 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
     """
     manifest = files.read_manifest(folder)
     network = network_of(model)
+    if EXPORT_FORM in network.__dict__:
+        raise UsageError(
+            f"{folder}: the network gets its blocks by swap_at_export already; npu_guard.torch.remove(model) undoes that"
+        )
     expect_fit(network, manifest, folder)
     attach(network, manifest, code_of(folder), _weights(folder), str(folder))
     sizes.guard(network, manifest, str(folder))
@@ -79,6 +83,8 @@ def expect_fit(network: nn.Module, manifest: Manifest, folder: Path) -> None:
             raise UsageError(f"{folder}: {where} has its block already; npu_guard.torch.remove(model) takes it out")
         if type(module).__name__ != block.replaces:
             raise UsageError(f"{folder}: {where} is a {type(module).__name__}, and its block replaces a {block.replaces}")
+        if block.old and (other := fitting.difference(block.old, module, block.path)):
+            raise UsageError(f"{folder}: {other}; write the blocks again for this network")
 
 
 def remove(model: nn.Module) -> nn.Module:
@@ -184,8 +190,8 @@ def code_of(folder: Path) -> ModuleType:
     path = folder / files.BLOCKS
     try:
         return code_module(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, SyntaxError) as error:
-        raise UsageError(f"{path}: cannot be imported ({error})") from error
+    except Exception as error:  # whatever the user's edited code raises where it is run
+        raise UsageError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
@@ -194,9 +200,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise UsageError("blocks with weights need safetensors: pip install 'npu-guard[torch]'") from error
     try:
-        return load_file(folder / files.WEIGHTS)
+        weights = load_file(folder / files.WEIGHTS)
     except Exception as error:  # safetensors has an exception of its own
         raise UsageError(f"{folder / files.WEIGHTS}: cannot be read ({error})") from error
+    if odd := [name for name, tensor in weights.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+        raise UsageError(f"{folder / files.WEIGHTS}: {odd[0]} has elements that are no numbers; write the folder again")
+    return weights
 
 
 def tensors_of(network: nn.Module, block: Block) -> dict[str, Tensor]:

@@ -52,12 +52,14 @@ def constructed(written: Written, old: nn.Module | None = None) -> nn.Module:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put tensors in by name. Raises KeyError for one that the module does not have, ValueError for another shape."""
+    """Put tensors in by name. Raises KeyError for one that the module does not have, ValueError for another shape or type."""
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     with torch.no_grad():
         for name, tensor in state.items():
             if own[name].shape != tensor.shape:
                 raise ValueError(f"{name} has shape {tuple(own[name].shape)}, and its weights have {tuple(tensor.shape)}")
+            if own[name].is_floating_point() != tensor.is_floating_point():
+                raise ValueError(f"{name} is of {own[name].dtype}, and its weights are of {tensor.dtype}")
             own[name].copy_(tensor)
 
 

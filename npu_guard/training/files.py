@@ -53,6 +53,9 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     lost: tuple[str, ...] = ()
     """Modules inside that did something in training only and are gone, such as dropout."""
     tensors: tuple[TensorEntry, ...] = ()
+    old: dict[str, dict[str, str]] = {}
+    """What is there before, by module below the path: class, settings, and shapes of its tensors. Folders of older versions have
+    none."""
 
 
 class Refused(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from npu_guard.base.installation import VERSION
 from npu_guard.fixing import catalog
 from npu_guard.fixing.plan import plan_text
 from npu_guard.rewriting import roles
-from npu_guard.training import files
+from npu_guard.training import files, fitting
 from npu_guard.training.calls import record
 from npu_guard.training.files import Block, Example, Manifest, Refused, TensorEntry
 from npu_guard.training.landing import Landing, label_of
@@ -72,11 +72,12 @@ def _block(place: Place, landing: Landing) -> Block:
         )
         for name, p in written.state.items()
     )  # fmt: skip
-    replaces = type(landing.model.get_submodule(place.path)).__name__
+    old = landing.model.get_submodule(place.path)
+    replaces = type(old).__name__
     kind = written.constructor or written.name
     return Block(
         place.path, place.kind, kind, replaces, tuple(place.substitutions), exact, label, tuple(written.kept), tuple(place.lost),
-        tensors,
+        tensors, fitting.described(old),
     )  # fmt: skip
 
 
