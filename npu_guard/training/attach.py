@@ -7,12 +7,14 @@ block and from what it was, so that `isinstance` holds, and the block's paramete
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.base.errors import UsageError
 from npu_guard.project.export import EXPORT_FORM
@@ -22,9 +24,12 @@ from npu_guard.training.files import Block, Manifest
 
 BEFORE = "_npu_guard_before"
 """Attribute of a module: its class and attributes before it became a block, and whether the block is exact."""
+SHOWN = 5
+"""Modules that a warning names."""
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "AveragedModel")
 """Torch's classes that hold a network as `module`."""
 _JOINED: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+_RUNNING = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_pre_hooks", "_pre_hooks_with_kwargs")
 
 
@@ -43,7 +48,9 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
             f"{folder}: the network gets its blocks by swap_at_export already; npu_guard.torch.remove(model) undoes that"
         )
     expect_fit(network, manifest, folder)
+    hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
     attach(network, manifest, code_of(folder), _weights(folder), str(folder))
+    _warn_of_hooks(network, hooked, str(folder))
     sizes.guard(network, manifest, str(folder))
     loading.guard(network, manifest, str(folder))
     return model
@@ -52,12 +59,14 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
 def attach(network: nn.Module, manifest: Manifest, code: ModuleType | None, weights: Mapping[str, Tensor], name: str) -> None:
     """Put the blocks in, the innermost first; all or none. Raises UsageError."""
     done: list[nn.Module] = []
+    trainable = trainable_of(network)
     try:
         for block in manifest.blocks:
             module = network.get_submodule(block.path)
             made = construct(block.module, code, module if block.keeps else None)
             fill(made, _own(block, weights, manifest))
             _like(made, module, set(block.keeps))
+            _freeze(made, module, block, trainable)
             become(module, made, exact=block.exact)
             done.append(module)
     except Exception as error:
@@ -142,22 +151,57 @@ def _own(block: Block, weights: Mapping[str, Tensor], manifest: Manifest) -> dic
 
 
 def _like(made: nn.Module, old: nn.Module, kept: set[str]) -> None:
-    """Device and type of the old module, frozen where all of that was."""
+    """Device, type and mode of the old module."""
     tensors = [t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()]
-    frozen = tensors and not any(p.requires_grad for p in old.parameters())
     for name, child in made._modules.items():
         if name not in kept and child is not None:
             child.train(old.training)
             if tensors:
                 child.to(tensors[0].device, tensors[0].dtype)
-            if frozen:
-                child.requires_grad_(False)
     for tensor in (*made._parameters.values(), *made._buffers.values()):
         if tensor is not None and tensors:
             kind = tensors[0].dtype if tensor.is_floating_point() else tensor.dtype
             tensor.data = tensor.data.to(tensors[0].device, kind)
-            if frozen and isinstance(tensor, nn.Parameter):
-                tensor.requires_grad_(False)
+
+
+def trainable_of(network: nn.Module) -> dict[str, bool]:
+    """Whether each parameter is trained, by name; those that a norm could have and does not are not."""
+    norms = [path for path, m in network.named_modules() if isinstance(m, _BatchNorm) and m.weight is None]
+    lacking = {f"{path}.{name}" if path else name: False for path in norms for name in ("weight", "bias")}
+    return lacking | {name: p.requires_grad for name, p in network.named_parameters(remove_duplicate=False)}
+
+
+def mixed_of(manifest: Manifest, trainable: Mapping[str, bool]) -> list[str]:
+    """A sentence for each new parameter that is trained, though some of what it is computed from is not."""
+    found = []
+    for block in manifest.blocks:
+        for entry in block.tensors:
+            frozen = [s for s in entry.sources if trainable.get(s) is False]
+            if frozen and any(trainable.get(s) for s in entry.sources):
+                name = f"{block.path}.{entry.name}" if block.path else entry.name
+                found.append(f"{name} is trained, though it is computed from {', '.join(frozen)} as well, which is frozen")
+    return found
+
+
+def _freeze(made: nn.Module, old: nn.Module, block: Block, trainable: Mapping[str, bool]) -> None:
+    """Freeze new parameters whose sources are all frozen; where those are no parameters, as folded ones, the old module tells."""
+    whole = any(True for _ in (*old.parameters(), *old.buffers())) and not any(p.requires_grad for p in old.parameters())
+    own = dict(made.named_parameters())
+    for entry in block.tensors:
+        known = [trainable[source] for source in entry.sources if source in trainable]
+        if entry.name in own and not (any(known) if known else entry.trained and not whole):
+            own[entry.name].requires_grad_(False)
+
+
+def _warn_of_hooks(network: nn.Module, hooked: Mapping[str, nn.Module], folder: str) -> None:
+    """Name the modules whose hooks do not run any more."""
+    here = set(network.modules())
+    if gone := [f"{path} ({type(m).__name__})" for path, m in hooked.items() if m not in here]:
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        warnings.warn(
+            f"{folder}: hooks do not run any more on {', '.join(gone[:SHOWN])}{more}, whose place blocks have taken",
+            stacklevel=4,
+        )
 
 
 def _joined(block: type[nn.Module], old: type[nn.Module]) -> type[nn.Module]:

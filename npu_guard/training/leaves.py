@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from npu_guard.rewriting.roles import TRAINED, Role
 from npu_guard.training import norms
 from npu_guard.training.calls import Call
 from npu_guard.training.changes import Change
 from npu_guard.training.construct import constructed, outputs_of
 from npu_guard.training.graph import Graph, Op
 from npu_guard.training.operators import WRITERS
-from npu_guard.training.writer import CannotWrite, Parameter, Writer, Written
+from npu_guard.training.writer import CannotWrite, Writer, Written, norm_parameter
 
 NO_TRACE = {"Reshape", "Flatten", "Identity", "Squeeze", "Expand", "Unsqueeze"}
 """Operators of a forward that may be missing in the fixed model: the exporter cancels them with what the leaves do."""
@@ -119,7 +118,7 @@ class Leaves:
             norm = norms.refilled(pair[1], self._after.shape(ends[0]), 1, at)
             if norm is None or norms.frames_of(self._after.values[ends[0]], pair[1], at) != 1:
                 raise CannotWrite("a norm is folded into it, and its channels are not those of before")
-            state = {k: Parameter(v, Role(TRAINED), k in ("weight", "bias")) for k, v in norm.state.items()}
+            state = {k: norm_parameter(pair[1].path, k, v) for k, v in norm.state.items()}
             found[path] = Written("", constructor=norm.constructor, state=state)
         return found
 

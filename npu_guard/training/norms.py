@@ -27,6 +27,7 @@ from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.writer import FRAMES, Norm
 
+COUNTER = "num_batches_tracked"
 LEAST = 1e-12
 """An eps below which no norm goes."""
 MOST_STEPS = 64
@@ -51,7 +52,7 @@ def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[C
             call = alone[op.scope]
             frames = frames_of(graph.values[op.outputs[0]], call, channels_of(graph, op, call.module))
             given.add(op.scope)
-            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 else None
+            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 or _same(graph, op, call.module) else None
         pair = pairs.get(op.scope)
         if pair is None or op.scope in given:
             return None
@@ -134,6 +135,7 @@ def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm |
         "bias": bias,
         "running_mean": bias.copy(),
         "running_var": variance,
+        **counted(old),
     }
     return _norm(call, shape, frames, epsilon, state)
 
@@ -160,7 +162,20 @@ def tiled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:
     tensors = {name: getattr(old, name) for name in names}
     if not isinstance(old, _BatchNorm) or any(t is None for t in tensors.values()):
         return None
-    return _norm(call, shape, frames, old.eps, {name: t.detach().numpy() for name, t in tensors.items()})
+    return _norm(call, shape, frames, old.eps, {name: t.detach().numpy() for name, t in tensors.items()} | counted(old))
+
+
+def counted(norm: _BatchNorm) -> dict[str, Array]:
+    """How many batches the statistics are of, which is the rate at which they move where a norm has no momentum."""
+    batches = norm.num_batches_tracked
+    return {} if batches is None else {COUNTER: batches.detach().numpy()}
+
+
+def _same(graph: Graph, op: Op, norm: nn.Module) -> bool:
+    """Whether an operator has the tensors of the norm as they are."""
+    tensors = (getattr(norm, name) for name in ("weight", "bias", "running_mean", "running_var"))
+    pairs = zip(op.inputs[1:5], tensors, strict=True)
+    return all(i in graph.constants and t is not None and np.array_equal(graph.array(i), t.detach().numpy()) for i, t in pairs)
 
 
 def _norm(call: Call, shape: Sequence[int], frames: int, epsilon: float, state: Mapping[str, Array]) -> Norm:

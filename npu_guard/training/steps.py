@@ -22,9 +22,10 @@ from npu_guard.fixing.plan import read_plan
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import attach, files, folder, proving
-from npu_guard.training.files import Manifest
+from npu_guard.training.files import Block, Manifest
 from npu_guard.training.holding import settle
 from npu_guard.training.landing import Landing, Options, find_landing
+from npu_guard.training.norms import COUNTER
 from npu_guard.training.proving import Measured
 from npu_guard.training.source_diff import source_diff
 
@@ -59,6 +60,7 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
         folder.describe(landing)
         settled = settle(landing, options.config, os.fspath(target), Path(scratch))
         proof = settled.proof
+        proof.notes += attach.mixed_of(settled.manifest, attach.trainable_of(landing.model))
         folder.describe_shapes(landing, settled.patched)
         text = folder.text_of(landing)
         manifest = replace(settled.manifest, resolution=proof.resolution)
@@ -121,8 +123,8 @@ def with_blocks(network: nn.Module, target: Path, config: Config, calibration: P
         landing = find_landing(network, inputs, Path(scratch), options, steps)
         known = files.by_path(manifest)
         again = folder.manifest_of(landing, manifest.profile)
-        mine = {b.path: [(t.name, t.shape) for t in b.tensors] for b in again.blocks if b.path in known}
-        if mine != {b.path: [(t.name, t.shape) for t in b.tensors] for b in manifest.blocks}:
+        mine = {b.path: _shapes(b) for b in again.blocks if b.path in known}
+        if mine != {b.path: _shapes(b) for b in manifest.blocks}:
             raise UsageError(f"{target}: the steps of the fix give other blocks for these weights; write the folder again")
         attach.attach(network, manifest, attach.code_of(target), folder.weights_of(landing), os.fspath(target))
         if all(block.exact for block in manifest.blocks):
@@ -132,3 +134,8 @@ def with_blocks(network: nn.Module, target: Path, config: Config, calibration: P
             if proof.failures:
                 raise NotVerified(f"{target}: with these weights, {proof.failures[0]}")
     return network
+
+
+def _shapes(block: Block) -> list[tuple[str, tuple[int, ...]]]:
+    """Of its tensors; folders of older versions have no counters of norms."""
+    return [(t.name, t.shape) for t in block.tensors if not t.name.endswith(COUNTER)]

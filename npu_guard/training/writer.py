@@ -295,9 +295,7 @@ class Writer:
         self.written.norms.append(norm.path)
         self.written.helpers.update([norm.helper] if norm.helper else [])
         for part, array in norm.state.items():
-            trained = part in ("weight", "bias")
-            role = Role(roles.TRAINED, (f"{norm.path}.{part}",)) if trained else Role(roles.FIXED)
-            self.written.state[f"{attribute}.{part}"] = Parameter(array, role, trained)
+            self.written.state[f"{attribute}.{part}"] = norm_parameter(norm.path, part, array)
         return attribute
 
     def _call(self, child: Child) -> None:
@@ -313,6 +311,12 @@ class Writer:
         names = [self.fresh(word if word.isidentifier() and not keyword.iskeyword(word) else "y") for _ in child.outputs]
         self._names.update(zip(child.outputs, names, strict=True))
         self.written.body.append(f"{', '.join(names)} = {expression}{'  # replaced too' if child.replaced else ''}")
+
+
+def norm_parameter(path: str, part: str, array: Array) -> Parameter:
+    """A tensor of a norm that is written anew, from the norm at the path."""
+    trained = part in ("weight", "bias")
+    return Parameter(array, Role(roles.TRAINED, (f"{path}.{part}",)) if trained else Role(roles.FIXED), trained)
 
 
 _RESERVED = {

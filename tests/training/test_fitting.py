@@ -130,3 +130,16 @@ def test_blocks_that_come_at_the_export_are_not_put_in_as_well(folder: Path) -> 
     npu_guard.torch.apply(npu_guard.torch.remove(model), folder)
     with pytest.raises(UsageError, match="has its block already"):
         npu_guard.torch.apply(model, folder, swap_at_export=True)
+
+
+def test_hooks_that_do_not_run_any_more_are_named(folder: Path) -> None:
+    model, calls = Wide(), list[str]()
+    for path in ("gate", "gate.mix", "wide"):
+        model.get_submodule(path).register_forward_hook(lambda *_, path=path: calls.append(path))
+    with pytest.warns(
+        UserWarning, match=r"npu: hooks do not run any more on gate\.mix \(Linear\), whose place blocks have taken"
+    ) as told:
+        npu_guard.torch.apply(model, folder)
+    assert [w.filename for w in told] == [__file__]
+    model(torch.randn(1, 8, 6, 20))
+    assert set(calls) == {"gate", "wide"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +16,7 @@ import npu_guard.torch
 from npu_guard.base.errors import NotVerified
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.training import norms, proving
+from npu_guard.training import attach, files, norms, proving
 from npu_guard.training.calls import Call, Finder, locate, record
 from npu_guard.training.dropout import WithoutDropout
 from npu_guard.training.graph import Graph
@@ -235,3 +236,80 @@ def test_a_norm_behind_a_sum_changes_no_bit() -> None:
     again = eval(made.constructor, {"nn": nn})
     again.load_state_dict({k: torch.from_numpy(v) for k, v in made.state.items()}, strict=False)
     assert torch.equal(again.eval()(x), x)
+
+
+class Normed(nn.Module):
+    """A norm that goes by the mean over all batches so far, behind a convolution that is split."""
+
+    def __init__(self, **options: bool | None) -> None:
+        super().__init__()
+        self.wide, self.norm, self.back = (
+            nn.Conv2d(8, 8, (1, 19), padding=(0, 9)),
+            nn.BatchNorm2d(8, **options),
+            nn.Conv2d(8, 4, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.back(self.norm(self.wide(x)))
+        return result
+
+
+def test_a_norm_without_momentum_goes_on_counting(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Normed(momentum=None)
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(4, 8, 6, 20))
+    old = copy.deepcopy(network.eval())
+    npu_guard.torch.land(network, torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    new, x = npu_guard.torch.apply(copy.deepcopy(old), tmp_path / "npu"), 3 * torch.randn(4, 8, 6, 20)
+    assert new.norm.num_batches_tracked == 20
+    with torch.no_grad():
+        wanted, given = (model.train()(x) is not None and model.eval()(x) for model in (old, new))
+    assert proving.difference([wanted], [given]) < 1e-4
+    # A folder of before the counters were written is converted all the same.
+    manifest = files.read_manifest(tmp_path / "npu")
+    blocks = [replace(b, tensors=tuple(t for t in b.tensors if t.name != norms.COUNTER)) for b in manifest.blocks]
+    files.write_manifest(replace(manifest, blocks=tuple(blocks)), tmp_path / "npu")
+    npu_guard.torch.convert(old.state_dict(), Normed(momentum=None), tmp_path / "npu")
+
+
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    target = tmp_path_factory.mktemp("normed") / "npu"
+    npu_guard.torch.land(Normed().eval(), torch.randn(1, 8, 6, 20), target)
+    return target
+
+
+def test_what_is_frozen_stays_frozen(normed: Path) -> None:
+    for frozen in ({"wide.weight"}, {"norm.weight", "norm.bias"}, {"norm.bias", "wide.weight", "wide.bias"}):
+        model = Normed()
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+        npu_guard.torch.apply(model, normed)
+        new = {name for name, p in model.named_parameters() if not p.requires_grad}
+        assert new >= {name for name in frozen if name.startswith("norm")}
+        assert {n for n in new if n.startswith("wide") and n.endswith("weight")} == (
+            {"wide.wide.weight", "wide.wide_2.weight"} if "wide.weight" in frozen else set()
+        )
+        assert not any(n.startswith("back") for n in new)
+        assert ("wide.wide.bias" in new) == ("wide.bias" in frozen)
+
+
+def test_a_norm_without_weights_gets_none_that_are_trained(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    npu_guard.torch.land(Normed(affine=False).eval(), torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    new = npu_guard.torch.apply(Normed(affine=False), tmp_path / "npu")
+    assert not any(p.requires_grad for p in new.norm.parameters())
+    assert all(p.requires_grad for n, p in new.named_parameters() if n.endswith("weight") and not n.startswith("norm"))
+
+
+def test_mixed_sources_are_named(normed: Path) -> None:
+    manifest = files.read_manifest(normed)
+    block = next(b for b in manifest.blocks if b.path == "wide")
+    entry = replace(block.tensors[0], sources=("wide.weight", "norm.weight"))
+    told = replace(manifest, blocks=(replace(block, tensors=(entry,)),))
+    (said,) = attach.mixed_of(told, {"wide.weight": False, "norm.weight": True})
+    assert said == f"wide.{entry.name} is trained, though it is computed from wide.weight as well, which is frozen"
+    assert not attach.mixed_of(told, {"wide.weight": False, "norm.weight": False})
