@@ -112,6 +112,7 @@ def become(module: nn.Module, made: nn.Module, *, exact: bool = True) -> None:
     old = type(module)
     containers = {k: dict(v) if isinstance(v, dict) else v for k, v in module.__dict__.items()}
     kept = {k: v for k, v in module.__dict__.items() if k.endswith(_HOOKS) or k not in made.__dict__}
+    kept |= {k: type(v)((i, h) for i, h in v.items() if not is_parametrizing(h)) for k, v in kept.items() if k.endswith("_hooks")}
     code = vars(type(made)).get("__module__", "")
     own = code.startswith("npu_guard_blocks_")
     module.__class__ = _joined(type(made), old) if own else type(made)
@@ -123,6 +124,9 @@ def restore(module: nn.Module) -> None:
     old, containers, _ = module.__dict__[BEFORE]
     device = next((t.device for t in (*module.parameters(), *module.buffers())), None)
     hooks = {k: v for k, v in module.__dict__.items() if k.endswith(_HOOKS)}
+    for name in [k for k in hooks if k.endswith("_hooks")]:
+        own = {i: h for i, h in containers.get(name, {}).items() if is_parametrizing(h)}
+        hooks[name] = type(hooks[name])({**own, **hooks[name]})
     training = module.training
     module.__class__ = old
     module.__dict__.clear()
@@ -130,6 +134,11 @@ def restore(module: nn.Module) -> None:
     module.train(training)
     if device is not None:
         module.to(device)
+
+
+def is_parametrizing(hook: Any) -> bool:
+    """Whether a hook computes a weight anew at each call, as torch's older spectral_norm and pruning do: none of a block."""
+    return type(getattr(hook, "hook", hook)).__module__.startswith("torch.nn.utils.")
 
 
 def network_of(model: nn.Module) -> nn.Module:

@@ -51,7 +51,8 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     keeps: tuple[str, ...] = ()
     """Children that stay, with their weights and hooks."""
     lost: tuple[str, ...] = ()
-    """Modules inside that did something in training only and are gone, such as dropout."""
+    """Modules inside that did something in training only and are gone, such as dropout, and parametrizations of weights, such as
+    spectral_norm: the block has the weights that they gave."""
     tensors: tuple[TensorEntry, ...] = ()
     old: dict[str, dict[str, str]] = {}
     """What is there before, by module below the path: class, settings, and shapes of its tensors. Folders of older versions have

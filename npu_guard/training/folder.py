@@ -145,7 +145,7 @@ def readme(manifest: Manifest, diff: SourceDiff, proof: list[str], folder: str) 
         for b in manifest.blocks
     )
     lost = [name for b in manifest.blocks for name in b.lost]
-    losses = f"What did something in training only, and is gone: {', '.join(lost)}.\n\n" if lost else ""
+    losses = f"What does something in training, and is gone: {', '.join(lost)}.\n\n" if lost else ""
     losses += "".join(f"Not landed: {r.reason}.\n\n" for r in manifest.refused)
     if manifest.resolution == "fixed":
         losses += "The blocks are for the resolution of the example: write them again for another one.\n\n"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from npu_guard.training import leaves
+from npu_guard.training.attach import is_parametrizing
 from npu_guard.training.calls import Call, Finder, argument_names, fused, locate, record
 from npu_guard.training.changes import Change, changes, surviving
 from npu_guard.training.compose import Composed, children_of, compose
@@ -79,7 +82,8 @@ class Planner:
             made = found.of(change)
             if isinstance(made, dict) and not made.keys() & inner.keys():
                 for path, written in made.items():
-                    inner[path] = Place(path, LEAF, written, list(change.substitutions), [change])
+                    lost = _lost(self.by_path[path][0], written)
+                    inner[path] = Place(path, LEAF, written, list(change.substitutions), [change], lost)
                 continue
             reasons = [made] if isinstance(made, str) else ["a leaf of it is replaced already"]
             around = self._enclosing(change, reasons)
@@ -183,14 +187,26 @@ def _shared(model: nn.Module) -> set[str]:
 
 
 def _lost(call: Call, written: Written) -> list[str]:
-    """Modules inside that did something in training only and are not there any more."""
+    """Modules inside that did something in training only and are not there any more, and parametrizations of weights."""
     lost = []
     for path, module in call.module.named_modules():
-        full = f"{call.path}.{path}" if call.path else path
-        gone = path and full not in written.norms and not any(below(path, called) for called in written.called)
-        if gone and (isinstance(module, _BatchNorm) or ("Drop" in type(module).__name__ and not list(module.children()))):
+        full = ".".join(part for part in (call.path, path) if part)
+        if full in written.norms or any(below(path, called) for called in written.called):
+            continue
+        lost += [f"{full or 'the network'} ({name})" for name in _parametrizations(module)]
+        if path and (isinstance(module, _BatchNorm) or ("Drop" in type(module).__name__ and not list(module.children()))):
             lost.append(f"{full} ({type(module).__name__})")
     return lost
+
+
+def _parametrizations(module: nn.Module) -> list[str]:
+    """What computes weights of a module anew at each call: torch's parametrizations, and hooks as older spectral_norm has."""
+    made: Any = module.parametrizations if is_parametrized(module) else {}
+    found = [(type(one), name) for name, several in made.items() for one in several]
+    for hook in module._forward_pre_hooks.values():
+        if is_parametrizing(hook):
+            found.append((type(hook), getattr(hook, "name", None) or getattr(hook, "_tensor_name", "weight")))
+    return [f"{kind.__name__.strip('_')} of {name}" for kind, name in found]
 
 
 def refusal(change: Change, reasons: list[str]) -> Refusal:

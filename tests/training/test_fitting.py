@@ -143,3 +143,29 @@ def test_hooks_that_do_not_run_any_more_are_named(folder: Path) -> None:
     assert [w.filename for w in told] == [__file__]
     model(torch.randn(1, 8, 6, 20))
     assert set(calls) == {"gate", "wide"}
+
+
+@pytest.mark.parametrize("kind", ["hooks", "parametrizations"])
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning", "ignore:.*hooks do not run any more")
+def test_parametrizations_that_are_gone_are_named(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Wide()
+    if kind == "hooks":  # before there were parametrizations
+        torch.nn.utils.spectral_norm(model.wide)
+        torch.nn.utils.spectral_norm(model.gate.mix)
+        with torch.no_grad():  # until its vectors move no more, as they do in each step of training
+            [model(torch.randn(1, 8, 6, 20)) for _ in range(50)]
+    else:
+        torch.nn.utils.parametrizations.weight_norm(model.wide)
+        torch.nn.utils.parametrizations.spectral_norm(model.gate.mix)
+    done = npu_guard.torch.land(model.eval(), torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    lost = [name for block in done.manifest.blocks for name in block.lost]
+    first = "SpectralNorm" if kind == "hooks" else "WeightNorm"
+    assert {f"wide ({first} of weight)", "gate.mix (SpectralNorm of weight)"} == {name for name in lost if "drop" not in name}
+    if kind == "hooks":
+        keys, blocks = set(model.state_dict()), npu_guard.torch.apply(model, done.folder)
+        blocks(torch.randn(1, 8, 6, 20))
+        npu_guard.torch.remove(model)(torch.randn(1, 8, 6, 20))
+        assert set(model.state_dict()) == keys
+        assert model.wide._forward_pre_hooks
+    assert f"What does something in training, and is gone: {', '.join(lost)}." in (done.folder / files.README).read_text()
