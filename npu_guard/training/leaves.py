@@ -19,7 +19,7 @@ from npu_guard.training.changes import Change
 from npu_guard.training.construct import constructed, outputs_of
 from npu_guard.training.graph import Graph, Op
 from npu_guard.training.operators import WRITERS
-from npu_guard.training.writer import CannotWrite, Writer, Written, norm_parameter
+from npu_guard.training.writer import CannotWrite, Writer, Written
 
 NO_TRACE = {"Reshape", "Flatten", "Identity", "Squeeze", "Expand", "Unsqueeze"}
 """Operators of a forward that may be missing in the fixed model: the exporter cancels them with what the leaves do."""
@@ -118,8 +118,7 @@ class Leaves:
             norm = norms.refilled(pair[1], self._after.shape(ends[0]), 1, at)
             if norm is None or norms.frames_of(self._after.values[ends[0]], pair[1], at) != 1:
                 raise CannotWrite("a norm is folded into it, and its channels are not those of before")
-            state = {k: norm_parameter(pair[1].path, k, v) for k, v in norm.state.items()}
-            found[path] = Written("", constructor=norm.constructor, state=state)
+            found[path] = Written("", constructor=norm.constructor, state=dict(norm.state))
         return found
 
 

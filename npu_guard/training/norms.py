@@ -23,9 +23,10 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.rewriting import roles
+from npu_guard.rewriting.roles import Role
 from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
-from npu_guard.training.writer import FRAMES, Norm
+from npu_guard.training.writer import FRAMES, Norm, Parameter
 
 COUNTER = "num_batches_tracked"
 LEAST = 1e-12
@@ -186,9 +187,16 @@ def _norm(call: Call, shape: Sequence[int], frames: int, epsilon: float, state: 
     if frames > 1:
         more = shape[1] - frames * features
         kind, options = FRAMES, f", {frames}{f', {more}' if more else ''}{options}"
+    tensors = {part: _parameter(call.path, part, array) for part, array in state.items()}
     return Norm(
-        call.path, "norm" if name.isdigit() else name, f"{kind}({features}{options})", state, FRAMES if frames > 1 else ""
+        call.path, "norm" if name.isdigit() else name, f"{kind}({features}{options})", tensors, FRAMES if frames > 1 else ""
     )
+
+
+def _parameter(path: str, part: str, array: Array) -> Parameter:
+    """A tensor of a norm that is written anew, from that at the path: its weights are trained, its statistics are not."""
+    trained = part in ("weight", "bias")
+    return Parameter(array, Role(roles.TRAINED, (f"{path}.{part}",)) if trained else Role(roles.FIXED), trained)
 
 
 def is_leaf(module: nn.Module) -> bool:

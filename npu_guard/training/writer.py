@@ -61,7 +61,7 @@ class Norm:
     path: str
     name: str
     constructor: str
-    state: Mapping[str, Array]
+    state: Mapping[str, Parameter]
     helper: str = ""
     """The class that has to be written for it, where torch has none."""
 
@@ -294,8 +294,7 @@ class Writer:
         self.written.fields.append(f"self.{attribute} = {norm.constructor}")
         self.written.norms.append(norm.path)
         self.written.helpers.update([norm.helper] if norm.helper else [])
-        for part, array in norm.state.items():
-            self.written.state[f"{attribute}.{part}"] = norm_parameter(norm.path, part, array)
+        self.written.state.update((f"{attribute}.{part}", parameter) for part, parameter in norm.state.items())
         return attribute
 
     def _call(self, child: Child) -> None:
@@ -311,12 +310,6 @@ class Writer:
         names = [self.fresh(word if word.isidentifier() and not keyword.iskeyword(word) else "y") for _ in child.outputs]
         self._names.update(zip(child.outputs, names, strict=True))
         self.written.body.append(f"{', '.join(names)} = {expression}{'  # replaced too' if child.replaced else ''}")
-
-
-def norm_parameter(path: str, part: str, array: Array) -> Parameter:
-    """A tensor of a norm that is written anew, from the norm at the path."""
-    trained = part in ("weight", "bias")
-    return Parameter(array, Role(roles.TRAINED, (f"{path}.{part}",)) if trained else Role(roles.FIXED), trained)
 
 
 _RESERVED = {

@@ -234,7 +234,7 @@ def test_a_norm_behind_a_sum_changes_no_bit() -> None:
     made = norms.refilled(Call("norm", norm, [x], results=[norm(x).detach()]), (1, 500, 3, 3), 1, np.arange(500))
     assert made is not None
     again = eval(made.constructor, {"nn": nn})
-    again.load_state_dict({k: torch.from_numpy(v) for k, v in made.state.items()}, strict=False)
+    again.load_state_dict({k: torch.from_numpy(p.array) for k, p in made.state.items()}, strict=False)
     assert torch.equal(again.eval()(x), x)
 
 
