@@ -6,14 +6,12 @@ An empty message of two bytes takes two hundred, so a file of 60 MB may become g
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import Limits, exceeded
 
 _ENTRY = "StringStringEntryProto"
 _Inside = dict[int, tuple[int, "_Inside | None"]]
-_Find = Callable[[int], tuple[int, _Inside | None] | None]
 _COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
     "ModelProto": (0, {7: "GraphProto", 8: "small", 14: _ENTRY, 20: "TrainingInfoProto", 25: "FunctionProto",
                        26: "DeviceConfigurationProto"}),
@@ -49,8 +47,7 @@ _COSTS: dict[str, tuple[int, dict[int, str] | None]] = {
 """What each message costs in memory beside its text, as measured, and what is in it: {field number: message}."""
 _FIELD, _NUMBER, _WORST = 16, 16, 160
 """What a field costs in memory, and a packed number while its list grows; none becomes larger than so many times its bytes."""
-_FIXED, _VARINTS = {1: 8, 5: 4}, (0, 2)
-"""Wire types: bytes of a number, and those that a number of any length begins."""
+_FIXED = {1: 8, 5: 4}
 _HIGH = bytes(range(128, 256))
 
 
@@ -72,8 +69,8 @@ def bound(data: bytes, path: str, limits: Limits) -> None:
 
 def _parsed(data: bytes, most: int) -> int:
     """Bytes that a ModelProto takes once it is parsed; counts little further than `most`."""
-    find: _Find = _by_tag().get
-    outer: list[tuple[int, _Find]] = []
+    inside = _by_tag()
+    outer: list[tuple[int, _Inside]] = []
     pos = 0
     have = end = len(data)
     while have <= most:
@@ -82,41 +79,38 @@ def _parsed(data: bytes, most: int) -> int:
                 raise IndexError
             if not outer:
                 break
-            end, find = outer.pop()
+            end, inside = outer.pop()
             continue
         tag = data[pos]
         pos += 1
         if tag >= 0x80:
             tag, pos = _varint(data, pos - 1)
-        if (known := find(tag)) is not None:
+        if (known := inside.get(tag)) is not None:
             length = data[pos]
             pos += 1
             if length >= 0x80:
                 length, pos = _varint(data, pos - 1)
+            if pos + length > end:
+                raise IndexError
             cost, within = known
             have += cost
-            behind = pos + length
-            if behind > end:
-                raise IndexError
             if within is not None:
-                outer.append((end, find))
-                end, find = behind, within.get
+                outer.append((end, inside))
+                end, inside = pos + length, within
                 continue
             if cost == _FIELD:
-                have += _NUMBER * len(data[pos:behind].translate(None, _HIGH))
-            pos = behind
+                have += _NUMBER * len(data[pos : pos + length].translate(None, _HIGH))
+            pos += length
             continue
         have += _FIELD
         wire = tag & 7
-        if wire not in _VARINTS:
-            pos += _FIXED[wire]
-            continue
-        length = data[pos]
-        pos += 1
-        if length >= 0x80:
-            length, pos = _varint(data, pos - 1)
-        if wire:
+        if wire == 0:
+            _, pos = _varint(data, pos)
+        elif wire == 2:
+            length, pos = _varint(data, pos)
             pos += length
+        else:
+            pos += _FIXED[wire]
     return have
 
 

@@ -16,7 +16,6 @@ PIECES = 64
 
 def wasteful(carries: Iterable[Carry], layouts: Mapping[Value, Layout], multiple: int) -> set[Node]:
     """Nodes that cut channels into parts so small, or join so many, that most would be padding: they read the original width."""
-
     wide: dict[Value, int] = {}
     for value, layout in layouts.items():
         units = sum(own for own, _ in layout.segments)
