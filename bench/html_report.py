@@ -11,21 +11,13 @@ import tempfile
 from pathlib import Path
 
 import onnx
+from chromium import CHROMIUM, FLAGS
 from measure import Series, once
 from onnx import TensorProto, helper
 
 NODES = 10_000
 RUNS = 5
 BLOCK = (("Conv", "conv1"), ("Erf", "act"), ("Conv", "conv2"), ("Sigmoid", "gate"), ("Mul", "scale"), ("Add", ""))
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def main() -> int:

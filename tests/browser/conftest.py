@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-)
+KNOWN = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "chromium.py"))
+CHROMIUM = Path(KNOWN["CHROMIUM"])
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +18,6 @@ def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.fail(f"{CHROMIUM} is missing: the report is tested in Debian's Chromium, apt-get install chromium", pytrace=False)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(KNOWN["FLAGS"]))
         yield browser
         browser.close()
