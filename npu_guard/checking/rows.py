@@ -9,6 +9,7 @@ from pathlib import Path
 from npu_guard.analysis import cost
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.types import DTYPE_NAMES
+from npu_guard.base.digest import sha256
 from npu_guard.checking.node_details import Details
 from npu_guard.device import LIMITS, Profile
 from npu_guard.device.words import show_value
@@ -67,7 +68,15 @@ def device(profile: Profile) -> Device:
         tuple(DeviceOperators(*key, tuple(sorted(names))) for key, names in groups.items()),
         "" if profile.toolchain is None else f"{profile.toolchain.name} {profile.toolchain.version}".rstrip(),
         profile.unlisted_words,
+        _digest(profile),
     )
+
+
+def _digest(profile: Profile) -> str:
+    try:
+        return sha256(b"".join(path.read_bytes() for path in profile.files)).hexdigest() if profile.files else ""
+    except OSError:  # it was there when the profile was read
+        return ""
 
 
 def _worst(findings: Iterable[Finding]) -> dict[Location, str]:

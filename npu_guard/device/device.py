@@ -92,6 +92,8 @@ class Profile(msgspec.Struct, frozen=True):
     """Groups of operators that do not fit together, and what becomes of them."""
     followers: frozenset[str] = frozenset()
     """Operators that leave the device with those that they stand beside."""
+    files: tuple[Path, ...] = ()
+    """Where it was read from, first the file that extends no other."""
 
     @property
     def unlisted_words(self) -> str:
@@ -123,26 +125,29 @@ def load_profile(path: Path, known: Mapping[str, Path], variant: str | None = No
     Of a file with variants, the limits of one of them; of all of them where `variant` is None. `toolkit` is the compiler that a
     user has, NAME==VERSION, where it is not that of the file.
     """
-    chain = _chain(path, known)
+    paths, chain = _chain(path, known)
     last = chain[-1]
     variants = next((f.variants for f in reversed(chain) if f.variants), {})
     if variant is not None and variant not in variants:
         there = f"; it has {', '.join(variants)}" if variants else ""
         raise UsageError(f"profile {last.name} has no variant {variant!r}{suggest(variant, variants) or there}")
-    return _Merger(path.name, chain, variants, variant, toolkit).profile()
+    made = _Merger(path.name, chain, variants, variant, toolkit).profile()
+    return msgspec.structs.replace(made, files=paths)
 
 
-def _chain(path: Path, known: Mapping[str, Path]) -> list[ProfileFile]:
-    """The file and what it extends, first the one that extends nothing."""
+def _chain(path: Path, known: Mapping[str, Path]) -> tuple[tuple[Path, ...], list[ProfileFile]]:
+    """The file and what it extends, first the one that extends nothing: where they are, and what they say."""
     files: list[ProfileFile] = []
+    paths: list[Path] = []
     where = path
     while True:
         file = read_profile_file(where)
         if file.name in (f.name for f in files):
             raise UsageError(f"profile {where.name}: extends itself by way of {' -> '.join(f.name for f in files)}")
         files.append(file)
+        paths.append(where)
         if not file.extends:
-            return files[::-1]
+            return tuple(paths[::-1]), files[::-1]
         if file.extends not in known:
             raise UsageError(f"profile {where.name}: extends {file.extends!r}, which is no profile{suggest(file.extends, known)}")
         where = known[file.extends]

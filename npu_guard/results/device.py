@@ -39,3 +39,5 @@ class Device(Struct, frozen=True):
     """The compiler whose limits these are, with its version."""
     unlisted: str = ""
     """What becomes of operators that are not among them."""
+    digest: str = ""
+    """SHA-256 of the files that state all that, one after the other, as `cat BASE.toml FILE.toml | sha256sum` prints it."""

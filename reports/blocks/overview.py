@@ -178,6 +178,7 @@ def record(report: Report, model: ModelReport) -> list[tuple[str, str]]:
     rows = [("Tool", f"npu-guard {report.version}"), ("Profile", model.profile)]
     if device is not None:
         rows += [("Device", device.title), ("Compiler", device.toolchain), ("Sources", device.source)]
+        rows.append(("Profile, SHA-256", device.digest))
     rows += [("Operator set", str(model.opset) if model.opset else ""), ("Model, SHA-256", model.sha256)]
     rows += [("Fails on", "never" if report.fail_on == "never" else f"{report.fail_on}s"), ("Date", report.date)]
     return [(name, printable(value)) for name, value in rows if value]

@@ -382,6 +382,16 @@ def test_the_page_says_what_was_checked_with_what(tmp_path: Path, monkeypatch: p
     assert earliest in written or report_date(dated=True) in written  # midnight may pass
 
 
+def test_the_page_tells_which_device_file_was_asked(tmp_path: Path) -> None:
+    """The digest is that of the files as they stand, so that whoever gets the page can compare them."""
+    model, target, own = str(network(tmp_path)), tmp_path / "r.html", tmp_path / "own.toml"
+    shipped = registry.profile_files()["aimotive-aiware"].read_bytes()
+    own.write_text('name = "own"\ntitle = "Own"\nsource = "us"\nextends = "aimotive-aiware"\n', encoding="utf-8")
+    for profile, stated in (("aimotive-aiware", shipped), (str(own), shipped + own.read_bytes())):
+        run("report", model, "-o", str(target), "--profile", profile, "--force")
+        assert f"Profile, SHA-256{hashlib.sha256(stated).hexdigest()}" in Page(target.read_text(encoding="utf-8")).text
+
+
 def test_what_is_alive_at_the_peak_adds_up(tmp_path: Path) -> None:
     """The tensors that the chart names are those that the engine counted: what runs reads and makes, and what comes later."""
     path = tmp_path / "branches.onnxtxt"
