@@ -15,6 +15,7 @@ from npu_guard.results.summary import (
     Group,
     alike,
     by_rule,
+    count,
     counted,
     mending,
     outcome,
@@ -32,8 +33,8 @@ _VERDICT = {
     Verdict.UNREADABLE: ("UNREADABLE", "bold red"),
 }
 REMEDIES = True
-_SCREEN = 12
-"""Lines of Python, or modules, that are shown where nobody asked for all, and sentences at one of them: what a screen holds."""
+_SCREEN, _ADVICE = 32, 10
+"""Lines for findings, and for what to do, where nobody asked for all: with what stands around them they fill one screen."""
 _ALL = 1000
 """Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""
 _SHOWN_NODES = 20
@@ -110,28 +111,31 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
 def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
     """Findings by line of Python; those without one by module."""
     blocks = by_origin(findings) if verbose else by_cause(model, findings)
-    most = _ALL if verbose else _SCREEN
-    # One line more is no longer than the sentence that there is one.
-    shown = blocks if len(blocks) <= most + 1 else blocks[:most]
-    for origin, members in shown:
+    end = len(page.lines) + _SCREEN
+    for index, (origin, members) in enumerate(blocks):
+        groups = alike(model, members)
+        last = index + 1 == len(blocks)
+        left = (end - len(page.lines) - 2) // 2  # sentences that have room below a blank line and a title
+        if last and len(groups) == 1:  # to say that it is left out is hardly shorter
+            left = max(left, 1)
+        if index >= _ALL if verbose else left < 1:
+            _rest(page, [f for _, others in blocks[index:] for f in others], len(blocks) - index, verbose)
+            return
         page.print()
         page.print(*_title(page, origin, members))
-        groups = alike(model, members)
-        told = groups if verbose or len(groups) <= _SCREEN + 1 else groups[:_SCREEN]
+        most = len(groups) if verbose else left if last else min(left, max(left // 2, 3))
+        told = groups if len(groups) <= most + 1 else groups[:most]
         for group in told:
             _group(page, group, origin, verbose)
         if len(told) < len(groups):
             rest = sum(len(group.findings) for group in groups[len(told) :])
             page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; --verbose shows all", "bold"))
-    if len(shown) < len(blocks):
-        left = [f for _, members in blocks[len(shown) :] for f in members]
-        how = "--format json has them" if verbose else "--verbose shows all"
-        page.print()
-        page.print(
-            page.style(
-                f"... and {plural(len(left), 'finding')} at {plural(len(blocks) - len(shown), 'place')} more; {how}", "bold"
-            )
-        )
+
+
+def _rest(page: _Page, findings: Sequence[Finding], places: int, verbose: bool) -> None:
+    how = "--format json has them" if verbose else "--verbose shows all"
+    page.print()
+    page.print(page.style(f"... and {plural(places, 'place')} more, with {count(findings).words()}; {how}", "bold"))
 
 
 def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -164,11 +168,12 @@ def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:
 
 
 def _node(finding: Finding) -> str:
+    """The operator, with its shape where the message tells of none."""
     location = finding.location
     where = f"{printable(location.op_type)} {printable(location.node, 80)}"
     if location.graph:
         where += f" in {printable('/'.join(location.graph), 120)}"
-    if finding.tensor is not None and finding.tensor.shape is not None:
+    if finding.tensor is not None and finding.tensor.shape is not None and "[" not in finding.message:
         where += f" [{', '.join('?' if d is None else printable(str(d), 40) for d in finding.tensor.shape)}]"
     return where
 
@@ -215,7 +220,12 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbos
     page.print()
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
-    for group in rules:
+    end = len(page.lines) + _ADVICE
+    for index, group in enumerate(rules):
+        if not verbose and len(page.lines) >= end and index + 1 < len(rules):
+            names = ", ".join(g.first.rule for g in rules[index:])
+            page.print(page.style(f"  ... and for {names}; --verbose shows all", "bold"))
+            break
         advice = filled_in(group.first.remedy.advice, device_of(model)) if group.first.remedy is not None else ""
         told = f"{group.first.rule}  {group.first.name}: {advice}"
         page.lines += _wrapped(told)

@@ -22,6 +22,7 @@ from npu_guard.results.findings import (
     Report,
     Severity,
     SourceLine,
+    Tensor,
     Totals,
     Verdict,
 )
@@ -122,18 +123,41 @@ def test_counts_and_units_are_words(project: Path) -> None:
 
 
 def test_one_screen_unless_all_is_asked_for(project: Path) -> None:
-    many = [finding(f"m{i}", f"s{i}") for i in range(13)]
-    assert not [line for line in shown(*many) if line.startswith("...")], "a sentence would be as long as the thirteenth"
-    assert "... and 2 findings at 2 places more; --verbose shows all" in shown(*many, finding("m13", "s13"))
-    assert not [line for line in shown(*many, finding("m13", "s13"), verbose=True) if line.startswith("...")]
+    """Each place takes four lines; what is left out is counted by what it is, so that no error hides behind the warnings."""
+    many = [finding(f"m{i}", f"s{i}") for i in range(9)]
+    assert not [line for line in shown(*many) if line.startswith("...")], "a sentence would be as long as the ninth"
+    quiet = replace(finding("m9", "s9"), severity=Severity.WARNING)
+    assert "... and 2 places more, with 1 error, 1 warning; --verbose shows all" in shown(*many, quiet)
+    assert not [line for line in shown(*many, quiet, verbose=True) if line.startswith("...")]
 
 
-def test_a_place_with_many_sentences_keeps_to_a_screen_too(project: Path) -> None:
-    many = [finding(f"{i} taps are too many", "enc") for i in range(20)]
+@pytest.mark.parametrize("sizes", [(1,) * 60, (20, 1, 1, 1), (3,) * 20, (40,), (5, 30), (2, 2, 1, 9, 1, 1, 1, 1, 7)])
+def test_whatever_is_found_it_fills_one_screen(project: Path, sizes: tuple[int, ...]) -> None:
+    """And at more than one place, where there is more than one."""
+    many = [replace(finding(f"m{i} of {at}", f"s{at}"), rule=f"NPU{200 + i}") for at, n in enumerate(sizes) for i in range(n)]
     lines = shown(*many)
-    assert sum("taps are too many" in line and "NPU201" in line for line in lines) == 12
-    assert "  ... and 8 findings more here; --verbose shows all" in lines
+    assert len(lines) <= 56
+    assert sum(line.startswith("s") for line in lines) >= min(len(sizes), 3)
+    whole = shown(*many, verbose=True)
+    assert all(sum(line.endswith(f"  m{i} of {at}") for line in whole) == 1 for at, n in enumerate(sizes) for i in range(n))
+
+
+def test_a_place_with_many_sentences_leaves_room_for_others(project: Path) -> None:
+    many = [finding(f"{i} taps are too many", "enc") for i in range(20)]
+    lines = shown(*many, finding("m", "dec"), finding("n", "dec"))
+    assert "dec" in lines
+    hidden = 20 - sum("taps are too many" in line and "NPU201" in line for line in lines)
+    assert hidden > 0
+    assert f"  ... and {hidden} findings more here; --verbose shows all" in lines
     assert sum("taps are too many" in line and "NPU201" in line for line in shown(*many, verbose=True)) == 20
+
+
+def test_a_shape_is_told_once(project: Path) -> None:
+    made = Tensor("y", (8, 1), "float32")
+    bare, told = (
+        replace(finding(m, scope), tensor=made) for m, scope in (("kernel 19x1", "a"), ("[1, 8] -> [8, 1]: moves", "b"))
+    )
+    assert [line.strip() for line in shown(bare, told) if line.endswith("[8, 1]")] == ["Conv n_kernel 19x1_a [8, 1]"]
 
 
 def test_what_cannot_be_told_for_one_reason_is_said_once(project: Path) -> None:
