@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from npu_guard.analysis.analyze import Analysis
+from npu_guard.analysis.cost import uncounted
 from npu_guard.graph.graph import Node
 
 SHARE = 0.05
@@ -14,9 +15,12 @@ SHARE = 0.05
 def refused_ends(analysis: Analysis, refused: Collection[str]) -> str:
     """`head`, `tail`, `head and tail`, or nothing where the host would have to come in between or would have most of the work.
 
-    `refused` are the first outputs of nodes that cannot stay on the NPU, those in bodies of control flow included. What a head
-    needs goes to the host with it, and so does what a tail feeds. The time is linear in the nodes.
+    `refused` are the first outputs of nodes that cannot stay on the NPU, those in bodies of control flow included, and inputs
+    that no node on the NPU may read. What a head needs goes to the host with it, and so does what a tail feeds. Where the MACs of
+    a node are not known, as shapes are open, nobody knows whose the most work is. The time is linear in the nodes.
     """
+    if analysis.unknown and uncounted(analysis.costs):
+        return ""
     nodes = analysis.model.graph.nodes
     macs: dict[Node, int] = {}
     stuck: set[Node] = set()
@@ -29,8 +33,10 @@ def refused_ends(analysis: Analysis, refused: Collection[str]) -> str:
             macs[node] += cost.macs if cost is not None else 0
             if part.outputs and part.output.name in refused:
                 stuck.add(node)
-        read = node.reads() if bodies else node.inputs
-        feeds[node] = {v.producer: None for v in read if v is not None and v.producer in feeds}
+        read = [v for v in (node.reads() if bodies else node.inputs) if v is not None]
+        if any(v.producer is None and v.name in refused for v in read):
+            stuck.add(node)
+        feeds[node] = {v.producer: None for v in read if v.producer in feeds}
     most = SHARE * sum(macs.values())
     if not stuck or not most:
         return ""

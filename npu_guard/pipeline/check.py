@@ -21,6 +21,7 @@ from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing.severities import fails
+from npu_guard.graph.graph import is_known
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.next_command import command_of
 from npu_guard.results import summary
@@ -241,6 +242,9 @@ def report_of(
         pieces=pieces,
         asked=checked.asked,
         modes=_modes(analysis),
+        open_inputs=tuple(
+            (v.name, v.shape) for v in analysis.model.graph.inputs if v.initializer is None and not is_known(v.shape)
+        ),
     )
 
 

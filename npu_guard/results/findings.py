@@ -291,6 +291,8 @@ class ModelReport(Struct, frozen=True):
     """How the model was named; what is suggested goes on from there."""
     modes: tuple[tuple[str, str], ...] = ()
     """Inputs whose value alone decides which branch of an If runs, each with a value that the graph compares it with, or `N`."""
+    open_inputs: tuple[tuple[str, tuple[Dim, ...] | None], ...] = ()
+    """Inputs of which an extent is not known, with their shapes: nothing can be run, so nothing verified."""
 
 
 class Report(Struct, frozen=True):

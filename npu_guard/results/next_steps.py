@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npu_guard.base.address import is_url
 from npu_guard.base.text import printable
-from npu_guard.results.findings import INPUT, ModelReport
+from npu_guard.results.findings import ModelReport
 from npu_guard.results.summary import count, plural
 
 
@@ -23,11 +23,14 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     file = shown.rpartition("/")[2] if (stored := is_url(shown)) else shown
     once = ", once it is downloaded," if stored else ""
     steps: list[tuple[str, str]] = []
-    if open_inputs := _open_inputs(model):
+    matters = counts.error or counts.undecided or any(f.rule == _DYNAMIC for f in model.findings)
+    if matters and (open_inputs := _open_inputs(model)):
         steps.append(("sizes of inputs are open; fill in those that it runs at", _sized(model, shown, open_inputs)))
     if model.modes and model.findings and not model.command.in_program:
         decision, options = _modes(model)
         steps.append(("; ".join(decision), _check_command(model, shown, options)))
+    if model.open_inputs:  # `fix` has nothing to verify with, and what it would leave is not known
+        return steps
     if counts.mended:
         part = f"at least {counts.mended:,} " if rest else "all " if counts.error > 1 else ""
         steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly{once} by", _fix_command(model, file, fixed)))
@@ -56,19 +59,16 @@ def fix_with_modes(model: ModelReport, fixed: str) -> tuple[str, str] | None:
 
 def _open_inputs(model: ModelReport) -> list[tuple[str, str]]:
     """Inputs of which an extent is not known, and their shapes with a word for each that is to be filled in."""
-    found: dict[str, str] = {}
-    for f in model.findings:
-        if f.location.op_type == INPUT and f.rule == _DYNAMIC and f.tensor is not None and f.tensor.shape:
-            shape = f.tensor.shape
-            names = _MAP if len(shape) == len(_MAP) else tuple(f"D{axis}" for axis in range(len(shape)))
-            found[f.location.node] = ",".join(
-                str(extent) if isinstance(extent, int) else name for extent, name in zip(shape, names, strict=True)
-            )
-    return list(found.items())
+    found = []
+    for input_name, shape in model.open_inputs:
+        names = _MAP if shape is None or len(shape) == len(_MAP) else tuple(f"D{axis}" for axis in range(len(shape)))
+        extents = (n if shape is None or not isinstance(shape[axis], int) else str(shape[axis]) for axis, n in enumerate(names))
+        found.append((input_name, ",".join(extents)))
+    return found
 
 
 _DYNAMIC = "NPU403"
-"""The rule that says so of an input."""
+"""The rule that says so of a device that takes no open sizes."""
 _MAP = ("N", "C", "H", "W")
 
 

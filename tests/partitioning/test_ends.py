@@ -32,6 +32,17 @@ def test_ends(write: Write, refused: str, ends: str) -> None:
     assert refused_ends(analyze(load(write(GRAPH))), refused.split()) == ends
 
 
+def test_of_open_sizes_nobody_knows_where_the_work_is(write: Write) -> None:
+    assert refused_ends(analyze(load(write(GRAPH.replace("1,8,8,8] x", '1,8,"h",8] x')))), {"z"}) == ""
+
+
+def test_an_input_that_is_refused_is_refused_where_it_is_read(write: Write) -> None:
+    assert refused_ends(analyze(load(write(GRAPH))), {"x"}) == "head"
+    two = GRAPH.replace("x)", "x, float[1,8,8,8] q)", 1)
+    middle = two.replace("Conv<pads = [1,1,1,1]>(t", "Add(t, q) c0 = Conv<pads = [1,1,1,1]>(t")
+    assert refused_ends(analyze(load(write(middle))), {"q"}) == ""
+
+
 def test_a_body_is_where_its_loop_is(write: Write) -> None:
     graph = """
     g (float[1,8,8,8] x, bool q) => (float[1,8,8,8] y) <float[8,8,3,3] w> {{

@@ -22,7 +22,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.next_command import command_of, steps_from_root
 from npu_guard.results import next_steps, summary
 from npu_guard.results.command import Command
-from npu_guard.results.findings import INPUT, Finding, Location, Outcome, Remedy, Severity, Tensor
+from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
 
 
 def run(*arguments: str) -> object:
@@ -166,23 +166,38 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
 
 
 def test_open_sizes_of_inputs_are_asked_for_by_the_command_that_gives_them(sample: ModuleType) -> None:
-    def opened(name: str, shape: tuple[int | str | None, ...], op: str = INPUT) -> Finding:
-        place = Location(name, op, name)
-        return Finding(
-            "NPU403", "dynamic-shape", Severity.ERROR, Outcome.FAIL, place, "open", tensor=Tensor(name, shape, "float32")
-        )
-
-    found = (opened("x", (1, 3, "h", None)), opened("state", (2, None, 128)), opened("inner", (1, None), "Conv"))
-    model = replace(sample.REPORT.models[0], path="n.onnx", profile="p", findings=found, ends="")
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
+    mended = replace(error, remedy=Remedy("one", "exact", ""))
+    opened = ("x", (1, 3, "h", None)), ("state", (2, None, 128))
+    model = replace(
+        sample.REPORT.models[0], path="n.onnx", profile="p", findings=(error, mended), ends="tail", open_inputs=opened
+    )
     told = ("sizes of inputs are open; fill in those that it runs at",)
     assert next_steps.next_steps(model, "n.onnx") == [
         (*told, "npu-guard check n.onnx --profile p --input-shape x:1,3,H,W --input-shape state:2,D1,128")
     ]
-    given = replace(model, command=Command("p", inputs=("--input-shape", "x:1,3,8,8")), findings=found[1:])
+    given = replace(model, command=Command("p", inputs=("--input-shape", "x:1,3,8,8")), open_inputs=opened[1:])
     assert next_steps.next_steps(given, "n.onnx")[0][1].endswith("--input-shape x:1,3,8,8 --input-shape state:2,D1,128")
     inside = replace(model, command=Command("p", in_program=True))
     call = "npu_guard.check(model, profile='p', input_shapes={'x': [1,3,H,W], 'state': [2,D1,128]})"
     assert next_steps.next_steps(inside, "Net") == [(*told, call)]
+    unranked = replace(model, open_inputs=(("x", None),))
+    assert next_steps.next_steps(unranked, "n.onnx")[0][1].endswith("--input-shape x:N,C,H,W")
+    assert next_steps.next_steps(replace(model, findings=()), "n.onnx") == [], "where the device takes any size, nothing is to do"
+
+
+def test_no_step_is_named_that_open_sizes_make_fail(cli: Any, write: Any) -> None:
+    """Without sizes `fix` has nothing to verify with, and what the most work is at is not known."""
+    write(
+        """g (float[1,8,"h","w"] x) => (float[1,8,"h","w"] y) <float[8,8,33,1] v, float[8,8,3,3] w>
+        { a = Conv<pads = [16,0,16,0]>(x, v) b = Conv<pads = [1,1,1,1]>(a, w) y = Erf(b) }"""
+    )
+    for device in ("aimotive-aiware", "ort-nnapi"):  # the second one has no rule about open sizes
+        told = cli("check", "net.onnx", "--profile", device).out
+        assert f"npu-guard check net.onnx --profile {device} --input-shape x:1,8,H,W" in told
+        assert "npu-guard fix" not in told
+        assert "npu-guard partition" not in told
+    assert "npu-guard fix" in cli("check", "net.onnx", "--input-shape", "x:1,8,32,32").out
 
 
 def test_next_steps_take_over_how_the_model_was_named(sample: ModuleType) -> None:
