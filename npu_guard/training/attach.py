@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.base.errors import UsageError
 from npu_guard.project.export import EXPORT_FORM
-from npu_guard.training import files, fitting, loading, sizes
+from npu_guard.training import files, fitting, loading, mixing, sizes
 from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
 
@@ -49,10 +49,12 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
         )
     expect_fit(network, manifest, folder)
     hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
-    attach(network, manifest, code_of(folder), _weights(folder), str(folder))
+    others = mixing.others_in(network, manifest)
+    attach(network, manifest, code_of(folder), weights_of(manifest, folder), str(folder))
     _warn_of_hooks(network, hooked, str(folder))
     sizes.guard(network, manifest, str(folder))
     loading.guard(network, manifest, str(folder))
+    mixing.guard(network, others, manifest, str(folder))
     return model
 
 
@@ -104,6 +106,7 @@ def remove(model: nn.Module) -> nn.Module:
         module.__dict__.pop(EXPORT_FORM, None)
     sizes.unguard(model)
     loading.unguard(model)
+    mixing.unguard(model)
     return model
 
 
@@ -247,7 +250,8 @@ def code_of(folder: Path) -> ModuleType:
         raise UsageError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def weights_of(manifest: Manifest, folder: Path) -> dict[str, Tensor]:
+    """The tensors of all blocks. Raises UsageError."""
     try:
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
@@ -258,6 +262,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         raise UsageError(f"{folder / files.WEIGHTS}: cannot be read ({error})") from error
     if odd := [name for name, tensor in weights.items() if tensor.is_floating_point() and tensor.isnan().any()]:
         raise UsageError(f"{folder / files.WEIGHTS}: {odd[0]} has elements that are no numbers; write the folder again")
+    files.expect_weights(manifest, folder)
     return weights
 
 

@@ -27,7 +27,7 @@ class Composed:
     outputs: list[str]
     ops: Sequence[Op]
     children: Mapping[Op, Child]
-    norms: dict[str, tuple[Call, Call]]
+    norms: norms.Folded
     inside: Sequence[Call]
     """Calls of modules inside."""
     trained: Callable[[str], bool]
@@ -83,6 +83,8 @@ def compose(job: Composed, name: str, arguments: Sequence[str]) -> Written:
     signature, unpack, names = signature_of(call, job.inputs, arguments)
     writer.write(job.ops, names, job.children, WRITERS)
     written = writer.written
+    if gone := [p for p, at in job.norms.whole.items() if at in written.emitted and p not in written.norms]:
+        raise CannotWrite(f"the norm {gone[0]} would be gone")
     written.arguments, written.unpack = signature, unpack
     written.result, written.result_type = rendered(call.result_structure, [writer.value(o, False) for o in job.outputs])
     written.parts = parts_of(call.module, written.kept, written.called)

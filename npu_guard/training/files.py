@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.files import MOST_SETTINGS, read_small
@@ -47,13 +50,15 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     substitutions: tuple[str, ...]
     exact: bool = True
     proof: str = ""
-    """What is known of the replaced blocks: `proved`, `proved up to rounding` or `sampled`."""
+    """What is known of the replaced blocks in eval mode: `proved`, `proved up to rounding` or `sampled`."""
     keeps: tuple[str, ...] = ()
     """Children that stay, with their weights and hooks."""
     lost: tuple[str, ...] = ()
     """Modules inside that did something in training only and are gone, such as dropout, and parametrizations of weights, such as
     spectral_norm: the block has the weights that they gave."""
     tensors: tuple[TensorEntry, ...] = ()
+    weights: str = ""
+    """Digest of the weights that are there before; folders of older versions have none."""
     old: dict[str, dict[str, str]] = {}
     """What is there before, by module below the path: class, settings, and shapes of its tensors. Folders of older versions have
     none."""
@@ -88,6 +93,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     others."""
     blocks: tuple[Block, ...]
     refused: tuple[Refused, ...] = ()
+    digests: dict[str, str] = {}
+    """Of this file without the key, and of the weights beside it; folders of older versions have none."""
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -96,7 +103,11 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write it, indented."""
+    """Write it, indented, with digests of itself and of the weights that are there."""
+    digests = {NAME: _digest(msgspec.to_builtins(manifest))}
+    if os.path.isfile(folder / WEIGHTS):
+        digests[WEIGHTS] = _sha256(folder / WEIGHTS)
+    manifest = replace(manifest, digests=digests)
     (folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
@@ -104,14 +115,37 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder. Raises UsageError."""
     path = folder / NAME
     try:
-        manifest = msgspec.json.decode(read_small(path, MOST_SETTINGS), type=Manifest)
+        text = read_small(path, MOST_SETTINGS)
+        manifest = msgspec.json.decode(text, type=Manifest)
     except FileNotFoundError:
         raise UsageError(f"{folder}: there is no {NAME}; npu-guard fix package.module:Net --torch {folder} writes it") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
     if manifest.version != VERSION:
         raise UsageError(f"{path}: is of version {manifest.version}, and this npu-guard reads {VERSION}; write it again")
+    if manifest.digests.get(NAME, "") not in ("", _digest(msgspec.json.decode(text))):
+        raise UsageError(
+            f"{path}: was changed after it was written, and its blocks are proved as they were; write the folder again"
+        )
     return manifest
+
+
+def expect_weights(manifest: Manifest, folder: Path) -> None:
+    """Refuse other weights than those that the manifest was written with. Raises UsageError."""
+    path = folder / WEIGHTS
+    if (wanted := manifest.digests.get(WEIGHTS)) and wanted != _sha256(path):
+        raise UsageError(f"{path}: is not the file that was written with {NAME}; write the folder again")
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of what is in it, however it is laid out, and whatever keys other versions have."""
+    rest = {key: value for key, value in manifest.items() if key != "digests"}
+    return sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def by_path(manifest: Manifest) -> Mapping[str, Block]:

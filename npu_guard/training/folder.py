@@ -17,6 +17,7 @@ from npu_guard.training.calls import record
 from npu_guard.training.files import Block, Example, Manifest, Refused, TensorEntry
 from npu_guard.training.landing import Landing, label_of
 from npu_guard.training.layout import module_text
+from npu_guard.training.mixing import digest_of
 from npu_guard.training.places import Place, reasons_of
 from npu_guard.training.source_diff import SourceDiff
 
@@ -35,7 +36,7 @@ model = npu_guard.torch.apply(model, "{folder}/")  # before the optimizer is mad
 `npu_guard.torch.remove(model)` takes them out again, and `npu_guard.torch.convert(state_dict, model, "{folder}/")` makes a
 checkpoint of the old network one of the new. {diff}
 
-| place | was | is | by | known |
+| place | was | is | by | in eval mode |
 |---|---|---|---|---|
 {rows}
 
@@ -77,7 +78,7 @@ def _block(place: Place, landing: Landing) -> Block:
     kind = written.constructor or written.name
     return Block(
         place.path, place.kind, kind, replaces, tuple(place.substitutions), exact, label, tuple(written.kept), tuple(place.lost),
-        tensors, fitting.described(old),
+        tensors, digest_of(old, tuple(written.kept)), fitting.described(old),
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def describe(landing: Landing) -> None:
         _, label = label_of(place, landing.report)
         algebra = [f"{n}: {known[n].manual().splitlines()[0]}" for n in place.substitutions if n in known]
         where = f"`{place.path}`" if place.path else "the network"
-        first = f"Takes the place of {type(module).__name__} at {where}{f' ({label})' if label else ''}."
+        first = f"Takes the place of {type(module).__name__} at {where}{f' (in eval mode {label})' if label else ''}."
         place.written.doc = "\n\n".join([first, *algebra])
 
 

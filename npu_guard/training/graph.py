@@ -13,24 +13,36 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from npu_guard.base.regex import regex
 from npu_guard.file import load
 from npu_guard.file.document import Document
+from npu_guard.project.export import STACK_TRACE
 from npu_guard.rewriting.substitution import HISTORY
 from npu_guard.verification.runtime import Runtime
 
 Array = NDArray[Any]
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Key of a node's metadata: paths of the modules around it, outermost first, and the name of its node in torch's graph."""
+_FRAME = regex(r'File "([^"\n]+)", line (\d+)')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """One operator. `scope` is the path of the module whose forward it is written in, "" for the network."""
+    """One operator. `scope` is the path of the module whose forward it is written in, "" for the network.
+
+    `line` is that of the user's source which calls it, as `net.py:12`, "" where none is known.
+    """
 
     proto: onnx.NodeProto
     index: int
     scope: str
     substitutions: tuple[str, ...]
+    line: str = ""
+
+    @property
+    def place(self) -> str:
+        """The module and the line, for a message."""
+        return (self.scope or "the network") + (f" ({self.line})" if self.line else "")
 
     @property
     def type(self) -> str:
@@ -80,7 +92,7 @@ class Graph:
 
     document: Document
     ops: list[Op]
-    constants: Mapping[str, onnx.TensorProto]
+    constants: dict[str, onnx.TensorProto]
     inputs: list[str]
     outputs: list[str]
     values: dict[str, Array] = field(default_factory=dict)
@@ -99,7 +111,8 @@ class Graph:
                 constants[node.output[0]] = node.attribute[0].t
                 continue
             meta = {p.key: p.value for p in node.metadata_props}
-            ops.append(Op(node, len(ops), _scope(meta.get(SCOPES, "")), tuple(filter(None, meta.get(HISTORY, "").split(", ")))))
+            history = tuple(filter(None, meta.get(HISTORY, "").split(", ")))
+            ops.append(Op(node, len(ops), _scope(meta.get(SCOPES, "")), history, _line(meta.get(STACK_TRACE, ""))))
         inputs = [i.name for i in proto.input if i.name not in constants]
         graph = Graph(document, ops, constants, inputs, [o.name for o in proto.output])
         consumers = defaultdict(list)
@@ -145,6 +158,12 @@ class Graph:
             found[op] = None
             stack.extend(op.reads())
         return sorted(found, key=lambda op: op.index)
+
+
+def _line(trace: str) -> str:
+    """The innermost line of a stack trace as the export leaves it."""
+    frames = _FRAME.findall(trace)
+    return ":".join(frames[-1]) if frames else ""
 
 
 def _scope(text: str) -> str:

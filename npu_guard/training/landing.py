@@ -14,8 +14,9 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
-from npu_guard.base.errors import NotVerified, UsageError
+from npu_guard.base.errors import NotVerified, NpuGuardError, UsageError
 from npu_guard.checking import registry
+from npu_guard.file.document import Document
 from npu_guard.file.load import sha256
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog, plan
@@ -27,6 +28,7 @@ from npu_guard.results.proof import LABELS
 from npu_guard.rewriting.substitution import EXACT
 from npu_guard.training.graph import Graph
 from npu_guard.training.places import Place, Plan, Planner
+from npu_guard.training.unfolding import Again
 from npu_guard.verification.runtime import Runtime
 
 
@@ -71,19 +73,31 @@ def find_landing(
         why = report.verification.reason or report.verification.verdict
         raise NotVerified(f"{type(model).__name__}: the fixed model was not verified ({why}); nothing was written")
     save_document(report.document, fixed)
-    return Landing(network, example, report, planned(network, example, original, fixed), original, fixed)
+    taken = [plan.Step(a.substitution, a.at, a.number) for a in report.applied]
+
+    def again(document: Document) -> Graph | None:
+        file = folder / "other.onnx"
+        save_document(document, file)
+        try:
+            other = fixed_report(file, options, taken, check_numbers=False)
+        except NpuGuardError:  # such as a fit to activations that are no numbers without norms
+            return None
+        save_document(other.document, folder / "other_fixed.onnx")
+        return Graph.read(folder / "other_fixed.onnx")
+
+    return Landing(network, example, report, planned(network, example, original, fixed, again), original, fixed)
 
 
-def planned(network: nn.Module, inputs: Mapping[str, Tensor], original: Path, fixed: Path) -> Plan:
-    """The places for what is different between two files."""
+def planned(network: nn.Module, inputs: Mapping[str, Tensor], original: Path, fixed: Path, again: Again) -> Plan:
+    """The places for what is different between two files; `again` takes the steps from one to the other with other weights."""
     before, after = Graph.read(original), Graph.read(fixed)
     with Runtime() as runtime:
         for graph in (before, after):
             graph.run(runtime, dict(zip(graph.inputs, (t.numpy() for t in inputs.values()), strict=True)))
-    return Planner(network, inputs, before, after, trained_names(network, inputs, before)).plan()
+    return Planner(network, inputs, before, after, trained_names(network, inputs, before), again).plan()
 
 
-def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | None) -> FixReport:
+def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | None, *, check_numbers: bool = True) -> FixReport:
     """What `fix` does to a file."""
     chosen = [s for s in catalog.substitutions() if s.exactness == EXACT or options.approximate or s.name in options.prefer]
     rank = {name: i for i, name in enumerate(options.prefer)}
@@ -96,12 +110,13 @@ def fixed_report(original: Path, options: Options, steps: Sequence[plan.Step] | 
         asked = plan.Plan(1, str(original), sha256(original), registry.profile(options.config.profile).name, tuple(steps))
     return fix_model(
         str(original), registry.profile(config.profile), config, chosen, calibration=options.calibration,
-        prefer=options.prefer, plan=asked, warnings=options.warnings,
+        check_numbers=check_numbers, prefer=options.prefer, plan=asked, warnings=options.warnings,
     )  # fmt: skip
 
 
 NEXT_TO_ZERO = 1e-30
-"""What a bias of zeros holds instead: torch's exporter leaves zeros out, and a network that is trained later needs its bias."""
+"""What the first bias of zeros holds instead, and each further one a little more, up to twice as much: torch's exporter leaves
+zeros out and makes one of biases that are equal, and a network that is trained later needs its own."""
 SMALL_ENOUGH = (torch.float32, torch.float64, torch.bfloat16)
 """Types that have such a number."""
 
@@ -113,9 +128,9 @@ def prepared(model: nn.Module) -> nn.Module:
     except Exception as error:  # whatever the user's modules raise
         raise UsageError(f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error})") from error
     with torch.no_grad():
-        for parameter in network.parameters():
+        for i, parameter in enumerate(network.parameters()):
             if parameter.dim() == 1 and parameter.dtype in SMALL_ENOUGH and not parameter.any():
-                parameter.fill_(NEXT_TO_ZERO)
+                parameter.fill_(NEXT_TO_ZERO * (1 + min(1.0, i * 2**-20)))
     return network.cpu().eval()
 
 

@@ -31,7 +31,7 @@ class Leaves:
 
     def __init__(
         self, model: nn.Module, inputs: Mapping[str, Tensor], before: Graph, after: Graph, calls: Mapping[str, list[Call]],
-        folded: dict[str, tuple[Call, Call]], trained: Callable[[str], bool],
+        folded: norms.Folded, trained: Callable[[str], bool],
     ) -> None:  # fmt: skip
         self._model, self._inputs, self._before, self._after = model, inputs, before, after
         self._calls, self._folded, self._trained = calls, folded, trained
@@ -96,7 +96,7 @@ class Leaves:
         """What takes the place of a leaf, and of the convolution before it where the exporter has fused both."""
         if not ops:
             return {path: Written("", constructor="nn.Identity()")}
-        pair = self._folded.get(path)
+        pair = self._folded.pairs.get(path)
         place = pair[0].path if pair else path
         own = set(ops)
         made = {o for op in ops for o in op.outputs}
@@ -115,10 +115,12 @@ class Leaves:
         found = {place: plain(written)}
         if pair:
             at = norms.channels_of(self._after, self._after.producer[ends[0]], pair[1].module)
-            norm = norms.refilled(pair[1], self._after.shape(ends[0]), 1, at)
+            shape = self._after.shape(ends[0])
+            norm = self._folded.norm(path, shape, 1, at)
             if norm is None or norms.frames_of(self._after.values[ends[0]], pair[1], at) != 1:
                 raise CannotWrite("a norm is folded into it, and its channels are not those of before")
-            found[path] = Written("", constructor=norm.constructor, state=dict(norm.state))
+            if not self._folded.stays(path, shape, at):
+                found[path] = Written("", constructor=norm.constructor, state=dict(norm.state))
         return found
 
 

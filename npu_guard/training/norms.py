@@ -1,10 +1,12 @@
 """BatchNorms that the exporter has folded into the operator before them, put back where channel i is still channel i.
 
-In eval mode a folded convolution gives y = g (c - mean) / sqrt(var + eps) + b. A norm behind it with weight sqrt(g^2 + eps),
-bias b, running mean b and running variance g^2 gives y again. In training, a batch with the statistics that were folded gives y
-the mean b and the variance g^2, so that the norm gives what the original one does; channels that were added stay zero, also
-where they lie between others, as behind a Concat of two padded maps. The new eps is the smallest that a channel asks for,
-eps g^2 / (var + eps): a larger one would shrink channels whose g is small.
+Where the operator has the weights of before the fold again (see unfolding.py), the norm goes back as it is. Channels that were
+added stay zero, also where they lie between others, as behind a Concat of two padded maps.
+
+Elsewhere the norm is one behind folded weights. These give y = g (c - mean) / sqrt(var + eps) + b in eval mode. A norm behind
+them with weight sqrt(g^2 + eps), bias b, running mean b and running variance g^2 gives y again. In training, a batch with the
+statistics that were folded gives y the mean b and the variance g^2, so that the norm gives what the original one does. The new
+eps is the smallest that a channel asks for, eps g^2 / (var + eps): a larger one would shrink channels whose g is small.
 
 Where frames lie behind each other in the channels, channel d C + c being channel c of frame d, the norm goes over all frames of a
 channel together, as BatchNorm3d does.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +31,8 @@ from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.writer import FRAMES, Norm, Parameter
 
+NEUTRAL = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+"""Tensors of a norm, and what they are where it passes a value on."""
 COUNTER = "num_batches_tracked"
 LEAST = 1e-12
 """An eps below which no norm goes."""
@@ -35,34 +40,56 @@ MOST_STEPS = 64
 """Numbers that are tried for a variance; about one in eight does not do."""
 
 
-def folded_norms(pairs: Sequence[tuple[Call, Call]]) -> dict[str, tuple[Call, Call]]:
-    """Of pairs that the exporter has fused, those whose second module is a BatchNorm, by the path of that."""
-    return {after.path: (before, after) for before, after in pairs if isinstance(after.module, _BatchNorm)}
+@dataclass(slots=True)
+class Folded:
+    """Norms that the exporter has folded, by path, each with the call of the module before it and its own.
+
+    `whole` are those before which the fixed model has the weights of before the fold, each with the value behind which it goes.
+    """
+
+    pairs: dict[str, tuple[Call, Call]]
+    whole: dict[str, str] = field(default_factory=dict)
+
+    def norm(self, path: str, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
+        """The one at the path, for a value of that shape of which it has the channels `at`; None where it has no statistics."""
+        call = self.pairs[path][1]
+        return kept(call, shape, frames, at) if path in self.whole else refilled(call, shape, frames, at)
+
+    def stays(self, path: str, shape: Sequence[int], at: Array) -> bool:
+        """Whether the module that is there goes on being the norm: for as many channels, and a value of as many axes."""
+        given = self.pairs[path][1].results[0]
+        return path in self.whole and shape[1] == len(at) and len(shape) == given.ndim
 
 
-def norm_of(graph: Graph, pairs: dict[str, tuple[Call, Call]], calls: Sequence[Call] = ()) -> Callable[[Op], Norm | None]:
+def folded_norms(pairs: Sequence[tuple[Call, Call]]) -> Folded:
+    """Of pairs that the exporter has fused, those whose second module is a BatchNorm."""
+    return Folded({after.path: (before, after) for before, after in pairs if isinstance(after.module, _BatchNorm)})
+
+
+def norm_of(graph: Graph, folded: Folded, calls: Sequence[Call] = ()) -> Callable[[Op], Norm | None]:
     """Tells of an operator of the fixed model which norm goes behind it, as it was folded, or in its place; each goes to one.
 
     In the place of a BatchNormalization goes one over frames, where it is one; `calls` are those of the norms.
     """
     given: set[str] = set()
+    pairs = folded.pairs
     alone = {c.path: c for c in calls if isinstance(c.module, _BatchNorm) and c.path not in pairs and len(c.results) == 1}
 
     def find(op: Op) -> Norm | None:
         if op.type == "BatchNormalization" and op.scope in alone and op.scope not in given:
             call = alone[op.scope]
-            frames = frames_of(graph.values[op.outputs[0]], call, channels_of(graph, op, call.module))
+            at = channels_of(graph, op, call.module)
+            frames = frames_of(graph.values[op.outputs[0]], call, at)
             given.add(op.scope)
-            return tiled(call, graph.shape(op.outputs[0]), frames) if frames > 1 or _same(graph, op, call.module) else None
-        pair = pairs.get(op.scope)
-        if pair is None or op.scope in given:
+            return kept(call, graph.shape(op.outputs[0]), frames, at) if frames > 1 or _same(graph, op, call.module) else None
+        if op.scope not in pairs or op.scope in given:
             return None
-        at = channels_of(graph, op, pair[1].module)
-        frames = frames_of(graph.values[op.outputs[0]], pair[1], at)
+        at = channels_of(graph, op, pairs[op.scope][1].module)
+        frames = frames_of(graph.values[op.outputs[0]], pairs[op.scope][1], at)
         if not frames:
             return None
         given.add(op.scope)
-        return refilled(pair[1], graph.shape(op.outputs[0]), frames, at)
+        return folded.norm(op.scope, graph.shape(op.outputs[0]), frames, at)
 
     return find
 
@@ -115,30 +142,43 @@ def normalized(call: Call) -> Array:
     return made.numpy()
 
 
-def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
-    """The norm for a value of that shape, of whose channels it has those of `at`; None where it keeps no running statistics."""
-    old = call.module
+def kept(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
+    """The norm as it is, for a value of that shape of which it has the channels `at`; None where it keeps no statistics."""
+    state = state_of(call.module, shape, frames, at)
+    return None if state is None else _norm(call, shape, frames, epsilon_of(call), state)
+
+
+def state_of(old: nn.Module, shape: Sequence[int], frames: int, at: Array) -> dict[str, Array] | None:
+    """The tensors of a norm in the channels `at`, over several frames all of them; others pass a value on, but for its eps."""
     if not isinstance(old, _BatchNorm) or old.running_mean is None or old.running_var is None:
         return None
     features = old.num_features if frames > 1 else shape[1]
-    gain, bias, spread = (np.full(features, filler, np.float32) for filler in (1.0, 0.0, 1.0))
     at = np.arange(features) if frames > 1 else at
-    spread[at] = old.running_var.detach().numpy()
-    if old.weight is not None:
-        gain[at] = old.weight.detach().numpy()
-    if old.bias is not None:
-        bias[at] = old.bias.detach().numpy()
-    variance = (gain.astype(np.float64) ** 2).astype(np.float32)
-    epsilon = max(LEAST, float(f"{old.eps * float((variance / (spread + old.eps)).min()):.3g}"))
+    state = {}
+    for name, filler in NEUTRAL.items():
+        state[name] = np.full(features, filler, np.float32)
+        if (tensor := getattr(old, name)) is not None:
+            state[name][at] = tensor.detach().numpy()
+    return state | counted(old)
+
+
+def refilled(call: Call, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
+    """The norm behind folded weights, likewise."""
+    state = state_of(call.module, shape, frames, at)
+    if state is None:
+        return None
+    bias, old = state["bias"], epsilon_of(call)
+    variance = (state["weight"].astype(np.float64) ** 2).astype(np.float32)
+    epsilon = max(LEAST, float(f"{old * float((variance / (state['running_var'] + old)).min()):.3g}"))
     variance = invertible(variance, np.float32(epsilon))
-    state = {
-        "weight": np.sqrt(variance + np.float32(epsilon)),
-        "bias": bias,
-        "running_mean": bias.copy(),
-        "running_var": variance,
-        **counted(old),
-    }
+    state |= {"weight": np.sqrt(variance + np.float32(epsilon)), "running_mean": bias.copy(), "running_var": variance}
     return _norm(call, shape, frames, epsilon, state)
+
+
+def epsilon_of(call: Call) -> float:
+    """What the norm adds to the variance."""
+    assert isinstance(call.module, _BatchNorm)
+    return call.module.eps
 
 
 def invertible(variance: Array, epsilon: np.float32) -> Array:
@@ -154,16 +194,6 @@ def invertible(variance: Array, epsilon: np.float32) -> Array:
             break
         found = np.where(open_ones, variance + np.float32(steps + 1) * np.spacing(variance + epsilon), found)
     return found
-
-
-def tiled(call: Call, shape: Sequence[int], frames: int) -> Norm | None:
-    """The norm itself over so many frames; None where it keeps no running statistics or has no weight."""
-    old = call.module
-    names = ("weight", "bias", "running_mean", "running_var")
-    tensors = {name: getattr(old, name) for name in names}
-    if not isinstance(old, _BatchNorm) or any(t is None for t in tensors.values()):
-        return None
-    return _norm(call, shape, frames, old.eps, {name: t.detach().numpy() for name, t in tensors.items()} | counted(old))
 
 
 def counted(norm: _BatchNorm) -> dict[str, Array]:

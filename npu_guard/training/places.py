@@ -17,9 +17,12 @@ from npu_guard.training.changes import Change, changes, surviving
 from npu_guard.training.compose import Composed, children_of, compose
 from npu_guard.training.graph import Graph, Op, below
 from npu_guard.training.norms import folded_norms
+from npu_guard.training.unfolding import Again, unfold
 from npu_guard.training.writer import CannotWrite, Written
 
 LEAF, MODULE, FORWARD, FLAT = "leaf", "module", "forward", "flat"
+SHOWN = 3
+"""Modules that a reason names."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class Refusal:
     substitutions: list[str]
     outputs: list[str]
     reasons: list[str]
+    where: str = ""
+    """Modules in which it is, with lines of the source."""
 
 
 @dataclass(slots=True)
@@ -53,11 +58,15 @@ class Plan:
 
 
 class Planner:
-    """Finds the places for the changes between two graphs of one network. `trained` tells which weights are."""
+    """Finds the places for the changes between two graphs of one network. `trained` tells which weights are.
+
+    `again` takes the steps from the one to the other with other weights.
+    """
 
     def __init__(
-        self, model: nn.Module, inputs: Mapping[str, Tensor], before: Graph, after: Graph, trained: Callable[[str], bool]
-    ) -> None:
+        self, model: nn.Module, inputs: Mapping[str, Tensor], before: Graph, after: Graph, trained: Callable[[str], bool],
+        again: Again,
+    ) -> None:  # fmt: skip
         self.model, self.inputs, self.before, self.after, self.trained = model, inputs, before, after, trained
         finder = Finder(before.values)
         self.calls = record(model, inputs, finder)
@@ -70,6 +79,7 @@ class Planner:
         self.fused = list(fused(self.calls))
         self.norms = folded_norms(self.fused)
         self.changes = changes(before, after, self.survivors)
+        unfold(before, after, self.norms, again)
 
     def plan(self) -> Plan:
         """A place for each change. Those of which one fails are refused together with it."""
@@ -211,16 +221,33 @@ def _parametrizations(module: nn.Module) -> list[str]:
 
 def refusal(change: Change, reasons: list[str]) -> Refusal:
     """A change that lands nowhere."""
-    return Refusal(list(change.substitutions), [o for op in change.old for o in op.outputs], reasons)
+    return Refusal(list(change.substitutions), [o for op in change.old for o in op.outputs], reasons, _where(change))
+
+
+def _where(change: Change) -> str:
+    """The modules in which the change is, the network itself where it is in no other, each with its first line."""
+    first: dict[str, str] = {}
+    for op in sorted(change.old, key=lambda op: not op.line):
+        first.setdefault(op.scope, op.place)
+    return several([place for scope, place in first.items() if scope] or list(first.values()))
+
+
+def several(words: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")
 
 
 def refusals_of(places: Sequence[Place], why: str) -> list[Refusal]:
     """One for each change of places that do not hold."""
-    where = ", ".join(p.path or "the network" for p in places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    where = several([p.path or "the network" for p in places])
     found = {id(c): c for place in places for c in place.changes}
     return [refusal(change, [f"{where}: {why}"]) for change in found.values()]
 
 
 def reasons_of(refusals: Sequence[Refusal]) -> list[str]:
     """A line for each refusal."""
-    return [f"{', '.join(r.substitutions) or 'a change'}: {r.reasons[-1] if r.reasons else 'no place'}" for r in refusals]
+    found = []
+    for r in refusals:
+        what = (", ".join(r.substitutions) or "a change") + (f" in {r.where}" if r.where else "")
+        found.append(f"{what}: {r.reasons[-1] if r.reasons else 'no place'}")
+    return found

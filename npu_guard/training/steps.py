@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from npu_guard.base.errors import NotVerified, UsageError
 from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
-from npu_guard.fixing.plan import read_plan
+from npu_guard.fixing.plan import Step, read_plan
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import attach, files, folder, proving
@@ -26,6 +26,7 @@ from npu_guard.training.files import Block, Manifest
 from npu_guard.training.holding import settle
 from npu_guard.training.landing import Landing, Options, find_landing
 from npu_guard.training.norms import COUNTER
+from npu_guard.training.places import reasons_of
 from npu_guard.training.proving import Measured
 from npu_guard.training.source_diff import source_diff
 
@@ -55,7 +56,7 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
         landing = find_landing(model, inputs, Path(scratch), options)
         name = type(model).__name__
         if not landing.plan.places:
-            reasons = dict.fromkeys(r.reasons[-1] for r in landing.plan.refused)  # one module may have several changes
+            reasons = dict.fromkeys(reasons_of(landing.plan.refused))  # one module may have several changes
             raise UsageError(f"{name}: no change has a place in its code: {'; '.join(reasons)}")
         folder.describe(landing)
         settled = settle(landing, options.config, os.fspath(target), Path(scratch))
@@ -93,11 +94,26 @@ def expect_folder(target: Path) -> None:
 
 
 def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
-    """Train the network as it is; `npu_guard.export` then puts the blocks into a copy. Raises UsageError for another network."""
-    network = attach.network_of(model)
-    attach.expect_fit(network, files.read_manifest(target), target)
+    """Train the network as it is; `npu_guard.export` then puts the blocks into a copy.
+
+    All files that the export needs are tried now, in a copy, and not after the training. Raises UsageError.
+    """
+    network, manifest = attach.network_of(model), files.read_manifest(target)
+    attach.expect_fit(network, manifest, target)
+    steps_of(target)
+    weights, code = attach.weights_of(manifest, target), attach.code_of(target)
+    try:
+        trial = copy.deepcopy(network)
+    except Exception as error:  # whatever the user's modules raise
+        raise UsageError(f"{type(network).__name__} cannot be copied for an export ({type(error).__name__}: {error})") from error
+    attach.attach(trial, manifest, code, weights, os.fspath(target))
     network.__dict__[EXPORT_FORM] = partial(export_form, target=str(target.absolute()))
     return model
+
+
+def steps_of(target: Path) -> tuple[Step, ...]:
+    """The steps of the fix that a folder holds. Raises UsageError."""
+    return read_plan(target / files.PLAN, [s.name for s in catalog.substitutions()]).step
 
 
 def export_form(network: nn.Module, target: str) -> nn.Module:
@@ -112,7 +128,7 @@ def with_blocks(network: nn.Module, target: Path, config: Config, calibration: P
     """Put the blocks of a folder into the network, their weights made of the network's own. Raises UsageError, NotVerified."""
     manifest = files.read_manifest(target)
     attach.expect_fit(network, manifest, target)
-    steps = read_plan(target / files.PLAN, [s.name for s in catalog.substitutions()]).step
+    steps = steps_of(target)
     inputs = {}
     for example in manifest.inputs:
         dtype: torch.dtype = getattr(torch, example.dtype)

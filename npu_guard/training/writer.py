@@ -141,10 +141,13 @@ class Writer:
                     self._call(child)
                 continue
             if op.proto.domain not in ("", "ai.onnx") or op.type not in writers:
-                raise CannotWrite(f"operator {op.type} has no form in PyTorch here")
+                raise CannotWrite(f"operator {op.type} of {op.place} has no form in PyTorch here")
             if any(a.HasField("g") or a.graphs for a in op.proto.attribute):
-                raise CannotWrite(f"operator {op.type} has a graph inside")
-            writers[op.type](self, op)
+                raise CannotWrite(f"operator {op.type} of {op.place} has a graph inside")
+            try:
+                writers[op.type](self, op)
+            except CannotWrite as error:
+                raise CannotWrite(f"{error}: operator {op.type} of {op.place}") from None
             self._normalize(op)
             self.written.ops += 1
             self.written.emitted.add(op.outputs[0])

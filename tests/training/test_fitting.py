@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +110,7 @@ def test_weights_that_are_none_are_refused(change: Callable[[Tensor], Tensor], w
     other = shutil.copytree(folder, tmp_path / "npu")
     weights = load_file(other / files.WEIGHTS)
     save_file({k: change(v) if v.is_floating_point() else v for k, v in weights.items()}, other / files.WEIGHTS)
+    files.write_manifest(files.read_manifest(other), other)
     with pytest.raises(UsageError, match=why):
         npu_guard.torch.apply(Wide(), other)
 
@@ -132,7 +135,49 @@ def test_blocks_that_come_at_the_export_are_not_put_in_as_well(folder: Path) -> 
         npu_guard.torch.apply(model, folder, swap_at_export=True)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_folder_that_was_edited_is_refused(swap: bool, folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    edited = shutil.copytree(folder, tmp_path / "npu")
+    text = (edited / files.NAME).read_text()
+    (edited / files.NAME).write_text(text.replace('"padding": "(0, 9)"', '"padding": "(9, 0)"'))
+    with pytest.raises(UsageError, match=r"manifest.json: was changed after it was written"):
+        npu_guard.torch.apply(Wide(), edited, swap_at_export=swap)
+    (edited / files.NAME).write_text(json.dumps(json.loads(text)))  # the same, laid out otherwise
+    npu_guard.torch.apply(Wide(), edited, swap_at_export=swap)
+    save_file({k: 2 * v for k, v in load_file(edited / files.WEIGHTS).items()}, edited / files.WEIGHTS)
+    with pytest.raises(UsageError, match=r"weights.safetensors: is not the file that was written with manifest.json"):
+        npu_guard.torch.apply(Wide(), edited, swap_at_export=swap)
+
+
+@pytest.mark.parametrize("name", [files.BLOCKS, files.WEIGHTS, files.PLAN])
+def test_what_an_export_needs_is_looked_at_before_the_training(name: str, folder: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(folder, tmp_path / "npu")
+    (broken / name).write_text("broken = ")
+    model = Wide()
+    with pytest.raises(UsageError, match=name):
+        npu_guard.torch.apply(model, broken, swap_at_export=True)
+    assert npu_guard.torch.exported(model) is model
+
+
+def test_blocks_of_other_weights_are_named_once_the_network_runs(folder: Path) -> None:
+    """Not before: a constructor puts blocks in, and then a checkpoint is loaded."""
+    x, other = torch.randn(1, 8, 6, 20), Wide()
+    mixed = npu_guard.torch.apply(copy.deepcopy(other), folder)
+    loaded, removed = copy.deepcopy(mixed), npu_guard.torch.remove(copy.deepcopy(mixed))
+    with pytest.warns(UserWarning, match=r"the block at wide and 1 more has the weights of .*npu, and the network had others"):
+        mixed(x)
+    mixed(x)
+    loaded.load_state_dict(npu_guard.torch.convert(other.state_dict(), other, folder))
+    assert torch.allclose(loaded(x), other(x), atol=1e-5)
+    removed(x)
+    torch.manual_seed(0)
+    npu_guard.torch.apply(Wide(), folder)(x)
+
+
 def test_hooks_that_do_not_run_any_more_are_named(folder: Path) -> None:
+    torch.manual_seed(0)
     model, calls = Wide(), list[str]()
     for path in ("gate", "gate.mix", "wide"):
         model.get_submodule(path).register_forward_hook(lambda *_, path=path: calls.append(path))

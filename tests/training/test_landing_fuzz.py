@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import npu_guard.torch
+from npu_guard.training import files
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "fuzz"))
 
@@ -31,6 +32,7 @@ def test_a_wrong_weight_and_a_module_that_stays_are_found(tmp_path: Path, monkey
         with pytest.raises(landings.Wrong, match="remove leaves another state_dict"):
             landings.examine(SEED, done, DEVICE)
     save_file(weights | {name: weights[name] * 1.01}, file)
+    files.write_manifest(done.manifest, file.parent)
     with pytest.raises(landings.Wrong, match="differs by"):
         landings.examine(SEED, done, DEVICE)
 

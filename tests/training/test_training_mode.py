@@ -16,7 +16,7 @@ import npu_guard.torch
 from npu_guard.base.errors import NotVerified
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.training import attach, files, norms, proving
+from npu_guard.training import attach, files, norms, proving, unfolding
 from npu_guard.training.calls import Call, Finder, locate, record
 from npu_guard.training.dropout import WithoutDropout
 from npu_guard.training.graph import Graph
@@ -313,3 +313,85 @@ def test_mixed_sources_are_named(normed: Path) -> None:
     (said,) = attach.mixed_of(told, {"wide.weight": False, "norm.weight": True})
     assert said == f"wide.{entry.name} is trained, though it is computed from wide.weight as well, which is frozen"
     assert not attach.mixed_of(told, {"wide.weight": False, "norm.weight": False})
+
+
+class Uneven(nn.Module):
+    """Channels that hardly vary, one that its norm switches off, and more of them than the device takes one by one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.wide, self.norm = nn.Conv2d(8, channels, (1, 19), padding=(0, 9), bias=False), nn.BatchNorm2d(channels)
+        self.out = nn.Conv2d(channels, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(torch.relu(self.norm(self.wide(x))))
+        return result
+
+
+def uneven(channels: int) -> nn.Module:
+    torch.manual_seed(0)
+    model = Uneven(channels).eval()
+    norm = model.norm
+    assert norm.running_var is not None
+    with torch.no_grad():
+        (
+            norm.running_mean.normal_(std=0.1),
+            norm.running_var.uniform_(0.5, 2.0),
+            norm.weight.uniform_(0.5, 1.5),
+            norm.bias.normal_(),
+        )
+        for channel, weak in ((2, 1e-3), (5, 1e-4)):
+            model.wide.weight[channel] *= weak
+            norm.running_mean[channel] *= weak
+            norm.running_var[channel] *= weak**2
+        norm.weight[3] = 0
+    return model
+
+
+@pytest.mark.parametrize("channels", [8, 12])
+def test_a_norm_behind_a_split_kernel_is_the_one_that_was_there(channels: int, tmp_path: Path) -> None:
+    """With one eps for channels of 1e-8 and of 1, training would be another; folded weights of zero would never come back."""
+    old = uneven(channels)
+    done = npu_guard.torch.land(old, torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    assert done.proof.training is not None
+    assert done.proof.training < 1e-5
+    new = npu_guard.torch.apply(copy.deepcopy(old), tmp_path / "npu")
+    (norm,) = (m for m in new.modules() if isinstance(m, nn.BatchNorm2d))
+    assert norm.eps == old.norm.eps
+    for name, tensor in old.norm.state_dict().items():
+        assert torch.equal(tensor, norm.state_dict()[name][..., :channels] if tensor.dim() else norm.state_dict()[name]), name
+    taps = torch.cat([m.weight for m in new.wide.modules() if isinstance(m, nn.Conv2d)], -1)
+    assert torch.equal(taps[:channels].sort(-1).values, old.wide.weight.sort(-1).values)
+    assert not any(name.endswith("bias") for name, _ in new.wide.named_parameters())
+    x = torch.randn(4, 8, 6, 20)
+    grads = []
+    for model in (old.train(), new.train()):
+        model(x).square().mean().backward()
+        grads.append((model.out.weight.grad[:, :channels], model.get_parameter("norm.weight").grad[:channels]))
+    assert all(proving.difference([a], [b]) < 1e-4 for a, b in zip(*grads, strict=True))
+    with torch.no_grad():
+        assert proving.difference([old.eval()(x)], [new.eval()(x)]) < 1e-5
+
+
+def test_what_stays_folded_is_refused_where_training_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a module that computes its weights: then the norm has one eps, which does not suit all channels."""
+    monkeypatch.setattr(unfolding, "own_weights", lambda *_: None)
+    with pytest.raises(NotVerified, match="training mode differs by"):
+        npu_guard.torch.land(uneven(8), torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    even = Normed().eval()
+    assert npu_guard.torch.land(even, torch.randn(1, 8, 6, 20), tmp_path / "npu").proof.same_bits
+
+
+def test_weights_that_a_module_computes_stay_folded(tmp_path: Path) -> None:
+    """Its parameter is not what it convolves with, which only the values tell."""
+
+    class Halved(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return self._conv_forward(x, self.weight * 0.5, self.bias)
+
+    model = Normed()
+    model.wide = Halved(8, 8, (1, 19), padding=(0, 9))
+    done = npu_guard.torch.land(model.eval(), torch.randn(1, 8, 6, 20), tmp_path / "npu")
+    assert "norm" in {b.path for b in done.manifest.blocks}
+    assert done.proof.training is not None
+    assert done.proof.training < proving.TRAINING
