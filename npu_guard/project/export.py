@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.regex import regex
+from npu_guard.project.decisions import decision_in
 
 if TYPE_CHECKING:
     import onnx
@@ -136,8 +137,13 @@ def _run_exporter(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     except Exception as error:  # torch's exporters let anything through, the module's own errors included
-        cause = _relative_text(_cause(error), root)
         name = type(module).__name__
+        if place := decision_in(error, lambda file: _inside(file, root)):
+            raise UsageError(
+                f"cannot export {name}: {place} decides by what a tensor holds, and an exported model computes the same for all; "
+                "compute both sides and choose with torch.where, or decide outside of the network"
+            ) from error
+        cause = _relative_text(_cause(error), root)
         raise UsageError(f"cannot export {name} with the {exporter} exporter: {cause}") from error
 
 

@@ -170,7 +170,6 @@ def test_training_flags_are_restored(tmp_path: Path, exporter: str) -> None:
     ("module", "exporters", "cause"),
     [
         (Broken, "dynamo legacy", "ValueError: heads must divide channels"),
-        (DataDependent, "dynamo", "data-dependent"),
         (Unsupported, "dynamo legacy", "bessel_j0"),
     ],
 )
@@ -189,6 +188,15 @@ def test_errors_name_the_cause(
     assert target.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [target], "nothing temporary is left"
     assert capfd.readouterr() == ("", "")
+
+
+def test_code_that_decides_by_what_a_tensor_holds_is_named_with_its_line(tmp_path: Path) -> None:
+    line = 1 + Path(__file__).read_text().splitlines().index("        return x * 2 if x.sum() > 0 else x")
+    with pytest.raises(
+        UsageError, match=rf"^cannot export DataDependent: \S*test_export.py:{line} in forward .`return x"
+    ) as caught:
+        export(DataDependent(), INPUTS, tmp_path / "m.onnx")
+    assert "torch.where" in str(caught.value)
 
 
 def test_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
