@@ -40,6 +40,26 @@ def identical_output(v: Verification, o: OutputComparison) -> str:
     return f"identical, bit for bit{' in what counts' if some else ''}{flips}"
 
 
+def describe_agreement(v: Verification) -> str:
+    """The largest error of outputs that agree but for rounding, on any input; empty where that does not tell how they agree."""
+    apart = [o for o in v.outputs if o.worst is not None]
+    judged = all(o.worst is not None and o.worst.tolerance and not o.flips for o in apart)
+    if not apart or not judged or not all(o.ok and not o.note for o in v.outputs):
+        return ""
+    largest = max(apart, key=lambda o: o.max_abs)
+    where = f", in output {printable(largest.name, 60)!r}" if len(v.outputs) > 1 else ""
+    return f"largest error {largest.max_abs:.2g}{where}, within rounding"
+
+
+def describe_limit(o: OutputComparison) -> str:
+    """Where an output comes nearest to what rounding may be; empty where nothing differs."""
+    if o.worst is None or not o.worst.tolerance:
+        return ""
+    at = f" at {o.worst.slice}" if o.worst.slice else ""
+    on = f" on {o.worst.input}" if o.worst.input else ""
+    return f"nearest its limit{at}{on}: {o.worst.error:.2g} of {o.worst.tolerance:.2g}"
+
+
 def describe_output(o: OutputComparison, *, exact: bool = True) -> str:
     """The largest error of one output in words; `exact` says whether it is judged by what rounding may be."""
     where = f"output {printable(o.name, 60)!r}"

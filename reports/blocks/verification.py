@@ -10,7 +10,15 @@ from npu_guard.base.text import printable
 from npu_guard.results.proof import Proof
 from npu_guard.results.verification import Verification, Worst
 from npu_guard.verification.bisect import Bisection
-from npu_guard.verification.description import MIXED, describe_output, identical_output, ratio_in_words, worst_output
+from npu_guard.verification.description import (
+    MIXED,
+    describe_agreement,
+    describe_limit,
+    describe_output,
+    identical_output,
+    ratio_in_words,
+    worst_output,
+)
 from npu_guard.verification.int8 import KEPT, NOT_RUN, Int8
 from npu_guard.verification.report import proof_text
 
@@ -64,7 +72,7 @@ def int8_json(result: Int8) -> dict[str, Any]:
 
 
 def worst_difference(v: Verification) -> str:
-    """One line: the verdict, and the largest error with its output, slice and kind of input."""
+    """One line: the verdict, and the largest error, or where outputs that differ are farthest from what they may be."""
     if v.verdict == "not_run":
         return f"not verified ({printable(v.reason, 120)})"
     o = worst_output(v)
@@ -72,7 +80,8 @@ def worst_difference(v: Verification) -> str:
         return f"{v.verdict}: {printable(v.reason, 600)}"
     if same := identical_output(v, o):
         return f"{v.verdict}: {same}"
-    return f"{v.verdict}: {describe_output(o, exact=_is_exact(v))}"
+    agreed = describe_agreement(v) if v.verdict == "equal" and _is_exact(v) else ""
+    return f"{v.verdict}: {agreed or describe_output(o, exact=_is_exact(v))}"
 
 
 def _is_exact(v: Verification) -> bool:
@@ -96,7 +105,8 @@ def verification_text(v: Verification) -> str:
         about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most on any input"
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
         measures += "" if o.steps is None else f", {o.steps:.3g} steps of its scale"
-        allowed = f", rounding {o.rtol:.1g} of a slice" if exact and o.rtol else ""
+        limit = describe_limit(o) if exact and o.ok and not o.note else ""
+        allowed = f", rounding {o.rtol:.1g} of a slice{f'; {limit}' if limit else ''}" if exact and o.rtol else ""
         lines.append(f"{about}, {measures}{allowed}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
     return "\n".join(lines)
 

@@ -9,6 +9,8 @@ import pytest
 
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.file.load import load
+from npu_guard.reports.blocks.verification import worst_difference
+from npu_guard.results.verification import Verification
 from npu_guard.verification import accumulation
 from npu_guard.verification.description import describe_output
 from npu_guard.verification.outputs import compare_output
@@ -150,3 +152,16 @@ def test_branches_side_by_side_count_once(write: Write) -> None:
 def test_a_mean_rounds_as_often_as_it_has_terms(write: Write, body: str, terms: int) -> None:
     graph = f"g (float[1,64,6,6] x) => (y) <int64[1] a = {{1}}> {{ {body} }}"
     assert accumulation.accumulated_terms(analyzed(write, graph)) == 1 + terms
+
+
+def test_a_verdict_of_equal_leads_with_the_largest_error() -> None:
+    """Where scores are near their limit and boxes have the larger error, the number that is told is the boxes'."""
+    before = [boxes_and_scores(seed, 1) for seed in range(6)]
+    after = [b.copy() for b in before]
+    after[0][:, 0] += np.float32(6e-5)
+    after[2][:, 4] += np.float32(1e-6)
+    boxes, scores = compare_output("y", before, after, TERMS), compare_output("z", before, before, TERMS)
+    assert boxes.worst is not None
+    assert boxes.worst.error < boxes.max_abs / 10
+    told = worst_difference(Verification("equal", "onnxruntime", (0,), "6 random", "", (boxes, scores)))
+    assert told == f"equal: largest error {boxes.max_abs:.2g}, in output 'y', within rounding"
