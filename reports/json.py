@@ -6,8 +6,9 @@ import msgspec
 
 from npu_guard.base.json import json_text
 from npu_guard.results import findings, simplified
+from npu_guard.results.documented import documented_percent
 from npu_guard.results.findings import Finding, ModelReport, Number, Report, SourceLine
-from npu_guard.results.summary import count, documented_percent
+from npu_guard.results.summary import count
 
 VERSION = 1
 HASHES = True

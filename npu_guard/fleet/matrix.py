@@ -15,6 +15,7 @@ from npu_guard.checking.engine import check
 from npu_guard.pipeline.check import analysis_of, report_of
 from npu_guard.pipeline.simplify import Judged, as_judged
 from npu_guard.project.config import Config, project_root
+from npu_guard.results.documented import documented_percent, undocumented
 from npu_guard.results.findings import ModelReport, Outcome, Report, Verdict
 from npu_guard.results.summary import count, counts_as_failure
 
@@ -30,6 +31,10 @@ class Cell(Struct, frozen=True):
     npu_macs_percent: float
     rules: tuple[str, ...] = ()
     """Codes that decide the verdict, those with most findings first; none where it passes."""
+    documented_macs_percent: float = 100.0
+    """Share of the MACs on operators that run and of which the device's documents say so."""
+    undocumented: int = 0
+    """Operators that the device's documents do not name and that no error keeps off."""
 
 
 class Row(Struct, frozen=True):
@@ -91,4 +96,7 @@ def _cell(report: ModelReport, fail_on: str) -> Cell:
     told = collections.Counter(f.rule for f in report.findings if f.outcome is outcome and counts_as_failure(f, fail_on))
     rules = tuple(rule for rule, _ in sorted(told.items(), key=lambda item: (-item[1], item[0])))
     share = report.totals.npu_macs_percent
-    return Cell(report.profile, report.verdict.value, counts.error, counts.warning, counts.undecided, share, rules)
+    return Cell(
+        report.profile, report.verdict.value, counts.error, counts.warning, counts.undecided, share, rules,
+        documented_percent(report), undocumented(report),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from npu_guard.base.regex import regex
 from npu_guard.base.text import printable
+from npu_guard.results.documented import documented_percent, undocumented
 from npu_guard.results.findings import Evidence, Finding, ModelReport, Outcome, Report, Severity, Verdict
 from npu_guard.results.simplified import Moved, Simplified
 
@@ -187,9 +188,12 @@ def _weight(finding: Finding) -> tuple[bool, int, bool]:
 
 def outcome(model: ModelReport) -> str:
     """Counts of a model, and how much of its work runs as it is."""
+    counts = count(model.findings)
+    silent = undocumented(model) if model.verdict is Verdict.PASS else 0
+    words = counts.words() + (f" ({plural(silent, 'operator')} not documented)" if silent else "")
     if not model.totals.macs:
-        return count(model.findings).words()
-    share, documented, counts = model.totals.npu_macs_percent, documented_percent(model), count(model.findings)
+        return words
+    share, documented = model.totals.npu_macs_percent, documented_percent(model)
     told = f", {percent(documented)} by the device's documents" if documented < share else ""
     known, rest = known_macs(model.totals.uncounted)
     open_ones = any(f.outcome is Outcome.UNDECIDED and f.severity is Severity.ERROR for f in counted_findings(model))
@@ -197,7 +201,7 @@ def outcome(model: ModelReport) -> str:
     accepted = accepted_percent(model)
     told += f", {percent(accepted)} where a suppression accepts an error" if accepted else ""
     runs = f"all {known}, not all operators," if share == 100 and counts.error else f"{percent(share)} of the {known}"
-    return f"{counts.words()}; {runs} {run}{told}{rest}"
+    return f"{words}; {runs} {run}{told}{rest}"
 
 
 def accepted_percent(model: ModelReport) -> float:
@@ -248,16 +252,6 @@ def allowed_words(evidence: Evidence) -> str:
     return f"{words} {text}" if words and isinstance(value, int | float) else text
 
 
-def documented_percent(model: ModelReport) -> float:
-    """Share of the MACs on operators that run and of which the device's documents say so."""
-    told = [f for f in model.findings if f.suppressed is None and f.outcome is Outcome.FAIL]
-    held = {f.location for f in told if f.severity is Severity.ERROR}
-    silent = {f.location: f.macs for f in told if f.rule == _UNDOCUMENTED and f.location not in held}
-    share = model.totals.npu_macs_percent
-    return max(round(share - 100.0 * sum(silent.values()) / model.totals.macs, 2), 0.0) if silent and model.totals.macs else share
-
-
-_UNDOCUMENTED = "NPU101"
 """The rule that says so of an operator."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from npu_guard.base.text import printable
@@ -38,6 +39,10 @@ class Line(Struct, frozen=True):
             return f"{first} +{len(others)}" if others else first
         return ", ".join([first, *(other.partition(":")[2] for other in others)])
 
+    def members(self) -> str:
+        """Which devices a short name has, `rockchip:RK3566 +1: RK3566, RK3562`; empty for one device."""
+        return f"{self.name(short=True)}: {self.name(short=False).partition(':')[2]}" if len(self.devices) > 1 else ""
+
     def rules(self) -> str:
         """Codes that decide it."""
         found = list(dict.fromkeys(rule for cell in self.cells if cell is not None for rule in cell.rules))
@@ -45,19 +50,17 @@ class Line(Struct, frozen=True):
 
 
 def lines_of(matrix: Matrix) -> list[Line]:
-    """Passes first, then what is undecided, then failures, each with the fewest errors and most multiplications first."""
+    """Passes first, then what is undecided, then failures, each with the fewest errors first, then the most documented MACs."""
     groups: dict[object, list[int]] = {}
     for index, profile in enumerate(matrix.profiles):
         family, _, variant = profile.partition(":")
-        same = tuple(
-            (c.verdict, c.error, c.warning, c.undecided, c.npu_macs_percent, c.rules) for c in _column(matrix, index) if c
-        )
+        same = tuple(msgspec.structs.replace(c, profile="") for c in _column(matrix, index) if c)
         groups.setdefault((family, bool(variant), same) if variant else profile, []).append(index)
     lines = [Line(tuple(matrix.profiles[i] for i in members), _column(matrix, members[0])) for members in groups.values()]
 
     def rank(line: Line) -> tuple[int, int, float, int]:
         cells = [cell for cell in line.cells if cell is not None]
-        lost = sum(100.0 - cell.npu_macs_percent for cell in cells)
+        lost = sum(100.0 - _documented(cell) for cell in cells)
         return _ORDER.index(line.verdict), sum(c.error for c in cells), lost, sum(c.warning + c.undecided for c in cells)
 
     return sorted(lines, key=rank)
@@ -65,6 +68,10 @@ def lines_of(matrix: Matrix) -> list[Line]:
 
 def _column(matrix: Matrix, index: int) -> tuple[Cell | None, ...]:
     return tuple(row.cells[index] if row.cells else None for row in matrix.rows)
+
+
+def _documented(cell: Cell) -> float:
+    return min(cell.documented_macs_percent, cell.npu_macs_percent)
 
 
 def table_of(matrix: Matrix, lines: Sequence[Line], *, short: bool = False) -> list[list[str]]:
@@ -78,11 +85,13 @@ def table_of(matrix: Matrix, lines: Sequence[Line], *, short: bool = False) -> l
 
 def describe_cell(cell: Cell) -> str:
     """One model on one device, in a few words: `fail, 3 errors, 87.0 % of the MACs`."""
-    parts = [cell.verdict]
+    silent = cell.undocumented if cell.verdict == "pass" else 0
+    parts = [cell.verdict + (f" ({plural(silent, 'operator')} not documented)" if silent else "")]
     parts += [plural(number, word) for number, word in ((cell.error, "error"), (cell.warning, "warning")) if number]
     if cell.undecided:
         parts.append(f"{cell.undecided} undecided")
     share = f"{percent(cell.npu_macs_percent)} of the MACs"
     if cell.npu_macs_percent == 100 and cell.verdict != "pass":
         share = share_words(100, cell.error) if cell.error else "all MACs"
-    return ", ".join([*parts, share])
+    documented = [f"{percent(_documented(cell))} documented"] if _documented(cell) < cell.npu_macs_percent else []
+    return ", ".join([*parts, share, *documented])

@@ -9,6 +9,8 @@ from npu_guard.reports.blocks.matrix_table import LEGEND, lines_of, table_of
 
 def render(matrix: Matrix, *, color: bool = False, width: int | None = None) -> str:
     """An aligned table, a line for devices that answer alike; `width` is that of the terminal, in characters."""
-    rows = columns_text(table_of(matrix, lines_of(matrix), short=True), width or 1 << 30)
-    legend = LEGEND.replace(". Devices", ".\nDevices").replace("share a line.", "share a line (+2: two more).")
-    return "\n".join(rows) + f"\n\n{legend}\n"
+    lines = lines_of(matrix)
+    rows = columns_text(table_of(matrix, lines, short=True), width or 1 << 30)
+    members = [f"  {told}" for line in lines if (told := line.members())]
+    legend = LEGEND.replace(". Devices", ".\nDevices").removesuffix(".") + (":" if members else ".")
+    return "\n".join([*rows, "", legend, *members]) + "\n"

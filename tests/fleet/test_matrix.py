@@ -11,6 +11,7 @@ import pytest
 from npu_guard.checking import registry
 from npu_guard.fleet.matrix import Cell, Matrix, Row
 from npu_guard.reports.blocks.matrix_table import describe_cell, lines_of
+from npu_guard.reports.matrix.text import render
 from npu_guard.results.findings import Report
 
 Program = Callable[..., tuple[int, str, str]]
@@ -26,7 +27,7 @@ def test_each_device_as_alone(program: Program, root: Path) -> None:
     (model,) = found["models"]
     for device in model["devices"]:
         alone = json.loads(program(root, "check", SAMPLE, "--profile", device["profile"], "--format", "json")[1])["models"][0]
-        for key in ("error", "warning", "undecided", "npu_macs_percent"):
+        for key in ("error", "warning", "undecided", "npu_macs_percent", "documented_macs_percent"):
             assert device[key] == alone["summary"][key]
         assert device["verdict"] == alone["verdict"]
 
@@ -78,12 +79,28 @@ def test_lines_are_sorted_and_alike_devices_of_a_family_share_one() -> None:
     assert found[4].rules() == "NPU201, NPU101"
 
 
+def test_what_nobody_documents_comes_behind_what_is_documented() -> None:
+    silent, slow = Cell("", "pass", 0, 9, 0, 100.0, (), 50.0, 9), Cell("", "pass", 0, 12, 0, 100.0)
+    assert [line.devices for line in lines_of(matrix(silent, slow, profiles=("a", "b")))] == [("b",), ("a",)]
+
+
+def test_the_text_names_each_device_of_a_line() -> None:
+    ok = Cell("", "pass", 0, 0, 0, 100.0)
+    told = render(matrix(ok, ok, ok, profiles=("f:a", "f:b", "g")))
+    assert "f:a +1 " in told
+    assert "share a line:\n  f:a +1: a, b\n" in told
+
+
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
         (Cell("", "pass", 0, 0, 0, 100.0), "pass, 100.0 % of the MACs"),
         (Cell("", "fail", 1, 2, 0, 100.0), "fail, 1 error, 2 warnings, all MACs, not all operators"),
         (Cell("", "fail", 3, 0, 0, 86.96), "fail, 3 errors, 87.0 % of the MACs"),
+        (
+            Cell("", "pass", 0, 91, 0, 100.0, (), 90.6, 91),
+            "pass (91 operators not documented), 91 warnings, 100.0 % of the MACs, 90.6 % documented",
+        ),
         (Cell("", "undecided", 0, 0, 2, 100.0), "undecided, 2 undecided, all MACs"),
     ],
 )
