@@ -111,31 +111,44 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
 def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
     """Findings by line of Python; those without one by module."""
     blocks = by_origin(findings) if verbose else by_cause(model, findings)
-    end = len(page.lines) + _SCREEN
-    for index, (origin, members) in enumerate(blocks):
-        groups = alike(model, members)
-        last = index + 1 == len(blocks)
-        left = (end - len(page.lines) - 2) // 2  # sentences that have room below a blank line and a title
-        if last and len(groups) == 1:  # to say that it is left out is hardly shorter
-            left = max(left, 1)
-        if index >= _ALL if verbose else left < 1:
-            _rest(page, [f for _, others in blocks[index:] for f in others], len(blocks) - index, verbose)
-            return
+    groups = [alike(model, members) for _, members in blocks[:_ALL]]
+    told = [len(g) for g in groups] if verbose else _fitting([len(g) for g in groups])
+    for (origin, members), found, most in zip(blocks, groups, told, strict=False):
         page.print()
         page.print(*_title(page, origin, members))
-        most = len(groups) if verbose else left if last else min(left, max(left // 2, 3))
-        told = groups if len(groups) <= most + 1 else groups[:most]
-        for group in told:
+        for group in found[:most]:
             _group(page, group, origin, verbose)
-        if len(told) < len(groups):
-            rest = sum(len(group.findings) for group in groups[len(told) :])
+        if most < len(found):
+            rest = sum(len(group.findings) for group in found[most:])
             page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; --verbose shows all", "bold"))
+    if left := [f for _, members in blocks[len(told) :] for f in members]:
+        how = "--format json has them" if verbose else "--verbose shows all"
+        page.print()
+        words = f"... and {plural(len(blocks) - len(told), 'place')} more, with {count(left).words()}; {how}"
+        page.print(page.style(words, "bold"))
 
 
-def _rest(page: _Page, findings: Sequence[Finding], places: int, verbose: bool) -> None:
-    how = "--format json has them" if verbose else "--verbose shows all"
-    page.print()
-    page.print(page.style(f"... and {plural(places, 'place')} more, with {count(findings).words()}; {how}", "bold"))
+def _fitting(sentences: Sequence[int]) -> list[int]:
+    """How many sentences are told at each place: one at as many places as fit, then more of them, a round after another.
+
+    Each takes two lines; so does what stands above them, and one that there are more.
+    """
+    room, told = _SCREEN, list[int]()
+    for index, have in enumerate(sentences):
+        room -= 4 + (have > 1)
+        if room < 0 and told and (have > 1 or index + 1 < len(sentences)):  # to say that one is left out is hardly shorter
+            break
+        told.append(1)
+    room = max(room, 0)
+    while True:
+        before = room
+        for index, have in enumerate(sentences[: len(told)]):
+            lines = 2 - (told[index] + 1 == have)
+            if told[index] < have and lines <= room:
+                told[index] += 1
+                room -= lines
+        if room == before:
+            return told
 
 
 def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -144,9 +157,10 @@ def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[st
         kinds = {f.location.op_type for f in findings}
         nowhere = "(settings)" if kinds == {""} else "(graph inputs)" if kinds == {INPUT} else "(no module)"
         return (page.style(printable(folded(origin, nowhere)), "bold"),)
-    text = line_text(origin)
-    quoted = page.style(f"  {printable(text, 100)}", "dim") if text is not None else f"  in {printable(origin.function)}"
-    return page.style(f"{printable(origin.file)}:{origin.line}", "bold cyan"), quoted
+    text, place = line_text(origin), f"{printable(origin.file)}:{origin.line}"
+    room = max(_WIDTH - 2 - len(place), 40)
+    quoted = page.style(f"  {printable(text, room)}", "dim") if text is not None else f"  in {printable(origin.function)}"
+    return page.style(place, "bold cyan"), quoted
 
 
 def _group(page: _Page, group: Group, origin: Origin, verbose: bool) -> None:

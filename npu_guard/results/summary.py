@@ -127,9 +127,12 @@ class Group(Struct, frozen=True):
 
     @property
     def message(self) -> str:
-        """What the rule says of the first one, and at how many more the same cannot be told for another tensor."""
-        others = len({f.message for f in self.findings}) - 1
-        return message(self.first) + (f", and so for {plural(others, 'other')} like it" if others else "")
+        """What the rule says of the first one, and how many more say it of other sizes, or cannot be told for another tensor."""
+        if not (others := len({f.message for f in self.findings}) - 1):
+            return message(self.first)
+        if self.first.outcome is Outcome.UNDECIDED:
+            return f"{message(self.first)}, and so for {plural(others, 'other')} like it"
+        return f"{message(self.first)}, and {others:,} more with other sizes"
 
     @property
     def share(self) -> float:
@@ -142,17 +145,28 @@ class Group(Struct, frozen=True):
 def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
     """Findings of one rule with one text at one line of Python go together; the order stays.
 
-    So does what cannot be told for one reason, whichever tensor stands in the way.
+    So does what cannot be told for one reason, whichever tensor stands in the way, and what a line does to other sizes in modules
+    whose paths differ in numbers alone, such as the stages of a network.
     """
-    groups: dict[object, list[Finding]] = {}
+    groups: list[list[Finding]] = []
+    known: dict[object, list[Finding]] = {}
     for f in findings:
         text = _QUOTED.sub("", f.message) if f.outcome is Outcome.UNDECIDED else f.message
         line = None if f.source is None else (f.source.file, f.source.line)  # whichever module it ran in
-        groups.setdefault((f.rule, f.severity, f.outcome, text, line), []).append(f)
-    return [Group(model, tuple(group)) for group in groups.values()]
+        kind = f.rule, f.severity, f.outcome, line
+        keys = [(kind, text)]
+        if line is not None:
+            keys.append((kind, _NUMBER.sub("0", f"{'.'.join(f.location.scope)} {text}")))
+        group = next((known[key] for key in keys if key in known), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(f)
+        for key in keys:
+            known.setdefault(key, group)
+    return [Group(model, tuple(group)) for group in groups]
 
 
-_QUOTED = regex(r"'[^']*'")
+_QUOTED, _NUMBER = regex(r"'[^']*'"), regex(r"\d+")
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:

@@ -152,6 +152,16 @@ def test_a_place_with_many_sentences_leaves_room_for_others(project: Path) -> No
     assert sum("taps are too many" in line and "NPU201" in line for line in shown(*many, verbose=True)) == 20
 
 
+def test_what_a_line_does_to_other_sizes_is_one_sentence(project: Path) -> None:
+    """Attention over channels in stages of three widths is one line of code, and one thing to change."""
+    many = [finding(f"[1, {c}] -> [1, 1, {c}]: moves", f"stages.{i}", 3) for i, c in enumerate((48, 96, 96, 192))]
+    assert "  error     NPU201  [1, 48] -> [1, 1, 48]: moves, and 2 more with other sizes" in shown(*many)
+    assert "                    Conv in stages.*, 4 times" in shown(*many)
+    apart = shown(many[0], finding("[1, 96] -> [1, 1, 96]: merges", "stages.1", 3), finding("[1, 8] -> [1, 1, 8]: moves", "c", 4))
+    assert sum("NPU201  [1" in line for line in apart) == 3
+    assert not any("more with" in line for line in apart)
+
+
 def test_a_shape_is_told_once(project: Path) -> None:
     made = Tensor("y", (8, 1), "float32")
     bare, told = (
