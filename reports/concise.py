@@ -8,7 +8,8 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Finding, ModelReport, Report
-from npu_guard.results.summary import Group, alike, outcome, word
+from npu_guard.results.groups import Group, alike
+from npu_guard.results.summary import outcome, word
 
 
 def render(report: Report, *, color: bool = False) -> str:

@@ -10,7 +10,8 @@ from npu_guard.base.text import printable
 from npu_guard.project.next_command import steps_from_root
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import Group, count, level, mending, plural, ranked_groups
+from npu_guard.results.groups import Group, ranked_groups
+from npu_guard.results.summary import count, level, mending, plural
 
 REMEDIES = True
 MOST = 10

@@ -10,7 +10,8 @@ from typing import Any
 from npu_guard.base.text import printable
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report
-from npu_guard.results.summary import message, ranked_findings, word
+from npu_guard.results.groups import ranked_findings
+from npu_guard.results.summary import message, word
 
 _SEVERITY = {"error": "critical", "undecided": "major", "warning": "minor", "note": "info"}
 

@@ -15,7 +15,8 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import Finding, ModelReport, Outcome, Report, RuleCrash
-from npu_guard.results.summary import Group, counts_as_failure, message, plural, ranked_findings, word
+from npu_guard.results.groups import Group, ranked_findings
+from npu_guard.results.summary import counts_as_failure, message, plural, word
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST_LINES = 200

@@ -14,9 +14,10 @@ from npu_guard.checking import registry
 from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.project.paths import in_project, where
 from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.groups import Group, ranked_groups
 from npu_guard.results.next_steps import filled_in
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import Group, count, mending, outcome, plural, ranked_groups, word
+from npu_guard.results.summary import count, mending, outcome, plural, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"

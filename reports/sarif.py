@@ -19,7 +19,8 @@ from npu_guard.device.keys import EVERY
 from npu_guard.project.next_command import steps_from_root
 from npu_guard.project.paths import in_project, uri, where
 from npu_guard.results.findings import Location, ModelReport, Report
-from npu_guard.results.summary import Group, count, level, mending, message, plural, ranked_findings
+from npu_guard.results.groups import Group, ranked_findings
+from npu_guard.results.summary import count, level, mending, message, plural
 
 HASHES = True
 REMEDIES = True

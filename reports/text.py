@@ -10,20 +10,9 @@ from npu_guard.project.source_lines import line_text
 from npu_guard.reports.blocks.places import Origin, by_cause, by_origin
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import INPUT, Finding, ModelReport, Report, SourceLine, Verdict
+from npu_guard.results.groups import Group, alike, by_rule
 from npu_guard.results.next_steps import device_of, filled_in, next_steps
-from npu_guard.results.summary import (
-    Group,
-    alike,
-    by_rule,
-    count,
-    counted,
-    mending,
-    outcome,
-    percent,
-    plural,
-    si,
-    word,
-)
+from npu_guard.results.summary import count, counted, mending, outcome, percent, plural, si, word
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
 _VERDICT = {

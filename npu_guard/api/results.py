@@ -86,7 +86,7 @@ class Report:
 
     def headline(self) -> str:
         """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. The first is what the text has first."""
-        from npu_guard.results.summary import ranked
+        from npu_guard.results.groups import ranked
 
         if self.model.error is not None:
             return self.model.error[1]

@@ -17,8 +17,9 @@ from npu_guard.reports.blocks.overview import node_keys, said_once
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
 from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
+from npu_guard.results.groups import alike
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import alike, count, plural, si, word
+from npu_guard.results.summary import count, plural, si, word
 from npu_guard.results.verification import Verification
 from npu_guard.verification.report import proof_text
 

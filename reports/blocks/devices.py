@@ -9,8 +9,9 @@ from npu_guard.base.text import printable
 from npu_guard.reports.blocks.comparison import Compared, finding_list
 from npu_guard.reports.blocks.html_data import shown_path
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Verdict
+from npu_guard.results.groups import ranked
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import count, message, plural, ranked, word
+from npu_guard.results.summary import count, message, plural, word
 
 _RUNS = {Verdict.PASS: "runs", Verdict.FAIL: "does not run", Verdict.UNDECIDED: "may run", Verdict.UNREADABLE: "cannot be read"}
 

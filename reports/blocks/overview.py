@@ -15,10 +15,11 @@ from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
+from npu_guard.results.groups import by_rule
 from npu_guard.results.next_steps import filled_in
 from npu_guard.results.operators import FATES, by_operator
 from npu_guard.results.pieces import BreakerRow
-from npu_guard.results.summary import by_rule, is_error, mended_exactly, si, word
+from npu_guard.results.summary import is_error, mended_exactly, si, word
 
 _PRINTED = 40
 """Limits of a device that paper has, where it does not have more: some devices state hundreds."""

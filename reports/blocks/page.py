@@ -16,18 +16,9 @@ from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.manual_html import Manual
 from npu_guard.results.findings import LayerRow, ModelReport, Report, Verdict
+from npu_guard.results.groups import ranked_groups
 from npu_guard.results.next_steps import filled_in
-from npu_guard.results.summary import (
-    Counts,
-    count,
-    known_macs,
-    mending,
-    outcome,
-    plural,
-    ranked_groups,
-    si,
-    word,
-)
+from npu_guard.results.summary import Counts, count, known_macs, mending, outcome, plural, si, word
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from npu_guard.results.findings import Finding, ModelReport, Outcome, SourceLine
-from npu_guard.results.summary import alike, ranked
+from npu_guard.results.groups import alike, ranked
 
 Scope = tuple[str, ...]
 Origin = SourceLine | tuple[Scope, ...]

@@ -20,7 +20,7 @@ from npu_guard.pipeline.check import check_models
 from npu_guard.project import paths
 from npu_guard.project.config import Config
 from npu_guard.project.next_command import command_of, steps_from_root
-from npu_guard.results import next_steps, summary
+from npu_guard.results import groups, next_steps, summary
 from npu_guard.results.command import Command
 from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
 
@@ -51,7 +51,7 @@ def test_rank_is_severity_then_macs_then_graph_order(sample: ModuleType) -> None
     ]
     shuffled = tuple(wanted[i] for i in (6, 4, 1, 3, 2, 5, 0))
     model = replace(sample.REPORT.models[0], findings=shuffled)
-    assert [group.first for group in summary.ranked_findings([model])] == wanted
+    assert [group.first for group in groups.ranked_findings([model])] == wanted
 
 
 def test_share_is_of_the_models_own_macs_and_a_node_counts_once(sample: ModuleType) -> None:
@@ -59,8 +59,8 @@ def test_share_is_of_the_models_own_macs_and_a_node_counts_once(sample: ModuleTy
     first = replace(small.findings[1], macs=10)
     small = replace(small, findings=(first, first), totals=replace(small.totals, macs=20))
     big = replace(big, findings=(replace(first, macs=100),), totals=replace(big.totals, macs=1_000))
-    groups = summary.ranked_groups([big, small])
-    assert [(group.model.path, group.share, len(group.findings)) for group in groups] == [
+    found = groups.ranked_groups([big, small])
+    assert [(group.model.path, group.share, len(group.findings)) for group in found] == [
         ("exports/net one.onnx", 0.5, 2),
         ("big.onnx", 0.1, 1),
     ]
@@ -69,7 +69,7 @@ def test_share_is_of_the_models_own_macs_and_a_node_counts_once(sample: ModuleTy
 def test_rules_are_led_by_their_worst_finding(sample: ModuleType) -> None:
     model = sample.REPORT.models[0]
     shown = [f for f in model.findings if f.suppressed is None]
-    assert [group.first.rule for group in summary.by_rule(model, shown)] == ["NPU103", "NPU201", "NPU301", "NPU401", "NPU104"]
+    assert [group.first.rule for group in groups.by_rule(model, shown)] == ["NPU103", "NPU201", "NPU301", "NPU401", "NPU104"]
 
 
 def test_message_says_that_nobody_could_tell(sample: ModuleType) -> None:
