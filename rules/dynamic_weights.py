@@ -25,7 +25,8 @@ class DynamicWeights(Rule):
 
     *What to do*
 
-    Make the weights constant. A convolution by a computed kernel is a matrix product of activations in other words.
+    Make the weights of a layer constant. A product of two activations, as in attention or by a computed kernel, has none:
+    NPU103 shows forms for attention, and what has no form is work for the host.
     """
 
     code = "NPU601"

@@ -26,7 +26,8 @@ class Padding(Rule):
 
     *What to do*
 
-    Pad with zeros and train again, or pad the input outside the model. A wide border can be made by Concat with constants.
+    Where the mode is refused, pad with zeros and train again. Where the width is, make the border by a Pad of its own or by
+    Concat with constants, or pad the input outside the model.
     """
 
     code = "NPU205"

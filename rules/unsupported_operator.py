@@ -30,7 +30,8 @@ class UnsupportedOperator(Rule):
 
     *What to do*
 
-    Write the function with operators of the profile's table; `npu-guard profiles NAME` prints it.
+    Write the function with operators of the profile's table; `npu-guard profiles NAME` prints it. Where a form in PyTorch is
+    known for the operator, `check --verbose` shows it.
     """
 
     code = "NPU101"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -109,6 +109,7 @@ class _Run:
         self.blocked: set[Node] = set()
         self.followers: set[Node] = set()
         self.files: origin.Lookups = {}
+        self._told: dict[Hashable, bool] = {}
         self._remedies: dict[str, Remedy] = {}
         self._defaults: list[tuple[Rule, Node | None, Value, Draft]] = []
 
@@ -131,6 +132,11 @@ class _Run:
         """Ask whether a node keeps to one limit on its operator."""
         try:
             breach = requirement.check(node, self.ctx)
+            if breach is not None and breach.about is not None:
+                told, of_forms = (rule.code, node, breach.about, breach.severity), bool(requirement.alternatives)
+                if told in self._told and (of_forms or self._told[told]):  # a form can be refused for what a limit refuses alone
+                    return
+                self._told[told] = of_forms
             if breach is not None:
                 draft = Draft(
                     breach.message, breach.limit, breach.measured, breach.allowed, breach.severity,

@@ -86,6 +86,10 @@ class Metric(Struct, frozen=True):
             noun = term.argument if term.base.named == "attribute" else f"{noun} of {term.argument}"
         return f"{noun} ({term.view})" if term.view else noun
 
+    def noun_of(self, number_of: int) -> str:
+        """What so many of its numbers are called."""
+        return _SINGULAR.get(self.noun, self.noun) if number_of == 1 else self.noun
+
     @property
     def whole(self) -> bool:
         """Whether its numbers are read together, as `3x33`."""
@@ -173,6 +177,7 @@ _WHOLE: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "two_largest": lambda values: math.prod(sorted(values)[-2:]),
 }
 """Views that make one number of all."""
+_SINGULAR = {"axes": "axis", "extents": "extent", "strided axes": "strided axis", "axes of variation": "axis of variation"}
 _MANY = 12
 """Numbers that a message shows."""
 _EXAMPLES = {"constant": "B", "given": "roi", "value": "min", "varies": "B", "written": "epsilon", "attr": "ceil_mode"}

@@ -124,6 +124,13 @@ class Judged(msgspec.Struct, frozen=True):
     allowed: Any = None
     why: str = ""
 
+    @property
+    def from_front(self) -> Any:
+        """The bound, with axes of the tensor at hand counted from the front, as those that were measured are."""
+        if isinstance(self.allowed, tuple):
+            return tuple(_from_front(a, self.measured) for a in self.allowed)
+        return _from_front(self.allowed, self.measured)
+
 
 def _of_something(judged: Judged) -> Judged:
     return judged if not judged.fits or judged.measured.exists else Judged(False, judged.measured)
@@ -142,7 +149,7 @@ _ALLOWED = {
     "integer": "a whole number",
 }  # fmt: skip
 EXCEEDED = {
-    "max": "more than", "min": "less than", "below": "not below", "in": "not", "not_in": "one of", "is": "not",
+    "max": "more than", "min": "less than", "below": "not below", "in": "not", "not_in": "not allowed", "is": "not",
     "multiple_of": "not a multiple of", "equal": "not equal along all axes", "power_of_two": "not a power of two",
     "integer": "not a whole number",
 }  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from npu_guard.base.errors import Undecidable
+from npu_guard.device.breach_words import about_of, failing, one_of, shown_of, told
 from npu_guard.device.keys import EVERY
 from npu_guard.device.metric import number
 from npu_guard.device.no_effect import idle, is_set
@@ -41,6 +43,8 @@ class Breach(Struct, frozen=True):
     allowed: Any
     severity: Severity
     consequence: str
+    about: Hashable = None
+    """The same for limits that say the same of a node."""
 
 
 class Requirement(Struct, frozen=True):
@@ -114,37 +118,36 @@ class Requirement(Struct, frozen=True):
         return self._draft(judged)
 
     def _alternatives(self, node: Node, ctx: Facts, unsure: str) -> Breach | None:
+        asked = []
         for alternative in self.alternatives:
             found = [c.suffices(node, ctx) for c in alternative]
             if all(j.fits for j in found):
                 return None
             if not any(j.fits is False for j in found):
                 unsure = unsure or next(j.why for j in found if j.fits is None)
+            asked.append(list(zip(alternative, found, strict=True)))
         measured = self.clause.metric.measure(node, ctx)
         if unsure:
             raise Undecidable(unsure)
-        shown, allowed = self.clause.metric.show(measured.values), self.allowed
-        metric, values = self.clause.metric, measured.values
-        is_one = len(values) == 1 and isinstance(values[0], bool)  # `the input B is not constant`, not `constant of B no`
-        text = f"{metric.denial(not values[0])}, and none holds of" if is_one else f"{metric.noun} {shown} fits none of"
-        text = f"{text}: {allowed}"
-        return Breach(f"{text}{self._after()}", self.key, shown, allowed, self.severity, self.consequence)
+        text, about = failing(asked)
+        shown = self.clause.metric.show(measured.values)
+        return Breach(f"{text}{self._after()}", self.key, shown, self.allowed, self.severity, self.consequence, about)
 
     def _draft(self, judged: Judged) -> Breach:
-        metric, bound, allowed = self.clause.metric, judged.bound, judged.allowed
-        wrong = tuple(dict.fromkeys(judged.wrong))
-        shown = metric.show(judged.measured.values if metric.whole else wrong)
+        metric, bound = self.clause.metric, judged.bound
+        allowed, wrong = judged.from_front, tuple(dict.fromkeys(judged.wrong))
         if isinstance(allowed, bool):
-            text = metric.denial(allowed) if bound == "is" else f"{metric.noun} {shown} is {EXCEEDED[bound]}"
             limit: Any = number(allowed) if bound == "is" else EXCEEDED[bound].removeprefix("not ")
         else:
-            words = " or ".join(map(number, allowed)) if isinstance(allowed, tuple) else number(allowed)
-            text = f"{metric.noun} {shown} is {EXCEEDED[bound]} {words}"
-            limit = allowed if isinstance(allowed, int) else words
-        measured: Any = shown
+            limit = allowed if isinstance(allowed, int) else one_of(allowed)
+        if bound == "not_in":
+            limit = f"none of {limit}"
+        measured: Any = shown_of(metric, judged)
         if all(isinstance(v, int) and not isinstance(v, bool) for v in wrong) and (bound in _WORST or len(wrong) == 1):
             measured = _WORST.get(bound, max)(wrong)
-        return Breach(f"{text}{self._after()}", f"{metric.text}.{bound}", measured, limit, self.severity, self.consequence)
+        text = f"{told(metric, judged)}{self._after()}"
+        about = about_of([(self.clause, judged)])
+        return Breach(text, f"{metric.text}.{bound}", measured, limit, self.severity, self.consequence, about)
 
     def _after(self) -> str:
         where = f" (where {' and '.join(c.words() for c in self.when)})" if self.when else ""
