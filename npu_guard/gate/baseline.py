@@ -27,6 +27,8 @@ from npu_guard.results.findings import Evidence, Finding, Location, ModelReport,
 
 VERSION = 1
 MAX_BYTES = 64 << 20
+_LISTED = 20
+"""Entries that are named as fixed."""
 REWRITE = "write a new one with 'npu-guard check MODEL --write-baseline FILE'"
 
 
@@ -193,7 +195,17 @@ def _known(finding: Finding, entry: Entry, today: datetime.date, known: str) -> 
     reason = f": {entry.reason}" if entry.reason else ""
     if entry.expired(today):
         return replace(finding, message=f"{finding.message} (the baseline's entry expired on {entry.expires}{reason})")
-    return replace(finding, suppressed=f"{known}{reason}")
+    return replace(finding, suppressed=f"{known}{reason}", known=known)
+
+
+def fixed_lines(fixed: Sequence[Entry], since: str) -> list[str]:
+    """What is known and no more in the model, for people."""
+    lines = []
+    for entry in fixed[:_LISTED]:
+        module = ".".join(entry.scope) or "top level"
+        what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
+        lines.append(f"fixed since {since}: {what}")
+    return [*lines, *([f"and {len(fixed) - _LISTED} more are fixed"] if len(fixed) > _LISTED else [])]
 
 
 def make_baseline(report: Report, profile: str, older: Baseline | None = None) -> Baseline:

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from npu_guard.base import clock
 from npu_guard.base.terminal import write_result
-from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate import baseline
 from npu_guard.gate.repro_folder import Folder
@@ -25,8 +24,6 @@ from npu_guard.results.summary import plural, verdict
 
 if TYPE_CHECKING:
     from npu_guard.gate.cache import Cache
-
-_LISTED = 20
 
 
 def check_with_gate(
@@ -66,12 +63,7 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
         lines.append(f"wrote {target} with {len(found.entries)} entr{'y' if len(found.entries) == 1 else 'ies'}")
     assert found is not None
     applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), clock.today())
-    for entry in applied.fixed[:_LISTED]:
-        module = ".".join(entry.scope) or "top level"
-        what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
-        lines.append(f"fixed since the baseline: {what}")
-    if len(applied.fixed) > _LISTED:
-        lines.append(f"and {len(applied.fixed) - _LISTED} more are fixed")
+    lines += baseline.fixed_lines(applied.fixed, "the baseline")
     if applied.fixed:
         lines.append(f"write the baseline anew with --write-baseline {known or target} to keep it so")
     return applied.report, lines

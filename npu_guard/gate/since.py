@@ -17,7 +17,7 @@ from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project import revision
 from npu_guard.project.config import Config
-from npu_guard.results.findings import Report
+from npu_guard.results.findings import ModelReport, Report
 from npu_guard.results.summary import verdict
 
 
@@ -25,35 +25,47 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
     """The report with findings suppressed that the models have at the revision too, and lines for people.
 
     `files` are those that were read; a model that is no file of the working tree, or that the revision does not have or
-    nobody could read there, counts whole. Raises UsageError outside a repository and for an unknown revision.
+    nobody could read there, counts whole, and that is said. Raises UsageError outside a repository and for an unknown revision.
     """
     commit = revision.commit_of(name)
-    lines, older = [], []
+    name = printable(name)
+    lines, older, whole = [], [], dict[str, str]()
     renamed: dict[str, str] | None = None
     with tempfile.TemporaryDirectory(prefix="npu-guard-", ignore_cleanup_errors=True) as folder:
         for number, model in enumerate(report.models):
-            if model.error is not None or is_url(model.path) or files.get(model.path) != model.path:
+            if model.error is not None:
+                continue
+            if is_url(model.path) or files.get(model.path) != model.path:
+                other = f"'npu-guard diff {name}:FILE {printable(model.path)}' compares it with a file of then"
+                whole[model.path] = f"is no file of the working tree, so all of it counts; {other}"
                 continue
             path = revision.below_root(model.path)
             if not revision.has_file(commit, path):
                 renamed = revision.renamed_since(commit) if renamed is None else renamed
                 if path not in renamed:
-                    lines.append(f"{printable(model.path)}: is new since {name}, so all of it counts")
+                    whole[model.path] = f"is new since {name}, so all of it counts"
                     continue
                 path = renamed[path]
                 lines.append(f"{printable(model.path)}: was {printable(path)} at {name}")
             own = Path(folder, str(number))
             own.mkdir()
-            file = revision.write(revision.Revision(name, path), own)
+            file = revision.write(revision.Revision(commit, path), own)
             with as_judged({os.fspath(file): os.fspath(file)}, replace(config, cache=None), compare=False) as prepared:
                 found = check_models([os.fspath(file)], prepared.config, files=prepared.files)
                 (before,) = prepared.told(found).models
             if before.error is not None or before.crashes:
-                lines.append(f"{printable(model.path)}: could not be checked as it is at {name}, so all of it counts")
+                whole[model.path] = f"could not be checked as it is at {name}, so all of it counts"
             else:
                 older.append(replace(before, path=model.path))
     known = baseline.make_baseline(replace(report, models=tuple(older)), report.models[0].profile if report.models else "")
     judged = baseline.apply_baseline(report, known, lambda f: verdict(f, report.fail_on), clock.today(), known=f"known at {name}")
-    if judged.fixed:
-        lines.append(f"fixed since {name}: {len(judged.fixed)}")
-    return judged.report, lines
+    lines += [f"{printable(path)}: {why}" for path, why in whole.items()]
+    lines += baseline.fixed_lines(judged.fixed, name)
+    models = (_told(m, name, whole) if m.error is None else m for m in judged.report.models)
+    return replace(judged.report, models=tuple(models)), lines
+
+
+def _told(model: ModelReport, name: str, whole: Mapping[str, str]) -> ModelReport:
+    """With the revision among its notes, so that each format says what the verdict is about."""
+    note = whole.get(model.path)
+    return replace(model, notes=(*model.notes, note or f"only what came since {name} counts"))

@@ -122,6 +122,8 @@ class Finding(Struct, frozen=True):
     """MACs of the node: what the finding holds back."""
     consequence: str = ""
     """`compile-error`, `host`, `decomposed` or `slow`, where the device's documents say what becomes of the node."""
+    known: str = ""
+    """`in the baseline` or `known at main`, where it is suppressed because the model had it before."""
 
 
 class RuleCrash(Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import collections
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -22,6 +23,8 @@ class Counts(Struct, frozen=True):
     note: int = 0
     undecided: int = 0
     suppressed: int = 0
+    known: Mapping[str, int] = {}
+    """Of the suppressed ones those that the model had before, by what knows them: `in the baseline`, `known at main`."""
     fixable: int = 0
     mended: int = 0
     """Errors that an exact form removes."""
@@ -30,7 +33,9 @@ class Counts(Struct, frozen=True):
         """`3 errors, 1 warning, 2 undecided`: errors always, the rest where there is some."""
         parts = [plural(self.error, "error")]
         parts += [plural(n, word) for n, word in ((self.warning, "warning"), (self.note, "note")) if n]
-        parts += [f"{n} {word}" for n, word in ((self.undecided, "undecided"), (self.suppressed, "suppressed")) if n]
+        accepted = self.suppressed - sum(self.known.values())
+        parts += [f"{n} {word}" for n, word in ((self.undecided, "undecided"), (accepted, "suppressed")) if n]
+        parts += [f"{n} {word}" for word, n in self.known.items()]
         return ", ".join(parts)
 
 
@@ -45,6 +50,7 @@ def count(findings: Iterable[Finding]) -> Counts:
         note=failed.count(Severity.NOTE),
         undecided=len(counted) - len(failed),
         suppressed=len(found) - len(counted),
+        known=collections.Counter(f.known for f in found if f.known),
         fixable=sum(f.remedy is not None and f.remedy.substitution is not None for f in counted),
         mended=sum(is_error(f) and mended_exactly(f) for f in counted),
     )

@@ -246,8 +246,9 @@ def _open_points(model: ModelReport, counts: Counts) -> list[str]:
     points = [printable(note) for note in model.notes]
     if counts.undecided:
         points.append(f"{plural(counts.undecided, 'finding')} could not be decided; each says why.")
-    if counts.suppressed:
-        points.append(f"{plural(counts.suppressed, 'finding')} suppressed by the project's settings; each says why.")
+    points += [f"{plural(number, 'finding')} {printable(known)}, which do not count." for known, number in counts.known.items()]
+    if accepted := counts.suppressed - sum(counts.known.values()):
+        points.append(f"{plural(accepted, 'finding')} suppressed by the project's settings; each says why.")
     if model.unknown:
         points.append(
             f"The shape or type of {plural(len(model.unknown), 'tensor')} is not known, so their cost counts as nothing."

@@ -152,7 +152,33 @@ def test_since_says_what_is_new_and_what_is_fixed(repository: Path, program: Pro
     done = program(repository, "check", "models", "--since", "HEAD")
     assert done.code == 1
     assert "models/other.onnx: is new since HEAD" in done.err
-    assert "fixed since HEAD: 1" in done.err
+    assert "fixed since HEAD: NPU201 kernel 19x19 is longer than 17 (Conv in top level)" in done.err
+    assert "note: only what came since HEAD counts" in done.out
+    assert "note: is new since HEAD, so all of it counts" in done.out
+
+
+def test_since_counts_what_is_known_at_the_revision_and_not_as_suppressed(repository: Path, program: Program) -> None:
+    git(repository, "commit", "-q", "-a", "-m", "too long")
+    for form in ("text", "concise", "markdown", "html"):
+        done = program(repository, "check", "models", "--since", "main", "--format", form)
+        assert done.code == 0
+        assert "1 known at main" in done.out
+        assert "1 suppressed" not in done.out
+
+
+def test_since_says_of_python_code_that_nothing_is_compared(repository: Path, program: Program) -> None:
+    """Code of a revision is not run, so all findings are new, which must not read as what a change did."""
+    (repository / "own.py").write_text(
+        "import torch\n\ndef net():\n    return torch.nn.Conv2d(8, 8, 19, padding=9)\n\n"
+        "def inputs():\n    return (torch.zeros(1, 8, 32, 32),)\n"
+    )
+    done = program(repository, "check", "own:net", "--since", "main")
+    assert done.code == 1, done.err
+    said = (
+        "is no file of the working tree, so all of it counts; 'npu-guard diff main:FILE own:net' compares it with a file of then"
+    )
+    assert f"own:net: {said}" in done.err
+    assert f"note: {said}" in done.out
 
 
 def test_since_an_unreadable_model_everything_counts(repository: Path, program: Program) -> None:
