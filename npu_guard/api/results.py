@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import html
 import os
 import shutil
@@ -51,9 +52,14 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings that count, those that suppressions accept left out; the most severe come first, then graph order."""
-        counting = (f for f in self.model.findings if f.suppressed is None)
-        return tuple(sorted(counting, key=lambda f: (f.outcome is Outcome.UNDECIDED, -f.severity.rank)))
+        """Findings that count, those that suppressions accept left out, in the order of the text: the most important first.
+
+        That is the severity, with what is undecided behind what is sure, then the MACs that the operator holds back, then graph
+        order. `model.findings` are in the order of the graph, as JSON has them.
+        """
+        from npu_guard.results.groups import ranked
+
+        return tuple(ranked(f for f in self.model.findings if f.suppressed is None))
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -85,21 +91,30 @@ class Report:
         return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
 
     def headline(self) -> str:
-        """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. The first is what the text has first."""
-        from npu_guard.results.groups import ranked
+        """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. It is `findings[0]`, the text's first."""
+        if self.model.error is not None or not self.findings:
+            return "no findings" if self.model.error is None else self.model.error[1]
+        most, *others = self._counts()
+        first = self.findings[0]
+        rest = f"; {', '.join(others)}" if others else ""
+        return f"{most}, first {location(first)} ({first.rule}){rest}"  # a terminal's line ends soon
 
-        if self.model.error is not None:
-            return self.model.error[1]
-        if not self.findings:
-            return "no findings"
-        counts = {"undecided": 0} | {s.value: 0 for s in sorted(Severity, key=lambda s: -s.rank)}
-        for finding in self.findings:
-            counts["undecided" if finding.outcome is Outcome.UNDECIDED else finding.severity.value] += 1
-        order = ("error", "warning", "note", "undecided")
-        said = [f"{counts[k]} {k}{'s' if counts[k] != 1 and k != 'undecided' else ''}" for k in order if counts[k]]
-        first = ranked(self.findings)[0]
-        rest = f"; {', '.join(said[1:])}" if len(said) > 1 else ""
-        return f"{said[0]}, first {location(first)} ({first.rule}){rest}"  # a terminal's line ends soon
+    def place_first(self) -> str:
+        """The same for lines that are cut at their end: `depthnet/blocks.py:19 (NPU102), first of 47 errors; 2 warnings`."""
+        if self.model.error is not None or not self.findings:
+            return self.headline()
+        most, *others = self._counts()
+        first = self.findings[0]
+        of = "" if most.startswith("1 ") else "first of "
+        return f"{location(first)} ({first.rule}), {'; '.join([of + most, *others])}"
+
+    def _counts(self) -> list[str]:
+        """`47 errors`, `2 warnings`, `1 undecided`, that of the first finding first, without those that are none."""
+        from npu_guard.results.summary import word
+
+        counts = collections.Counter(map(word, self.findings))
+        order = dict.fromkeys((word(self.findings[0]), "error", "warning", "note", "undecided"))
+        return [f"{counts[k]} {k}{'s' if counts[k] != 1 and k != 'undecided' else ''}" for k in order if counts[k]]
 
     def __str__(self) -> str:
         return self.render("text").rstrip()

@@ -63,6 +63,11 @@ def test_a_report_says_what_the_command_says(root: Path, program: Callable[..., 
     assert json.loads(report.render("json"))["models"][0]["findings"] == by_command["models"][0]["findings"]
     assert report.exit_code == 1
     assert len(report.errors) == by_command["models"][0]["summary"]["error"]
+    first = report.findings[0]
+    assert first.source is not None
+    assert f"first {first.source.file}:{first.source.line} ({first.rule})" in report.headline()
+    places = [line for line in report.render("text").splitlines() if line.startswith("samples/sample_net.py:")]
+    assert places[0].startswith(f"{first.source.file}:{first.source.line} ")
     severities = [f.severity.rank for f in report.findings if f.outcome.value == "fail"]
     assert severities == sorted(severities, reverse=True)
     assert re.fullmatch(r"\d+ errors?, first samples/sample_net\.py:\d+ \(NPU\d+\)(; \d+ \w+(, \d+ \w+)*)?", report.headline())

@@ -114,6 +114,8 @@ def test_modules_in_a_project(tmp_path: Path) -> None:
     for wanted in ("Net  aimotive-aiware", f"net_of_plugin_test.py:{line}  y = self.conv(", "FAIL"):
         assert any(wanted in text for text in lines), wanted
     assert "NPU105" in shown
+    (summary,) = [text for text in shown.splitlines() if text.startswith("FAILED ")]
+    assert f"net_of_plugin_test.py:{line} (NPU" in summary[:80], "pytest cuts it at the width of the terminal"
     assert lines[-1].split(maxsplit=1)[1].startswith("npu_guard.fix(model, 'Net.fixed.onnx', profile='aimotive-aiware', input")
     assert "\x1b" not in shown
     assert "testing.py" not in shown, "the report is what matters, not where it was raised"
@@ -133,7 +135,7 @@ def test_proto_is_named_by_its_graph_and_stays_as_it_is(own_folder: Path) -> Non
     proto = wide(19)
     before = proto.SerializeToString()
     said = refusal(lambda: compatible(proto))
-    assert said.startswith("1 error, first y (NPU201)\n\nnet  aimotive-aiware")
+    assert said.startswith("y (NPU201), 1 error\n\nnet  aimotive-aiware")
     assert "19x19" in said
     assert proto.SerializeToString() == before
     compatible(proto, ignore=["kernel-size"])
