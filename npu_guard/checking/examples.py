@@ -29,7 +29,7 @@ def run_case(rule: Rule, case: Case, folder: Path) -> Checked:
         checked = check(analysis, profile, registry.rules(), config)
         asked = [r for r in registry.rules() if r.code in checked.asked]
         unused = unused_suppressions(config.suppress, checked.findings, asked)
-        own: Checked = replace(checked, findings=settings_findings(config, unused, [rule]), not_applicable=())
+        own: Checked = replace(checked, findings=settings_findings(config, unused, checked.findings, [rule]), not_applicable=())
         return own
     return check(analysis, profile, [rule], Config())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct, field
 
-from npu_guard.results.findings import Number, Severity
+from npu_guard.results.findings import Finding, Number, Severity
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -94,8 +94,8 @@ class Rule:
         """Problems of one graph input, for the few rules that look at them."""
         return ()
 
-    def check_settings(self, unused: Sequence[Suppression]) -> Iterable[Draft]:
-        """Problems of the settings: of suppressions that accept no finding."""
+    def check_settings(self, unused: Sequence[Suppression], findings: Sequence[Finding]) -> Iterable[Draft]:
+        """Problems of the settings: of suppressions that accept none of the findings."""
         return ()
 
     @classmethod

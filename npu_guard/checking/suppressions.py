@@ -23,7 +23,9 @@ def unused_suppressions(entries: Sequence[Suppression], findings: Iterable[Findi
     return [e for e in candidates if not any(e.covers(f.rule, f.name, f.location) for f in known)]
 
 
-def settings_findings(config: Config, unused: Sequence[Suppression], rules: Iterable[Rule]) -> tuple[Finding, ...]:
+def settings_findings(
+    config: Config, unused: Sequence[Suppression], found: Sequence[Finding], rules: Iterable[Rule]
+) -> tuple[Finding, ...]:
     """What the rules about settings say, as findings without a node."""
     return with_fingerprints(
         Finding(
@@ -37,7 +39,7 @@ def settings_findings(config: Config, unused: Sequence[Suppression], rules: Iter
         )
         for rule in rules
         if rule.about_settings and config.selects(rule.code, rule.name)
-        for draft in rule.check_settings(unused)
+        for draft in rule.check_settings(unused, found)
     )
 
 
@@ -52,8 +54,10 @@ def unused_in(report: Report, config: Config) -> list[Suppression]:
 
 def with_settings_findings(report: Report, config: Config) -> Report:
     """The report with what the rules say of the settings, which stands at the first model."""
-    findings = settings_findings(config, unused, registry.rules()) if (unused := unused_in(report, config)) else ()
-    if not findings:
+    if not (unused := unused_in(report, config)):
+        return report
+    found = [f for model in report.models for f in model.findings]
+    if not (findings := settings_findings(config, unused, found, registry.rules())):
         return report
     first, *others = report.models
     return replace(report, models=(replace(first, findings=(*first.findings, *findings)), *others))

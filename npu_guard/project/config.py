@@ -36,7 +36,7 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
     """Why the finding is accepted; reports repeat it."""
     node: str = "*"
-    """A glob over node names, output names and dotted module paths."""
+    """A glob over node names, output names and dotted module paths; `context.*` is the module `context` and all in it."""
     expires: str = ""
     """The last day on which it counts, as YYYY-MM-DD; empty where it always does."""
 
@@ -46,8 +46,12 @@ class Suppression(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def covers(self, code: str, name: str, location: Location) -> bool:
         """Whether it is about this rule and place, expired or not."""
-        names = (location.node, location.output, ".".join(location.scope))
-        return self.concerns(code, name) and any(fnmatch.fnmatchcase(n, self.node) for n in names)
+        module = ".".join(location.scope)
+        names = (location.node, location.output, module)
+        return self.concerns(code, name) and (
+            any(fnmatch.fnmatchcase(n, self.node) for n in names)
+            or (self.node.endswith(".*") and fnmatch.fnmatchcase(module, self.node.removesuffix(".*")))
+        )
 
     def expired(self) -> bool:
         """Whether it has lost its force; it keeps it through the day that it names."""

@@ -13,7 +13,9 @@ import pytest
 
 from npu_guard.base import clock
 from npu_guard.base.errors import UsageError
+from npu_guard.project.config import Suppression
 from npu_guard.project.edit_settings import remove_suppressions
+from npu_guard.results.findings import Location
 
 Program = Callable[..., Any]
 NET = """<ir_version: 8, opset_import: ["" : 17]>
@@ -185,3 +187,19 @@ def test_nothing_is_removed_where_nobody_can_tell(project: Path, program: Progra
     assert (project / "npu-guard.toml").read_bytes() == before
     (project / "npu-guard.toml").unlink()
     assert program(project, "check", "net.onnx", "--remove-unused").code == 2
+
+
+def test_a_pattern_of_a_module_has_the_module_itself() -> None:
+    """A plain layer is a module without others: `context.*` is what mypy and others take for both."""
+    entry = Suppression("NPU201", "known", "net.context.*")
+    for scope, covered in (("net.context", True), ("net.context.conv", True), ("net.contextual", False), ("net", False)):
+        assert entry.covers("NPU201", "kernel-size", Location("n", "Conv", "y", tuple(scope.split(".")))) is covered
+
+
+def test_one_that_accepts_nothing_says_what_was_meant_and_that_it_has_expired(project: Path, program: Program) -> None:
+    suppress(project, f'rule = "NPU102"\nnode = "trun"\nexpires = "{TODAY - DAY}"')
+    code, found = findings(project, program)
+    assert code == 1
+    (unused,) = [f["message"] for f in found if f["rule"] == "NPU901"]
+    expired = f"(reason: until June, expired on {TODAY - DAY})"
+    assert unused == f"the suppression of NPU102 at 'trun' accepts no finding {expired}; did you mean 'turn'?"
