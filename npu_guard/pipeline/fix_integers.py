@@ -74,12 +74,15 @@ def _best(found: list[FixReport], numbers: FixReport, before: ModelReport, untou
     """Of what was verified, what leaves least; nothing where that is no less than before."""
     verified = [report for report in found if report.verification.verdict != "differs"]
     best = min(verified or found, key=lambda report: _left(report, before))
-    if best.applied and _wrong(best.after, before) < _wrong(before, before):
+    if best.applied and not _more(best.after, before) and _wrong(best.after, before) < _wrong(before, before):
         return best
-    worse = next(iter(scheme_findings(best.after.findings)), None)
+    known = {f.location.output for f in before.findings}
+    worse = next((f for f in scheme_findings(best.after.findings) if f.location.output not in known), None)
     if not numbers.applied or worse is None:
         return untouched
     reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
+    if _more(best.after, before):
+        reason += f"; {tally(best.after.findings).errors} errors in place of {tally(before.findings).errors}"
     refused = tuple(RefusedMatch(a.substitution, a.node, reason, _places(a, before)) for a in numbers.applied)
     return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
 
@@ -100,8 +103,13 @@ def _wrong(report: ModelReport, before: ModelReport) -> tuple[Tally, Tally]:
     return tally(beyond_scheme(report.findings, before.findings)), tally(report.findings)
 
 
-def _left(report: FixReport, before: ModelReport) -> tuple[tuple[Tally, Tally], bool, float]:
+def _more(report: ModelReport, before: ModelReport) -> bool:
+    """Whether there are more errors than before, of whatever kind: what a scheme keeps off the device, more nodes make worse."""
+    return tally(report.findings).errors > tally(before.findings).errors
+
+
+def _left(report: FixReport, before: ModelReport) -> tuple[bool, tuple[Tally, Tally], bool, float]:
     """How much a way of writing integers leaves: findings, then by how many steps results move, where that is more than one."""
     equal = report.verification.verdict == "equal"
     moved = max((output.steps or 0.0 for output in report.verification.outputs), default=0.0)
-    return _wrong(report.after, before), not equal, 0.0 if equal else moved
+    return _more(report.after, before), _wrong(report.after, before), not equal, 0.0 if equal else moved

@@ -356,6 +356,16 @@ def test_a_scheme_that_the_device_does_not_take_keeps_no_form_away(net: Callable
     assert _errors(fixed(path, "nvidia-dla", approximate=True).after) == []
 
 
+def test_no_form_leaves_more_errors_in_a_scheme_that_the_device_does_not_take(net: Callable[[str], str]) -> None:
+    text = PADDED.replace("[2,2], pads = [1,1,1,1]", "[3,3]").replace("4,12,12] y", "4,19,19] y").replace("uint8", "uint16")
+    text = text.replace(" DequantizeLinear(", " com.microsoft.DequantizeLinear(")
+    report = fixed(net(text.replace(" QuantizeLinear(", " com.microsoft.QuantizeLinear(")), "ort-nnapi")
+    assert _errors(report.before) == _errors(report.after) == ["NPU101", "NPU805"]
+    assert any("4 errors in place of 2" in refused.reason for refused in report.refused), (
+        "a convolution and what moves its result"
+    )
+
+
 def test_a_form_that_leaves_floating_point_between_integers_is_none(net: Callable[[str], str]) -> None:
     """Of the rules for quantization, those that follow from the scheme alone are set aside."""
     found = check_model(net(MOVED), registry.profile("ethos-u85"), Config()).findings
