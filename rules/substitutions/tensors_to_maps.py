@@ -177,6 +177,59 @@ class TensorsToMaps(Substitution):
             operators=_MAPS | {"GatherND": "refused"},
             title="GatherND at single places",
         ),
+        Example(
+            """g (float[1,8,2,3] x) => (y) <int64[3] flat = {1, 8, 6}, int64[4] back = {1, 8, 2, 3}> {
+                a = Reshape(x, flat)  b = Softmax<axis = 2>(a)  y = Reshape(b, back) }""",
+            opset=12,
+            title="Softmax of an opset before 13, which runs over all axes from the one that it names",
+        ),
+        Example(
+            """g (float[1,5,8] x) => (y)
+            <float[8,8] w, float[8,4] v, int64[4] four = {1, 5, 4, 2}, int64[4] two = {1, 5, 2, 2}, int64[1] second = {2},
+             int64[5] twice = {1, 2, 2, 5, 2}, int64[4] same = {1, 4, 5, 2}, float low = {-inf}, int64[3] flat = {1, 5, 8},
+             float less = {0.1},
+             bool[5,5] later = {0,1,1,1,1, 0,0,1,1,1, 0,0,0,1,1, 0,0,0,0,1, 0,0,0,0,0}> {
+                a = MatMul(x, w)  b = Reshape(a, four)  q = Transpose<perm = [0,2,1,3]>(b)
+                c = MatMul(x, v)  d = Reshape(c, two)  e = Transpose<perm = [0,2,1,3]>(d)
+                f = Unsqueeze(e, second)  h = Expand(f, twice)  k = Reshape(h, same)  t = Transpose<perm = [0,1,3,2]>(k)
+                s = MatMul(q, t)  z = Mul(s, less)  m = Where(later, low, z)  p = Softmax(m)  o = MatMul(p, q)
+                u = Transpose<perm = [0,2,1,3]>(o)  r = Reshape(u, flat)  y = Add(x, r) }""",
+            title="grouped keys and a causal mask: what is minus infinity is put in where Softmax takes it, and moved no more",
+            label=SAMPLED,
+        ),
+        Example(
+            """g (float[1,2,5,4] q, float[1,2,6,4] k, float[1,2,6,4] v) => (y) { y = Attention<softcap = 3.0>(q, k, v) }""",
+            opset=23,
+            operators=_MAPS | {"Attention": "refused", "Tanh": "supported"},
+            title="scores that are held within a range",
+            label=SAMPLED,
+        ),
+        Example(
+            """g (float[1,6,3,4] x) => (y, z) <int64[2] rows = {1, 2}> {
+                y = ReduceLogSumExp(x, rows)  z = LogSoftmax<axis = 1>(x) }""",
+            opset=18,
+            operators=_MAPS | {"ReduceLogSumExp": "refused", "LogSoftmax": "refused", "Exp": "supported", "Log": "supported"},
+            title="the logarithm of a sum of exponentials, its maximum taken out",
+            label=SAMPLED,
+        ),
+        Example(
+            """g (float[1,6,3,4] x) => (u, w, y) <int64[1] one = {1}, int64[1] last = {3}> {
+                u = LpNormalization<axis = 1>(x)
+                w = ReduceProd(x, one)  y = ReduceMin(x, last) }""",
+            opset=18,
+            operators=_MAPS | dict.fromkeys(("LpNormalization", "ReduceProd", "ReduceMin"), "refused") | {"Neg": "supported"},
+            title="a unit vector, which is 0 where all is 0; a product; a minimum by a maximum",
+            label=SAMPLED,
+        ),
+        Example(
+            """g (float[1,5,8] x, float[1,2,5,3] z) => (u, v, w)
+            <float[8] q, float[3,4] k> {
+                u = MatMul(x, q)  v = Einsum<equation = "... i d, ... j d -> ... i j">(z, z)
+                w = Einsum<equation = "bhnd,de">(z, k) }""",
+            operators=_MAPS | {"Einsum": "refused", "MatMul": "refused"},
+            title="weights of a vector; Einsum with an ellipsis, and without an arrow",
+            label=SAMPLED,
+        ),
     )
     bad = (
         Example(
@@ -191,12 +244,6 @@ class TensorsToMaps(Substitution):
         Example(
             """g (float[1,4,4,4] x) => (y) { y = Einsum<equation = "bchw,bcwk,bchk->bhk">(x, x, x) }""",
             refused="Einsum 'bchw,bcwk,bchk->bhk'",
-        ),
-        Example(
-            """g (float[1,8,2,2] x) => (y)
-            <int64[3] flat = {1, 8, 4}> { a = Reshape(x, flat)  b = Softmax<axis = 2>(a)  c = com.example.Op(b)  y = Relu(c) }""",
-            opset=12,
-            refused="Softmax of an opset before 13",
         ),
         Example(
             """g (float[1,6,1] x, float[1,1,5] z) => (y) <float k = {0.5}> { c = Less(x, k)  y = Where(c, z, k) }""",

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from npu_guard.rewriting.node_numbers import numbers
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
+from npu_guard.rewriting.transposed import transposed_pads
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -84,6 +85,12 @@ class TransposedConvToConv(Substitution):
             ops=("Conv", "DepthToSpace"),
             title="one row, along which there is no step",
         ),
+        Example(
+            """g (float[1,4,5,5] x) => (y, z) <float[4,2,3,3] w, float[4,2,4,4] v>
+            { y = ConvTranspose<strides = [2,2], auto_pad = "SAME_LOWER">(x, w)
+              z = ConvTranspose<strides = [2,2], output_shape = [9,11]>(x, v) }""",
+            title="padded as the size of the output asks for",
+        ),
     )
     bad = (
         Example(
@@ -131,10 +138,7 @@ class TransposedConvToConv(Substitution):
 def _phases(node: Node, stride: int, shape: tuple[int, ...], extents: tuple[int, ...], weight: tuple[int, ...]) -> _Phases:
     kernel = weight[2:]
     dilations = tuple(int(d) for d in node.attr("dilations") or (1, 1))
-    stated = node.attr("auto_pad", "NOTSET")
-    if stated not in ("NOTSET", b"NOTSET", "VALID", b"VALID") or node.attr("output_shape"):
-        raise Refused("its padding follows from its output's shape")
-    pads = tuple(int(p) for p in node.attr("pads") or (0, 0, 0, 0))[:2]
+    pads = transposed_pads(node)[:2]
     # Output q reads input i with tap t where q + p = s i + d t; with q = s a + phase that is i - a = (phase + p - d t) / s.
     ends = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     first = tuple(-((end - p) // stride) for end, p in zip(ends, pads, strict=True))

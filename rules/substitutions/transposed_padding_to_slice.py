@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from npu_guard.rewriting.substitution import Builder, Example, Match, Refused, Substitution
+from npu_guard.rewriting.transposed import transposed_pads
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
@@ -52,17 +53,25 @@ class TransposedPaddingToSlice(Substitution):
             opset=9,
             title="at the end only, in an old opset",
         ),
+        Example(
+            """g (float[1,2,6,5] x) => (y, z) <float[2,3,3,3] w, float[2,3,4,3] v>
+            { y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2,2]>(x, w)
+              z = ConvTranspose<output_shape = [11,10], strides = [2,2], output_padding = [1,0]>(x, v) }""",
+            ops=("ConvTranspose", "Slice", "ConvTranspose", "Slice"),
+            require=_NONE,
+            title="that follows from the size of the output",
+        ),
     )
     bad = (
         Example(
-            """g (float[1,2,6,5] x) => (y) <float[2,3,3,3] w>
-            { y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2,2]>(x, w) }""",
-            refused="its padding follows from auto_pad or output_shape",
+            "g (float[1,2,6,5] x) => (y) <float[2,3,3,3] w> { y = ConvTranspose<output_shape = [14,12], strides = [2,2]>(x, w) }",
+            refused="its output_shape is larger than what it writes",
             require=_NONE,
         ),
         Example(
-            "g (float[1,2,6,5] x) => (y) <float[2,3,3,3] w> { y = ConvTranspose<output_shape = [12,10], strides = [2,2]>(x, w) }",
-            refused="its padding follows from auto_pad or output_shape",
+            """g (float[1,2,"H",5] x) => (y) <float[2,3,3,3] w>
+            { y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2,2]>(x, w) }""",
+            refused="its shapes are not known",
             require=_NONE,
         ),
         Example(
@@ -75,14 +84,14 @@ class TransposedPaddingToSlice(Substitution):
     )
 
     def match(self, node: Node, ctx: Context) -> Match | None:
-        pads = tuple(int(p) for p in node.attr("pads") or ())
         named = node.attr("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET", "VALID", b"VALID") or node.attr("output_shape")
-        if not any(pads) and not named:
+        if not any(node.attr("pads") or ()) and not named:
             return None
         if node.graph.parent is not None:
             raise Refused("it is inside a subgraph")
-        if named or any(p < 0 for p in pads):
-            raise Refused("its padding follows from auto_pad or output_shape, or is negative")
+        pads = transposed_pads(node)
+        if not any(pads):
+            return None
         return Match(self, node, (node,), (node.output,), pads)
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
@@ -101,7 +110,7 @@ class TransposedPaddingToSlice(Substitution):
 
 def _written(match: Match, build: Builder, begins: Sequence[int], ends: Sequence[int]) -> Mapping[Value, str]:
     node = match.root
-    whole = build.like(node, *node.inputs, pads=[0] * (2 * len(begins)))[0]
+    whole = build.like(node, *node.inputs, pads=[0] * (2 * len(begins)), auto_pad=None, output_shape=None)[0]
     axes = [i + 2 for i, (a, b) in enumerate(zip(begins, ends, strict=True)) if a or b]
     starts, stops = [begins[a - 2] for a in axes], [-ends[a - 2] or END for a in axes]
     if build.opset < 10:

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from npu_guard.rewriting.maps.algebra import Maps, both, fixed, reduced, softmax
+from npu_guard.rewriting.maps.algebra import Maps, both, fixed, reduced
 from npu_guard.rewriting.maps.factors import Abilities
 from npu_guard.rewriting.maps.linear import linear
 from npu_guard.rewriting.maps.products import contracted
@@ -20,6 +20,7 @@ from npu_guard.rewriting.maps.program import Constant, Program, Tensor
 from npu_guard.rewriting.maps.regroup import reshaped
 from npu_guard.rewriting.maps.route import by_hand, estimate, route
 from npu_guard.rewriting.maps.slices import selected
+from npu_guard.rewriting.maps.softmax import softmax
 from npu_guard.rewriting.maps.tensors import Laid, Stored, laid
 from npu_guard.rewriting.substitution import Array, Refused
 from npu_guard.rewriting.views import Atom, Axis, atoms, size

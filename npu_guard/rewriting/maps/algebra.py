@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, PIECE, ROWS, SPACE, Abilities
+from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, ROWS, SPACE, Abilities
 from npu_guard.rewriting.maps.program import Constant, Given, Program, Shape, shape_of
 from npu_guard.rewriting.maps.tensors import Laid, Stored, aligned, axis_of, cost, laid
 from npu_guard.rewriting.maps.written import numpy_type, ones, pointwise
@@ -29,6 +29,8 @@ class Maps(Struct, frozen=True):
     """Sets of axes over which reductions may run; None for any."""
     widest: int | None = None
     """Channels over which a reduction may run."""
+    lacking: frozenset[str] = frozenset()
+    """Reductions that the device has not, and LogSoftmax."""
 
     def laid(self, x: Laid, target: Stored) -> Laid:
         """The tensor in another arrangement."""
@@ -148,12 +150,15 @@ def halved(maps: Maps, op_type: str, x: Given, runs: int, axis: int) -> Given:
     return x
 
 
-COMBINED = {"ReduceSum": "Add", "ReduceMean": "Add", "ReduceMax": "Max", "ReduceMin": "Min"}
+COMBINED = {"ReduceSum": "Add", "ReduceMean": "Add", "ReduceMax": "Max", "ReduceMin": "Min", "ReduceProd": "Mul"}
 """How parts of a reduction are put together."""
 
 
 def reduced(maps: Maps, op_type: str, x: Laid, gone: frozenset[Atom]) -> Laid:
     """A sum, mean, maximum or minimum over factors of any axes."""
+    if op_type == "ReduceMin" and "ReduceMin" in maps.lacking and "ReduceMax" not in maps.lacking:
+        x = reduced(maps, "ReduceMax", replace(x, name=maps.program.one("Neg", x.name)), gone)
+        return replace(x, name=maps.program.one("Neg", x.name))
     program, count = maps.program, math.prod(a.extent for a in gone)
     divide = 1.0 if op_type != "ReduceMean" else float(count)
     unheld = math.prod(a.extent for a in gone - x.held) if op_type in ("ReduceSum", "ReduceMean") else 1
@@ -174,20 +179,23 @@ def _over(maps: Maps, op_type: str, x: Laid, axis: int, gone: frozenset[Atom]) -
         return x, 1
     kept = tuple(a for a in units if a not in gone)
     mean = op_type in ("ReduceMean", "ReduceSum")
-    if axis in SPACE and not kept and not any(a for a in x.stored[COLUMNS if axis == ROWS else ROWS] if a not in gone):
+    native = op_type != "ReduceProd" and (mean or op_type not in maps.lacking)
+    if native and axis in SPACE and not kept and not any(a for a in x.stored[COLUMNS if axis == ROWS else ROWS] if a not in gone):
         # More devices have the mean over all of space than the sum.
         made = maps.program.reduce("ReduceMean" if mean else op_type, x.name, (ROWS, COLUMNS))
         left = stored(() if i in SPACE else a for i, a in enumerate(x.stored))
         return replace(x, stored=left, name=made), size((*x.stored[ROWS], *x.stored[COLUMNS])) if mean else 1
     left = stored(kept if i == axis else a for i, a in enumerate(x.stored))
     count = size(out)
-    if not kept and (maps.reduced is None or (axis,) in maps.reduced):
+    if native and not kept and (maps.reduced is None or (axis,) in maps.reduced):
+        if op_type == "ReduceSum" and op_type in maps.lacking:  # as many times the mean
+            op_type = "ReduceMean"
         return replace(x, stored=left, name=_narrow(maps, op_type, x.name, axis)), count if op_type == "ReduceMean" else 1
     if mean and axis == CHANNELS and units == (*kept, *out) and _summable(maps, size(kept)):
         divided = count if op_type == "ReduceMean" else 1
         weight = ones(maps.program, (size(kept), count, 1, 1), x.name.dtype, 1 / divided)
         return replace(x, stored=left, name=pointwise(maps.program, x.name, weight, size(kept))), divided
-    if axis in SPACE and units == (*kept, *out) and count <= maps.can.kernel:
+    if op_type != "ReduceProd" and axis in SPACE and units == (*kept, *out) and count <= maps.can.kernel:
         return replace(x, stored=left, name=_pooled(maps, op_type, x.name, axis, count)), count if mean else 1
     outermost = stored((*out, *kept) if i == axis else a for i, a in enumerate(x.stored))
     x = maps.laid(x, outermost)
@@ -221,28 +229,6 @@ def _pooled(maps: Maps, op_type: str, x: Given, axis: int, count: int) -> Given:
         return maps.program.one("Neg", _pooled(maps, "ReduceMax", maps.program.one("Neg", x), axis, count))
     op = "MaxPool" if op_type == "ReduceMax" else "AveragePool"
     return maps.program.op(op, shape, x, kernel_shape=kernel, strides=kernel)
-
-
-def softmax(maps: Maps, x: Laid, over: frozenset[Atom], op_type: str = "Softmax") -> Laid:
-    """Softmax over the channels, for each part of them that is not run over apart. Raises Refused."""
-    if not over:
-        raise Refused(f"{op_type} over an axis of one element")
-    order = tuple(a for axis in stored(x.stored[i] for i in (1, 2, 3, 0)) for a in axis if a in over)
-    order = (*order, *(a for a in atoms(x.axes) if a in over and a not in order))
-    rest = [tuple(a for a in axis if a not in over) for axis in x.stored]
-    choices = [stored((rest[0], (*rest[1], *order), rest[2], rest[3]))]
-    if rest[CHANNELS]:
-        choices += [
-            stored((rest[0], order, (*rest[1], *rest[2]), rest[3])),
-            stored((rest[0], order, rest[2], (*rest[1], *rest[3]))),
-        ]
-    target = min(choices, key=lambda t: maps.cost(x, t) + 2 * PIECE * size(t[CHANNELS][: len(t[CHANNELS]) - len(order)]))
-    x = maps.laid(x, target)
-    runs = size(target[CHANNELS]) // size(order)
-    parts = maps.program.split(x.name, CHANNELS, [size(order)] * runs)
-    if maps.program.opset < 13:
-        raise Refused("Softmax of an opset before 13, which runs over all axes behind the first")
-    return replace(x, name=maps.program.concat([maps.program.one(op_type, p, axis=CHANNELS) for p in parts], CHANNELS))
 
 
 def orders(blocks: Sequence[Axis]) -> Iterable[tuple[Axis, ...]]:

@@ -12,6 +12,7 @@ from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.maps.algebra import Made, both, fixed
 from npu_guard.rewriting.maps.choices import chosen
 from npu_guard.rewriting.maps.program import Constant, Given, shape_of
+from npu_guard.rewriting.maps.softmax import where_it_is_taken
 from npu_guard.rewriting.maps.step import Step
 from npu_guard.rewriting.maps.tensors import Laid
 from npu_guard.rewriting.maps.written import masking, numpy_type
@@ -98,6 +99,8 @@ def where(step: Step) -> list[Laid]:
     if kept is None or other is None or not step.ctx.is_constant(other):
         raise Refused("Where chooses between two computed tensors")
     x, dtype = step.tensor(kept), numpy_type(node.output.dtype)
+    if not math.isfinite(step.scalar(other) or 0.0):
+        x = where_it_is_taken(step, x)
     shape = np.broadcast_shapes(shape_of(condition), shape_of(other))
     mask, number = step.read(condition), step.read(other)
 

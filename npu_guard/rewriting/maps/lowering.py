@@ -47,7 +47,7 @@ _UNARY = (
 _RELABEL = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
 _REDUCTIONS = (
     *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"),
-    "ReduceLogSumExp",
+    *("ReduceLogSumExp", "ReduceProd"),
 )
 OPERATORS: Mapping[str, Translate] = {
     **dict.fromkeys(_RELABEL, regroup.relabel),
@@ -140,7 +140,9 @@ def abilities(ctx: Context, *, convolved: bool = True) -> Maps:
     )  # fmt: skip
     axes, opset = ctx.limit("reduce.axes"), ctx.analysis.model.opsets.get("", 0)
     program = Program(opset, sliced=lacks("Split"))
-    return Maps(program, can, None if axes is None else tuple(tuple(a) for a in axes), ctx.limit("reduce.max_channels"))
+    lacking = frozenset(op for op in ("ReduceSum", "ReduceMin", "ReduceMax", "LogSoftmax") if lacks(op))
+    reduced = None if axes is None else tuple(tuple(a) for a in axes)
+    return Maps(program, can, reduced, ctx.limit("reduce.max_channels"), lacking)
 
 
 class Lowered(Struct, frozen=True):

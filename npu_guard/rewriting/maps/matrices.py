@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
-from npu_guard.rewriting.maps.algebra import Made, both, fixed, reduced, softmax, stored
+from npu_guard.rewriting.maps.algebra import Made, both, fixed, reduced, stored
+from npu_guard.rewriting.maps.equation import equation_of
 from npu_guard.rewriting.maps.linear import linear
 from npu_guard.rewriting.maps.products import contracted
 from npu_guard.rewriting.maps.program import Constant, Operand, shape_of
 from npu_guard.rewriting.maps.regroup import reshaped
+from npu_guard.rewriting.maps.softmax import softmax
 from npu_guard.rewriting.maps.step import Step, is_read
 from npu_guard.rewriting.maps.tensors import Laid, aligned, axis_of
 from npu_guard.rewriting.maps.written import masking, numpy_type
@@ -33,8 +35,8 @@ def matmul(step: Step) -> list[Laid]:
     value = right if right is not None else left
     assert value is not None
     x, dims, read = step.tensor(0 if right is not None else 1), shape_of(value), step.read(value)
-    if len(dims) < 2 or len(x.axes) < 2:
-        raise Refused("MatMul with a vector")
+    if vector := len(dims) == 1:  # a matrix of one column, or of one row
+        dims = (*dims, 1) if right is not None else (1, *dims)
     rank = max(len(x.axes), len(dims))
     x = replace(x, axes=((),) * (rank - len(x.axes)) + x.axes)
     batch = (1,) * (rank - len(dims)) + dims[:-2]
@@ -44,12 +46,12 @@ def matmul(step: Step) -> list[Laid]:
     transposed = right is not None
 
     def weight(build: Builder) -> Array:
-        array = read(build)
+        array = read(build).reshape(dims)
         return np.swapaxes(array, -1, -2) if transposed else array
 
-    if right is not None:
-        return [linear(step.maps, x, rank - 1, dims[-1], weight, value.dtype, apart=apart)]
-    return [linear(step.maps, x, rank - 2, dims[-2], weight, value.dtype, apart=apart)]
+    at = rank - 1 if transposed else rank - 2
+    made = linear(step.maps, x, at, dims[-1 if transposed else -2], weight, value.dtype, apart=apart)
+    return [replace(made, axes=(*made.axes[:at], *made.axes[at + 1 :])) if vector else made]
 
 
 def product(step: Step, x: Laid, y: Laid) -> Laid:
@@ -105,13 +107,7 @@ def _scaled(read: Made, factor: float) -> Made:
 
 def einsum(step: Step) -> list[Laid]:
     """One or two operands, each letter an axis. Raises Refused."""
-    node = step.node
-    raw = node.attr("equation")
-    equation = (raw.decode() if isinstance(raw, bytes) else str(raw)).replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    names = terms.split(",")
-    if "." in equation or not arrow or len(names) > 2 or any(len(set(n)) < len(n) for n in (*names, result)):
-        raise Refused(f"Einsum {equation!r}")
+    names, result = equation_of(step.node)
     if len(names) == 1:
         return [_summed(step, step.tensor(0), names[0], result)]
     constants = [step.constant(0), step.constant(1)]
@@ -176,8 +172,8 @@ def attention(step: Step) -> list[Laid]:
     node, maps, program = step.node, step.maps, step.maps.program
     if any(node.input(i) is not None for i in (4, 5, 6)) or is_read(node.outputs[1:]):
         raise Refused("Attention keeps keys and values of earlier calls, or gives its scores away")
-    if node.attr("softcap", 0.0) or node.attr("softmax_precision") is not None:
-        raise Refused("Attention with softcap or softmax_precision")
+    if node.attr("softmax_precision") is not None:
+        raise Refused("Attention with softmax_precision")
     q, k, v = (step.tensor(i) for i in range(3))
     if len(q.axes) == 3:
         heads, others = int(node.attr("q_num_heads")), int(node.attr("kv_num_heads"))
@@ -189,6 +185,9 @@ def attention(step: Step) -> list[Laid]:
     scale = node.attr("scale") or 1.0 / math.sqrt(q.shape[-1])
     q = replace(q, name=program.two("Mul", q.name, program.number(scale, q.name)))
     scores = product(step, q, k.permuted((0, 1, 3, 2)))
+    if cap := float(node.attr("softcap", 0.0)):  # in front of the mask, as in ONNX's reference and ONNX Runtime
+        capped = program.one("Tanh", program.two("Mul", scores.name, program.number(1.0 / cap, scores.name)))
+        scores = replace(scores, name=program.two("Mul", capped, program.number(cap, scores.name)))
     scores = _masked(step, scores)
     scores = softmax(maps, scores, frozenset(scores.axes[-1]))
     mixed = product(step, scores, v)

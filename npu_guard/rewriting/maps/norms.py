@@ -1,23 +1,27 @@
-"""Reductions, softmax and normalizations over any axes of tensors that lie in maps, by their definitions."""
+"""Reductions and normalizations over any axes of tensors that lie in maps, by their definitions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
+import numpy as np
 from msgspec.structs import replace
 
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Value
-from npu_guard.rewriting.maps.algebra import Maps, fixed, meeting, reduced, softmax
+from npu_guard.rewriting.finite import is_finite
+from npu_guard.rewriting.maps.algebra import Maps, both, fixed, meeting, reduced
 from npu_guard.rewriting.maps.regroup import reshaped
+from npu_guard.rewriting.maps.softmax import softmax, softmax_axes
 from npu_guard.rewriting.maps.step import Step, flat, is_read
 from npu_guard.rewriting.maps.tensors import Laid
+from npu_guard.rewriting.maps.written import numpy_type
 from npu_guard.rewriting.substitution import Refused
 from npu_guard.rewriting.views import Atom
 
-_BEFORE = {"ReduceL1": "Abs", "ReduceLogSumExp": "Exp"}
-_BEHIND = {"ReduceL2": "Sqrt", "ReduceLogSum": "Log", "ReduceLogSumExp": "Log"}
+_BEHIND = {"ReduceL2": "Sqrt", "ReduceLogSum": "Log"}
+_AS_THEY_ARE = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
 
 
 def reduction(step: Step) -> list[Laid]:
@@ -27,19 +31,49 @@ def reduction(step: Step) -> list[Laid]:
     if not axes and node.attr("noop_with_empty_axes", 0):
         return [x]
     program = step.maps.program
-    if op_type in ("ReduceL2", "ReduceSumSquare"):
-        x = replace(x, name=program.two("Mul", x.name, x.name))
-    elif op_type in _BEFORE:
-        x = replace(x, name=program.one(_BEFORE[op_type], x.name))
-    plain = op_type if op_type in ("ReduceMean", "ReduceMax", "ReduceMin") else "ReduceSum"
-    if op_type == "ReduceProd":
-        raise Refused("ReduceProd has no form on maps")
-    x = reduced(step.maps, plain, x, frozenset(flat([x.axes[a] for a in axes])))
-    if op_type in _BEHIND:
-        x = replace(x, name=program.one(_BEHIND[op_type], x.name))
+    gone = frozenset(flat([x.axes[a] for a in axes]))
+    if op_type == "ReduceLogSumExp":
+        x = _log_sum_exp(step, x, gone)
+    else:
+        if op_type in ("ReduceL2", "ReduceSumSquare"):
+            x = replace(x, name=program.two("Mul", x.name, x.name))
+        elif op_type == "ReduceL1":
+            x = replace(x, name=program.one("Abs", x.name))
+        x = reduced(step.maps, op_type if op_type in _AS_THEY_ARE else "ReduceSum", x, gone)
+        if op_type in _BEHIND:
+            x = replace(x, name=program.one(_BEHIND[op_type], x.name))
     if not node.attr("keepdims", 1):
         x = replace(x, axes=tuple(a for i, a in enumerate(x.axes) if i not in axes))
     return [x]
+
+
+def _log_sum_exp(step: Step, x: Laid, gone: frozenset[Atom]) -> Laid:
+    """With the maximum taken out, as exponentials of large numbers are infinite. Raises Refused.
+
+    Infinite numbers less an infinite maximum would be no numbers, so that it is held within what its type has.
+    """
+    maps, program, value = step.maps, step.maps.program, step.node.input(0)
+    top = reduced(maps, "ReduceMax", x, gone)
+    if value is not None and not is_finite(value, step.ctx):
+        largest = float(np.finfo(numpy_type(x.name.dtype)).max)
+        for op_type, bound in (("Max", -largest), ("Min", largest)):
+            top = replace(top, name=program.two(op_type, top.name, program.number(bound, top.name)))
+    return both(maps, "Add", _log_of_sum(maps, both_as(maps, "Sub", x, top), gone), top)
+
+
+def _log_of_sum(maps: Maps, x: Laid, gone: frozenset[Atom]) -> Laid:
+    total = reduced(maps, "ReduceSum", replace(x, name=maps.program.one("Exp", x.name)), gone)
+    return replace(total, name=maps.program.one("Log", total.name))
+
+
+def softmaxed(step: Step) -> list[Laid]:
+    """Softmax and LogSoftmax over one axis. Raises Refused."""
+    x, node, maps = step.tensor(), step.node, step.maps
+    over = softmax_axes(node, x)
+    if node.op_type not in maps.lacking:
+        return [softmax(maps, x, over, node.op_type)]
+    x = both_as(maps, "Sub", x, reduced(maps, "ReduceMax", x, over))
+    return [both_as(maps, "Sub", x, _log_of_sum(maps, x, over))]
 
 
 def pooled(step: Step) -> list[Laid]:
@@ -47,15 +81,6 @@ def pooled(step: Step) -> list[Laid]:
     x = step.tensor()
     op_type = "ReduceMean" if step.node.op_type == "GlobalAveragePool" else "ReduceMax"
     return [reduced(step.maps, op_type, x, frozenset(flat(x.axes[2:])))]
-
-
-def softmaxed(step: Step) -> list[Laid]:
-    """Softmax and LogSoftmax over one axis."""
-    x, node = step.tensor(), step.node
-    opset = node.graph.model.opsets.get("", 1)
-    axis = node.attr("axis", -1 if opset >= 13 else 1) % len(x.axes)
-    over = flat(x.axes[axis:]) if opset < 13 else x.axes[axis]
-    return [softmax(step.maps, x, frozenset(over), node.op_type)]
 
 
 def centred(maps: Maps, x: Laid, over: Iterable[Atom], epsilon: float, passes: int = 1) -> Laid:
@@ -125,11 +150,12 @@ def _length(value: Value | None) -> int:
 
 
 def unit_length(step: Step) -> list[Laid]:
-    """LpNormalization with p = 2. Raises Refused."""
+    """LpNormalization; what is 0 everywhere along the axis stays 0, as ONNX says. Raises Refused."""
     x, node, program = step.tensor(), step.node, step.maps.program
-    if node.attr("p", 2) != 2:
-        raise Refused("LpNormalization with p other than 2")
-    over = frozenset(x.axes[node.attr("axis", -1)])
-    square = replace(x, name=program.two("Mul", x.name, x.name))
-    total = reduced(step.maps, "ReduceSum", square, over)
-    return [both_as(step.maps, "Div", x, replace(total, name=program.one("Sqrt", total.name)))]
+    over, square = frozenset(x.axes[node.attr("axis", -1)]), node.attr("p", 2) != 1
+    sized = program.two("Mul", x.name, x.name) if square else program.one("Abs", x.name)
+    total = reduced(step.maps, "ReduceSum", replace(x, name=sized), over)
+    length = program.one("Sqrt", total.name) if square else total.name
+    least = float(np.finfo(numpy_type(x.name.dtype)).tiny)  # less than the root of any square that is not 0
+    divisor = program.two("Max", length, program.number(least, length))
+    return [both_as(step.maps, "Div", x, replace(total, name=divisor))]
