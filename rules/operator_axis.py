@@ -52,7 +52,7 @@ class OperatorAxis(Rule):
             "g (float[1,8,4,4] x) => (y) { y = Concat<axis = -1>(x, x) }",
             require=_CHANNELS,
             expect=(("y", 3),),
-            allowed="-3",
+            allowed="1",
             title="width",
         ),
         Case(
