@@ -11,6 +11,7 @@ from npu_guard.device import Profile
 from npu_guard.file.document import Document
 from npu_guard.fixing.blocks import block_model
 from npu_guard.fixing.choice import Link
+from npu_guard.fixing.idle import without_idle
 from npu_guard.fixing.judge import SPARE, expect_all
 from npu_guard.rewriting.edit import Edit, replace_matches
 from npu_guard.rewriting.substitution import Builder, Match, Refused
@@ -21,7 +22,22 @@ NewBuilder = Callable[[Match, Document], Builder]
 def emitted(
     match: Match, chain: Sequence[Link], document: Document, analysis: Analysis, profile: Profile, builder_of: NewBuilder
 ) -> Edit:
-    """What takes the place of the match: the nodes of its form, and of those that follow. Raises Refused."""
+    """What takes the place of the match: the nodes of its form, and of those that follow, but for those that do nothing.
+
+    Raises Refused.
+    """
+    made = _emitted(match, chain, document, analysis, profile, builder_of)
+    try:
+        without_idle(made, document, analysis)
+    except BaseException:
+        made.builder.give_back()
+        raise
+    return made
+
+
+def _emitted(
+    match: Match, chain: Sequence[Link], document: Document, analysis: Analysis, profile: Profile, builder_of: NewBuilder
+) -> Edit:
     builder = builder_of(match, document)
     try:
         with sandbox.bounded(builder.most + SPARE):  # the weights alone: what is known of the new nodes takes what it takes
@@ -50,7 +66,7 @@ def _follow(
         match = next((s for s in matches if s.variant == link.variant), None)
         if match is None:
             raise Refused(f"{link.substitution.name} does not follow as the sketch has told")
-        following = emitted(match, link.chain, block, inner, profile, builder_of)
+        following = _emitted(match, link.chain, block, inner, profile, builder_of)
         edits.append(following)
         builder.names += following.builder.names
         builder.exact |= following.builder.exact

@@ -75,7 +75,8 @@ def _replaced(report: FixReport, verbose: bool, most: int) -> list[str]:
         groups.setdefault((a.substitution, *a.chain, *((a.at,) if verbose else ())), []).append(a)
     for several in [*groups.values()][:most]:
         a, worst = several[0], max(several, key=_error_of)
-        before, after = (sum(len(s.nodes_before) for s in several), sum(len(s.nodes_after) for s in several))
+        before = sum(s.before.nodes or len(s.nodes_before) for s in several)
+        after = sum(s.after.nodes or len(s.nodes_after) for s in several)
         label = f"{worst.verification.proof.label}; " if worst.verification.proof is not None else ""
         more = f" and {len(several) - 1} more" if len(several) > 1 else ""
         lines.append(f"  {' + '.join((a.substitution, *a.chain))}  {printable(a.node, 60)}{more}")
