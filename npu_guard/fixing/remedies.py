@@ -20,8 +20,9 @@ from npu_guard.results.findings import Finding, Remedy
 from npu_guard.rewriting.substitution import EXACT, Substitution
 
 _APPROXIMATE, _WARNINGS = "--allow approximate", "--warnings"
-SKETCHES = 100
-"""Sketches that a check makes: it answers fast, and names no remedy for blocks beyond those."""
+SKETCHES = 300
+"""Sketches that a check makes: it answers fast, and names no remedy for blocks beyond those. Small blocks come first, as one
+large block may take dozens of forms that follow each other."""
 
 
 def with_remedies(
@@ -38,7 +39,9 @@ def with_remedies(
     skeleton = analysis.model.skeleton
     document = Document(skeleton.proto, Path(skeleton.path), skeleton.payloads, skeleton.limits)
     judge = Judge(document, search, check, substitutions, known or Known(most=SKETCHES), ceiling=ceiling)
-    candidates = [c for c in judge.candidates(search.all(substitutions)) if c.mends(warnings=True)]
+    found = search.all(substitutions)
+    judged = {c.match: c for c in judge.candidates(sorted(found, key=lambda match: len(match.nodes)))}
+    candidates = [judged[match] for match in found if match in judged and judged[match].mends(warnings=True)]
     best: dict[tuple[str, str], Candidate] = {}
 
     def first(c: Candidate) -> tuple[bool, float, int, int]:

@@ -11,7 +11,7 @@ from npu_guard.reports.blocks.html_data import shown_path
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Verdict
 from npu_guard.results.groups import ranked
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import count, message, plural, word
+from npu_guard.results.summary import Counts, count, message, plural, word
 
 _RUNS = {Verdict.PASS: "runs", Verdict.FAIL: "does not run", Verdict.UNDECIDED: "may run", Verdict.UNREADABLE: "cannot be read"}
 
@@ -39,12 +39,18 @@ def of_devices(one: ModelReport, two: ModelReport) -> Compared:
 
 def _rows(one: ModelReport, two: ModelReport) -> list[tuple[str, str, str, str]]:
     counts = [count(model.findings) for model in (one, two)]
-    shown = [(label, *(f"{getattr(c, name):,}" for c in counts), "") for label, name in _COUNTS]
+    shown = [(label, *(_number(c, name) for c in counts), "") for label, name in _COUNTS]
     shares = [share_words(m.totals.npu_macs_percent, c.error) for m, c in zip((one, two), counts, strict=True)]
     shown.append(("MACs that run as they are", *shares, ""))
     pieces = [1 if m.pieces is None else len(m.pieces.pieces) for m in (one, two)]
     shown.append(("Pieces, where the rest is for the host", *map(str, pieces), ""))
     return [(name, first, second, change) for name, first, second, change in shown]
+
+
+def _number(counts: Counts, name: str) -> str:
+    """One of the counts; of what `fix` mends, a check knows the least."""
+    number = getattr(counts, name)
+    return f"at least {number:,}" if name == "mended" and 0 < number < counts.error else f"{number:,}"
 
 
 def _judged_differently(one: Iterable[LayerRow], two: Iterable[LayerRow]) -> tuple[dict[int, int], tuple[str, ...]]:

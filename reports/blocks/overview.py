@@ -98,9 +98,10 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
 def _mended(findings: Sequence[Finding]) -> str:
     """How many `fix` mends, and how many more it would with its option `--warnings`."""
     number, costly = sum(map(mended_exactly, findings)), sum(map(_at_cost, findings))
+    least = "at least " if number + costly < len(findings) else ""
     if not costly:
-        return f"{number:,}" if number else "–"
-    return f"{number:,}, and {costly:,} with --warnings" if number else f"{costly:,} with --warnings"
+        return f"{least}{number:,}" if number else "–"
+    return f"{least}{number:,}, and {costly:,} with --warnings" if number else f"{costly:,} with --warnings"
 
 
 def _at_cost(finding: Finding) -> bool:

@@ -77,3 +77,18 @@ def test_of_forms_that_cost_the_same_the_shorter_chain_is_named(write: Callable[
     (finding,) = check_models([path], Config("aimotive-aiware"), remedies=True).models[0].findings
     assert finding.remedy is not None
     assert finding.remedy.chain == ()
+
+
+def test_small_blocks_are_judged_first(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wide block takes as many sketches as it has channels, and the errors behind it are promised all the same."""
+    monkeypatch.setattr("npu_guard.fixing.remedies.SKETCHES", 90)
+    path = write(
+        """
+        g (float[1,48,8,8] x) => (float[1,48,16,16] y)
+        <float[1,1,3] k, float[4] s = {1,1,2,2}, int64[1] one = {1}, int64[2] map = {2,3}>
+        { m = ReduceMean<axes = [2,3], keepdims = 0>(x) u = Unsqueeze(m, one) c = Conv<pads = [1,1]>(u, k)
+          q = Squeeze(c, one) g = Sigmoid(q) e = Unsqueeze(g, map) z = Mul(x, e) y = Resize<mode = "cubic">(z, , s) }""",
+        opset=13,
+    )
+    found = check_models([str(path)], Config("nvidia-dla"), remedies=True).models[0].findings
+    assert [mending([f]) for f in found if f.rule == "NPU501" and f.severity is Severity.ERROR] == ["fix mends it"]
