@@ -432,6 +432,24 @@ def test_nothing_is_wider_than_a_phone(show: Show, root: Path, fix_page: str) ->
             assert page.evaluate(NARROW) == [], tab
 
 
+def test_many_operators_that_break_the_graph_are_no_wider_than_a_phone(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"], viewport={"width": 390, "height": 844})
+    page.locator(".breakers tbody th").first.evaluate(
+        "cell => { (cell.querySelector('a') || cell).textContent = 'Squeeze node_unbind__2 and 4 more (Squeeze, MatMul, Softmax, "
+        "Transpose, LayerNormalization)' }"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_outputs_before_and_after_are_not_cut_on_a_desk(show: Show, fix_page: str) -> None:
+    """Six columns, whatever the names of the outputs are."""
+    page = show([], text=fix_page, viewport={"width": 1280, "height": 900})
+    name = page.locator(".outputs tbody th").first
+    name.evaluate("cell => { cell.textContent = 'upsample_bicubic2d' }")
+    assert page.locator(".scroll:has(> .outputs)").evaluate("part => part.scrollWidth <= part.clientWidth")
+    assert name.evaluate("cell => cell.getClientRects().length == 1 && cell.clientHeight < 45")
+
+
 def test_long_names_are_no_wider_than_a_phone(show: Show, tmp_path: Path) -> None:
     """Modules and the tensor of the peak, as exporters that inline a body name them: no place to break a line at."""
     scope = "branch_with_a_long_name__Inline_0__" * 2
