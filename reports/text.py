@@ -6,6 +6,7 @@ import collections
 from collections.abc import Sequence
 
 from npu_guard.base.text import printable
+from npu_guard.project.paths import python_from_here
 from npu_guard.project.source_lines import line_text
 from npu_guard.reports.blocks.places import Origin, by_cause, by_origin
 from npu_guard.reports.blocks.scopes import folded
@@ -146,7 +147,7 @@ def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[st
         kinds = {f.location.op_type for f in findings}
         nowhere = "(settings)" if kinds == {""} else "(graph inputs)" if kinds == {INPUT} else "(no module)"
         return (page.style(printable(folded(origin, nowhere)), "bold"),)
-    text, place = line_text(origin), f"{printable(origin.file)}:{origin.line}"
+    text, place = line_text(origin), f"{printable(python_from_here(origin.file))}:{origin.line}"
     room = max(_WIDTH - 2 - len(place), 40)
     quoted = page.style(f"  {printable(text, room)}", "dim") if text is not None else f"  in {printable(origin.function)}"
     return page.style(place, "bold cyan"), quoted

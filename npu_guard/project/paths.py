@@ -20,17 +20,47 @@ def where(model: ModelReport, finding: Finding) -> tuple[str, int]:
 
 def in_project(path: str) -> str:
     """A path from the command line, relative to the project's root; only the file's name where it lies outside."""
-    return _in_project(path, Path.cwd())
+    return _in_project(path, Path.cwd()) or _inside(Path(path).name)
+
+
+def model_from_here(path: str) -> str:
+    """A path from the command line as one reaches it from the current folder; as given where it lies outside of the project."""
+    inside = _in_project(path, Path.cwd())
+    return path if inside is None else _from_here(inside)
+
+
+def where_from_here(model: ModelReport, finding: Finding) -> tuple[str, int] | None:
+    """File and line of Python as one reaches it from the current folder; None where there is none that can be opened.
+
+    A model from outside of the project names files of another one.
+    """
+    if finding.source is None:
+        return None
+    here, (file, line) = Path.cwd(), where(model, finding)
+    if _in_project(model.path, here) is None and not os.path.isfile(project_root(here) / file):
+        return None
+    return _from_here(file), line
+
+
+def python_from_here(file: str) -> str:
+    """A file of Python that a model names, as one reaches it from the current folder; as it is where it is not here."""
+    inside = _inside(file)
+    return _from_here(inside) if os.path.isfile(project_root(Path.cwd()) / inside) else file
+
+
+def _from_here(path: str) -> str:
+    here = Path.cwd()
+    return Path(os.path.relpath(project_root(here) / path, here)).as_posix()
 
 
 @functools.lru_cache(maxsize=1024)
-def _in_project(path: str, here: Path) -> str:
+def _in_project(path: str, here: Path) -> str | None:
     for resolve in (os.path.normpath, os.path.realpath):
         try:
             return _inside(Path(resolve(here / path)).relative_to(project_root(here)).as_posix())
         except (ValueError, OSError):
             continue
-    return _inside(Path(path).name)
+    return None
 
 
 def uri(path: str) -> str:

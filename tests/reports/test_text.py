@@ -266,6 +266,26 @@ def test_concise_is_a_line_that_editors_take(project: Path) -> None:
     ]
 
 
+def test_concise_has_paths_that_open_from_the_current_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "sub").mkdir()
+    monkeypatch.chdir(project / "sub")
+    model = ModelReport("../m.onnx", "dev", Verdict.FAIL, (finding("late", "b", 9), finding("no line", "c")))
+    assert concise.render(Report("1", (model,))).splitlines() == [
+        "../net/blocks.py:9: error NPU201 late (Conv n_late_b in b)",
+        "../m.onnx: error NPU201 no line (Conv n_no line_c in c)",
+        "../m.onnx: fail: 2 errors",
+    ]
+    assert "../net/blocks.py:9  " in text.render(Report("1", (model,)))
+    other = str(project.parent / "other.onnx")
+    elsewhere = replace(finding("late", "b", 9), source=SourceLine("proj/mk.py", 22, "f", ""))
+    model = replace(model, path=other, findings=(finding("known", "a", 3), elsewhere))
+    assert concise.render(Report("1", (model,))).splitlines() == [
+        "../net/blocks.py:3: error NPU201 known (Conv n_known_a in a)",  # exported from this project to another place
+        f"{other}: error NPU201 late (Conv n_late_b in b, proj/mk.py:22)",
+        f"{other}: fail: 2 errors",
+    ]
+
+
 def test_what_is_suppressed_is_listed_with_its_reason_where_all_is_asked_for(project: Path) -> None:
     accepted = [replace(finding("too long", f"context.{i}", 3), suppressed="until the retraining") for i in range(2)]
     lines = shown(*accepted, verbose=True)
