@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
-from npu_guard.base.terminal import complain, show_text, wants_colour
+from npu_guard.base.terminal import complain, show_text, wants_colour, write_told
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     config_of,
@@ -23,6 +24,7 @@ from npu_guard.commands._shared import (
     with_profile,
     with_shapes,
 )
+from npu_guard.file.outputs import expect_apart
 from npu_guard.file.sources import SUFFIX
 from npu_guard.gate import baseline, diff, diff_folders
 from npu_guard.gate.diff import Diff
@@ -39,6 +41,7 @@ from npu_guard.results.summary import exit_code, verdict
 @click.argument("head", metavar="HEAD", type=click.Path(path_type=str))
 @with_profile
 @with_format
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the result to a file.")
 @with_fail_on
 @with_dated
 @click.option("--allow-undecided", is_flag=True, help="Exit with 0 where nothing new failed but a rule could not tell.")
@@ -46,7 +49,7 @@ from npu_guard.results.summary import exit_code, verdict
 @with_config
 def command(
     base: str, head: str, profile: str | None, form: str, fail_on: str | None, allow_undecided: bool,
-    shapes: tuple[str, ...], config_file: Path | None,
+    shapes: tuple[str, ...], config_file: Path | None, output: Path | None,
 ) -> int:  # fmt: skip
     """Compare the findings of two models, or of two folders: new, fixed and unchanged. Only new ones make the exit code 1.
 
@@ -58,15 +61,18 @@ def command(
     """
     config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
     folders = [diff_folders.models_below(name) for name in (base, head)]
+    if output is not None:
+        expect_apart([output], (name for name in (base, head) if os.path.isfile(name)))
     if any(found is not None for found in folders):
-        return _folders((base, head), folders, config, form)
+        return _folders((base, head), folders, config, form, output)
     written = [(path, baseline.read_baseline(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
     _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
     known_sides = dict(written)
     models = [path for path in (base, head) if path not in known_sides]
     layers = form in registry.formats("diff") and registry.shows_layers(f"diff.{form}")
+    remedies = layers or registry.shows_remedies(form)
     with exported(models, config.input_shapes) as files:
-        report = check_models(models, config, hashes=registry.shows_hashes(form), layers=layers, remedies=layers, files=files)
+        report = check_models(models, config, hashes=registry.shows_hashes(form), layers=layers, remedies=remedies, files=files)
     checked = dict(zip(models, report.models, strict=True))
     names = {r.code: r.name for r in registry.rules()}
     sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
@@ -75,12 +81,12 @@ def command(
     settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)
     found = diff.compare_reports(sides[0], sides[1], settings_of_run)
     found = replace(found, head=replace(found.head, verdict=verdict(found.head.findings, config.fail_on)))
-    _show(found, found.report, form, "diff")
+    _show(found, found.report, form, "diff", output)
     _complain_of_crashes(sides)
     return max(exit_code(found.report), 4 if sides[0].crashes else 0)
 
 
-def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config: Config, form: str) -> int:
+def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config: Config, form: str, output: Path | None) -> int:
     """Compare two folders. A model that could not be read ends with 3; one whose base could not, counts whole."""
     before, after = found
     if before is None or after is None:
@@ -93,13 +99,14 @@ def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config:
         raise UsageError(f"--format {form} shows one pair of models; name two models, or choose another format for folders")
     models = [*before.values(), *after.values()]
     with exported(models, config.input_shapes) as files:
-        report = check_models(models, config, hashes=registry.shows_hashes(form), files=files)
+        hashes, remedies = registry.shows_hashes(form), registry.shows_remedies(form)
+        report = check_models(models, config, hashes=hashes, remedies=remedies, files=files)
     sides = dict(zip(before, report.models, strict=False))
     heads = dict(zip(after, report.models[len(before) :], strict=True))
     renamed = diff_folders.renamed_below(names, before, after)
     settings = replace(report, models=(), docs_url=config.docs_url)
     compared = diff_folders.compare_folders(names, (sides, heads), settings, renamed)
-    _show(compared, compared.report, form, "diff_folders")
+    _show(compared, compared.report, form, "diff_folders", output)
     for name in compared.unread:
         complain(f"{before[renamed.get(name, name)]}: could not be read, so all of {after[name]} counts")
     for model in heads.values():
@@ -109,10 +116,13 @@ def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config:
     return max(exit_code(compared.report), 4 if any(model.crashes for model in report.models) else 0)
 
 
-def _show(found: Diff | FolderDiff, new: Report, form: str, pack: str) -> None:
+def _show(found: Diff | FolderDiff, new: Report, form: str, pack: str, output: Path | None) -> None:
     """The comparison; where a format is made for findings alone, those that are new."""
-    colour = form == "text" and wants_colour(sys.stdout.isatty())
+    colour = output is None and form == "text" and wants_colour(sys.stdout.isatty())
     shown, render = (found, registry.renderer(form, pack)) if form in registry.formats(pack) else (new, registry.renderer(form))
+    if output is not None:
+        write_told(output, render(shown, color=False))
+        return
     show_text(render(shown, color=colour), folded=form == "text")
 
 

@@ -202,7 +202,7 @@ def fixed_lines(fixed: Sequence[Entry], since: str) -> list[str]:
     """What is known and no more in the model, for people."""
     lines = []
     for entry in fixed[:_LISTED]:
-        module = ".".join(entry.scope) or "top level"
+        module = ".".join(entry.scope) or "(top level)"
         what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
         lines.append(f"fixed since {since}: {what}")
     return [*lines, *([f"and {len(fixed) - _LISTED} more are fixed"] if len(fixed) > _LISTED else [])]

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 import onnx.helper
+import onnx.parser
 import pytest
 
 from npu_guard.project.export import export
@@ -97,6 +98,24 @@ def test_formats(root: Path, program: Cli) -> None:
     assert document["verdict"] == "fail"
     whole = json.loads(program(root, "check", SIX, "--format", "json").out)["models"][0]["findings"]
     assert sorted(f["fingerprint"] for f in document["new"] + document["unchanged"]) == sorted(f["fingerprint"] for f in whole)
+
+
+def test_what_is_new_has_its_remedy_as_in_check(root: Path, tmp_path: Path, program: Cli) -> None:
+    """Between a model without findings and the sample, all that `check` says of the sample is new."""
+    empty = tmp_path / "empty.onnx"
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,8,4,4] x) => (y) { y = Relu(x) }'
+    empty.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    new = program(root, "diff", empty, SAMPLE).out
+    assert "fix mends" in new
+    assert f"npu-guard fix {SAMPLE} -o " in new
+    alone = json.loads(program(root, "check", SAMPLE, "--format", "json").out)["models"][0]["findings"]
+    target = tmp_path / "diff.json"
+    done = program(root, "diff", empty, SAMPLE, "--format", "json", "-o", target)
+    assert (done.code, done.out, f"wrote {target}" in done.err) == (1, "", True)
+    found = json.loads(target.read_text(encoding="utf-8"))["new"]
+    assert {f["fingerprint"]: f["remedy"] for f in found} == {f["fingerprint"]: f["remedy"] for f in alone}
+    done = program(root, "diff", empty, SAMPLE, "-o", empty)
+    assert (done.code, "is the input itself" in done.err) == (2, True)
 
 
 def test_what_counts(root: Path, program: Cli) -> None:

@@ -152,7 +152,7 @@ def test_since_says_what_is_new_and_what_is_fixed(repository: Path, program: Pro
     done = program(repository, "check", "models", "--since", "HEAD")
     assert done.code == 1
     assert "models/other.onnx: is new since HEAD" in done.err
-    assert "fixed since HEAD: NPU201 kernel 19x19 is longer than 17 (Conv in top level)" in done.err
+    assert "fixed since HEAD: NPU201 kernel 19x19 is longer than 17 (Conv in (top level))" in done.err
     assert "note: only what came since HEAD counts" in done.out
     assert "note: is new since HEAD, so all of it counts" in done.out
 
