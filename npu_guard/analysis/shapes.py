@@ -15,6 +15,7 @@ import onnx.shape_inference
 from npu_guard.analysis.constants import Constants, why_open
 from npu_guard.analysis.inference import strict
 from npu_guard.analysis.inputs import dense, light, without_defaults
+from npu_guard.analysis.loops import carried
 from npu_guard.analysis.validation import agreement
 from npu_guard.base import sandbox
 from npu_guard.base.digest import sha256
@@ -163,6 +164,8 @@ def _repair_graph(graph: Graph, constants: Constants, better: set[Value]) -> Non
     from npu_guard.analysis.shape_rules import output_of  # a model of which all shapes are known starts faster without
 
     for node in graph.nodes:
+        if node.op_type == "Loop" and not node.domain:
+            better.update(carried(node, lambda body: _repair_graph(body, Constants(), set())))
         for _, body in node.subgraphs:
             _repair_graph(body, constants, better)
         unknown = [v for v in node.outputs if v is not None and v.name and _unknown(v)]
