@@ -15,6 +15,7 @@ from npu_guard.checking.engine import Checked, macs_share
 from npu_guard.device import Profile
 from npu_guard.device.partition import DEFAULT, Settings
 from npu_guard.graph.graph import Node, Value, is_known
+from npu_guard.partitioning.alike import modules_of
 from npu_guard.partitioning.levels import assign, on_npu, used
 from npu_guard.partitioning.units import HOST, NPU, Units, build, can_cross, is_default, reads_through
 from npu_guard.results.findings import Dim
@@ -23,6 +24,8 @@ __all__ = ["Breaker", "Crossing", "Partition", "Piece", "Settings", "partition_m
 
 _CANDIDATES = 12
 """Places for which the partition is worked out once more, as if the device ran them."""
+_WORTH = 0.1
+"""Share of the MACs that it has to move to the NPU to be worth more pieces."""
 _WORK = 40_000
 """Units that this may go through in all, where a model is so large that even a few places are too many."""
 
@@ -81,6 +84,8 @@ class Breaker:
     """Pieces that there would be."""
     npu_macs_percent: float
     """Share that there would be."""
+    module: str = ""
+    """The modules that have all of them and no other refused operators, folded; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +193,22 @@ def _crossings(pieces: Sequence[Piece]) -> tuple[Crossing, ...]:
 
 
 def _breakers(units: Units, levels: Sequence[int], settings: Settings) -> tuple[Breaker, ...]:
-    """The most promising places, those that change most first: bounded, as each costs one more assignment."""
+    """The most promising places, those that save most pieces first: bounded, as each costs one more assignment."""
     found = []
+    modules = modules_of(units)
     before, pieces = _npu_macs(units, levels), len(set(levels))
     total = sum(units.macs)
-    for site in _sites(units, levels)[: min(_CANDIDATES, max(1, _WORK // max(1, len(levels))))]:
+    for site in _sites(units, levels, modules)[: min(_CANDIDATES, max(1, _WORK // max(1, len(levels))))]:
         sides = list(units.sides)
         for unit in site:
             sides[unit] = NPU
         after = assign(units, settings, sides)
         moved, count = _npu_macs(units, after) - before, len(set(after))
-        if moved > 0 or count < pieces:
+        if count < pieces or (moved > 0 and (count == pieces or moved >= _WORTH * total)):
             nodes = tuple(node for unit in site for node in units.members[unit])
-            found.append((moved, pieces - count, Breaker(nodes, count, 100.0 * (before + moved) / total if total else 0.0)))
-    found.sort(key=lambda entry: (-entry[0], -entry[1], len(entry[2].nodes)))
+            share = 100.0 * (before + moved) / total if total else 0.0
+            found.append((moved, pieces - count, Breaker(nodes, count, share, modules.get(tuple(site), ""))))
+    found.sort(key=lambda entry: (-entry[1], -entry[0], len(entry[2].nodes)))
     breakers: list[Breaker] = []
     for _, _, breaker in found:
         if not any(_says_as_much(other, breaker) for other in breakers):
@@ -219,10 +226,11 @@ def _npu_macs(units: Units, levels: Sequence[int]) -> int:
     return sum(macs for macs, level in zip(units.macs, levels, strict=True) if on_npu(level))
 
 
-def _sites(units: Units, levels: Sequence[int]) -> list[list[int]]:
-    """Refused units: all of one part of the host, those that follow each other, and each alone. Most promising ones first.
+def _sites(units: Units, levels: Sequence[int], modules: Iterable[tuple[int, ...]]) -> list[list[int]]:
+    """Refused units: all of modules that are alike, all of one part of the host, those that follow each other, and each alone.
 
-    That is where most MACs a unit are held back: its own and those that went to the host beside it.
+    Modules come first, as whoever writes the network mends these. Promising is where most MACs a unit are held back: its own and
+    those that went to the host beside it.
     """
     near: list[set[int]] = [set() for _ in levels]
     for v, producer in enumerate(units.producer):
@@ -240,7 +248,8 @@ def _sites(units: Units, levels: Sequence[int]) -> list[list[int]]:
         beside = {u for unit in site for u in near[unit] if units.sides[u] != HOST}
         return sum(units.macs[u] for u in {*site, *beside}) / len(site)
 
-    return [list(site) for site in sorted(sites, key=lambda site: (-weight(site), len(site), site))]
+    first = set(modules)
+    return [list(site) for site in sorted(sites | first, key=lambda site: (site not in first, -weight(site), len(site), site))]
 
 
 def _together(units: Units, near: Sequence[set[int]], held: Sequence[int], *, through: bool) -> list[list[int]]:

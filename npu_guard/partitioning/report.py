@@ -57,9 +57,15 @@ def effect(b: Breaker, p: Partition) -> str:
 
 
 def operators(b: Breaker) -> str:
-    """`Conv conv1 compatible`, of several `Conv conv1 and 2 more compatible (Conv, Relu)`."""
+    """`Conv conv1 compatible`, of several `Conv conv1 and 2 more compatible (Conv, Relu)`, of modules `a.*.eca compatible`."""
+    if b.module and len(b.nodes) > 1:
+        return f"{printable(b.module, 80)} compatible ({len(b.nodes)} operators: {_kinds(b)})"
     first = f"{printable(b.nodes[0].op, 40)} {printable(b.nodes[0].label, 60)}"
     if len(b.nodes) == 1:
         return f"{first} compatible"
+    return f"{first} and {len(b.nodes) - 1} more compatible ({_kinds(b)})"
+
+
+def _kinds(b: Breaker) -> str:
     kinds = list(dict.fromkeys(printable(n.op, 40) for n in b.nodes))
-    return f"{first} and {len(b.nodes) - 1} more compatible ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"
+    return f"{', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''}"

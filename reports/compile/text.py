@@ -28,7 +28,11 @@ def render(comparison: Comparison, *, color: bool = False) -> str:
     answer, counts = comparison.answer, comparison.counts()
     head = f"{printable(comparison.model)}: {answer.compiler} for {comparison.profile}: {_STATUS[answer.status]}"
     lines = [f"{head}{f' ({printable(answer.message)})' if answer.message else ''}"]
-    if total := len(comparison.rows):
+    total = len(comparison.rows)
+    if total and counts["unknown"] == total and answer.status in ("accepted", "refused"):
+        lines.append(f"  its log names no operator, so that none of {plural(total, 'operator')} can be compared")
+        return "\n".join([*lines, *_elsewhere(comparison), ""])
+    if total:
         agreed = counts["agreement"]
         open_points = (
             (counts["missed"] + counts["false-alarm"], "differ on"),
@@ -45,15 +49,17 @@ def render(comparison: Comparison, *, color: bool = False) -> str:
             lines += ["", f"  {title}", *map(_line, rows[:SHOWN])]
         if len(rows) > SHOWN:
             lines.append(f"    and {len(rows) - SHOWN} more")
-    if comparison.elsewhere:
-        lines += ["", "  refused by the compiler under a name that the model does not have"]
-        lines += [
-            f"    {printable(entry.name) or '(no name)'}  {printable(entry.message)}" for entry in comparison.elsewhere[:SHOWN]
-        ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_elsewhere(comparison), ""])
+
+
+def _elsewhere(comparison: Comparison) -> list[str]:
+    found = comparison.elsewhere[:SHOWN]
+    title = ["", "  refused by the compiler under a name that the model does not have"] if found else []
+    return [*title, *(f"    {printable(entry.name) or '(no name)'}  {printable(entry.message)}" for entry in found)]
 
 
 def _line(row: Row) -> str:
     rules = f"  rules: {', '.join(row.codes)}" if row.codes else ""
-    told = f"  compiler: {row.compiler.replace('_', ' ')}" + (f" ({printable(row.message)})" if row.message else "")
+    said = "" if row.outcome == "unknown" and row.compiler == "not_run" and not row.message else row.compiler.replace("_", " ")
+    told = (f"  compiler: {said}" if said else "") + (f" ({printable(row.message)})" if row.message else "")
     return f"    {printable(row.location.op_type)}  {printable(row.location.node)}{rules}{told}"

@@ -15,6 +15,7 @@ from npu_guard.compilers.compare import Comparison, compare_answers, outcome
 from npu_guard.compilers.settings import CompilerSettings
 from npu_guard.pipeline.check import check_model
 from npu_guard.project.config import Config
+from npu_guard.reports.compile.text import render
 
 PROFILE = "aimotive-aiware"
 Fake = Callable[..., CompilerSettings]
@@ -114,8 +115,17 @@ def test_text(run: Run, configured: Callable[..., None], model: Path) -> None:
         "    Conv  wide  rules: NPU201  compiler: refused (kernel 19 is too large)\n"
         "\n"
         "  unknown: the compiler did not tell\n"
-        "    Relu  act  compiler: not run\n"
-        "    Conv  narrow  compiler: not run\n"
+        "    Relu  act\n"
+        "    Conv  narrow\n"
+    )
+
+
+def test_a_log_that_names_no_operator_is_one_line(model: Path) -> None:
+    """The compiler ran and refused: it is not said of each operator that it did not run."""
+    found = compared(model, Answer("cc", "refused", "ended with exit code 1", ()))
+    assert render(found) == (
+        f"{found.model}: cc for {found.profile}: refused (ended with exit code 1)\n"
+        "  its log names no operator, so that none of 3 operators can be compared\n"
     )
 
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from npu_guard.device.partition import DEFAULT
+from npu_guard.partitioning import alike
 from npu_guard.partitioning.partition import Settings
-from npu_guard.partitioning.report import headline
+from npu_guard.partitioning.report import headline, operators
 
 if TYPE_CHECKING:
     from conftest import Cut
+
+    from npu_guard.graph.graph import Node
 
     Cutting = Callable[..., Cut]
 
@@ -170,6 +173,27 @@ def test_breakers_are_recomputed(cut: Cutting) -> None:
     assert [w.split(":")[0] for w in found.words()][:4] == ["npu", "host", "npu", "host"]
     best = {tuple(n.op_type for n in b.nodes): b.pieces for b in found.partition.breakers}
     assert best[("Erf",)] == len(found.partition.pieces) - 2
+
+
+def test_modules_that_are_alike_are_one_breaker_and_what_saves_most_is_first(
+    cut: Cutting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of three blocks is in the way of the convolutions around it; one alone saves less than all together."""
+
+    def scope(node: Node) -> tuple[str, ...]:
+        kind, number = node.output.name[0], node.output.name[1:]
+        return ("stages", number, "gate", *(("act",) if kind == "r" else ()))
+
+    monkeypatch.setattr(alike, "scope_of", scope)
+    conv = "Conv<pads = [1,1,1,1]>"
+    blocks = "".join(f"c{i} = {conv}(x{i}, w) e{i} = Erf(c{i}) r{i} = Erf(e{i}) x{i + 1} = {conv}(r{i}, w) " for i in range(3))
+    found = cut(f"g ({MAP} x0) => ({MAP} y) <float[8,8,3,3] w> {{ {blocks} y = {conv}(x3, w) }}", FREE)
+    assert len(found.partition.pieces) == 7
+    first, *others = found.partition.breakers
+    assert (first.module, len(first.nodes), first.pieces) == ("stages.*.gate", 6, 1)
+    assert operators(first) == "stages.*.gate compatible (6 operators: Erf)"
+    assert others == sorted(others, key=lambda b: b.pieces)
+    assert all(b.pieces <= 7 for b in others), "none makes it worse"
 
 
 def test_a_breaker_says_what_share_moves(cut: Cutting) -> None:
