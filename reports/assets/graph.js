@@ -156,8 +156,9 @@ class GraphView {
   }
 
   rowBox(i) {
-    const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i), label = this.model.text("label", i);
-    const room = BOX.width - (kind === "ok" ? 24 : 42), name = fitting(op, room, NAME);
+    const kind = this.model.kind(i), pieces = this.model.piecesOf([i]), op = this.model.text("op", i), shape = this.model.text("shape", i);
+    const input = op === "graph input", label = input ? op : this.model.text("label", i);
+    const room = BOX.width - (kind === "ok" ? 24 : 42), name = fitting(input ? this.model.name(i) : op, room, NAME);
     const drawn = this.card(kind, name, fitting(label, room - 6 - widthOf(name, NAME), DETAIL), fitting(shape, BOX.width - 24, DETAIL), false, pieces, "r" + i);
     const change = this.model.change(i);
     if (change) {
@@ -165,13 +166,14 @@ class GraphView {
       drawn.append(svg("text", { class: "change-number", x: BOX.width - 8, y: BOX.height - 9, "text-anchor": "end" }, "#" + change));
     }
     const found = (this.model.findingsOf.get(i) || []).filter((f) => f.kind !== "suppressed");
-    drawn.setAttribute("aria-label", [op, label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding", ...(pieces.length ? ["piece " + this.model.pieceWords(i)] : [])].join(", "));
+    drawn.setAttribute("aria-label", [op, input ? this.model.name(i) : label || this.model.name(i), shape, found.length ? kind + ": " + found.map((f) => f.rule).join(", ") : "no finding", ...(pieces.length ? ["piece " + this.model.pieceWords(i)] : [])].join(", "));
     return drawn;
   }
 
   outputBox(o) {
     const { row, name } = this.model.outputs[o], shape = this.model.text("shape", row);
-    const drawn = this.card("ok", "graph output", "", fitting(shape, BOX.width - 24, DETAIL), false, []);
+    const title = fitting(name, BOX.width - 24, NAME), detail = fitting("graph output", BOX.width - 30 - widthOf(title, NAME), DETAIL);
+    const drawn = this.card("ok", title, detail, fitting(shape, BOX.width - 24, DETAIL), false, []);
     drawn.setAttribute("aria-label", "graph output, " + name + ", " + shape);
     return drawn;
   }

@@ -200,7 +200,7 @@ class Model {
         number("params", "Params", (i) => (rows.params[i] === 0 ? "–" : si(rows.params[i]))),
         number("bytes", "Output", (i) => si(rows.bytes[i], "B")),
         number("live", "Live", (i) => si(rows.live[i], "B")),
-        number("waste", "Padding", (i) => percent(rows.waste[i]))],
+        rows.waste.some((w) => w) && number("waste", "Padding", (i) => percent(rows.waste[i]))],
     });
   }
 }
@@ -266,6 +266,13 @@ function go(hash, keep) {
     showTab("rules");
     const page = document.getElementById("rule=" + asked.get("rule"));
     $$(".page.chosen").forEach((p) => p.classList.remove("chosen"));
+    $$(".no-rule").forEach((p) => p.remove());
+    if (!page) {
+      const said = "No rule " + asked.get("rule") + " in this report";
+      $("[data-panel=rules]").prepend(el("p", { class: "no-rule problem" }, said));
+      announce(said);
+      window.scrollTo(0, 0);
+    }
     if (page) { page.classList.add("chosen"); page.focus({ preventScroll: true }); page.scrollIntoView({ block: "start" }); }
   } else {
     showTab(TABS.includes(asked.get("tab")) ? asked.get("tab") : asked.has("model") ? "overview" : FIRST);

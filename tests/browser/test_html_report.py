@@ -205,6 +205,7 @@ def test_the_panel_has_what_a_viewer_of_onnx_has(show: Show, model: Path) -> Non
     assert "Y/body/body.0/block0/conv/Conv_output_0 float32 1×12×8×8" in texts
     expect(aside).to_contain_text("nets/block.py:10")
     expect(aside).to_contain_text("fix puts there: channels-to-aligned")
+    expect(page.locator(".canvas .box[aria-label^='graph input, x,'] .name")).to_have_text("xgraph input")
     aside.get_by_role("link", name="x", exact=True).first.click()
     expect(page.locator(".aside h3")).to_have_text(" graph input")
 
@@ -336,7 +337,7 @@ def test_everything_by_keyboard(show: Show, model: Path) -> None:
         ("#node=@2", ".aside", "Erf"),
         ("#node=none", ".aside", "No node is called none"),
         ("#rule=NPU201", "[id='rule=NPU201']", "NPU201"),
-        ("#rule=NPU999", "#rules-0", "NPU101"),
+        ("#rule=NPU999", "#rules-0", "No rule NPU999 in this report"),
         ("#tab=nonsense&model=7", "h1", "does not run"),
         ("#%E0%A4%A", "h1", "does not run"),
     ],
@@ -345,6 +346,15 @@ def test_addresses_lead_to_a_place(show: Show, model: Path, address: str, visibl
     page = show([model], address)
     expect(page.locator(visible)).to_be_visible()
     expect(page.locator(visible)).to_contain_text(words)
+
+
+def test_a_column_of_padding_is_there_where_something_is_padded(show: Show, tmp_path: Path, model: Path) -> None:
+    even = save(tmp_path / "even.onnx", blocks(2), 16)
+    for shown, number in ((even, 0), (model, 1)):  # 12 channels where 8 are a step
+        page = show([shown], "#tab=layers")
+        expect(page.locator(".table-layers tbody tr").first).to_be_visible()
+        padding = page.locator(".table-layers thead th").filter(has_text="Padding")
+        expect(padding).to_have_count(number)
 
 
 def test_the_overview_sums_up_by_module_and_leads_to_nodes(show: Show, model: Path, tmp_path: Path) -> None:
