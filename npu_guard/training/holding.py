@@ -20,6 +20,7 @@ from npu_guard.training.files import Manifest
 from npu_guard.training.landing import Landing
 from npu_guard.training.places import Place, refusals_of
 from npu_guard.training.proving import Measured
+from npu_guard.verification.runtime import CannotRun
 
 
 @dataclass(slots=True)
@@ -74,6 +75,6 @@ def _tried(landing: Landing, places: Sequence[Place], config: Config, name: str,
     try:
         attach.attach(patched, manifest, code_module(folder.text_of(landing)), folder.weights_of(landing), name)
         proof = proving.prove(landing.model, patched, manifest, landing.inputs, landing.fixed, config, scratch, partial=partial)
-    except UsageError as error:
+    except (UsageError, CannotRun) as error:
         proof = Measured(failures=[str(error)])
     return Settled(patched, manifest, proof)

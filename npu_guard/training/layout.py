@@ -22,11 +22,11 @@ class Masked{name}(nn.{name}):
         super().__init__(*args, **kwargs)
         self.register_buffer("mask", torch.ones_like(self.weight, dtype=torch.bool))
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor{more}) -> Tensor:
         weight = self.weight
         if self.training:
             weight = torch.where(self.mask, weight, weight.detach())
-        result: Tensor = {call}
+{lines}
         return result
 '''
 FRAMES_TEXT = '''
@@ -82,10 +82,11 @@ def as_operator(name: str, x: Tensor, result: Tensor, **attributes: Any) -> Tens
 '''
 HELPERS = {FRAMES: FRAMES_TEXT, ONLY: ONLY_TEXT, OPERATOR: OPERATOR_TEXT}
 CALLS = {
-    "Conv1d": "self._conv_forward(input, weight, self.bias)",
-    "Conv2d": "self._conv_forward(input, weight, self.bias)",
+    **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), "self._conv_forward(input, weight, self.bias)"),
     "Linear": "F.linear(input, weight, self.bias)",
 }
+"""What the forward of a module does with its weight; of transposed convolutions it is written below."""
+TRANSPOSED = "self.stride, self.padding, self.output_padding, self.groups, self.dilation"
 
 
 def module_text(classes: Sequence[Written]) -> str:
@@ -108,8 +109,14 @@ def helper_text(name: str) -> str:
     """A class or function that classes use."""
     if name in HELPERS:
         return HELPERS[name].strip()
-    kind = name.removeprefix("Masked")
-    return MASKED.format(name=kind, call=CALLS[kind]).strip()
+    kind, more = name.removeprefix("Masked"), ""
+    if kind.startswith("ConvTranspose"):
+        call = f"F.conv_transpose{kind[-2:]}(input, weight, self.bias, {TRANSPOSED})"
+        more = ", output_size: Any = None"
+        lines = ["        assert isinstance(self.padding, tuple)", *wrapped(f"result: Tensor = {call}", 8)]
+    else:
+        lines = list(wrapped(f"result: Tensor = {CALLS[kind]}", 8))
+    return MASKED.format(name=kind, more=more, lines="\n".join(lines)).strip()
 
 
 def class_lines(written: Written) -> Iterator[str]:

@@ -28,6 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from npu_guard.rewriting import roles
 from npu_guard.rewriting.roles import Role
 from npu_guard.training.calls import Call
+from npu_guard.training.channels import live_channels
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.writer import FRAMES, Norm, Parameter
 
@@ -97,17 +98,11 @@ def norm_of(graph: Graph, folded: Folded, calls: Sequence[Call] = ()) -> Callabl
 def channels_of(graph: Graph, op: Op, norm: nn.Module) -> Array:
     """Which channels of an operator's output are those of the norm: the others are of filters that depend on no weight.
 
-    The first ones, where the weight does not tell as many.
+    The first ones, where the weights do not tell as many.
     """
     count: int = norm.num_features if isinstance(norm, _BatchNorm) else 0
-    weight = op.inputs[1] if op.type == "Conv" and op.inputs[1] in graph.constants else ""
-    role = roles.read(graph.constants[weight]) if weight else None
-    if role is not None and role.kind == roles.TRAINED:
-        fixed = role.fixed(graph.shape(weight))
-        live = np.flatnonzero(~fixed.reshape(len(fixed), -1).all(1))
-        if len(live) == count:
-            return live
-    return np.arange(count)
+    live = live_channels(graph, op.outputs[0])
+    return np.flatnonzero(live) if live is not None and live.sum() == count else np.arange(count)
 
 
 def frames_of(value: Array, call: Call, at: Array) -> int:

@@ -279,8 +279,8 @@ def _again(
     found.same_bits = all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     found.exported = difference([torch.from_numpy(b) for b in results[1]], [torch.from_numpy(a) for a in results[0]])
     if not partial and (norms := (kinds_of[0] - kinds_of[1])["BatchNormalization"]):
-        stay = "a norm stays an operator" if norms == 1 else f"{norms} norms stay operators"
-        found.notes.append(f"{stay} behind a sum of convolutions; the fixed file has it in their weights")
+        stay, them = ("a norm stays an operator", "it") if norms == 1 else (f"{norms} norms stay operators", "them")
+        found.notes.append(f"{stay} behind a sum of convolutions; the fixed file has {them} in the weights")
     if not found.same_bits and partial:
         found.notes.append("not bit for bit, as the fixed file also has the places that are refused")
     if found.exported > NETWORK:

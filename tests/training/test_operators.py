@@ -15,7 +15,7 @@ from torch.nn import functional
 import npu_guard.torch
 from npu_guard.base.errors import NotVerified
 from npu_guard.project.export import export
-from npu_guard.training.construct import code_module
+from npu_guard.training.construct import code_module, constructed
 from npu_guard.training.graph import Graph
 from npu_guard.training.layout import module_text
 from npu_guard.training.operators import WRITERS
@@ -114,3 +114,35 @@ def test_recurrence_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(NotVerified, match="a batch of 3 fails"):
         npu_guard.torch.land(Recurrent().eval(), {"x": torch.randn(1, 4, 3, 4)}, tmp_path / "npu")
     assert not (tmp_path / "npu").exists()
+
+
+@pytest.mark.parametrize(
+    ("pads", "more", "form"),
+    [
+        ([2, 1, 1, 1], [0, 0], "output_padding=(1, 0)"),
+        ([2, 1, 2, 2], [1, 0], "[:, :, :, :-1]"),
+        ([4, 0, 0, 3], [0, 1], "[:, :, 4:, :-3]"),
+    ],
+)
+def test_a_transposed_convolution_has_other_pads_at_its_end(pads: list[int], more: list[int], form: str, tmp_path: Path) -> None:
+    """Torch has the same at both ends: what goes further is output_padding where it takes as much, and cropped elsewhere."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(4, 3, 5, 5)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w", "b"], ["y"], pads=pads, strides=[2, 2], output_padding=more, group=2, kernel_shape=[5, 5]
+    )
+    values = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", (2, 4, 6, 7)), ("y", None))]
+    constants = [onnx.numpy_helper.from_array(a, n) for a, n in ((kernel, "w"), (bias, "b"))]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "x.onnx")
+    seen, x = Graph.read(tmp_path / "x.onnx"), example(values[0])
+    with Runtime() as runtime:
+        seen.run(runtime, {"x": x})
+    for trained in (True, False):
+        writer = Writer(seen, "Block", lambda _, trained=trained: trained, {})
+        writer.write(seen.ops, {"x": "x"}, {}, WRITERS)
+        block = writer.written
+        block.doc, block.arguments, block.result = "One operator.", ["x: Tensor"], writer.value("y")
+        assert form in module_text([block])
+        with torch.no_grad():
+            assert np.allclose(constructed(block)(torch.from_numpy(x)).numpy(), seen.values["y"], atol=1e-3)

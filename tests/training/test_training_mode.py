@@ -395,3 +395,31 @@ def test_weights_that_a_module_computes_stay_folded(tmp_path: Path) -> None:
     assert "norm" in {b.path for b in done.manifest.blocks}
     assert done.proof.training is not None
     assert done.proof.training < proving.TRAINING
+
+
+def test_a_norm_behind_groups_of_a_transposed_kernel_has_its_channels(tmp_path: Path) -> None:
+    """Padding lies behind each group of three, and the kernel is a sum of four: channels 3 and 7 are none of the norm."""
+
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.norm = nn.ConvTranspose2d(8, 6, 19, 2, 9, 1, groups=2), nn.BatchNorm2d(6)
+            self.out = nn.Conv2d(6, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.out(functional.silu(self.norm(self.up(x))))
+            return result
+
+    torch.manual_seed(0)
+    model = Grouped().eval()
+    with torch.no_grad():
+        model.norm.weight.copy_(torch.tensor([2e3, 1.0, -0.5, 0.0, 1.5, 0.7])), model.norm.bias.zero_()
+        model.out.weight[:, 0] *= 1e-3  # the others are seen beside it
+    done = npu_guard.torch.land(model, torch.randn(1, 8, 5, 5), tmp_path / "npu")
+    assert not done.manifest.refused
+    assert done.proof.training is not None
+    assert done.proof.training < 1e-5
+    new, x = npu_guard.torch.apply(copy.deepcopy(model), tmp_path / "npu"), torch.randn(4, 8, 5, 5)
+    with torch.no_grad():
+        wanted, given = (m.train()(x) for m in (model, new))
+    assert all(proving.difference([a], [b]) < 1e-4 for a, b in zip(wanted.unbind(1), given.unbind(1), strict=True))

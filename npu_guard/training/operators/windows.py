@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from npu_guard.training.operators.kind import as_operator, one, receiver
 from npu_guard.training.writer import CannotWrite, Write
@@ -32,8 +32,11 @@ def convolution(w: Writer, op: Op) -> None:
     source, options = w.value(op.inputs[0], False), []
     pads = a.get("pads", [0] * 2 * dims)
     before, after = pads[:dims], pads[dims:]
-    if before != after:
-        if transposed or min(pads) < 0:
+    crop = ""
+    if transposed:
+        before, a["output_padding"], crop = transposed_pads(a, before, after)
+    elif before != after:
+        if min(pads) < 0:
             raise CannotWrite(f"a {op.type} with pads {pads} has no form in PyTorch here")
         source, before = padded(source, before, after), [0] * dims
     for name, attribute, neutral in (
@@ -50,11 +53,38 @@ def convolution(w: Writer, op: Op) -> None:
         options = ([f"bias={w.value(bias, False)}"] if bias else []) + options
         function = f"F.conv{'_transpose' if transposed else ''}{dims}d"
         w.assign(op, w.hint(op, "y"), f"{function}({', '.join([source, kernel, *options])})")
+        cropped(w, op, crop)
         return
     channels = (shape[0], shape[1] * groups) if transposed else (shape[1] * groups, shape[0])
     options = [str(channels[0]), str(channels[1]), one(shape[2:]), *options, *([] if bias else ["bias=False"])]
     module = w.module(op, w.hint(op, "conv"), f"nn.{op.type}{dims}d({', '.join(options)})", {"weight": weight, "bias": bias})
     w.assign(op, w.hint(op, "y"), f"self.{module}({source})")
+    cropped(w, op, crop)
+
+
+def cropped(w: Writer, op: Op, index: str) -> None:
+    """A line that cuts off what goes too far."""
+    if index:
+        w.assign(op, w.hint(op, "y"), f"{w.value(op.outputs[0], False)}{index}")
+
+
+def transposed_pads(
+    attributes: dict[str, Any], before: Sequence[int], after: Sequence[int]
+) -> tuple[Sequence[int], list[int], str]:
+    """Padding and output_padding of torch's ConvTranspose, whose pads are alike at both ends, and an index that crops the rest.
+
+    What goes further at the end is output_padding, as far as ONNX Runtime takes it. Raises CannotWrite for pads below zero.
+    """
+    if min(*before, *after) < 0:
+        raise CannotWrite(f"a ConvTranspose with pads {[*before, *after]} has no form in PyTorch here")
+    ones = [1] * len(before)
+    own = attributes.get("output_padding", [0] * len(before))
+    found = [extra + b - a for extra, b, a in zip(own, before, after, strict=True)]
+    if all(0 <= extra < step for extra, step in zip(found, attributes.get("strides", ones), strict=True)):
+        return before, found, ""
+    least = [min(pair) for pair in zip(before, after, strict=True)]
+    ends = [(b - p, a - p) for b, a, p in zip(before, after, least, strict=True)]
+    return least, own, f"[:, :, {', '.join(f'{first or str()}:{-last or str()}' for first, last in ends)}]"
 
 
 def padded(source: str, before: Sequence[int], after: Sequence[int]) -> str:
