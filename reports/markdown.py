@@ -17,7 +17,7 @@ from npu_guard.results.findings import ModelReport, Report, Verdict
 from npu_guard.results.groups import Group, ranked_groups
 from npu_guard.results.next_steps import filled_in
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import count, mending, outcome, plural, word
+from npu_guard.results.summary import count, mending, outcome, percent, plural, word
 
 REMEDIES = True
 MARKER = "<!-- npu-guard -->"
@@ -123,7 +123,7 @@ def _row(group: Group) -> str:
     file, line = where(group.model, f)
     more = f" and {len(group.findings) - 1} more" if len(group.findings) > 1 else ""
     source = code_span(f"{file}:{line}") if f.source is not None else ""
-    share = f"{100 * group.share:.1f} %" if group.model.totals.macs else ""
+    share = percent(100 * group.share) if group.model.totals.macs else ""
     node = f"{plain_text(f.location.op_type, 80)} {code_span(f.location.node)}{more}"
     mended = mending(group.findings)
     told = plain_text("; ".join(filter(None, (group.message, mended))))

@@ -17,6 +17,7 @@ from npu_guard.reports.blocks.overview import node_keys, said_once
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
 from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
+from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import alike
 from npu_guard.results.share import share_words
 from npu_guard.results.summary import count, plural, si, word
@@ -54,7 +55,7 @@ def of_fix(result: FixResult) -> Compared:
             for layer in there:
                 changes[side].setdefault(layer.index, number)
             found.append(_links(there, keys[side], len(nodes)))
-        names.append(" then ".join((step.substitution, *step.chain)))
+        names.append(" then ".join(name + times for name, times in in_turn((step.substitution, *step.chain))))
         rows.append(_replaced(number, step, told, *found))
     left = [(r.finding, r.reason) for r in remaining(report.after, report.refused)]
     before, after = (count(model.findings).error for model in (report.before, report.after))

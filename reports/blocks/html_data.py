@@ -14,7 +14,7 @@ from npu_guard.fixing import catalog
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
 from npu_guard.results.findings import Attribute, Dim, Finding, LayerRow, ModelReport, Number, Operand, Remedy
-from npu_guard.results.summary import allowed_words, mending, message, word
+from npu_guard.results.summary import allowed_words, mending, message, percent, word
 
 _NAME = 160
 _OPEN_BOXES = 32
@@ -40,9 +40,9 @@ def number(value: Number) -> str:
 
 
 def rounded(share: float) -> float:
-    """A share in percent, in two decimals; as it is where that would make nothing, or all, of it."""
+    """A share in percent, in two decimals; as it is where that would read differently: 0.0497 is less than 0.1 %, 0.05 is not."""
     near = round(share, 2)
-    return share if near in (0, 100) else near
+    return share if percent(near) != percent(share) else near
 
 
 class _Given(dict[str, int]):

@@ -15,6 +15,7 @@ from npu_guard.reports.blocks.html_data import catalog_summary, forms_of
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
+from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import by_rule
 from npu_guard.results.next_steps import filled_in
 from npu_guard.results.operators import FATES, by_operator
@@ -146,12 +147,12 @@ def device_limits(model: ModelReport) -> list[tuple[DeviceLimit, bool]]:
     return [(limit, len(limits) <= _PRINTED or counts(limit)) for limit in limits]
 
 
-def said_once(forms: Sequence[str], told: set[str]) -> list[tuple[str, str, str]]:
-    """Forms with what they do, as text where it has not been told, and else for whoever points at the name."""
+def said_once(forms: Sequence[str], told: set[str]) -> list[tuple[str, str, str, str]]:
+    """Forms with what they do, as text where it has not been told, and else for whoever points at the name; and how often."""
     found = []
-    for name in forms:
+    for name, times in in_turn(forms):
         words = catalog_summary(name)
-        found.append((name, "", words) if name in told else (name, words, ""))
+        found.append((name, "", words, times) if name in told else (name, words, "", times))
         told.add(name)
     return found
 

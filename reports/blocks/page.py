@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import functools
 import hashlib
 from collections.abc import Callable
@@ -202,7 +203,9 @@ def _facts(model: ModelReport) -> list[tuple[str, str, str]]:
 def _where_they_run(model: ModelReport) -> str:
     """`309 on the NPU, 21 on the host`, where the model was cut into pieces."""
     pieces = () if model.pieces is None else model.pieces.pieces
-    counts = {side: sum(p.nodes for p in pieces if p.side == side) for side in ("npu", "host")}
+    counts = collections.Counter(
+        pieces[layer.piece].side for layer in model.layers if pieces and layer.piece is not None and layer.verdict != "folded"
+    )
     return f"{counts['npu']:,} on the NPU, {counts['host']:,} on the host" if pieces else ""
 
 

@@ -13,6 +13,7 @@ from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_text, verification_text, worst_difference
 from npu_guard.results import next_steps, summary
 from npu_guard.results.findings import Applied, ModelReport, Outcome, RefusedMatch, Severity
+from npu_guard.results.forms import in_turn
 
 SHOWN = 12
 """Lines of each part; the rest is counted, and shown by --verbose."""
@@ -79,7 +80,9 @@ def _replaced(report: FixReport, verbose: bool, most: int) -> list[str]:
         after = sum(s.after.nodes or len(s.nodes_after) for s in several)
         label = f"{worst.verification.proof.label}; " if worst.verification.proof is not None else ""
         more = f" and {len(several) - 1} more" if len(several) > 1 else ""
-        lines.append(f"  {' + '.join((a.substitution, *a.chain))}  {printable(a.node, 60)}{more}")
+        lines.append(
+            f"  {' + '.join(name + times for name, times in in_turn((a.substitution, *a.chain)))}  {printable(a.node, 60)}{more}"
+        )
         rules = ", ".join(dict.fromkeys(code for s in several for code in s.rules))
         lines.append(f"      removes {rules}; {before} -> {after} nodes, {label}{worst_difference(worst.verification)}")
         if a.exactness != "exact":

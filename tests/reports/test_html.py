@@ -24,8 +24,9 @@ from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
-from npu_guard.reports.blocks import charts, overview, picture, tree
+from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.results.findings import INPUT, Location, Remedy, Report, Severity
+from npu_guard.results.summary import percent
 
 HOSTILE = "</script><script>alert(1)</script>"
 NEVER = {"iframe", "object", "embed", "img", "form", "base", "input", "video", "audio", "template"}
@@ -283,9 +284,22 @@ def test_the_chart_of_memory_leads_to_nodes_that_share_a_name(tmp_path: Path) ->
 
 def test_what_a_form_does_is_told_once() -> None:
     told: set[str] = set()
-    [(name, words, hint)] = overview.said_once(["eca-to-se"], told)
-    assert (name, hint) == ("eca-to-se", "")
-    assert overview.said_once(["eca-to-se"], told) == [(name, "", words)]
+    [(name, words, hint, times)] = overview.said_once(["eca-to-se"], told)
+    assert (name, hint, times) == ("eca-to-se", "", "")
+    assert overview.said_once(["eca-to-se"], told) == [(name, "", words, "")]
+
+
+def test_a_form_that_follows_itself_is_named_once() -> None:
+    forms = ["eca-to-se", *["channels-to-aligned"] * 9, "x"]
+    assert [(name, times) for name, _, _, times in overview.said_once(forms, set())] == [
+        ("eca-to-se", ""), ("channels-to-aligned", ", 9 times"), ("x", ""),
+    ]  # fmt: skip
+
+
+def test_a_small_share_reads_alike_everywhere() -> None:
+    """Rounded to two decimals first, 0.0497 would be 0.1 %."""
+    for share in (0.0, 0.0049, 0.0497, 0.05, 12.345, 99.949, 99.96, 99.996, 100.0):
+        assert percent(html_data.rounded(share)) == percent(share)
 
 
 def test_bodies_are_drawn_inside_their_operator(tmp_path: Path) -> None:
