@@ -20,7 +20,7 @@ from npu_guard.results.findings import Finding, Remedy
 from npu_guard.rewriting.substitution import EXACT, Substitution
 
 _APPROXIMATE, _WARNINGS = "--allow approximate", "--warnings"
-SKETCHES = 300
+SKETCHES = 100
 """Sketches that a check makes: it answers fast, and names no remedy for blocks beyond those. Small blocks come first, as one
 large block may take dozens of forms that follow each other."""
 
