@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import CodeType, FrameType
 
-FEW = 10
+FEW = 5
 """Sketches of a check whose growth is counted: the smallest model uses them up, so that they are the same for all."""
 UNCOUNTED = ("<frozen importlib", "<frozen zipimport")
 """Finding modules takes as long as there are folders to look in, and compiling them happens once."""

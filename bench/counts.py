@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RECORD = HERE / "counts" / f"{sys.version_info.major}.{sys.version_info.minor}.json"
 SHAPES = ("chain", "findings", "fan", "passed_on", "rearranged", "nested")
-NODES = 150
+NODES = 100
 """Of the smallest model: as many as use up the sketches that `counted.py` grants."""
 
 OWN, OTHERS, MODULES = "bytecodes in npu-guard", "bytecodes in what it uses", "modules imported"

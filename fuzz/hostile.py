@@ -32,8 +32,8 @@ from npu_guard.project.config import Config  # noqa: E402
 from npu_guard.results.findings import Report, Verdict  # noqa: E402
 
 FORMATS = ("text", "json", "sarif", "github", "gitlab", "junit", "markdown", "html")
-SECONDS = 10
-"""Of processors, by the program and its children; so a busy machine changes no outcome."""
+SECONDS = 25
+"""Of processors, by the program and its children, for all formats; so a busy machine changes no outcome, and a slow one none."""
 CLOCK = 180
 """Seconds on the clock, for what blocks."""
 MEMORY = 1 << 30
