@@ -110,11 +110,11 @@ class Report:
 
     def _counts(self) -> list[str]:
         """`47 errors`, `2 warnings`, `1 undecided`, that of the first finding first, without those that are none."""
-        from npu_guard.results.summary import word
+        from npu_guard.results.summary import plural, word
 
         counts = collections.Counter(map(word, self.findings))
         order = dict.fromkeys((word(self.findings[0]), "error", "warning", "note", "undecided"))
-        return [f"{counts[k]} {k}{'s' if counts[k] != 1 and k != 'undecided' else ''}" for k in order if counts[k]]
+        return [f"{counts[k]:,} undecided" if k == "undecided" else plural(counts[k], k) for k in order if counts[k]]
 
     def __str__(self) -> str:
         return self.render("text").rstrip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from npu_guard.results.findings import Location, ModelReport, Outcome, Severity
 
 _UNDOCUMENTED = "NPU101"
+"""The rule that says so of an operator."""
 
 
 def documented_percent(model: ModelReport) -> float:

@@ -188,9 +188,6 @@ def allowed_words(evidence: Evidence) -> str:
     return f"{words} {text}" if words and isinstance(value, int | float) else text
 
 
-"""The rule that says so of an operator."""
-
-
 def plural(count: int, word: str) -> str:
     """`1 error`, `2 errors`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

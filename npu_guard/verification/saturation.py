@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from npu_guard.file.bodies import walk_graphs
+from npu_guard.file.bodies import walk_graphs, walk_nodes
 from npu_guard.file.names import free_name, names_in
 
 _LINEAR, _INTEGER = (0, 2, 3, 5), (0, 2, 1, 3)
@@ -44,9 +44,8 @@ class _Weights:
     def __init__(self, model: onnx.ModelProto, folder: str) -> None:
         self.model = model
         self.folder = folder
-        self.graphs = list(walk_graphs(model.graph))
-        self.tensors = {t.name: t for graph in self.graphs for t in graph.initializer}
-        for node in (n for graph in self.graphs for n in graph.node if n.op_type == "Constant"):
+        self.tensors = {t.name: t for graph in walk_graphs(model.graph) for t in graph.initializer}
+        for node in (n for n in walk_nodes(model.graph.node) if n.op_type == "Constant"):
             self.tensors.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
         self.names: set[str] | None = None
         self.unsigned: dict[str, str] = {}
@@ -54,7 +53,7 @@ class _Weights:
 
     def written(self) -> bool:
         """Whether any weight had to be written anew."""
-        for node in (n for graph in self.graphs for n in graph.node):
+        for node in walk_nodes(self.model.graph.node):
             for x, zero, weight, weight_zero in _OPERATORS.get(node.op_type, ()):
                 if self._is_signed(node, weight, weight_zero) and (x is None or self._is_unsigned(node, x, zero)):
                     node.input.extend([""] * (weight_zero + 1 - len(node.input)))
