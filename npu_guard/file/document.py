@@ -18,7 +18,7 @@ from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import DEFAULT, Limits
 from npu_guard.base.text import short, text
-from npu_guard.file import external
+from npu_guard.file import external_data
 from npu_guard.file.bodies import walk_graphs
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.file.wire import INLINE, Payload, varint
@@ -66,7 +66,7 @@ class Document(Struct):
         whole = self.payload(tensor)
         if whole is not None and whole.field not in _MEMORY_FIELDS:
             return onnx.numpy_helper.to_array(self.original(tensor, whole))
-        with open(external.open_plain(path), "rb") as file:
+        with open(external_data.open_plain(path), "rb") as file:
             file.seek(offset)
             data = file.read(length)
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(tuple(tensor.dims))
@@ -79,13 +79,13 @@ class Document(Struct):
             payload = self.payloads[int(entries["offset"])]
             return self.source, payload.offset, payload.length
         location = entries.get("location", "")
-        path, size = external.locate(self.source.parent, location, name)
+        path, size = external_data.locate(self.source.parent, location, name)
         try:
             offset = int(entries.get("offset", 0))
             length = int(entries.get("length", max(size - offset, 0)))
         except ValueError:
             raise ModelError("invalid", f"{name}: offset and length of external data must be numbers") from None
-        external.inside(offset, length, size, location, name)
+        external_data.inside(offset, length, size, location, name)
         return path, offset, length
 
     def tensors(self) -> Iterator[onnx.TensorProto]:

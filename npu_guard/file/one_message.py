@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from npu_guard.base.errors import ModelError
-from npu_guard.file import external
+from npu_guard.file import external_data
 from npu_guard.file.document import Document
 
 _MOST = (1 << 31) - (1 << 26)
@@ -36,7 +36,7 @@ def whole_model(document: Document, size: int) -> onnx.ModelProto:
             tensor.CopyFrom(made.original(tensor, payload))
             continue
         path, offset, length = made.extent(tensor)
-        with open(external.open_plain(path), "rb") as file:
+        with open(external_data.open_plain(path), "rb") as file:
             file.seek(offset)
             tensor.raw_data = file.read(length)
         del tensor.external_data[:]

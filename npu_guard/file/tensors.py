@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from npu_guard.base.errors import ModelError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import text
-from npu_guard.file import external
+from npu_guard.file import external_data
 from npu_guard.file.wire import INLINE, Payload
 
 MAX_DIM = 2**31 - 1
@@ -170,15 +170,15 @@ def _external(source: TensorSource, where: Where, proto: onnx.TensorProto) -> in
     if len(entries) != len(proto.external_data):
         raise ModelError("invalid", f"{path}: {where()} names its external data twice")
     name = f"{path}: {where()}"
-    external.well_formed(location, name)
+    external_data.well_formed(location, name)
     if offset < 0 or ("length" in entries and length < 0):
         raise ModelError("invalid", f"{path}: {where()}: offset and length of external data must not be negative")
     bits = BITS.get(proto.data_type)
     wanted = (math.prod(proto.dims) * bits + 7) // 8 if bits is not None else 0
     if source.limits.external_data == "checked":
         if location not in source.sizes:
-            source.sizes[location] = external.locate(Path(path).parent, location, name)[1]
-        external.inside(offset, length if "length" in entries else wanted, source.sizes[location], location, name)
+            source.sizes[location] = external_data.locate(Path(path).parent, location, name)[1]
+        external_data.inside(offset, length if "length" in entries else wanted, source.sizes[location], location, name)
     return length if "length" in entries else None
 
 

@@ -9,7 +9,7 @@ import onnx
 
 from npu_guard.analysis.quantized.held import Held, span
 from npu_guard.file.document import Document
-from npu_guard.file.names import free_name, names_in
+from npu_guard.file.value_names import free_name, names_in
 
 
 def bounded(document: Document, held: Mapping[str, Held]) -> Document:

@@ -17,7 +17,7 @@ from npu_guard.base.errors import NpuGuardError
 from npu_guard.checking.engine import Checked
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.file.names import names_in
+from npu_guard.file.value_names import names_in
 from npu_guard.fixing import emission, roles
 from npu_guard.fixing.block_check import BlockCheck, applied_entry, describe_difference
 from npu_guard.fixing.ceiling import Ceiling, cost_of, is_dear

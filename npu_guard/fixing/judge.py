@@ -16,7 +16,7 @@ from npu_guard.base.errors import ModelError, NpuGuardError, Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
-from npu_guard.file.names import names_in
+from npu_guard.file.value_names import names_in
 from npu_guard.fixing.blocks import block_model, price_key, priced
 from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose

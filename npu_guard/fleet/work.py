@@ -17,7 +17,7 @@ import msgspec
 from npu_guard.base.address import is_url
 from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.checking import registry
-from npu_guard.file import external, load
+from npu_guard.file import external_data, load
 from npu_guard.file.skeleton import Skeleton
 from npu_guard.file.source import ModelSource
 from npu_guard.pipeline.check import check_skeleton
@@ -138,7 +138,7 @@ def _refused(source: ModelSource, kind: str, message: str, began: float, lasting
 def holds(source: ModelSource, row: Row) -> bool:
     """Whether the weights beside a model are still what they were when the row was made."""
     try:
-        return all(external.locate(Path(source.name).parent, at, "")[1] == size for at, size in row.beside.items())
+        return all(external_data.locate(Path(source.name).parent, at, "")[1] == size for at, size in row.beside.items())
     except ModelError:
         return False
 

@@ -23,7 +23,7 @@ from npu_guard.base.errors import ModelError
 from npu_guard.base.files import read_small
 from npu_guard.base.limits import Limits
 from npu_guard.base.regex import regex
-from npu_guard.file import external, load
+from npu_guard.file import external_data, load
 from npu_guard.gate.stamp import stamp
 from npu_guard.project.config import Config, project_root
 from npu_guard.results.dependencies import Dependencies
@@ -155,7 +155,7 @@ def _holds(dependencies: Dependencies, folder: Path) -> bool:
     project = project_root(Path.cwd())
     if any(relative_path(file, project) != said for file, said in dependencies.files.items()):
         return False
-    return all(external.locate(folder, location, "")[1] == size for location, size in dependencies.beside.items())
+    return all(external_data.locate(folder, location, "")[1] == size for location, size in dependencies.beside.items())
 
 
 def _prepare(folder: Path) -> None:

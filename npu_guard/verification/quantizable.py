@@ -11,7 +11,7 @@ import onnx.numpy_helper
 from onnx import version_converter
 
 from npu_guard.file.bodies import bodies_of, walk_graphs
-from npu_guard.file.names import free_name, names_in
+from npu_guard.file.value_names import free_name, names_in
 
 PAIRS_OPSET, CHANNELS_OPSET = 10, 13
 """The first opset with QuantizeLinear, and the first in which it has an axis; weights have one scale before."""

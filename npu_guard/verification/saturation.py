@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from npu_guard.file.bodies import walk_graphs, walk_nodes
-from npu_guard.file.names import free_name, names_in
+from npu_guard.file.value_names import free_name, names_in
 
 _LINEAR, _INTEGER = (0, 2, 3, 5), (0, 2, 1, 3)
 _OPERATORS: dict[str, tuple[tuple[int | None, int | None, int, int], ...]] = {

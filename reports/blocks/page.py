@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from npu_guard.reports.blocks.comparison import Compared
 
-SCRIPTS = ("dagre.min.js", "table.js", "modules.js", "about.js", "graph.js", "page.js")
+SCRIPTS = ("dagre.min.js", "paged_table.js", "modules.js", "about.js", "graph.js", "page.js")
 _STILL_FINDINGS = 500  # lines of the table for browsers without scripts
 _STILL_NODES = 20
 _CROSSINGS = 100

@@ -18,8 +18,8 @@ from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
 from npu_guard.file.document import Document
 from npu_guard.file.load import load
-from npu_guard.file.names import names_in
 from npu_guard.file.save import save_document
+from npu_guard.file.value_names import names_in
 from npu_guard.fixing import catalog
 from npu_guard.rewriting import edit
 from npu_guard.rewriting.substitution import Builder, Match

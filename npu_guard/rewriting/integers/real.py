@@ -17,7 +17,7 @@ from npu_guard.analysis.quantized.held import FLOAT, Held, held_of, span, zero_p
 from npu_guard.analysis.quantized.reading import Quantized, read
 from npu_guard.base.text import short
 from npu_guard.file.document import Document
-from npu_guard.file.names import free_name
+from npu_guard.file.value_names import free_name
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.integers.bounds import least
 from npu_guard.rewriting.integers.clamps import clamp, needs_top, top

@@ -10,7 +10,7 @@ from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.quantized.encoding import dequantizes, quantizes
 from npu_guard.analysis.quantized.held import Held, zero_point
 from npu_guard.file.document import Document
-from npu_guard.file.names import free_name, names_in
+from npu_guard.file.value_names import free_name, names_in
 from npu_guard.graph.graph import Node, Value
 from npu_guard.rewriting.integers.clamps import is_rounding
 from npu_guard.rewriting.integers.grid import Style, widened
