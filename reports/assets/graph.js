@@ -47,7 +47,7 @@ class GraphView {
     const shader = el("select", { "aria-label": "Colour of the boxes", on: { change: () => { this.shade = shader.value; this.draw(); } } }, ...shades.map(([value, words]) => el("option", { value }, words)));
     this.finder = el("input", { type: "search", placeholder: "Find node, operator, module …", "aria-label": "Find in the graph", title: "Press / to get here", autocomplete: "off", spellcheck: "false",
       on: { input: () => this.about.matches(this.finder.value), keydown: (event) => this.findFirst(event) } });
-    this.canvas = el("div", { class: "canvas" }, el("div", { class: "tools find", role: "search" }, this.finder, small ? "" : shader), tools, this.svg);
+    this.canvas = el("div", { class: "canvas" }, el("div", { class: "bench" }, el("div", { class: "tools find", role: "search" }, this.finder, small ? "" : shader), tools), this.svg);
     slot.append(el("div", { class: small ? "graph small" : "graph" }, this.canvas, this.about.element));
     this.listen();
     this.draw();
@@ -180,8 +180,8 @@ class GraphView {
 
   groupBox(g) {
     const kind = this.modules.worst(g), s = this.modules.sums.get(g), bad = s.error + s.undecided + s.warning;
-    const drawn = this.card(kind, cut(this.modules.short(g), 20), "", this.modules.words(g), true, [...s.pieces], "g" + g);
-    if (bad) drawn.append(svg("text", { class: "detail", x: BOX.width - 7, y: 35, "text-anchor": "end" }, bad > 999 ? "999+" : String(bad)));
+    const drawn = this.card(kind, fitting(this.modules.short(g), BOX.width - (bad ? 74 : 24), NAME), "", this.modules.words(g), true, [...s.pieces], "g" + g);
+    if (bad) drawn.append(svg("text", { class: "detail", x: BOX.width - 24, y: 17, "text-anchor": "end" }, bad > 999 ? "999+" : String(bad)), svg("title", {}, this.modules.counts(g)));
     drawn.setAttribute("aria-label", this.modules.sort(g) + " " + this.modules.title(g) + ", " + this.modules.words(g) + ", " + this.modules.counts(g));
     drawn.setAttribute("aria-expanded", "false");
     return drawn;
@@ -265,8 +265,8 @@ class GraphView {
 
   fit(whole = false) {
     const { clientWidth: w, clientHeight: h } = this.svg, { width, height } = this.size;
-    const k = Math.min(1.1, Math.max((w - 60) / width && Math.min((w - 60) / width, (h - 90) / height), whole ? 0.05 : 0.85));
-    this.move((w - width * k) / 2, Math.max(56, (h - height * k) / 2), k, whole);
+    const k = Math.min(1.1, Math.max((w - 60) / width && Math.min((w - 60) / width, (h - 48) / height), whole ? 0.05 : 0.85));
+    this.move((w - width * k) / 2, Math.max(20, (h - height * k) / 2), k, whole);
   }
 
   zoom(by, x = this.svg.clientWidth / 2, y = this.svg.clientHeight / 2) {
@@ -282,7 +282,7 @@ class GraphView {
   keepInSight(id) {
     const { x, y, width, height } = this.spots.get(id), { k } = this.view, { clientWidth: w, clientHeight: h } = this.svg, edge = 24;
     const left = this.view.x + x * k, top = this.view.y + y * k;
-    const dx = left < edge ? edge - left : Math.min(0, w - edge - left - width * k), dy = top < 60 ? 60 - top : Math.min(0, h - edge - top - height * k);
+    const dx = left < edge ? edge - left : Math.min(0, w - edge - left - width * k), dy = top < edge ? edge - top : Math.min(0, h - edge - top - height * k);
     if (dx || dy) this.move(this.view.x + dx, this.view.y + dy, k);
   }
 

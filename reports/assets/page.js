@@ -141,7 +141,10 @@ class Model {
     const modules = (c) => [...new Set(c.members.map((i) => all[i].module).filter(Boolean))];
     const brief = (name) => name.split(";", 1)[0]; // of what tf2onnx joins, the name that it keeps
     const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, brief(all[i].node))]);
-    this.everyNode = false;
+    const said = (f) => { // whether the message has what is allowed: its numbers, or its words where it has none
+      const told = (f.message.replace(/\[[^\]]*\]/g, "").match(/\w+/g) || []), parts = f.allowed.match(/\b\d+\b/g) || f.allowed.match(/\w+/g) || [];
+      return parts.every((part) => told.includes(part));
+    };
     // Where no two findings are alike, the list of each says it all; on paper it is the other way round.
     $("[data-table=grouped]", this.article).parentElement.classList.toggle("once", causes.length === all.length);
     return new DataTable($("[data-table=grouped]", this.article), {
@@ -151,21 +154,21 @@ class Model {
         { key: "kind", label: "Severity", class: "kind", value: (i) => i, cell: (i) => [mark(causes[i].first.kind), " " + causes[i].first.kind] },
         { key: "rule", label: "Rule", class: "kind", value: (i) => causes[i].first.rule, cell: (i) => this.ruleLink(causes[i].first.rule) },
         { key: "message", label: "Finding", class: "message", value: (i) => causes[i].first.message, cell: (i) => {
-          const c = causes[i], most = this.everyNode ? Infinity : 3, rest = c.members.length - most;
-          return [c.first.message, el("div", { class: "where" }, ...nodes(c, most), rest > 0 ? " and " + rest.toLocaleString("en") + " more" : "")];
+          const c = causes[i], most = 3, rest = c.members.length - most;
+          return [c.first.message, said(c.first) ? "" : el("span", { class: "printed" }, "; allowed: " + c.first.allowed), el("div", { class: "where" }, ...nodes(c, most), rest > 0 ? " and " + rest.toLocaleString("en") + " more" : "")];
         } },
         { key: "count", label: "Nodes", number: true, value: (i) => causes[i].members.length, cell: (i) => causes[i].members.length.toLocaleString("en") },
         some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => causes[i].first.allowed },
         some("module") && { key: "module", label: "Module", class: "module", cell: (i) => folded(modules(causes[i])) },
-        some("source") && { key: "source", label: "Source line", class: "source", value: (i) => causes[i].first.source || null, cell: (i) => (causes[i].first.source ? this.sourceButton(causes[i].first) : "") },
+        some("source") && { key: "source", label: "Source line", class: "source", value: (i) => causes[i].first.source || null, cell: (i) => [causes[i].first.source ? this.sourceButton(causes[i].first) : "", el("div", { class: "where printed" }, folded(modules(causes[i])))] },
         some("share") && { key: "share", label: "MACs", number: true, value: (i) => causes[i].share, cell: (i) => percent(causes[i].share) }],
     });
   }
 
-  /* Everything onto paper: all causes with all their nodes, and the layers as far as somebody would leaf through them. */
+  /* Everything onto paper: all causes, and the layers as far as somebody would leaf through them. */
   print(printing) {
     this.open("findings");
-    if (this.groupedTable) { this.everyNode = printing; this.groupedTable.draw(printing); }
+    this.groupedTable?.draw(printing);
     if (this.numbers.size <= PRINTED_LAYERS) { this.open("layers"); this.layerTable?.draw(printing); }
     else if (!this.layerTable) $("[data-table=layers]", this.article).replaceChildren(...(printing ? [el("p", {}, "On paper there is no table of the " + this.numbers.size.toLocaleString("en") + " layers, as there are more than " + PRINTED_LAYERS + ". For some of them, open the tab Layers, filter it and print again: what the tab shows is printed.")] : []));
   }

@@ -70,7 +70,7 @@ class DataTable {
   head(column) {
     // Chromium leaves buttons out of the table heads that it repeats on printed pages.
     const label = column.value ? [el("button", { type: "button", class: "sort", on: { click: () => this.sort(column.key) } }, column.label), el("span", { class: "printed", "aria-hidden": "true" }, column.label)] : [column.label];
-    return el("th", { scope: "col", class: column.number ? "num" : "", "aria-sort": column.value ? "none" : null }, ...label);
+    return el("th", { scope: "col", class: (column.number ? "num " : "") + "of-" + column.key, "aria-sort": column.value ? "none" : null }, ...label);
   }
 
   controls() {

@@ -146,11 +146,16 @@ def _by_name(layers: Iterable[LayerRow]) -> dict[str, list[LayerRow]]:
 
 
 def _links(layers: Sequence[LayerRow], key: Callable[[LayerRow], str], nodes: int) -> dict[str, Any]:
+    """Operators of a block by type, each with its first node, and how many nodes the graph at hand does not have."""
+    kinds = collections.Counter(layer.location.op_type for layer in layers)
+    first = {layer.location.op_type: layer for layer in reversed(layers)}
+    links = [(key(first[op]), printable(op, 40), times) for op, times in list(kinds.items())[:_LINKS]]
     return {
         "count": nodes,
-        "links": [(key(layer), printable(layer.location.op_type, 40)) for layer in layers[:_LINKS]],
-        "more": max(0, nodes - min(len(layers), _LINKS)),
-    }  # fmt: skip
+        "links": links,
+        "more": len(layers) - sum(times for _, _, times in links),
+        "elsewhere": max(0, nodes - len(layers)),
+    }
 
 
 def _node(finding: Finding) -> str:

@@ -77,7 +77,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
             at: tuple[object, ...] = f.location.scope if remedy[0] else ()  # where nothing is put, one row names all modules
             if f.source is not None:
                 at = f.source.file, f.source.line
-            places.setdefault((at, f.location.op_type, remedy), []).append(f)
+            places.setdefault((at, remedy), []).append(f)
         advised = filled_in(group.first.remedy.advice, device_from_root(model)) if group.first.remedy is not None else ""
         rows = [_place(model, found, told) for found in list(places.values())[:_PLACES]]
         shown.append(
@@ -121,13 +121,19 @@ def title_of(findings: Sequence[Finding]) -> str:
 def _place(model: ModelReport, findings: Sequence[Finding], told: set[str]) -> dict[str, Any]:
     first = findings[0]
     return {
-        "count": len(findings),
-        "op": printable(first.location.op_type, 60),
+        "op": _operators(findings),
         "module": printable(folded([f.location.scope for f in findings]), 120),
         "line": printable(":".join(map(str, where(model, first)))) if first.source is not None else "",
         "fix": said_once(_forms(first), told),
         "option": first.remedy.option if first.remedy is not None else "",
     }
+
+
+def _operators(findings: Sequence[Finding]) -> str:
+    """`Conv`, `Conv, 4 times`, or `Reshape, Squeeze; 5 in all`."""
+    kinds = list(dict.fromkeys(printable(f.location.op_type, 60) for f in findings))
+    times = "" if len(findings) == 1 else f"; {len(findings):,} in all" if len(kinds) > 1 else f", {len(findings):,} times"
+    return ", ".join(kinds) + times
 
 
 def device_limits(model: ModelReport) -> list[tuple[DeviceLimit, bool]]:
