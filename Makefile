@@ -89,12 +89,14 @@ twins: $(VENV)/dev  ## Graphs rewritten into others that mean the same must have
 
 fuzz: $(VENV)/dev  ## Mutated models through our own code, then through everything; failures go to fuzz/failures/.
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level quantized
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level full
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level deep
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --level files
 
-fuzz-record: $(VENV)/dev  ## A million executions of our own code and some ten thousand of everything, into docs/fuzzing.md.
+fuzz-record: $(VENV)/dev  ## A million executions of our own code, another of quantized graphs and some ten thousand of everything, into docs/fuzzing.md.
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 1000000 --output docs/fuzzing.md
+	$(BIN)/python fuzz/run.py --seconds 36000 --count 1000000 --level quantized --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 20000 --level full --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 5000 --level deep --output docs/fuzzing.md
 	$(BIN)/python fuzz/run.py --seconds 36000 --count 50000 --level files --output docs/fuzzing.md

@@ -5,13 +5,14 @@ Every choice is asked of a `Choose`, so that hypothesis can shrink it and a plai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx
 
 Choose = Callable[[int], int]
 """`choose(n)`: a number from 0 to n - 1."""
+Mutation = Callable[[onnx.ModelProto, Choose], None]
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 8, 17, 64, 255, 256, 65536, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3.4e38, float("inf"), float("nan"))
@@ -22,17 +23,18 @@ NAMES = (
 LOCATIONS = ("", "w.bin", "../w.bin", "/etc/passwd", ".", "a/../../b", "*/_ORT_MEM_ADDR_/*", "http://host/w", "C:\\w", "w\0.bin")
 
 
-def mutate(data: bytes, choose: Choose, steps: int) -> bytes:
-    """The model after a few changes; bytes that are no model are changed as bytes."""
+def mutate(data: bytes, choose: Choose, steps: int, kinds: Sequence[Mutation] | None = None, whole: int = 8) -> bytes:
+    """The model after a few changes; bytes that are no model are changed as bytes, and one model of `whole` as well."""
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except Exception:
         return damage(data, choose)
     for _ in range(steps):
-        MUTATIONS[choose(len(MUTATIONS))](proto, choose)
+        chosen = MUTATIONS if kinds is None else kinds
+        chosen[choose(len(chosen))](proto, choose)
     changed = proto.SerializeToString()
-    return damage(changed, choose) if choose(8) == 0 else changed
+    return damage(changed, choose) if choose(whole) == 0 else changed
 
 
 def damage(data: bytes, choose: Choose) -> bytes:
@@ -53,11 +55,13 @@ def damage(data: bytes, choose: Choose) -> bytes:
     return data[:at] + b"\xff\xfe\xc3" + data[at + 3 :]
 
 
-def _pick(items: Any, choose: Choose) -> Any:
+def pick(items: Any, choose: Choose) -> Any:
+    """One of them, None where there are none."""
     return items[choose(len(items))] if len(items) else None
 
 
-def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
+def graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """The graph and those in its branches."""
     found, stack = [], [proto.graph]
     while stack:
         graph = stack.pop()
@@ -67,7 +71,7 @@ def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto]:
 
 
 def _node(proto: onnx.ModelProto, choose: Choose) -> onnx.NodeProto | None:
-    node: onnx.NodeProto | None = _pick(_pick(_graphs(proto), choose).node, choose)
+    node: onnx.NodeProto | None = pick(pick(graphs(proto), choose).node, choose)
     return node
 
 
@@ -76,14 +80,14 @@ def _value_name(proto: onnx.ModelProto, choose: Choose) -> str:
         return NAMES[choose(len(NAMES))]
     node = _node(proto, choose)
     names = [*node.input, *node.output] if node is not None else ["x"]
-    return str(_pick(names, choose) or "")
+    return str(pick(names, choose) or "")
 
 
 def _attribute(proto: onnx.ModelProto, choose: Choose) -> None:
     node = _node(proto, choose)
     if node is None:
         return
-    attribute = _pick(node.attribute, choose)
+    attribute = pick(node.attribute, choose)
     kind = choose(7)
     if attribute is None or kind == 0:
         schema_names = ("axis", "axes", "kernel_shape", "group", "pads", "strides", "perm", "to", "mode", "value", "keepdims")
@@ -111,7 +115,7 @@ def _attribute(proto: onnx.ModelProto, choose: Choose) -> None:
 
 def _tensor(proto: onnx.ModelProto, choose: Choose) -> None:
     tensors = list(proto.graph.initializer) + [a.t for n in proto.graph.node for a in n.attribute if a.HasField("t")]
-    tensor = _pick(tensors, choose)
+    tensor = pick(tensors, choose)
     if tensor is None:
         return
     kind = choose(7)
@@ -148,8 +152,8 @@ def _wiring(proto: onnx.ModelProto, choose: Choose) -> None:
 
 
 def _nodes(proto: onnx.ModelProto, choose: Choose) -> None:
-    graph = _pick(_graphs(proto), choose)
-    node = _pick(graph.node, choose)
+    graph = pick(graphs(proto), choose)
+    node = pick(graph.node, choose)
     if node is None:
         return
     kind = choose(6)
@@ -178,8 +182,8 @@ def _nodes(proto: onnx.ModelProto, choose: Choose) -> None:
 
 
 def _types(proto: onnx.ModelProto, choose: Choose) -> None:
-    graph = _pick(_graphs(proto), choose)
-    entry = _pick([*graph.input, *graph.output, *graph.value_info], choose)
+    graph = pick(graphs(proto), choose)
+    entry = pick([*graph.input, *graph.output, *graph.value_info], choose)
     if entry is None:
         return
     kind = choose(7)

@@ -33,10 +33,14 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u
 _FORGED = re.compile(r"^::error file=x::|##vso\[", re.MULTILINE)
 
 
-def execute(data: bytes, path: Path, *, formats: bool = False) -> str:
-    """Check these bytes as a model file; the result is the verdict, or the kind of the refusal. Raises AssertionError."""
+def execute(data: bytes, path: Path, *, formats: bool = False, device: str | None = None) -> str:
+    """Check these bytes as a model file, for a device or the one by default.
+
+    The result is the verdict, or the kind of the refusal. Raises AssertionError.
+    """
     path.write_bytes(data)
-    report = check_models([str(path)], CONFIG, layers=formats, hashes=formats)
+    config = CONFIG if device is None else Config(profile=device)
+    report = check_models([str(path)], config, layers=formats, hashes=formats)
     (model,) = report.models
     assert not model.crashes, model.crashes
     if model.error is not None:

@@ -32,24 +32,34 @@ sys.path.insert(0, str(HERE))
 
 from mutations import damage, mutate  # noqa: E402
 from oracle import execute, rewrite, static_only  # noqa: E402
-from seeds import seeds  # noqa: E402
+from quantities import OF_QUANTIZED  # noqa: E402
+from seeds import quantized_seeds, seeds  # noqa: E402
 from side_files import prepare, trial  # noqa: E402
 
-HANG = {"static": 20.0, "full": 20.0, "deep": 200.0, "files": 40.0}
+STATIC = ("static", "quantized")
+"""Levels of our own code alone."""
+HANG = {"static": 20.0, "quantized": 20.0, "full": 20.0, "deep": 200.0, "files": 40.0}
 """Seconds after which an execution counts as hanging."""
 BATCH = 500
+DEVICES = (
+    "qualcomm-htp", "ort-nnapi", "amd-dpu:DPUCZDX8G", "ethos-u85", "nvidia-dla", "rockchip-rk3588", "ti-tidl:AM68A",
+    "kneron:KL730", "axera:AX650", "drobotics-bpu:X5", "ort-coreml:MLProgram", "aimotive-aiware",
+)  # fmt: skip
+"""Devices of `quantized`, in turn: their schemes differ."""
 FIXED = "then "
 """How outcomes begin that are a second one of their execution."""
 Counts = collections.Counter[str]
 
 
-def model(number: int) -> bytes:
+def model(number: int, level: str = "static") -> bytes:
     """The input of an execution."""
     rng = random.Random(number)
-    pool = seeds()
+    pool = quantized_seeds() if level == "quantized" else seeds()
     data = pool[rng.randrange(len(pool))]
-    if number % 8 == 0:
+    if number % (32 if level == "quantized" else 8) == 0:
         return damage(damage(data, rng.randrange), rng.randrange)
+    if level == "quantized":
+        return mutate(data, rng.randrange, 1 + rng.randrange(3), OF_QUANTIZED, whole=32)
     return mutate(data, rng.randrange, 1 + rng.randrange(4))
 
 
@@ -58,7 +68,8 @@ def attempt(number: int, level: str, folder: Path) -> list[str]:
     if level == "files":
         return [trial(number, folder / "work")]
     path = folder / "m.onnx"
-    outcome = execute(model(number), path, formats=level != "static")
+    device = DEVICES[number % len(DEVICES)] if level == "quantized" else None
+    outcome = execute(model(number, level), path, formats=level not in STATIC, device=device)
     if level == "deep" and outcome in ("pass", "fail", "undecided"):
         return [outcome, f"{FIXED}{rewrite(path, folder)}"]
     return [outcome]
@@ -67,14 +78,16 @@ def attempt(number: int, level: str, folder: Path) -> list[str]:
 def kept(number: int, level: str, folder: Path) -> tuple[str, bytes]:
     """The input of an execution, to look at: what its file is called, and its content."""
     if level != "files":
-        return f"{number}.onnx", model(number)
+        return f"{number}.onnx", model(number, level)
     given = prepare(number, folder / "work").given
     return f"{number}-{given.name}", given.read_bytes()
 
 
 def worker(wire: Connection, level: str) -> None:
     """Run the batches that come, and say before each execution which it is and after each batch how it went."""
-    with tempfile.TemporaryDirectory() as folder, static_only() if level == "static" else contextlib.nullcontext():
+    if level != "files":
+        model(0, level)  # the seeds are made once, and that is no execution's time
+    with tempfile.TemporaryDirectory() as folder, static_only() if level in STATIC else contextlib.nullcontext():
         while (batch := wire.recv()) is not None:
             counts: Counts = collections.Counter()
             for number in range(*batch):
@@ -197,7 +210,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="the page to record the run in")
     arguments = parser.parse_args()
     last = sys.maxsize if arguments.count is None else arguments.first + arguments.count
-    size = BATCH if arguments.level == "static" else BATCH // 20
+    size = BATCH if arguments.level in STATIC else BATCH // 20
     starts = iter(range(arguments.first, last, size))
     run = Run(((n, min(n + size, last)) for n in starts), arguments.level, time.monotonic() + arguments.seconds)
     for _ in range(arguments.jobs):

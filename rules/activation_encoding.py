@@ -95,7 +95,7 @@ class ActivationEncoding(QuantizationRule):
                 return
         for value, held in activations(unit) if symmetric else ():
             middle = MIDDLES.get(held.dtype, 0)
-            if type_name(held) in symmetric and (zero := int(zero_points(held, ctx)[0])) != middle:
+            if type_name(held) in symmetric and (zero := zero_points(held, ctx)[0].item()) != middle:
                 text = f"the zero point of {named(value)} is {zero}, not {middle}"
                 yield Draft(text, "quantization.activations_symmetric", zero, middle, value=value)
                 return

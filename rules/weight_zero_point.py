@@ -83,6 +83,6 @@ class WeightZeroPoint(QuantizationRule):
                 if zero != middle:
                     text = f"the zero point of the weights {named(weight.value)} is {zero}, not {middle}"
                     yield Draft(
-                        text, limit="quantization.weights_symmetric", measured=int(zero), allowed=middle, value=weight.value
+                        text, limit="quantization.weights_symmetric", measured=zero.item(), allowed=middle, value=weight.value
                     )
                     break

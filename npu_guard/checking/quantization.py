@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npu_guard.analysis.quantized.encoding import whole
 from npu_guard.analysis.types import DTYPE_NAMES
 from npu_guard.base.text import short
 from npu_guard.checking.rule import Draft, Rule
@@ -75,10 +76,8 @@ def scales(encoding: Encoding, ctx: Context) -> Array | None:
 
 
 def zero_points(encoding: Encoding, ctx: Context) -> Array:
-    """The zero points in a row, 0 where none is given. Raises Undecidable."""
-    if encoding.zero is None:
-        return np.zeros(1, np.int64)
-    return np.asarray(ctx.array(encoding.zero)).reshape(-1).astype(np.int64)
+    """The zero points in a row, 0 where none is given; in floating point where one is no whole number. Raises Undecidable."""
+    return np.zeros(1, np.int64) if encoding.zero is None else whole(ctx.array(encoding.zero))
 
 
 def show_scale(encoding: Encoding, ctx: Context) -> str:

@@ -334,3 +334,24 @@ def test_integers_that_come_in_are_held_as_the_operator_behind_movers_says(tmp_p
     onnx.save(_model(text.replace("v = Flatten(x)", "n = Add(x, x)  v = Flatten(n)")), tmp_path / "m.onnx")
     rules = {f.rule for f in check(str(tmp_path / "m.onnx"), profile="nvidia-dla").findings}
     assert "NPU404" in rules, "a sum of integers is no mover"
+
+
+@pytest.mark.parametrize(("zero", "shown"), [(float("inf"), "inf"), (float("nan"), "nan"), (0.5, "0.5"), (0.0, "0")])
+def test_zero_points_that_are_no_whole_numbers(tmp_path: Path, zero: float, shown: str) -> None:
+    """A file may say anything, and rules compare it as what it is."""
+    made = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]> g (float[2,8] x) => (float[2,8] y) <float s = {0.3}>
+        { q = com.microsoft.QuantizeLinear(x, s, z)  a = com.microsoft.DequantizeLinear(q, s, z)
+          b = Relu(a)  r = com.microsoft.QuantizeLinear(b, s, z)
+          y = com.microsoft.DequantizeLinear(r, s, z) }"""
+    )
+    made.graph.initializer.append(onnx.helper.make_tensor("z", onnx.TensorProto.FLOAT, [], [zero]))
+    path = tmp_path / "m.onnx"
+    onnx.save(made, path)
+    report = check_models([str(path)], Config(profile="amd-dpu:DPUCZDX8G"))
+    (model,) = report.models
+    assert not model.crashes
+    assert "NPU808" in {f.rule for f in model.findings}
+    quantized = Quantized(analyze(load.load(path)))
+    (value,) = [o.value for unit in quantized.units.values() for o in unit.data]
+    assert quantized.words(value).endswith(f"zero point {shown}")

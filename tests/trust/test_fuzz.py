@@ -17,8 +17,17 @@ sys.path.insert(0, str(ROOT / "fuzz"))
 
 from mutations import MUTATIONS, mutate  # noqa: E402
 from oracle import execute, rewrite, static_only  # noqa: E402
-from seeds import seeds  # noqa: E402
+from quantities import OF_QUANTIZED, quantities  # noqa: E402
+from run import DEVICES  # noqa: E402
+from seeds import quantized_seeds, seeds  # noqa: E402
 from side_files import KINDS, trial  # noqa: E402
+
+
+@st.composite
+def quantized(draw: st.DrawFn) -> bytes:
+    """A seed with quantized tensors after one to three mutations."""
+    seed = draw(st.sampled_from(quantized_seeds()))
+    return mutate(seed, lambda n: draw(st.integers(0, n - 1)), draw(st.integers(1, 3)), OF_QUANTIZED, whole=32)
 
 
 @st.composite
@@ -33,6 +42,13 @@ def models(draw: st.DrawFn) -> bytes:
 def test_our_own_code(tmp_path: Path, data: bytes) -> None:
     with static_only():
         execute(data, tmp_path / "m.onnx")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=quantized(), device=st.sampled_from(DEVICES))
+def test_our_own_code_on_quantized_graphs(tmp_path: Path, data: bytes, device: str) -> None:
+    with static_only():
+        execute(data, tmp_path / "m.onnx", device=device)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,11 +68,22 @@ def test_mutations_reach_beyond_the_parser(tmp_path: Path) -> None:
     assert sum(seen[word] for word in ("pass", "fail", "undecided")) > 20
 
 
-@pytest.mark.parametrize("mutation", sorted({m.__name__ for m in MUTATIONS}))
+def test_seeds_of_quantized_graphs(tmp_path: Path) -> None:
+    """They are read, and what is done to their numbers leaves most of them readable."""
+    rng = random.Random(0)
+    with static_only():
+        chosen = rng.sample(quantized_seeds(), 60)
+        plain = Counter(execute(seed, tmp_path / "m.onnx", device=DEVICES[i % len(DEVICES)]) for i, seed in enumerate(chosen))
+        changed = Counter(execute(mutate(seed, rng.randrange, 1, [quantities]), tmp_path / "m.onnx") for seed in chosen)
+    assert sum(plain[word] for word in ("pass", "fail", "undecided")) >= 58
+    assert sum(changed[word] for word in ("pass", "fail", "undecided")) > 25
+
+
+@pytest.mark.parametrize("mutation", sorted({m.__name__ for m in OF_QUANTIZED}))
 def test_every_mutation_changes_something(mutation: str) -> None:
-    function = next(m for m in MUTATIONS if m.__name__ == mutation)
+    function = next(m for m in OF_QUANTIZED if m.__name__ == mutation)
     proto = onnx.ModelProto()
-    proto.ParseFromString(seeds()[0])
+    proto.ParseFromString(seeds()[0] if function in MUTATIONS else quantized_seeds()[0])
     proto.graph.initializer.add(name="extra", data_type=1, dims=[2], float_data=[1, 2])
     before = proto.SerializeToString(deterministic=True)
     numbers = iter(range(1, 10_000))

@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+import numpy as np
 from msgspec import Struct
 
 from npu_guard.graph.ops import find_operator
 
 if TYPE_CHECKING:
+    from npu_guard.analysis.constants import Array
     from npu_guard.graph.graph import Node, Value
 
 INT32, UINT4, UINT8 = 6, 21, 2
@@ -51,6 +53,12 @@ class Operand(Struct, frozen=True, eq=False):
     """`data`, `weight` or `bias`."""
     encoding: Encoding | None
     """None where it is in floating point."""
+
+
+def whole(zero: Array) -> Array:
+    """Zero points in a row as int64; in floating point where one of them is no whole number."""
+    numbers = zero.reshape(-1).astype(np.float64) if zero.size else np.zeros(1)
+    return numbers.astype(np.int64) if np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all() else numbers
 
 
 def quantizes(node: Node) -> bool:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
-from npu_guard.analysis.quantized.encoding import Encoding
+from npu_guard.analysis.quantized.encoding import Encoding, whole
 
 _T = onnx.TensorProto
 FLOAT = _T.FLOAT
@@ -41,7 +41,8 @@ def held_of(encoding: Encoding | None, analysis: Analysis) -> Held | None:
     zero = None if encoding.zero is None else analysis.constants.get(encoding.zero)
     if scale is None or scale.size != 1 or (zero is None and encoding.zero is not None) or encoding.dtype not in _INTEGERS:
         return None
-    return Held(encoding.dtype, scale.reshape(()), 0 if zero is None else int(zero.reshape(-1)[0]))
+    at = 0 if zero is None else whole(zero)[0].item()
+    return Held(encoding.dtype, scale.reshape(()), at) if isinstance(at, int) else None
 
 
 def span(dtype: int) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from npu_guard.analysis.quantized.encoding import (
     quantizes,
     result,
     stated,
+    whole,
 )
 from npu_guard.analysis.quantized.moved import MOVING, came_in
 from npu_guard.analysis.quantized.unit import Unit
@@ -239,7 +240,7 @@ class Quantized:
             return f"as {name}, {each} along axis {held.axis}"
         if scale is None or scale.size != 1 or (zero is None and held.zero is not None):
             return f"as {name}"
-        return f"as {name}, scale {float(scale.reshape(-1)[0]):.6g}, zero point {0 if zero is None else int(zero.reshape(-1)[0])}"
+        return f"as {name}, scale {float(scale.reshape(-1)[0]):.6g}, zero point {0 if zero is None else whole(zero)[0]}"
 
     def scaled_output(self, node: Node) -> Value:
         """The result of a unit in real numbers: of a ConvInteger, what comes of its sums when they are scaled."""
