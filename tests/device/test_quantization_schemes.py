@@ -51,7 +51,7 @@ class Net:
         inits += [helper.make_tensor("z", TYPES[self.act], [], [self.zero])]
         inits += [
             helper.make_tensor(
-                "w", TYPES[w], [16, 16, 1, 1] if self.op == "Conv" else [8, 8], [1] * (256 if self.op == "Conv" else 64)
+                "w", TYPES[w], [16, 16, 1, 1] if "Conv" in self.op else [8, 8], [1] * (256 if "Conv" in self.op else 64)
             )
         ]
         many = len(self.weight_scales) > 1
@@ -70,11 +70,18 @@ class Net:
             return self._model(nodes, inputs[:1], [out], inits)
         if self.form in ("integer", "dynamic"):
             return self._summed(inputs[0], inits)
+        if self.form in ("weights", "float"):
+            inits += [numpy_helper.from_array(np.ones([16, 16, 1, 1], np.float32), "real")]
+            nodes = [helper.make_node("DequantizeLinear", ["w", "t", "n"], ["c"])] if self.form == "weights" else []
+            nodes += [helper.make_node("Conv", ["x0", "c" if nodes else "real"], ["node"], "node")]
+            ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x0", d), ("node", None))]
+            return self._model(nodes, ends[:1], ends[1:], inits)
         nodes += [helper.make_node("DequantizeLinear", [f"x{i}", f"s{i}", "z"], [f"a{i}"]) for i in (0, 1)]
         axis = {"axis": self.axis} if many else {}
         nodes += [helper.make_node("DequantizeLinear", ["w", "t", "n"], ["c"], **axis)]
         nodes += [helper.make_node("DequantizeLinear", ["q", "u"], ["b"])]
-        given = {"Conv": ["a0", "c", "b"], "MatMul": ["a0", "c"]}.get(self.op, ["a0", "a1"])
+        inits += [numpy_helper.from_array(np.zeros([1, 2, 8, 8], np.float32), "offsets")]
+        given = {"Conv": ["a0", "c", "b"], "MatMul": ["a0", "c"], "DeformConv": ["a0", "c", "offsets"]}.get(self.op, ["a0", "a1"])
         options = {"Concat": {"axis": 1}, "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 2]}}.get(self.op, {})
         options |= {"kernel_shape": [2, 2], "strides": [2, 2]} if self.op == "AveragePool" else {}
         given = given[:1] if "Pool" in self.op or self.op == "Relu" else given
@@ -115,7 +122,7 @@ class Net:
         wanted = {i.name for i in inputs} | made
         used = [n for n in nodes if all(not i or i in wanted or any(t.name == i for t in inits) for i in n.input)]
         used = [n for n in used if any(o in read or o in {v.name for v in outputs} for o in n.output)]
-        opset = 21 if "16" in f"{self.act} {self.weight}" else 19  # rockchip reads 19
+        opset = 21 if {self.act, self.weight} & {"int16", "uint16", "int4"} else 19  # rockchip reads 19
         graph = helper.make_graph(used, "g", inputs, outputs, [t for t in inits if t.name in read])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
@@ -139,7 +146,7 @@ def faults(device: str, key: str) -> list[tuple[Net, str, str]]:
     middle = MIDDLES.get(TYPES[net.act], 0)
     if name == "forms":
         spelled = [replace(net, form=form, op=op) for form in ("integer", "dynamic") for op in ("Conv", "MatMul")]
-        spelled += [replace(net, form="qoperator"), net]
+        spelled += [replace(net, form=form) for form in ("qoperator", "weights")] + [net]
         return [(n, "NPU810", "node") for n in spelled if n.form not in limit]
     if name == "whole":
         return [
@@ -156,14 +163,12 @@ def faults(device: str, key: str) -> list[tuple[Net, str, str]]:
         return [(wrong, "NPU804", "node")] + ([(replace(wrong, axis=0), "NPU804", "node")] if "channel" not in limit else [])
     if name == "channel_operators":
         matrix = replace(net, op="MatMul", weight_scales=(0.25,) * 8, axis=1)
-        return [(matrix, "NPU804", "node")] if "MatMul" not in limit else []
+        return [
+            (matrix if "MatMul" not in limit else replace(net, op="DeformConv", weight_scales=(0.25,) * 16), "NPU804", "node")
+        ]
     if name == "activation_types":
-        kind = other(limit)
-        return (
-            [(replace(net, op="Relu", act=kind, zero=MIDDLES.get(TYPES[kind], 0)), "NPU805", "node")]
-            if kind in ("int8", "uint8")
-            else []
-        )
+        kind = next(t for t in ("int8", "uint8", "int16", "uint16", "int4") if t not in limit)
+        return [(replace(net, op="Relu", act=kind, zero=MIDDLES.get(TYPES[kind], 0)), "NPU805", "node")]
     if name == "activations_symmetric":
         return [(replace(net, op="Relu", zero=middle + 1), "NPU805", "node")]
     if name == "same_scale":
@@ -214,7 +219,7 @@ def neighbours(device: str, key: str) -> list[Net]:
         return [net, replace(net, scales=(1.0, 0.5, 0.5), bias_scale=0.25), replace(net, scales=(0.5, 0.5, 1.0))]
     if name == "power_of_two":
         return [replace(net, scales=(2.0**-7, 4.0, 0.5), bias_scale=2.0**-9)]
-    return [net] if name != "forms" else [replace(net, form=form) for form in ("qdq", "qoperator", "integer") if form in limit]
+    return [net] if name != "forms" else [replace(net, form=form) for form in limit or ("float",)]
 
 
 def stated() -> list[tuple[str, str]]:
@@ -239,7 +244,9 @@ def test_devices_state_their_schemes() -> None:
 
 @pytest.mark.parametrize(("device", "key"), stated())
 def test_a_planted_fault_is_found_at_its_node(device: str, key: str, tmp_path: Path) -> None:
-    for net, code, node in faults(device, key):
+    planted = faults(device, key)
+    assert planted
+    for net, code, node in planted:
         assert (code, node, "fail") in found(net, device, tmp_path), net
         others = {rule for rule, _, _ in found(net, device, tmp_path)} - {code}
         assert others <= ({"NPU802"} if code == "NPU801" else set()), net
@@ -247,7 +254,9 @@ def test_a_planted_fault_is_found_at_its_node(device: str, key: str, tmp_path: P
 
 @pytest.mark.parametrize(("device", "key"), stated())
 def test_the_nearest_that_fits_has_no_finding(device: str, key: str, tmp_path: Path) -> None:
-    for net in neighbours(device, key):
+    beside = neighbours(device, key)
+    assert beside
+    for net in beside:
         assert found(net, device, tmp_path) == [], net
 
 
