@@ -192,11 +192,11 @@ class Builder:
             return self.op(op_type, x, axes=list(axes), keepdims=int(keepdims))
         return self.op(op_type, x, self.ints(*axes), keepdims=int(keepdims))
 
-    def slice(self, x: str | Value, axis: int, start: int, end: int) -> str:
-        """A part of one axis."""
+    def slice(self, x: str | Value, axis: int, start: int, end: int, step: int = 1) -> str:
+        """A part of one axis; steps are there from opset 10 on."""
         if self.opset < 10:
             return self.op("Slice", x, starts=[start], ends=[end], axes=[axis])
-        return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
+        return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis), *([] if step == 1 else [self.ints(step)]))
 
     def resize(self, x: str | Value, scales: Sequence[float], **attributes: Any) -> str:
         """A Resize by scales; before opset 13 the region of interest is no optional input yet."""

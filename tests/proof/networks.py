@@ -192,6 +192,9 @@ def moves() -> Iterator[Network]:
         yield net(f"y = GatherElements<axis = {axis}>(x, i)", "float[2,4,3] x", f"int64[1,2,2] i = {{0,1,{extent - 1},-1}}")
     yield net("y = GatherND(x, i)", weights="int64[2,2] i = {1,3,0,2}")
     yield net("y = ScatterND(x, i, u)", "float[3,4] x, float[2,4] u", "int64[2,1] i = {2,0}")
+    yield net('y = ScatterND<reduction = "add">(x, i, u)', "float[3,4] x, float[2] u", "int64[2,2] i = {2,-1,0,1}")
+    yield net("y = ScatterElements<axis = 1>(x, i, u)", "float[3,4] x, float[2,2] u", "int64[2,2] i = {2,0,-1,1}")
+    yield net('y = ScatterElements<reduction = "add">(x, i, u)', "float[3,4] x, float[2,2] u", "int64[2,2] i = {2,0,-2,1}")
     yield net(
         "s = Shape(x) a = Gather(s, z) t = Concat<axis = 0>(a, m) y = Reshape(x, t)",
         weights="int64[1] z = {1}, int64[1] m = {-1}",

@@ -149,16 +149,33 @@ def _gather_nd(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
 @reading("ScatterND")
 def _scatter(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     index = x[1]
-    if not isinstance(index, np.ndarray) or call.attr("reduction", "none") != "none":
-        raise Unsupported("indices that depend on data, or a reduction")
-    where = tuple(np.moveaxis(index, -1, 0))
+    if not isinstance(index, np.ndarray):
+        raise Unsupported("indices that depend on data")
+    return put(a, call, x, tuple(np.moveaxis(index, -1, 0)))
 
-    def put(both: list[Array]) -> Array:
+
+def put(a: Arithmetic, call: Call, x: Sequence[Operand], where: tuple[Array, ...]) -> Operand:
+    """What the third operand has, in the first or added to it, at constant places that are all different."""
+    given, new = a.lift(x[0]), a.lift(x[2])
+    reduction = call.attr("reduction", "none")
+    spots = np.ravel_multi_index(where, given.shape[: len(where)], mode="wrap")
+    if reduction not in ("none", "add") or np.unique(spots).size < spots.size:
+        raise Unsupported("a reduction, or places that are written twice")
+
+    def replaced(both: list[Array]) -> Array:
         result = both[0].copy()
         result[where] = both[1]
         return result
 
-    return join([a.lift(x[0]), a.lift(x[2])], put)
+    if reduction == "none":
+        return join([given, new], replaced)
+
+    def alone(v: Array) -> Array:
+        result = np.zeros(given.shape, v.dtype)
+        result[where] = v
+        return result
+
+    return a.add(given, new.map(alone))
 
 
 @reading("Expand")

@@ -16,6 +16,7 @@ import onnx
 from npu_guard.proof.arithmetic import Arithmetic
 from npu_guard.proof.fields import Fields
 from npu_guard.proof.program import Call
+from npu_guard.proof.readings.moves import put
 from npu_guard.proof.readings.table import at, ints, reading
 from npu_guard.proof.tensor import Operand, Tensor, Unsupported
 
@@ -108,8 +109,11 @@ def _deformed(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
 @reading("ScatterElements", "Scatter")
 def _scattered(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     """Along one axis, at indices that may depend on data: a function of all that lies along it, and of the place."""
-    given, index, updates = (a.lift(v) for v in x[:3])
+    given = a.lift(x[0])
     axis = call.attr("axis", 0) % given.ndim
+    if isinstance(x[1], np.ndarray):
+        return put(a, call, x, tuple(x[1] if i == axis else np.indices(x[1].shape)[i] for i in range(given.ndim)))
+    index, updates = a.lift(x[1]), a.lift(x[2])
     if any(index.shape[i] != given.shape[i] for i in range(given.ndim) if i != axis):
         return replace(_all_of(a, call, x, given.shape), kind=given.kind)
     places = _places(a, [given.shape[i] if i == axis else 1 for i in range(given.ndim)])
