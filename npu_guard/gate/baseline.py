@@ -88,6 +88,8 @@ class Applied:
 
     report: Report
     fixed: tuple[Entry, ...]
+    altered: tuple[tuple[Entry, Finding], ...] = ()
+    """What is at its place with another number now, such as a kernel of 21 taps that had 19; it counts as new."""
 
 
 def is_baseline(path: str) -> bool:
@@ -172,7 +174,7 @@ def apply_baseline(
 
     `judge` gives a model's verdict.
     """
-    models, fixed = [], []
+    models, fixed, altered = [], [], []
     for model in report.models:
         if model.error is not None:
             models.append(model)
@@ -184,9 +186,14 @@ def apply_baseline(
             findings[j] = _known(findings[j], entries[i], today, known)
         kept = {i for i, _ in pairs}
         if pairs or any(e.model == paths.in_project(model.path) for e in entries):  # else they are those of another model
-            fixed += [e for i, e in enumerate(entries) if i not in kept and e.rule in model.asked]
+            gone = [e for i, e in enumerate(entries) if i not in kept and e.rule in model.asked]
+            there = {j for _, j in pairs}
+            new = [f for j, f in enumerate(model.findings) if j not in there]
+            again = dict(fingerprint.altered([mark(e) for e in gone], [fingerprint.mark(f) for f in new]))
+            fixed += [e for i, e in enumerate(gone) if i not in again]
+            altered += [(gone[i], new[j]) for i, j in again.items()]
         models.append(replace(model, findings=tuple(findings), verdict=judge(findings)))
-    return Applied(replace(report, models=tuple(models)), tuple(fixed))
+    return Applied(replace(report, models=tuple(models)), tuple(fixed), tuple(altered))
 
 
 def _known(finding: Finding, entry: Entry, today: datetime.date, known: str) -> Finding:
@@ -198,14 +205,19 @@ def _known(finding: Finding, entry: Entry, today: datetime.date, known: str) -> 
     return replace(finding, suppressed=f"{known}{reason}", known=known)
 
 
-def fixed_lines(fixed: Sequence[Entry], since: str) -> list[str]:
-    """What is known and no more in the model, for people."""
+def fixed_lines(applied: Applied, since: str) -> list[str]:
+    """What is known and no more in the model, or with another number, for people."""
+    fixed = [f"fixed since {since}: {_what(entry)}" for entry in applied.fixed]
+    altered = [f"changed since {since}: {_what(entry)}; now: {printable(f.message, 200)}" for entry, f in applied.altered]
     lines = []
-    for entry in fixed[:_LISTED]:
-        module = ".".join(entry.scope) or "(top level)"
-        what = f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
-        lines.append(f"fixed since {since}: {what}")
-    return [*lines, *([f"and {len(fixed) - _LISTED} more are fixed"] if len(fixed) > _LISTED else [])]
+    for words, all_of in (("fixed", fixed), ("changed", altered)):
+        lines += [*all_of[:_LISTED], *([f"and {len(all_of) - _LISTED} more are {words}"] if len(all_of) > _LISTED else [])]
+    return lines
+
+
+def _what(entry: Entry) -> str:
+    module = ".".join(entry.scope) or "(top level)"
+    return f"{entry.rule} {printable(entry.message, 200)} ({printable(entry.op_type)} in {printable(module)})"
 
 
 def make_baseline(report: Report, profile: str, older: Baseline | None = None) -> Baseline:

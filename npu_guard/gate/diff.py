@@ -26,6 +26,13 @@ class Diff(Struct, frozen=True):
     """ISO date of the run, where somebody asked for it."""
     docs_url: str = ""
     """Where the manual is on the web."""
+    altered: tuple[tuple[Finding, Finding], ...] = ()
+    """Of the fixed and the new ones, those that are one finding with another number, as it was and as it is."""
+
+    @property
+    def gone(self) -> tuple[Finding, ...]:
+        """What is fixed and has not merely another number now."""
+        return tuple(f for f in self.fixed if all(f is not old for old, _ in self.altered))
 
     @property
     def report(self) -> Report:
@@ -34,7 +41,13 @@ class Diff(Struct, frozen=True):
 
     def words(self) -> str:
         """`2 new, 1 fixed, 9 unchanged`."""
-        return f"{len(self.head.findings)} new, {len(self.fixed)} fixed, {len(self.unchanged)} unchanged"
+        return self.counted(len(self.head.findings), len(self.fixed), len(self.unchanged), len(self.altered))
+
+    @staticmethod
+    def counted(new: int, fixed: int, unchanged: int, altered: int) -> str:
+        """The counts in words; what is altered is among the new and the fixed ones, and told apart."""
+        other = f"{altered} changed, " if altered else ""
+        return f"{new - altered} new, {other}{fixed - altered} fixed, {unchanged} unchanged"
 
 
 def compare_reports(base: ModelReport, head: ModelReport, settings: Report) -> Diff:
@@ -45,7 +58,9 @@ def compare_reports(base: ModelReport, head: ModelReport, settings: Report) -> D
     ran = set(head.asked) or {f.rule for f in base.findings}
     fixed = tuple(f for i, f in enumerate(base.findings) if i not in still and f.rule in ran)
     unchanged = tuple(head.findings[j] for _, j in sorted(pairs, key=lambda p: p[1]))
+    marks = [[fingerprint.mark(f) for f in side] for side in (fixed, new)]
+    altered = tuple((fixed[i], new[j]) for i, j in fingerprint.altered(*marks))
     return Diff(
         settings.version, base, replace(head, findings=new), fixed, unchanged, settings.fail_on, settings.allow_undecided,
-        head.findings, settings.date, settings.docs_url,
+        head.findings, settings.date, settings.docs_url, altered,
     )  # fmt: skip

@@ -55,7 +55,7 @@ class FolderDiff(Struct, frozen=True):
     def words(self) -> str:
         """`2 new, 1 fixed, 9 unchanged`."""
         new, fixed, unchanged = self.totals()
-        return f"{new} new, {fixed} fixed, {unchanged} unchanged"
+        return Diff.counted(new, fixed, unchanged, sum(len(d.altered) for d in self.models.values()))
 
     def rows(self) -> list[tuple[str, str]]:
         """(model, what became of it) of every model that is not as it was."""

@@ -63,7 +63,7 @@ def with_baseline(report: Report, profile: str, known: Path | None, target: Path
         lines.append(f"wrote {target} with {len(found.entries)} entr{'y' if len(found.entries) == 1 else 'ies'}")
     assert found is not None
     applied = baseline.apply_baseline(report, found, lambda f: verdict(f, report.fail_on), clock.today())
-    lines += baseline.fixed_lines(applied.fixed, "the baseline")
+    lines += baseline.fixed_lines(applied, "the baseline")
     if applied.fixed:
         lines.append(f"write the baseline anew with --write-baseline {known or target} to keep it so")
     return applied.report, lines

@@ -60,7 +60,7 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
     known = baseline.make_baseline(replace(report, models=tuple(older)), report.models[0].profile if report.models else "")
     judged = baseline.apply_baseline(report, known, lambda f: verdict(f, report.fail_on), clock.today(), known=f"known at {name}")
     lines += [f"{printable(path)}: {why}" for path, why in whole.items()]
-    lines += baseline.fixed_lines(judged.fixed, name)
+    lines += baseline.fixed_lines(judged, name)
     models = (_told(m, name, whole) if m.error is None else m for m in judged.report.models)
     return replace(judged.report, models=tuple(models)), lines
 

@@ -44,7 +44,7 @@ class Mark(Struct, frozen=True):
         return self.rule, self.outcome, self.family, self.evidence
 
     @property
-    def location(self) -> Hashable:
+    def location(self) -> tuple[Hashable, ...]:
         """What is found and in which module; all shapes of a module are one place, so that a new input size changes nothing."""
         return self.kind, self.scope, () if self.scope else self.shape
 
@@ -100,6 +100,16 @@ def pair(before: Sequence[Mark], after: Sequence[Mark]) -> list[tuple[int, int]]
     matching.same(lambda m: m.location)
     matching.moved()
     matching.unplaced()
+    return sorted(matching.pairs)
+
+
+def altered(before: Sequence[Mark], after: Sequence[Mark]) -> list[tuple[int, int]]:
+    """Indices of findings that say the same of the same place with another number: a kernel of 19 taps that has 21 now.
+
+    Only findings that `pair` leaves belong here; sorted by the first index.
+    """
+    matching = _Matching(before, after)
+    matching.same(lambda m: (m.rule, m.outcome, m.family, m.evidence[0], *m.location[1:]) if m.evidence else None)
     return sorted(matching.pairs)
 
 

@@ -20,7 +20,7 @@ from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelR
 from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import alike
 from npu_guard.results.share import share_words
-from npu_guard.results.summary import count, plural, si, word
+from npu_guard.results.summary import count, message, plural, si, word
 from npu_guard.results.verification import Verification
 from npu_guard.verification.report import proof_text
 
@@ -78,12 +78,16 @@ def of_fix(result: FixResult) -> Compared:
 def of_diff(diff: Diff) -> Compared:
     """What a change adds and fixes; operators that only one side has, by the module that they are in."""
     changes, names = _only_one_side(diff.base.layers, diff.head.layers)
+    was = {id(f): f"before: {message(old)}" for old, f in diff.altered}
     view = _both(diff.base, diff.head, diff.now) | {
         "title": diff.words(),
         "lead": f"{shown_path(diff.head.path)} compared with {shown_path(diff.base.path)}.",
         "verification": None, "int8": [], "replaced": [], "more_replaced": 0, "left": [], "more_left": 0,
-        "lists": [finding_list("New findings", diff.head, diff.head.findings),
-                  finding_list("Fixed findings", diff.base, diff.fixed)],
+        "lists": [
+            finding_list("New findings", diff.head, [f for f in diff.head.findings if id(f) not in was]),
+            *([finding_list("Changed findings", diff.head, [f for _, f in diff.altered], lambda f: was[id(f)])] if was else []),
+            finding_list("Fixed findings", diff.base, diff.gone),
+        ],
         "legend": _LEGEND.format("changed"),
     }  # fmt: skip
     return Compared(view, changes, names)

@@ -21,6 +21,18 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     ]
 
 
+def altered_lines(pairs: Iterable[tuple[Finding, Finding]]) -> list[str]:
+    """`NPU201  kernel 21x1 is longer than 17, and it was: kernel 19x1 is longer than 17 (Conv in encoder.mix)`."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for old, new in pairs:
+        groups.setdefault((message(old), new.rule, message(new), new.location.op_type), []).append(new)
+    lines = []
+    for (was, *_), found in groups.items():
+        told, _, place = finding_lines(found)[0].rpartition(" (")
+        lines.append(f"{told}, and it was: {printable(was)} ({place}")
+    return lines
+
+
 def times(found: list[Finding]) -> str:
     """`, 9 times`, nothing for one."""
     return f", {len(found):,} times" if len(found) > 1 else ""

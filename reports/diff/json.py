@@ -27,10 +27,11 @@ def render(diff: Diff, *, color: bool = False) -> str:
         "base": {"path": diff.base.path, "sha256": diff.base.sha256},
         "head": {"path": head["path"], "sha256": head["sha256"]},
         "verdict": diff.head.verdict.value,
-        "summary": {"new": len(new), "fixed": len(fixed), "unchanged": len(unchanged)},
+        "summary": {"new": len(new), "fixed": len(fixed), "changed": len(diff.altered), "unchanged": len(unchanged)},
         "new": new,
         "fixed": fixed,
         "unchanged": unchanged,
+        "changed": [{"fixed": old.fingerprint, "new": now.fingerprint} for old, now in diff.altered],
     }
     return json_text(data)
 

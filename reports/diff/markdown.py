@@ -6,7 +6,7 @@ from npu_guard.base.markdown import code_span, plain_text
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
 from npu_guard.project.paths import in_project
-from npu_guard.reports.blocks.finding_line import finding_lines
+from npu_guard.reports.blocks.finding_line import altered_lines, finding_lines
 from npu_guard.results.findings import Verdict
 from npu_guard.results.share import share_words
 from npu_guard.results.summary import count, plural
@@ -33,9 +33,13 @@ def render(diff: Diff, *, color: bool = False) -> str:
         counts = before.error, after.error
         shares = [share_words(m.totals.npu_macs_percent, n) for m, n in zip((diff.base, diff.head), counts, strict=True)]
         lines.append(f"| MACs that run as they are | {shares[0]} | {shares[1]} |")
-    if diff.fixed:
-        lines += ["", f"<details><summary>{plural(len(diff.fixed), 'finding')} fixed</summary>", ""]
-        told = finding_lines(diff.fixed)
+    for words, number, told in (
+        ("changed", len(diff.altered), altered_lines(diff.altered)),
+        ("fixed", len(diff.gone), finding_lines(diff.gone)),
+    ):
+        if not told:
+            continue
+        lines += ["", f"<details><summary>{plural(number, 'finding')} {words}</summary>", ""]
         lines += [f"- {plain_text(line)}" for line in told[:_LISTED]]
         if len(told) > _LISTED:
             lines.append(f"- and {len(told) - _LISTED:,} kinds more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate.diff import Diff
-from npu_guard.reports.blocks.finding_line import finding_lines
+from npu_guard.reports.blocks.finding_line import altered_lines, finding_lines
 from npu_guard.results.findings import Verdict
 
 
@@ -15,5 +15,6 @@ def render(diff: Diff, *, color: bool = False) -> str:
     if diff.head.verdict is Verdict.UNREADABLE:
         return page
     lines = [f"Compared with {printable(diff.base.path)}: {diff.words()}"]
-    lines += [f"  fixed  {line}" for line in finding_lines(diff.fixed)]
+    lines += [f"  changed  {line}" for line in altered_lines(diff.altered)]
+    lines += [f"  fixed  {line}" for line in finding_lines(diff.gone)]
     return page + "\n".join(lines) + "\n"

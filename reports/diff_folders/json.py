@@ -20,13 +20,19 @@ def render(diff: FolderDiff, *, color: bool = False) -> str:
         base = None if name in diff.added or name in diff.unread else document["base"]
         models.append({"name": name, **{key: document[key] for key in _KEYS}, "base": base})
     new, fixed, unchanged = diff.totals()
+    altered = sum(len(compared.altered) for compared in diff.models.values())
     tool = json.loads(registry.renderer("json")(diff.report, color=False))["tool"]
     data = {
         "schema_version": VERSION,
         "tool": tool,
         "base": {"path": diff.base},
         "head": {"path": diff.head},
-        "summary": {"new": new, "fixed": fixed, "unchanged": unchanged},
+        "summary": {
+            "new": new,
+            "fixed": fixed,
+            "changed": altered,
+            "unchanged": unchanged,
+        },
         "models": models,
         "added": list(diff.added),
         "removed": list(diff.removed),
@@ -36,4 +42,4 @@ def render(diff: FolderDiff, *, color: bool = False) -> str:
     return json_text(data)
 
 
-_KEYS = ("profile", "verdict", "head", "summary", "new", "fixed", "unchanged")
+_KEYS = ("profile", "verdict", "head", "summary", "new", "fixed", "unchanged", "changed")

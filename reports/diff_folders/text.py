@@ -5,7 +5,7 @@ from __future__ import annotations
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.gate.diff_folders import FolderDiff
-from npu_guard.reports.blocks.finding_line import finding_lines
+from npu_guard.reports.blocks.finding_line import altered_lines, finding_lines
 from npu_guard.results.summary import plural
 
 
@@ -19,7 +19,8 @@ def render(diff: FolderDiff, *, color: bool = False) -> str:
     for name, told in rows:
         lines.append(f"  {printable(name):<{width}}  {told}")
         if name in diff.models:
-            lines += [f"    fixed  {line}" for line in finding_lines(diff.models[name].fixed)]
+            lines += [f"    changed  {line}" for line in altered_lines(diff.models[name].altered)]
+            lines += [f"    fixed  {line}" for line in finding_lines(diff.models[name].gone)]
     same = len(diff.models) + len(diff.removed) - len(rows)
     if same or not rows:
         lines.append(f"  {plural(same, 'model')} as before")

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.helper
+import onnx.numpy_helper
 import onnx.parser
 import pytest
 
@@ -84,6 +86,53 @@ def test_renamed_nodes_and_a_layer_put_in_early(root: Path, tmp_path: Path, prog
         assert {tuple(f["scope"]) for f in document["new"]} <= {("extra",)}
 
 
+def longer(root: Path, path: Path) -> Path:
+    """The sample network with 21 taps in the place of 19."""
+    model = onnx.load(root / SAMPLE)
+    for node in model.graph.node:
+        for value in node.attribute:
+            if value.name in ("kernel_shape", "pads"):
+                value.ints[:] = [{19: 21, 9: 10}.get(n, n) for n in value.ints]
+    for weight in model.graph.initializer:
+        if 19 in weight.dims:
+            extents = [21 if d == 19 else d for d in weight.dims]
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros(extents, np.float32), weight.name))
+    onnx.save(model, path)
+    return path
+
+
+def test_another_number_at_the_same_place_is_one_changed_finding(root: Path, tmp_path: Path, program: Cli) -> None:
+    head = longer(root, tmp_path / "longer.onnx")
+    done = program(root, "diff", SAMPLE, head)
+    assert "0 new, 2 changed, 0 fixed, 9 unchanged" in done.out
+    assert "changed  NPU201  kernel 21x1 is longer than 17, and it was: kernel 19x1 is longer than 17 (Conv in " in done.out
+    assert "  fixed  " not in done.out
+    assert done.code == 1  # it still does not fit
+    told = json.loads(program(root, "diff", SAMPLE, head, "--format", "json").out)
+    assert told["summary"] == {"new": 2, "fixed": 2, "changed": 2, "unchanged": 9}
+    names = {f["fingerprint"]: f["message"] for f in (*told["new"], *told["fixed"])}
+    assert [(names[pair["fixed"]], names[pair["new"]]) for pair in told["changed"]] == [
+        (f"kernel {a} is longer than 17", f"kernel {b} is longer than 17") for a, b in (("19x1", "21x1"), ("1x19", "1x21"))
+    ]
+    page = program(root, "diff", SAMPLE, head, "--format", "html").out
+    assert "New findings: 0" in page
+    assert "Changed findings: 2" in page
+    assert "before: kernel 19x1 is longer than 17" in page
+    program(root, "check", SAMPLE, "--write-baseline", tmp_path / "known.json")
+    since = program(root, "check", head, "--baseline", tmp_path / "known.json")
+    assert "changed since the baseline: NPU201 kernel 19x1 is longer than 17" in since.err
+    assert "fixed since" not in since.err
+
+
+def test_another_number_in_another_module_is_new(root: Path, tmp_path: Path, program: Cli) -> None:
+    model = onnx.load(longer(root, tmp_path / "longer.onnx"))
+    for node in model.graph.node:
+        for prop in node.metadata_props:
+            prop.value = prop.value.replace("context", "other")
+    onnx.save(model, tmp_path / "longer.onnx")
+    assert "2 new, 2 fixed" in program(root, "diff", SAMPLE, tmp_path / "longer.onnx").out
+
+
 def test_formats(root: Path, program: Cli) -> None:
     done = program(root, "diff", SAMPLE, SIX)
     assert done.code == 1
@@ -94,7 +143,7 @@ def test_formats(root: Path, program: Cli) -> None:
     assert "| | before | after |" in page
     assert "findings fixed</summary>" in page
     document = json.loads(program(root, "diff", SAMPLE, SIX, "--format", "json").out)
-    assert document["summary"] == {key: len(document[key]) for key in ("new", "fixed", "unchanged")}
+    assert document["summary"] == {key: len(document[key]) for key in ("new", "fixed", "changed", "unchanged")}
     assert document["verdict"] == "fail"
     whole = json.loads(program(root, "check", SIX, "--format", "json").out)["models"][0]["findings"]
     assert sorted(f["fingerprint"] for f in document["new"] + document["unchanged"]) == sorted(f["fingerprint"] for f in whole)
