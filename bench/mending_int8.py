@@ -6,11 +6,13 @@ A network is quantized by `npu-guard quantize` in the scheme that the device sta
 forms are not exact in integers, as `fix` tells it: new tensors with a scale of their own, such as parts of sums (*anew*),
 tensors with another scale than before (*scale*), tensors that are no more there (*gone*), and new weights off the grid of the
 old ones (*weights*). Where there is none of it, each tensor is the same integers; a result that moves by more than a step there
-does so by sums in floating point that fall on the other side of a tie, of which the layers behind make more. *Steps* is the
-largest move of a result, in steps of the scale with which it is held (of integers 1), by ONNX Runtime here, on inputs of the
-kind that it was calibrated with; of a result in floating point it is the signal-to-noise ratio between before and after. *To
-float* is that of int8 against the network in floating point, before and after. *Loses* is a network that comes less close to it
-than before, by more than a bit (6 dB); *lag* one that has more errors left than in floating point, of the scheme as well.
+does so by sums in floating point that fall on the other side of a tie, of which the layers behind make more. *Alone* is how far
+the quantized network moves by itself there, when each tensor is moved by 5e-7 of it (four roundings) before it is rounded.
+*Steps* is the largest move of a result, in steps of the scale with which it is held (of integers 1), by ONNX Runtime here, on
+inputs of the kind that it was calibrated with; of a result in floating point it is the signal-to-noise ratio between before and
+after. *To float* is that of int8 against the network in floating point, before and after. *Loses* is a network that comes less
+close to it than before, by more than a bit (6 dB); *lag* one that has more errors left than in floating point, of the scheme as
+well, and which they are.
 """
 
 from __future__ import annotations
@@ -29,15 +31,13 @@ import mending
 import numpy as np
 import onnx
 import onnxruntime
+from mending_int8_page import LIMIT_DB, Cell, older, page, rounded, row, tables
 
 DEVICES = ("aimotive-aiware", "ort-nnapi", "ethos-u85", "nvidia-dla", "rockchip-rk3588", "qualcomm-htp")
 """Left open, unsigned with channels at convolutions alone, all in integers, symmetric, QDQ alone, integers or else slow."""
-SAMPLES, JUDGED = 8, 4
-BIT_DB, LIMIT_DB = 6.02, 99.0
-CLOSE_DB = 90.0
-"""Between results in floating point of which only the last bits are others."""
+SAMPLES, JUDGED, SHAKEN = 8, 4, 4
+BIT_DB = 6.02
 KEPT = Path(".bench/mending-int8.jsonl")
-Cell = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
 
@@ -55,10 +55,7 @@ def main() -> int:
     lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
     known = {(c["model"], c["device"], c["commit"]): c for c in map(json.loads, lines)}
     if options.kept:
-        devices = options.devices.split(",")
-        newest = {(c["name"], c["device"]): c for c in map(json.loads, lines) if c["device"] in devices}
-        ordered = sorted(newest.values(), key=lambda c: devices.index(c["device"]))
-        mending.write(options.output, page(ordered, devices, commit))
+        show(options, [c for c in map(json.loads, lines) if c["device"] in options.devices.split(",")], commit)
         return 0
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory(prefix="npu-guard-mending-") as name:
@@ -77,11 +74,22 @@ def main() -> int:
                         log.write(json.dumps(cell) + "\n")
                     print(f"{cell['name']} on {device}: {row(cell)}", flush=True)
                 cells.append(cell)
-    if options.section:
-        mending.place(options.output, options.section, "\n".join(tables(cells, options.devices.split(","), commit)) + "\n")
-    else:
-        mending.write(options.output, page(cells, options.devices.split(","), commit))
+    show(options, cells, commit)
     return int(any(cell.get("wrong") or cell.get("lag") for cell in cells))
+
+
+def show(options: argparse.Namespace, cells: Sequence[Cell], commit: str) -> None:
+    """Write the page, or a section of it, with what it has of other networks and devices; the newest of each is shown."""
+    text = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
+    own, _, sections = text.partition("\n## ")
+    devices = list(dict.fromkeys([*DEVICES, *options.devices.split(",")]))
+    newest = {(c["name"], c["device"]): c for c in [*older(sections if options.section else own), *cells]}
+    known = sorted(newest.values(), key=lambda c: devices.index(c["device"]))
+    devices = [d for d in devices if any(c["device"] == d for c in known)]
+    if options.section:
+        mending.place(options.output, options.section, "\n".join(tables(known, devices, commit)) + "\n")
+    else:
+        mending.write(options.output, page(known, devices, commit, __doc__ or ""))
 
 
 def measured(file: Path, device: str, folder: Path, seconds: int) -> Cell:
@@ -111,8 +119,12 @@ def measured(file: Path, device: str, folder: Path, seconds: int) -> Cell:
     numbers = model["before"]["error"], model["summary"]["error"], len(model["applied"])
     roundings = (model["verification"] or {}).get("roundings")
     cell: Cell = {"float": plain, "int8": numbers, "lag": numbers[1] > plain[1], "wrong": "", "roundings": roundings}
+    if cell["lag"]:
+        cell["more"] = more(file, device, folder, fixed, seconds)
     if fixed.exists():
         cell |= compared(file, made, fixed)
+        exact = rounded(cell) == "none"
+        cell |= {"alone": alone(file, made)} if exact and cell["steps"] is not None and cell["steps"] > 1.01 else {}
     elif numbers[2]:
         cell["failed"] = "the fixed quantized network was not verified"
     return cell
@@ -157,6 +169,49 @@ def compared(plain: Path, before: Path, after: Path) -> Cell:
     return {"steps": round(steps, 2), "near": round(near, 1), "noise": [round(n, 1) for n in noise], "wrong": wrong}
 
 
+def more(file: Path, device: str, folder: Path, fixed: Path, seconds: int) -> str:
+    """The errors that are left in integers and not in floating point."""
+    plain = folder / "plain.onnx"
+    mending.fixed(file, device, plain, seconds)
+    left = []
+    for path in (plain if plain.exists() else file, fixed):
+        told, _, _ = mending.tool("check", str(path), "--profile", device, seconds=seconds)
+        findings = told["models"][0]["findings"] if told is not None else []
+        left.append({(f["rule"], f["node"]): f["message"] for f in findings if f["severity"] == "error"})
+    return "; ".join(f"{rule} {left[1][rule, node]}" for rule, node in left[1] if (rule, node) not in left[0]).replace("|", "/")
+
+
+def alone(plain: Path, quantized: Path) -> float:
+    """Steps by which the quantized network moves when each tensor is moved by a few roundings before it is rounded."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    scales = output_scales(quantized)
+    feeds = [feed(plain, seed) for seed in range(JUDGED)]
+    as_it_is = onnxruntime.InferenceSession(str(quantized), options)
+    names = [o.name for o in as_it_is.get_outputs() if o.name in scales or not o.type.startswith("tensor(float")]
+    old, most = [as_it_is.run(names, f) for f in feeds], 0.0
+    for seed in range(SHAKEN):
+        model, random = onnx.load(quantized), np.random.default_rng(seed)
+        nodes = []
+        for index, node in enumerate(model.graph.node):
+            if node.op_type == "QuantizeLinear":
+                factor = np.float32(1 + random.choice([-1, 1]) * 4 * 2.0**-23)
+                model.graph.initializer.append(onnx.numpy_helper.from_array(factor, f"shaken {index}"))
+                nodes.append(onnx.helper.make_node("Mul", [node.input[0], f"shaken {index}"], [f"moved {index}"]))
+                node.input[0] = f"moved {index}"
+            nodes.append(node)
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        for f, before in zip(feeds, old, strict=True):
+            for name, a, b in zip(names, before, session.run(names, f), strict=True):
+                if a.shape == b.shape:
+                    most = max(most, float(np.abs(a.astype(np.float64) - b).max(initial=0.0)) / scales.get(name, 1.0))
+    return round(most, 2)
+
+
 def output_scales(file: Path) -> Mapping[str, float]:
     """Scales of the outputs that a DequantizeLinear makes."""
     graph = onnx.load(file).graph
@@ -171,67 +226,6 @@ def ratio(real: Array, other: Array) -> float:
     finite = np.isfinite(real) & np.isfinite(other)
     noise, signal = (float(np.square(x[finite]).sum()) for x in (real - other, real))
     return LIMIT_DB if noise == 0 else float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -LIMIT_DB, LIMIT_DB))
-
-
-def row(cell: Cell) -> str:
-    """The cells of one line behind network and device."""
-    if cell.get("fits"):
-        return "fits"
-    plain, numbers = (f"{c[0]} -> {c[1]}" if (c := cell.get(k)) else "" for k in ("float", "int8"))
-    if cell.get("failed"):
-        return f"{plain} | {numbers or 'failed'} | | | | {cell['failed'].replace('|', '/')}"
-    marks = " ".join([*(["lag"] if cell.get("lag") else []), *([f"loses: {cell['wrong']}"] if cell["wrong"] else [])])
-    if "roundings" not in cell:
-        return f"{plain} | {numbers} | not asked | {cell['steps']:g} | | {marks}"
-    if "steps" not in cell:
-        return f"{plain} | {numbers} | nothing replaced | 0 | | {marks}"
-    moved = f"{cell['steps']:g}" if cell["near"] == LIMIT_DB else f"{cell['steps']:g}, {cell['near']:g} dB"
-    return f"{plain} | {numbers} | {rounded(cell)} | {moved} | {cell['noise'][0]:g} -> {cell['noise'][1]:g} dB | {marks}"
-
-
-def rounded(cell: Cell) -> str:
-    """Where it is not exact in integers."""
-    names = {"anew": "anew", "otherwise": "scale", "left_out": "gone", "weights": "weights"}
-    found = [f"{count} {name}" for key, name in names.items() if (count := (cell.get("roundings") or {}).get(key))]
-    return ", ".join(found) or "none"
-
-
-def within(cell: Cell) -> bool:
-    """Whether no result moves by more than a step; in floating point, not by more than the last bits."""
-    return "steps" not in cell or (cell["steps"] <= 1.01 and cell.get("near", LIMIT_DB) >= CLOSE_DB)
-
-
-def page(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> str:
-    """The page: sums for each device, and a line for each network with errors."""
-    told = (__doc__ or "").strip().splitlines()[2:]
-    lines = ["# What `fix` mends in quantized networks", "", "Written by `make mending`, as [mending.md](mending.md).", *told, ""]
-    return "\n".join([*lines, *tables(cells, devices, commit)]) + "\n"
-
-
-def tables(cells: Sequence[Cell], devices: Sequence[str], commit: str) -> list[str]:
-    """Sums for each device, and a line for each network with errors."""
-    older = sum(cell["commit"] != commit for cell in cells)
-    lines = [f"{older} of {len(cells)} cells are kept from an older commit, and may be better now.", ""] if older else []
-    lines += [
-        "| device | networks with errors | float: errors | after | int8: errors | after | exact in integers | up to one step "
-        "| others | up to one step | lag | loses | failed |"
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
-    for device in devices:
-        some = [c for c in cells if c["device"] == device and not c.get("fits")]
-        ran = [c for c in some if "int8" in c]
-        sums = [sum(c[kind][i] for c in ran) for kind in ("float", "int8") for i in (0, 1)]
-        exact = [c for c in ran if "roundings" in c and rounded(c) == "none"]
-        others = [c for c in ran if c not in exact]
-        sums += [len(exact), sum(map(within, exact)), len(others), sum(map(within, others))]
-        marks = [sum(bool(c.get(key)) for c in some) for key in ("lag", "wrong", "failed")]
-        lines.append(f"| {' | '.join(map(str, (device, len(ran), *sums, *marks)))} |")
-    lines += [
-        "",
-        "| network | device | float | int8 | rounded otherwise | steps | to float | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    return lines + [f"| {c['name']} | {c['device']} | {row(c)} |" for c in cells if not c.get("fits")]
 
 
 if __name__ == "__main__":
