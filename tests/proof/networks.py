@@ -191,6 +191,12 @@ def moves() -> Iterator[Network]:
         extent = (2, 4, 3)[axis]
         yield net(f"y = GatherElements<axis = {axis}>(x, i)", "float[2,4,3] x", f"int64[1,2,2] i = {{0,1,{extent - 1},-1}}")
     yield net("y = GatherND(x, i)", weights="int64[2,2] i = {1,3,0,2}")
+    yield net("y = RotaryEmbedding(x, c, s)", "float[2,3,4,6] x, float[2,4,3] c, float[2,4,3] s", opset=23)
+    yield net(
+        "y = RotaryEmbedding<num_heads = 2, rotary_embedding_dim = 4, interleaved = 1>(x, c, s, i)",
+        "float[2,3,12] x, float[5,2] c, float[5,2] s", "int64[2,3] i = {0,1,2,4,3,2}", opset=23,
+    )  # fmt: skip
+    yield net("y = Shrink<lambd = 0.25, bias = 0.5>(x)")
     yield net("y = ScatterND(x, i, u)", "float[3,4] x, float[2,4] u", "int64[2,1] i = {2,0}")
     yield net('y = ScatterND<reduction = "add">(x, i, u)', "float[3,4] x, float[2] u", "int64[2,2] i = {2,-1,0,1}")
     yield net("y = ScatterElements<axis = 1>(x, i, u)", "float[3,4] x, float[2,2] u", "int64[2,2] i = {2,0,-1,1}")

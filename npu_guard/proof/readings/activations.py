@@ -41,6 +41,16 @@ def _leaky(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     return a.add(above, a.multiply(a.subtract(x[0], above), slope))
 
 
+@reading("Shrink")
+def _shrink(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """x less the bias above the threshold, x with the bias below the other one, and nothing between."""
+    threshold, bias = parameter(a, call, "lambd", 0.5), parameter(a, call, "bias", 0.0)
+    beyond = (a.subtract(x[0], threshold), a.subtract(a.subtract(a.number(0), threshold), x[0]))
+    above, below = (a.function("step", v, values=((0, Fraction(0)),)) for v in beyond)
+    otherwise = a.multiply(a.subtract(a.number(1), below), a.multiply(above, a.subtract(x[0], bias)))  # as ONNX has it
+    return a.add(a.multiply(below, a.add(x[0], bias)), otherwise)
+
+
 @reading("Elu", "Celu", "Selu")
 def _elu(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     """gamma (max(x, 0) + alpha (exp(min(x, 0)) - 1)); for Celu of x over alpha."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from npu_guard.proof.arithmetic import Arithmetic
+from npu_guard.proof.modular import Array
 from npu_guard.proof.program import Call
 from npu_guard.proof.readings.table import READINGS, at, axes, ints, parameter, reading
 from npu_guard.proof.tensor import Operand, Tensor, Unsupported, join
@@ -147,3 +148,32 @@ def spatial(x: Tensor) -> tuple[int, ...]:
 
 READINGS["GlobalAveragePool"] = lambda a, call, x: a.mean(a.lift(x[0]), spatial(a.lift(x[0])), True)
 READINGS["GlobalMaxPool"] = lambda a, call, x: a.largest(a.lift(x[0]), spatial(a.lift(x[0])), True)
+
+
+@reading("RotaryEmbedding")
+def _rotary(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """Each pair of numbers is turned by the angle of its position: halves of a head, or numbers that follow each other."""
+    given, shape = a.lift(x[0]), a.lift(x[0]).shape
+    if len(shape) == 3:
+        heads = call.attr("num_heads", 0)
+        given = given.map(lambda v: v.reshape((*shape[:2], heads, -1)).swapaxes(1, 2))
+    cosine, sine = a.lift(x[1]), a.lift(x[2])
+    if (positions := at(x, 3)) is not None:
+        if not isinstance(positions, np.ndarray):
+            raise Unsupported("positions that depend on data")
+        cosine, sine = (table.map(lambda v: v[positions]) for table in (cosine, sine))
+    count = call.attr("rotary_embedding_dim", 0) or given.shape[-1]
+    cosine, sine = (table.map(lambda v: v[:, None, :, : count // 2]) for table in (cosine, sine))
+    pairs = (
+        (slice(0, count, 2), slice(1, count, 2)) if call.attr("interleaved", 0) else (slice(count // 2), slice(count // 2, count))
+    )
+    one, two = (given.map(lambda v: v[..., part]) for part in pairs)  # noqa: B023 - called at once
+    turned = a.subtract(a.multiply(cosine, one), a.multiply(sine, two)), a.add(a.multiply(sine, one), a.multiply(cosine, two))
+
+    def put(parts: list[Array]) -> Array:
+        result = parts[0].copy()
+        for part, new in zip(pairs, parts[1:], strict=True):
+            result[..., part] = new
+        return result.swapaxes(1, 2).reshape(shape) if len(shape) == 3 else result
+
+    return join([given, *turned], put)
