@@ -78,6 +78,7 @@ def command(
         complain(f"{model}: internal error in {crash.rule} at {crash.node}: {crash.error}; please report it")
     if lossy or not found.outputs:
         what = f"output {short(lossy[0])!r} keeps {found.outputs[lossy[0]]:.1f} dB" if lossy else "nothing was compared"
-        complain(f"{model}: {what}, and --minimum-snr wants {minimum_snr:g}; nothing was written")
+        more = "" if sensitivity or not lossy else "; --sensitivity names the operators that lose most"
+        complain(f"{model}: {what}, and --minimum-snr wants {minimum_snr:g}; nothing was written{more}")
         return 5
     return exit_code(Report(VERSION, (found.report,), config.fail_on, config.allow_undecided))

@@ -87,6 +87,10 @@ class Quantization:
     """Whether the device holds activations in 16 bits."""
     joined: int = 0
     """Groups of operators that are one operator now, which the compiler took as one."""
+    held_by_neighbours: tuple[str, ...] = ()
+    """Operators of `keep` that compute in integers all the same: neighbours quantize what they read and give."""
+    calibration: str = ""
+    """Where the data is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,8 @@ def quantize_model(
     shares = _shares(after, Context(after, profile), len(partition_model(after, checked, profile).pieces))
     rows.sort(key=lambda row: row.decibels)
     return Quantization(
-        path, made, scheme, len(feeds), len(some), outputs, report, shares, tuple(rows), runs_wide(profile, scheme), joined
+        path, made, scheme, len(feeds), len(some), outputs, report, shares, tuple(rows), runs_wide(profile, scheme), joined,
+        () if wide else _held(after, keep), str(calibration),
     )  # fmt: skip
 
 
@@ -204,6 +209,12 @@ def _operators(analysis: Analysis, after: Analysis) -> list[Node]:
     """Operators of the original that are quantized, but for those that only move data."""
     held = {node.label.removesuffix("_quant") for node, unit in read(after).units.items() if unit.is_quantized}
     return [n for n in analysis.nodes() if n.label in held and n.op_type not in _MOVING and n.graph.parent is None]
+
+
+def _held(after: Analysis, keep: Sequence[str]) -> tuple[str, ...]:
+    """Those of `keep` that compute in integers: a pair that is there for a neighbour stands on each side."""
+    units = {node.label.removesuffix("_quant"): unit for node, unit in read(after).units.items()}
+    return tuple(name for name in dict.fromkeys(keep) if name in units and units[name].computes_in_integers)
 
 
 def _taken_apart(analysis: Analysis, profile: Profile, checked: Checked, keep: Sequence[str]) -> list[str]:

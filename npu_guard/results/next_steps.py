@@ -91,6 +91,11 @@ def _fix_command(model: ModelReport, shown: str, fixed: str, options: Sequence[s
     return _words("fix", shown, "-o", fixed, *told)
 
 
+def fix_command(model: ModelReport, path: str, options: Sequence[str]) -> str:
+    """The command that mends a file that was made of a model."""
+    return _fix_command(model, path, _fixed_name(path), options)
+
+
 def partition_command(model: ModelReport, path: str, *, mended: bool = False) -> str:
     """The command that cuts a model, or the file that `fix` made of it, into pieces."""
     if model.command.in_program:

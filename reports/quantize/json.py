@@ -29,6 +29,7 @@ def render(result: QuantizeResult, *, color: bool = False) -> str:
             "islands": q.shares.islands,
             "pieces": q.shares.pieces,
             "joined": q.joined,
+            "held_by_neighbours": list(q.held_by_neighbours),
             "can_be_wide": q.can_be_wide,
             "sensitivity": [
                 {

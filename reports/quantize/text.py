@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from npu_guard.base.installation import VERSION
 from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.pipeline.quantize import Quantization, QuantizeResult, Sensitivity
 from npu_guard.results.findings import Report
-from npu_guard.results.summary import percent, plural, si
+from npu_guard.results.next_steps import fix_command
+from npu_guard.results.summary import count, percent, plural, si
 from npu_guard.verification.scheme import WIDE, Scheme
 
 MOST = 12
@@ -17,13 +20,15 @@ MOST = 12
 def render(result: QuantizeResult, *, color: bool = False) -> str:
     """A paragraph for each of these."""
     q = result.quantization
+    scheme = replace(q.scheme, in_float=tuple(name for name in q.scheme.in_float if name not in q.held_by_neighbours))
     lines = [
         f"{printable(q.path)}  {q.report.profile}",
         "",
-        f"Quantized: {scheme_text(q.scheme)}; {plural(q.samples, 'sample')} of calibration",
+        f"Quantized: {scheme_text(scheme)}; {plural(q.samples, 'sample')} of calibration",
     ]
     if q.joined:
         lines.append(f"{plural(q.joined, 'group')} of operators written as the one operator that the compiler takes them as")
+    lines += ["Signal to noise of outputs, against floating point:"] if q.outputs else []
     for name, decibels in q.outputs.items():
         short = "" if decibels >= result.minimum else f"  <- below {result.minimum:g}"
         lines.append(f"  {printable(name, 60)}: {decibels:.1f} dB{short}")
@@ -31,11 +36,25 @@ def render(result: QuantizeResult, *, color: bool = False) -> str:
     share = 100.0 * s.integer_macs / s.macs if s.macs else 100.0
     islands = f", {plural(s.islands, 'operator')} in floating point between quantized ones" if s.islands else ""
     lines.append(f"{percent(share)} of the MACs in integers{islands}; {plural(s.pieces, 'piece')} on NPU and host together")
+    if q.held_by_neighbours:
+        names = ", ".join(printable(name, 60) for name in q.held_by_neighbours)
+        wide = (
+            f", or hold {'it' if len(q.held_by_neighbours) == 1 else 'them'} in 16 bits with --keep-as int16"
+            if q.can_be_wide
+            else ""
+        )
+        lines.append(
+            f"--keep changes nothing at {names}: what is read and given there is quantized for neighbours; keep these too{wide}"
+        )
     if q.sensitivity:
         lines += ["", *sensitivity_text(q)]
-    lines += ["", registry.renderer("text")(Report(VERSION, (q.report,)), color=color).rstrip()]
-    if result.written is not None:
-        lines += ["", f"Wrote {printable(str(result.written))}"]
+    written = None if result.written is None else str(result.written)
+    report = q.report if written is None else replace(q.report, path=written)
+    lines += ["", registry.renderer("text")(Report(VERSION, (report,)), color=color).rstrip()]
+    if written is not None:
+        mend = bool(count(report.findings).error)
+        lines += ["", f"Wrote {printable(written)}{'. Next, see what can be mended:' if mend else ''}"]
+        lines += [f"  {fix_command(report, written, ('--calibration', q.calibration))}"] if mend else []
     return "\n".join(lines) + "\n"
 
 
@@ -64,8 +83,8 @@ def sensitivity_text(q: Quantization) -> list[str]:
     if len(q.sensitivity) > MOST:
         lines.append(f"  and {len(q.sensitivity) - MOST} more, which lose less")
     wide = WIDE[q.scheme.activation]
-    more = f", --keep-as int16 holds them as {wide}" if q.can_be_wide else ""
-    lines.append(f"  --keep NODE leaves operators in floating point{more}.")
+    more = f"; --keep-as int16 holds it as {wide}" if q.can_be_wide else ""
+    lines.append(f"  --keep NODE leaves an operator in floating point, one without weights only with its neighbours{more}.")
     return lines
 
 

@@ -273,3 +273,30 @@ def test_a_mask_of_minus_infinity_gets_no_scale(masked: str, tmp_path: Path, cap
     (told,) = json.loads(capsys.readouterr().out)["models"]
     assert "NPU811" not in {f["rule"] for f in told["findings"]}
     assert all(output["snr_db"] > 20 for output in told["quantization"]["outputs"])
+
+
+@pytest.mark.parametrize(
+    ("kept", "held"), [(("add",), ["add"]), (("second",), []), (("second", "scale"), []), (("scale", "add", "relu"), ["relu"])]
+)
+def test_what_neighbours_quantize_is_not_said_to_be_in_floating_point(
+    kept: tuple[str, ...], held: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pair stands on both sides of an operator without weights whose neighbours are quantized: the file is the same."""
+    options = [word for name in kept for word in ("--keep", name)]
+    _, out = _quantize(tmp_path, "qualcomm-htp", *options, "--minimum-snr", "0", "--format", "json")
+    told = json.loads(capsys.readouterr().out)["models"][0]["quantization"]["held_by_neighbours"]
+    assert told == held
+    kept_bytes = out.read_bytes()
+    _, out = _quantize(tmp_path, "qualcomm-htp", "--minimum-snr", "0")
+    capsys.readouterr()
+    assert (out.read_bytes() == kept_bytes) == (set(kept) == set(held))
+
+
+def test_the_text_says_what_keep_does_and_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = _quantize(tmp_path, "qualcomm-htp", "--keep", "add", "--minimum-snr", "0")
+    text = capsys.readouterr().out
+    assert "--keep changes nothing at add: what is read and given there is quantized for neighbours" in text
+    assert "left in floating point" not in text
+    assert f"{out}  qualcomm-htp" in text
+    assert _quantize(tmp_path, "qualcomm-htp", "--minimum-snr", "99")[0] == 5
+    assert "--sensitivity names the operators that lose most" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""Networks that onnxruntime has quantized beside their float twins: findings are those of the twin but for the 8xx.
+
+    python bench/timm_networks.py FOLDER
+    python bench/quantized_findings.py FOLDER --devices aimotive-aiware,qualcomm-htp
+
+Each network is quantized by onnxruntime's `quantize_static` on drawn numbers: as QDQ and as QOperator, with one scale for each
+tensor and for each channel of weights, with activations of 8 and of 16 bits. Findings are compared by rule, severity, outcome and
+node; of nodes that onnxruntime takes into others, such as a Relu, the twin's have no counterpart. What differs is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+from mending import files
+from mending_int8 import feed
+from onnxruntime import quantization
+
+from npu_guard import check
+
+DEVICES = ("aimotive-aiware", "ort-nnapi", "ethos-u85", "nvidia-dla", "qualcomm-htp", "ti-tidl:AM68A")
+Found = collections.Counter[tuple[str, str, str, str]]
+
+
+class Way(NamedTuple):
+    """One way to quantize."""
+
+    form: str
+    channels: bool
+    bits: int
+
+
+WAYS = [Way(form, channels, bits) for form in ("QDQ", "QOperator") for channels in (False, True) for bits in (8, 16)]
+WAYS = [way for way in WAYS if way.form == "QDQ" or way.bits == 8]  # onnxruntime has no QOperator of 16 bits
+
+
+class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Two drawn inputs."""
+
+    def __init__(self, file: Path) -> None:
+        self.rest: Iterator[dict[str, Any]] = iter([feed(file, seed) for seed in range(2)])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next one."""
+        return next(self.rest, None)
+
+
+def quantized(file: Path, way: Way, output: Path) -> None:
+    """Write the quantized network. Raises what onnxruntime raises."""
+    kinds = quantization.QuantType
+    logging.disable(logging.WARNING)
+    quantization.quantize_static(
+        str(file), str(output), Reader(file), quant_format=getattr(quantization.QuantFormat, way.form), per_channel=way.channels,
+        activation_type=kinds.QUInt8 if way.bits == 8 else kinds.QUInt16, weight_type=kinds.QInt8,
+        extra_options={"UseQDQContribOps": way.bits == 16, "WeightSymmetric": True},
+    )  # fmt: skip
+    logging.disable(logging.NOTSET)
+
+
+def findings(file: Path, device: str) -> Found:
+    """Those that are not about quantization, by rule, severity, outcome and the node's name in the float network."""
+    found: Found = collections.Counter()
+    report = check(str(file), profile=device)
+    if report.verdict == "unreadable":
+        raise SystemExit(f"{report.headline}")
+    for f in report.findings:
+        if not f.rule.startswith("NPU8"):
+            found[f.rule, f.severity.value, f.outcome.value, f.location.node.removesuffix("_quant")] += 1
+    return found
+
+
+def nodes(file: Path) -> set[str]:
+    """Names of operators that compute, as in the float network."""
+    return {n.name.removesuffix("_quant") for n in onnx.load(file, load_external_data=False).graph.node}
+
+
+def differences(file: Path, made: Path, plain: Found, device: str) -> list[str]:
+    """Findings of one side alone, at nodes that both have."""
+    twin, both = findings(made, device), nodes(file) & nodes(made)
+    sides = (("float", plain - twin), ("int8", twin - plain))
+    return [f"{side}: {' '.join(key)}" for side, found in sides for key in found if key[3] in both or side == "int8"]
+
+
+def main() -> int:
+    """Print what differs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--devices", default=",".join(DEVICES))
+    options = parser.parse_args()
+    compared, different, known = 0, 0, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in files(options.models):
+            own = {device: findings(file, device) for device in options.devices.split(",")}
+            for number, way in enumerate(WAYS):
+                made = Path(scratch) / f"{file.stem}-{number}.onnx"
+                try:
+                    quantized(file, way, made)
+                except Exception as error:  # what onnxruntime raises is its own
+                    print(f"{file.stem} {way}: not quantized: {str(error)[:120]}", flush=True)
+                    continue
+                for device, plain in own.items():
+                    compared, known = compared + 1, known + sum(plain.values())
+                    told = differences(file, made, plain, device)
+                    different += bool(told)
+                    for line in told:
+                        print(
+                            f"{file.stem} {way.form} {'channel' if way.channels else 'tensor'} {way.bits} {device}: {line}",
+                            flush=True,
+                        )
+                made.unlink()
+            print(
+                f"{file.stem}: {compared} pairs compared, with {known} findings of the float twins; {different} differ",
+                flush=True,
+            )
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
