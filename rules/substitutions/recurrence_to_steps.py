@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from msgspec import Struct
 
 from npu_guard.rewriting.arithmetic import FLOATS
 from npu_guard.rewriting.node_numbers import numbers
+from npu_guard.rewriting.recurrent_cells import STEPS, CellWeights
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
 """What ONNX takes for one direction where the node says nothing."""
+PLAIN = {name.lower(): name for name in ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")}
+"""Activations that are an operator without a number of their own."""
 MOST_STEPS = 32
 """Steps of all directions beyond which a loop is no longer written out: each has some fifteen nodes."""
 _WHOLE = dict.fromkeys(
@@ -32,7 +34,8 @@ class RecurrenceToSteps(Substitution):
     A step is two Gemm, of the input and of the state, and a few operators on each element. LSTM: with the gates i, o, f and c of
     W x + R h + b, C = sigmoid(f) C + sigmoid(i) tanh(c) and h = sigmoid(o) tanh(C). GRU: with z and r, h = n + z (h - n), and n
     is tanh(W x + (r h) R + b), or tanh(W x + b + r (R h + b)) with linear_before_reset. RNN: h = tanh(W x + R h + b) (the ONNX
-    operators' own definitions). A state that nobody gives is 0, so its terms are left out of the first step.
+    operators' own definitions). With peepholes, i and f read the cell before the step and o the one after it. Other activations
+    take the places of these. A state that nobody gives is 0, so its terms are left out of the first step.
     """
 
     name = "recurrence-to-steps"
@@ -81,6 +84,17 @@ class RecurrenceToSteps(Substitution):
             """g (float[3,2,4] x) => (y, l) <float[1,5,4] w, float[1,5,5] r, float[1,10] b>
             { y, l = RNN<hidden_size = 5>(x, w, r, b) }""",
         ),
+        Example(
+            """g (float[3,2,4] x) => (y) <float[2,5,4] w, float[2,5,5] r>
+            { y = RNN<hidden_size = 5, direction = "bidirectional", activations = ["Relu", "Relu"]>(x, w, r) }""",
+            title="with another activation",
+        ),
+        Example(
+            """g (float[2,3,4] x, float[1,3,5] h, float[1,3,5] c) => (y)
+            <float[1,20,4] w, float[1,20,5] r, float[1,40] b, float[1,15] p>
+            { y = LSTM<hidden_size = 5>(x, w, r, b, , h, c, p) }""",
+            title="gates that read the cell",
+        ),
     )
     bad = (
         Example(
@@ -89,8 +103,8 @@ class RecurrenceToSteps(Substitution):
         ),
         Example(
             """g (float[3,2,4] x) => (y) <float[1,20,4] w, float[1,20,5] r>
-            { y = LSTM<hidden_size = 5, activations = ["Sigmoid", "Relu", "Tanh"]>(x, w, r) }""",
-            refused="its activations are sigmoid, relu, tanh",
+            { y = LSTM<hidden_size = 5, activations = ["Sigmoid", "Elu", "Tanh"]>(x, w, r) }""",
+            refused="its activations are sigmoid, elu, tanh",
         ),
         Example(
             """g (float[3,2,4] x, int32[2] n) => (y) <float[1,20,4] w, float[1,20,5] r>
@@ -113,8 +127,8 @@ class RecurrenceToSteps(Substitution):
             raise Refused("the number of its steps is not known; fix its shapes with --input-shape")
         if node.input(4) is not None:
             raise Refused("its sequences have lengths of their own")
-        if node.op_type == "LSTM" and (node.input(7) is not None or node.attr("input_forget", 0)):
-            raise Refused("its gates read the cell, or are coupled")
+        if node.op_type == "LSTM" and node.attr("input_forget", 0):
+            raise Refused("its gates are coupled")
         if node.attr("clip") is not None:
             raise Refused("it clips")
         if node.attr("layout", 0):
@@ -124,14 +138,21 @@ class RecurrenceToSteps(Substitution):
         directions = weight[0]
         named = [_text(a).lower() for a in node.attr("activations") or ()]
         usual = [*ACTIVATIONS[node.op_type]] * directions
-        if named and named[: len(usual)] != usual:
+        named = named[: len(usual)]
+        if any(name not in PLAIN for name in named) or len(named or usual) < len(usual):
             raise Refused(f"its activations are {', '.join(named)}")
-        if any(v is not None and not ctx.is_constant(v) for v in (node.input(i) for i in (1, 2, 3))):
+        if any(v is not None and not ctx.is_constant(v) for v in (node.input(i) for i in (1, 2, 3, 7))):
             raise Refused("its weights are computed")
         if x[0] * directions > MOST_STEPS:
             raise Refused(f"it has {x[0] * directions} steps; {MOST_STEPS} are the most that are written out")
         outputs = tuple(v for v in node.outputs if v is not None and (v.consumers or v.is_output))
-        return Match(self, node, (node,), outputs, (x[0], directions, weight[1] // GATES[node.op_type], x[2]))
+        return Match(
+            self,
+            node,
+            (node,),
+            outputs,
+            (x[0], directions, weight[1] // GATES[node.op_type], x[2], tuple(PLAIN[name] for name in named or usual)),
+        )
 
     def rewrite(self, match: Match, build: Builder) -> Mapping[Value, str]:
         return _written(match, build, 0)
@@ -145,18 +166,9 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-class _Weights(Struct, frozen=True):
-    """Weights of one direction by name: those of the input and of the state, each with its bias ("" where there is none)."""
-
-    of_input: str
-    of_state: str
-    input_bias: str
-    state_bias: str
-
-
 def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
     node = match.root
-    steps, directions, _, _ = match.facts
+    steps, directions, *_ = match.facts
     direction = _text(node.attr("direction", "forward"))
     x = node.inputs[0]
     assert x is not None
@@ -170,7 +182,7 @@ def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
         h, c = (_initial(node, build, i, d, directions) for i in (5, 6))
         column = [""] * steps
         for t in order:
-            h, c = _STEPS[node.op_type](match, build, weights, inputs[t], h, c)
+            h, c = STEPS[node.op_type](build, weights, inputs[t], h, c)
             column[t] = build.unsqueeze(h, 0, 1) if directions == 1 else build.unsqueeze(h, 0)
         columns.append(column)
         hidden.append(build.unsqueeze(h or "", 0))
@@ -211,11 +223,11 @@ def _initial(node: Node, build: Builder, index: int, direction: int, directions:
     return build.squeeze(value if directions == 1 else build.slice(value, 0, direction, direction + 1), 0)
 
 
-def _weights(match: Match, build: Builder, direction: int, shift: int) -> _Weights:
+def _weights(match: Match, build: Builder, direction: int, shift: int) -> CellWeights:
     node = match.root
-    _, _, hidden, width = match.facts
+    _, directions, hidden, width, activations = match.facts
     gates = GATES[node.op_type]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.output.dtype))
 
     def part(index: int, columns: int) -> str:
         value = node.input(index)
@@ -234,63 +246,15 @@ def _weights(match: Match, build: Builder, direction: int, shift: int) -> _Weigh
         rows = slice(half * gates * hidden, (half + 1) * gates * hidden)
         return build.later((gates * hidden,), lambda: np.asarray(build.weight(value)[direction][rows], dtype), dtype, "bias")
 
-    return _Weights(part(1, width), part(2, hidden), bias(0), bias(1))
+    def peephole(gate: int) -> str:
+        value = node.input(7)
+        assert value is not None
+        own = slice(gate * hidden, (gate + 1) * hidden)
+        return build.later((hidden,), lambda: np.asarray(build.weight(value)[direction][own], dtype), dtype, "peephole")
 
-
-def _gemm(build: Builder, x: str, weight: str, bias: str) -> str:
-    return build.op("Gemm", x, weight, *([bias] if bias else []), transB=1)
-
-
-def _sum(build: Builder, weights: _Weights, x: str, h: str) -> str:
-    """W x + R h + b; without a state, its bias stays."""
-    of_input = _gemm(build, x, weights.of_input, weights.input_bias)
-    if h:
-        return build.op("Add", of_input, _gemm(build, h, weights.of_state, weights.state_bias))
-    return build.op("Add", of_input, weights.state_bias) if weights.state_bias else of_input
-
-
-def _gate(build: Builder, gates: str, index: int, hidden: int) -> str:
-    return build.slice(gates, 1, index * hidden, (index + 1) * hidden)
-
-
-def _lstm(match: Match, build: Builder, weights: _Weights, x: str, h: str, c: str) -> tuple[str, str]:
-    gates, hidden = _sum(build, weights, x, h), match.facts[2]
-    i, o, f, n = (_gate(build, gates, k, hidden) for k in range(4))
-    cell = build.op("Mul", build.op("Sigmoid", i), build.op("Tanh", n))
-    if c:
-        cell = build.op("Add", build.op("Mul", build.op("Sigmoid", f), c), cell)
-    return build.op("Mul", build.op("Sigmoid", o), build.op("Tanh", cell)), cell
-
-
-def _gru(match: Match, build: Builder, weights: _Weights, x: str, h: str, c: str) -> tuple[str, str]:
-    hidden = match.facts[2]
-    of_input = _gemm(build, x, weights.of_input, weights.input_bias)
-    of_state = _gemm(build, h, weights.of_state, weights.state_bias) if h else weights.state_bias
-    zr = build.slice(of_input, 1, 0, 2 * hidden)
-    if of_state:
-        zr = build.op("Add", zr, build.slice(of_state, 1 if h else 0, 0, 2 * hidden))
-    z, r = (build.op("Sigmoid", _gate(build, zr, k, hidden)) for k in range(2))
-    new = _gate(build, of_input, 2, hidden)
-    if of_state and match.root.attr("linear_before_reset", 0):
-        new = build.op("Add", new, build.op("Mul", r, build.slice(of_state, 1 if h else 0, 2 * hidden, 3 * hidden)))
-    elif h:
-        last = build.slice(weights.of_state, 0, 2 * hidden, 3 * hidden)
-        bias = build.slice(weights.state_bias, 0, 2 * hidden, 3 * hidden) if weights.state_bias else ""
-        new = build.op("Add", new, _gemm(build, build.op("Mul", r, h), last, bias))
-    elif of_state:
-        new = build.op("Add", new, build.slice(of_state, 0, 2 * hidden, 3 * hidden))
-    new = build.op("Tanh", new)
-    # (1 - z) n + z h = n + z (h - n)
-    kept = build.op("Sub", h, new) if h else build.op("Mul", new, build.constant(np.asarray(-1, _dtype(match)), "number"))
-    return build.op("Add", new, build.op("Mul", z, kept)), ""
-
-
-def _rnn(match: Match, build: Builder, weights: _Weights, x: str, h: str, c: str) -> tuple[str, str]:
-    return build.op("Tanh", _sum(build, weights, x, h)), ""
-
-
-def _dtype(match: Match) -> np.dtype[np.generic]:
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(match.root.output.dtype))
-
-
-_STEPS = {"LSTM": _lstm, "GRU": _gru, "RNN": _rnn}
+    each = len(activations) // directions
+    own = activations[direction * each : (direction + 1) * each]
+    of_cell = tuple(map(peephole, range(3))) if node.input(7) is not None else ()
+    return CellWeights(
+        part(1, width), part(2, hidden), bias(0), bias(1), of_cell, own, hidden, bool(node.attr("linear_before_reset", 0)), dtype
+    )

@@ -47,6 +47,10 @@ def _ints(values: Sequence[int]) -> str:
     return f"[{', '.join(map(str, values))}]"
 
 
+def _words(groups: Sequence[Sequence[str]]) -> str:
+    return f"[{', '.join(f'{chr(34)}{word}{chr(34)}' for group in groups for word in group)}]"
+
+
 def convolutions() -> Iterator[Network]:
     for stride, dilation, pads, group, kernel in itertools.product(
         ([1, 1], [2, 3]), ([1, 1], [2, 1]), ([0, 0, 0, 0], [1, 2, 0, 1], [2, 0, 1, 1]), (1, 2, 4), ([1, 1], [3, 2], [2, 3])
@@ -354,6 +358,16 @@ def recurrences() -> Iterator[Network]:
                 f"{tenths} y, n{more} = {kind}<{attributes}>(x, v, s, c, , {given})", x + start, numbers + bias, f"y, n{more}"
             )
             yield net(f"v = Mul(w, t) s = Mul(r, t) y = {kind}<{attributes}>(x, v, s)", x, numbers)
+        own = _words([("Relu", "Tanh", "Sigmoid")[: {"LSTM": 3, "GRU": 2, "RNN": 1}[kind]]] * d)
+        yield net(
+            f'v = Mul(w, t) s = Mul(r, t) y = {kind}<hidden_size = 5, direction = "{way}", activations = {own}>(x, v, s)',
+            x,
+            numbers,
+        )
+    tenths += " q = Mul(p, t)"
+    numbers = "float[1,20,4] w, float[1,20,5] r, float[1,40] b, float[1,15] p, float t = {0.1}"
+    start = "float[3,2,4] x, float[1,2,5] h, float[1,2,5] k"
+    yield net(f"{tenths} y, n, o = LSTM<hidden_size = 5>(x, v, s, c, , h, k, q)", start, numbers, "y, n, o")
 
 
 def places() -> Iterator[Network]:
