@@ -6,6 +6,7 @@ Torch and onnx are imported inside the functions: checking a model needs no torc
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import os
@@ -70,8 +71,7 @@ def export(
         import torch
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    if (form := module.__dict__.get(EXPORT_FORM)) is not None:
-        module = form(module)
+    module = _in_export_form(module)
     root = (root or _project_root()).resolve()
     path = Path(path)
     weights = [*module.parameters(), *module.buffers()]
@@ -88,6 +88,25 @@ def export(
             _save(model, Path(folder), path, external)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _in_export_form(module: nn.Module) -> nn.Module:
+    """The module with what is exported in the place of itself and of modules inside, as a copy where there is such."""
+    while (form := module.__dict__.get(EXPORT_FORM)) is not None:
+        module = form(module)
+    inside = [path for path, inner in module.named_modules(remove_duplicate=False) if EXPORT_FORM in inner.__dict__]
+    if not inside:
+        return module
+    module = copy.deepcopy(module)
+    made: dict[int, nn.Module] = {}
+    for path in inside:
+        if any(path.startswith(f"{outer}.") for outer in inside):
+            continue
+        inner = module.get_submodule(path)
+        if id(inner) not in made:
+            made[id(inner)] = _in_export_form(inner)
+        module.set_submodule(path, made[id(inner)])
+    return module
 
 
 def scrub(model: onnx.ModelProto, root: Path) -> None:

@@ -21,6 +21,7 @@ from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import files, fitting, loading, mixing, sizes
 from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
+from npu_guard.training.merging import Merging, let_merge
 
 BEFORE = "_npu_guard_before"
 """Attribute of a module: its class and attributes before it became a block, and whether the block is exact."""
@@ -43,11 +44,12 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
     """
     manifest = files.read_manifest(folder)
     network = network_of(model)
-    if EXPORT_FORM in network.__dict__:
+    if not isinstance(network.__dict__.get(EXPORT_FORM), Merging | None):
         raise UsageError(
             f"{folder}: the network gets its blocks by swap_at_export already; npu_guard.torch.remove(model) undoes that"
         )
     expect_fit(network, manifest, folder)
+    warn_of_edits(manifest, folder)
     hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
     others = mixing.others_in(network, manifest)
     attach(network, manifest, code_of(folder), weights_of(manifest, folder), str(folder))
@@ -71,6 +73,7 @@ def attach(network: nn.Module, manifest: Manifest, code: ModuleType | None, weig
             _freeze(made, module, block, trainable)
             become(module, made, exact=block.exact)
             done.append(module)
+        let_merge(network, [merge for block in manifest.blocks for merge in block.merges])
     except Exception as error:
         for module in reversed(done):
             restore(module)
@@ -155,6 +158,16 @@ def network_of(model: nn.Module) -> nn.Module:
             model = inner["_orig_mod"]
         else:
             return model
+
+
+def warn_of_edits(manifest: Manifest, folder: Path) -> None:
+    """Say that the code is not what was proved, where it is not."""
+    if files.is_edited(manifest, folder):
+        warnings.warn(
+            f"{folder / files.BLOCKS}: was edited, and {files.README} tells what is known of what was written; delete the line "
+            f'"{files.BLOCKS}" under "digests" in {files.NAME} to hear no more of it',
+            stacklevel=4,
+        )
 
 
 def _own(block: Block, weights: Mapping[str, Tensor], manifest: Manifest) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Mapping
 from hashlib import file_digest, sha256
@@ -36,6 +37,16 @@ class TensorEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether some elements are structure and keep their value in training."""
 
 
+class Merge(Struct, frozen=True, forbid_unknown_fields=True):
+    """A BatchNorm behind a sum of convolutions: an export has it in their weights, as the fixed file has. All are paths."""
+
+    norm: str
+    weights: tuple[str, ...]
+    """The convolutions."""
+    bias: str
+    """The one of them that gets what the norm adds."""
+
+
 class Block(Struct, frozen=True, forbid_unknown_fields=True):
     """A module that is replaced."""
 
@@ -62,6 +73,8 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     old: dict[str, dict[str, str]] = {}
     """What is there before, by module below the path: class, settings, and shapes of its tensors. Folders of older versions have
     none."""
+    merges: tuple[Merge, ...] = ()
+    """Norms behind sums of convolutions of this block. Folders of older versions have none, and their norms stay operators."""
 
 
 class Refused(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,7 +107,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     blocks: tuple[Block, ...]
     refused: tuple[Refused, ...] = ()
     digests: dict[str, str] = {}
-    """Of this file without the key, and of the weights beside it; folders of older versions have none."""
+    """Of this file without the key, of the weights beside it, and of blocks.py without comments and layout; folders of older
+    versions have none."""
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -103,8 +117,10 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write it, indented, with digests of itself and of the weights that are there."""
+    """Write it, indented, with digests of itself, and of the code and the weights that are there."""
     digests = {NAME: _digest(msgspec.to_builtins(manifest))}
+    if (code := _code_digest(folder)) is not None:
+        digests[BLOCKS] = code
     if os.path.isfile(folder / WEIGHTS):
         digests[WEIGHTS] = _sha256(folder / WEIGHTS)
     manifest = replace(manifest, digests=digests)
@@ -112,7 +128,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder. Raises UsageError."""
+    """The manifest of a folder, without what does not hold for a blocks.py that was edited. Raises UsageError."""
     path = folder / NAME
     try:
         text = read_small(path, MOST_SETTINGS)
@@ -127,7 +143,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise UsageError(
             f"{path}: was changed after it was written, and its blocks are proved as they were; write the folder again"
         )
+    if BLOCKS not in manifest.digests or is_edited(manifest, folder):
+        manifest = replace(manifest, blocks=tuple(replace(block, merges=()) for block in manifest.blocks))
     return manifest
+
+
+def is_edited(manifest: Manifest, folder: Path) -> bool:
+    """Whether blocks.py is known to have other code than what was written."""
+    return manifest.digests.get(BLOCKS) not in (None, _code_digest(folder))
 
 
 def expect_weights(manifest: Manifest, folder: Path) -> None:
@@ -141,6 +164,18 @@ def _digest(manifest: dict[str, Any]) -> str:
     """Of what is in it, however it is laid out, and whatever keys other versions have."""
     rest = {key: value for key, value in manifest.items() if key != "digests"}
     return sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
+
+
+def _code_digest(folder: Path) -> str | None:
+    """Of what blocks.py does, however it is laid out and explained; None where it is no Python."""
+    try:
+        tree = ast.parse((folder / BLOCKS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(part, clean=False) is not None:
+            part.body[0] = ast.Pass()
+    return sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from npu_guard.fixing.plan import plan_text
 from npu_guard.rewriting import roles
 from npu_guard.training import files, fitting
 from npu_guard.training.calls import record
-from npu_guard.training.files import Block, Example, Manifest, Refused, TensorEntry
+from npu_guard.training.files import Block, Example, Manifest, Merge, Refused, TensorEntry
 from npu_guard.training.landing import Landing, label_of
 from npu_guard.training.layout import module_text
 from npu_guard.training.mixing import digest_of
@@ -48,7 +48,8 @@ checkpoint of the old network one of the new. {diff}
 
 def manifest_of(landing: Landing, profile: str, places: Sequence[Place] | None = None, resolution: str = "untested") -> Manifest:
     """What `manifest.json` says, of some places or of all."""
-    blocks = [_block(place, landing) for place in (landing.plan.places if places is None else places)]
+    places = landing.plan.places if places is None else places
+    blocks = [_block(place, landing, places) for place in places]
     refused = landing.plan.refused
     pairs = zip(refused, reasons_of(refused), strict=True)
     return Manifest(
@@ -63,7 +64,7 @@ def manifest_of(landing: Landing, profile: str, places: Sequence[Place] | None =
     )
 
 
-def _block(place: Place, landing: Landing) -> Block:
+def _block(place: Place, landing: Landing, places: Sequence[Place]) -> Block:
     exact, label = label_of(place, landing.report)
     written = place.written
     tensors = tuple(
@@ -78,8 +79,23 @@ def _block(place: Place, landing: Landing) -> Block:
     kind = written.constructor or written.name
     return Block(
         place.path, place.kind, kind, replaces, tuple(place.substitutions), exact, label, tuple(written.kept), tuple(place.lost),
-        tensors, digest_of(old, tuple(written.kept)), fitting.described(old),
+        tensors, digest_of(old, tuple(written.kept)), fitting.described(old), tuple(_merges(place, landing, places)),
     )  # fmt: skip
+
+
+def _merges(place: Place, landing: Landing, places: Sequence[Place]) -> Iterator[Merge]:
+    """Norms behind sums of convolutions of the place, wherever they are; a norm that nothing has written anew is where it was."""
+
+    def full(at: Place, name: str) -> str:
+        return f"{at.path}.{name}" if at.path else name
+
+    mine = place.written.attributes
+    for path, one in landing.plan.sums.items():
+        if place.written.constructor or not all(output in mine for output in one.outputs):
+            continue
+        norm = next((full(p, p.written.attributes[path]) for p in places if path in p.written.norms), path)
+        weights = dict.fromkeys(full(place, mine[output]) for output in one.outputs)
+        yield Merge(norm, tuple(weights), full(place, mine[one.biased]))
 
 
 def describe(landing: Landing) -> None:

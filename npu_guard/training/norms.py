@@ -30,6 +30,7 @@ from npu_guard.rewriting.roles import Role
 from npu_guard.training.calls import Call
 from npu_guard.training.channels import live_channels
 from npu_guard.training.graph import Array, Graph, Op
+from npu_guard.training.sums import Sum
 from npu_guard.training.writer import FRAMES, Norm, Parameter
 
 NEUTRAL = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
@@ -50,6 +51,8 @@ class Folded:
 
     pairs: dict[str, tuple[Call, Call]]
     whole: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, Sum] = field(default_factory=dict)
+    """Of those, the ones behind a sum of convolutions."""
 
     def norm(self, path: str, shape: Sequence[int], frames: int, at: Array) -> Norm | None:
         """The one at the path, for a value of that shape of which it has the channels `at`; None where it has no statistics."""

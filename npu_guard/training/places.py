@@ -17,6 +17,7 @@ from npu_guard.training.changes import Change, changes, surviving
 from npu_guard.training.compose import Composed, children_of, compose
 from npu_guard.training.graph import Graph, Op, below
 from npu_guard.training.norms import folded_norms
+from npu_guard.training.sums import Sum
 from npu_guard.training.unfolding import Again, unfold
 from npu_guard.training.writer import CannotWrite, Written
 
@@ -55,6 +56,8 @@ class Plan:
     places: list[Place]
     refused: list[Refusal]
     changes: list[Change]
+    sums: Mapping[str, Sum]
+    """Norms behind sums of convolutions, by path."""
 
 
 class Planner:
@@ -103,7 +106,7 @@ class Planner:
                 outer.setdefault(around, []).append(change)
         places = self._written(inner, outer, refused)
         named([p.written for p in places])
-        return Plan(places, refused, self.changes)
+        return Plan(places, refused, self.changes, self.norms.sums)
 
     def _enclosing(self, change: Change, reasons: list[str]) -> str | None:
         """The nearest module around a change whose arguments and results both models have."""

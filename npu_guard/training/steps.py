@@ -100,6 +100,11 @@ def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
     """
     network, manifest = attach.network_of(model), files.read_manifest(target)
     attach.expect_fit(network, manifest, target)
+    if any(attach.BEFORE in module.__dict__ for module in network.modules()):
+        raise UsageError(
+            f"{target}: the network has blocks of another folder, which an export would be without; apply this one too"
+        )
+    attach.warn_of_edits(manifest, target)
     steps_of(target)
     weights, code = attach.weights_of(manifest, target), attach.code_of(target)
     try:

@@ -23,6 +23,7 @@ from npu_guard.training import norms
 from npu_guard.training.calls import Call
 from npu_guard.training.graph import Array, Graph, Op
 from npu_guard.training.norms import NEUTRAL, Folded, epsilon_of
+from npu_guard.training.sums import summed
 from npu_guard.verification.runtime import CannotRun, Runtime
 
 TAKES_NORM = ("Conv", "ConvTranspose", "Gemm")
@@ -72,8 +73,14 @@ def unfold(before: Graph, after: Graph, folded: Folded, again: Again) -> None:
         del places[wrong]
     else:
         return
+    with_norm = {name: after.array(name) for name in new}
     after.constants.update(new)
-    folded.whole.update((path, place.op.outputs[0]) for path, place in places.items())
+    for path, place in places.items():
+        folded.whole[path] = behind = place.op.outputs[0]
+        names = {name for name, tensor in new.items() if own[path].arrays.keys() & set(_sources(tensor))}
+        state = _tensors_of(place, after.shape(behind))
+        if (whole_sum := summed(after, behind, names, with_norm, state, epsilon_of(place.call))) is not None:
+            folded.sums[path] = whole_sum
     _drop_biases(after, [own[path] for path in places])
 
 

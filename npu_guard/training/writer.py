@@ -98,6 +98,8 @@ class Written:
     helpers: set[str] = field(default_factory=set)
     norms: list[str] = field(default_factory=list)
     """Paths of norms that the exporter had folded, and that are back."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Attributes of the modules that were made: by the operator's first output, those of norms by the path that they had."""
     ops: int = 0
     emitted: set[str] = field(default_factory=set)
     """First outputs of the operators that became source."""
@@ -118,8 +120,7 @@ class Writer:
         self, graph: Graph, name: str, trained: Callable[[str], bool], own: Mapping[str, str], taken: Sequence[str] = (),
         norm_of: Callable[[Op], Norm | None] = lambda _: None,
     ) -> None:  # fmt: skip
-        self.graph = graph
-        self.written = Written(name)
+        self.graph, self.written = graph, Written(name)
         self._trained, self._own, self._norm_of = trained, own, norm_of
         self._names: dict[str, str] = {}
         self._used = {"self", "torch", "F", "nn", "old", "Tensor"}
@@ -134,8 +135,7 @@ class Writer:
         self._used.update(inputs.values())
         called: set[Child] = set()
         for op in ops:
-            child = children.get(op)
-            if child is not None:
+            if (child := children.get(op)) is not None:
                 if child not in called:
                     called.add(child)
                     self._call(child)
@@ -201,8 +201,8 @@ class Writer:
         """A module with these constants as its tensors; one alone for calls that share their weights."""
         key = (constructor, *sorted((k, v) for k, v in names.items() if v))
         if key in self._made:
-            return self._made[key]
-        attribute = self.field(hint)
+            return self.written.attributes.setdefault(op.outputs[0], self._made[key])
+        attribute = self.written.attributes[op.outputs[0]] = self.field(hint)
         masked = [n for n in names.values() if n and self.role(n).structure and self.is_trained(n)]
         if masked and "(" in constructor:
             self.written.helpers.add("Masked" + constructor.split(".")[1].split("(", maxsplit=1)[0])
@@ -293,7 +293,7 @@ class Writer:
             self.written.body.append(f"{name} = self.{self._norm(norm)}({name})")
 
     def _norm(self, norm: Norm) -> str:
-        attribute = self.field(norm.name)
+        attribute = self.written.attributes[norm.path] = self.field(norm.name)
         self.written.fields.append(f"self.{attribute} = {norm.constructor}")
         self.written.norms.append(norm.path)
         self.written.helpers.update([norm.helper] if norm.helper else [])
