@@ -25,6 +25,8 @@ from npu_guard.training.graph import Graph, below
 Array = NDArray[Any]
 PROBES = 64
 """Elements that are compared first, before whole tensors are."""
+TENSOR = object()
+"""What stands for a tensor among what a call holds."""
 
 
 class Finder:
@@ -78,8 +80,22 @@ class Call:
     result_structure: Any = None
     inputs: list[str | None] = field(default_factory=list)
     outputs: list[str | None] = field(default_factory=list)
-    other: bool = False
-    """Whether something that is no tensor was given as well, such as a number."""
+    held: list[Any] = field(default_factory=list)
+    """All that the structure holds, in its order: what is no tensor, such as a number or None, and TENSOR for each tensor."""
+    result_held: list[Any] = field(default_factory=list)
+    """The same of the result."""
+
+    @property
+    def other(self) -> bool:
+        """Whether something that is no tensor was given as well."""
+        return len(self.held) != len(self.arguments)
+
+    def given_again(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and named arguments, as the module was given them."""
+        tensors = iter(self.arguments)
+        leaves = [next(tensors) if one is TENSOR else one for one in self.held]
+        args, kwargs = pytree.tree_unflatten(leaves, self.structure)
+        return tuple(args), dict(kwargs)
 
     @property
     def plain(self) -> bool:
@@ -108,15 +124,15 @@ def record(model: nn.Module, inputs: Mapping[str, Tensor], finder: Finder | None
             leaves, structure = pytree.tree_flatten((args, kwargs))
             tensors = [t for t in leaves if isinstance(t, Tensor)]
             alive.extend(tensors)
-            other = len(tensors) != len(leaves)
             copies = [t.detach().clone() for t in tensors]  # now, as the module may write into its arguments
-            open_calls.append(Call(path, module, copies, [id(t) for t in tensors], structure, other=other))
+            open_calls.append(Call(path, module, copies, [id(t) for t in tensors], structure, held=_held(leaves)))
 
         return hook
 
     def after(module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> None:
         call = open_calls.pop()
         leaves, call.result_structure = pytree.tree_flatten(result)
+        call.result_held = _held(leaves)
         tensors = [t for t in leaves if isinstance(t, Tensor)]
         alive.extend(tensors)
         if finder is not None:
@@ -157,6 +173,10 @@ def locate(calls: Sequence[Call], graph: Graph, finder: Finder) -> None:
             call.inputs = [*graph.inputs] if len(graph.inputs) == len(call.arguments) else call.inputs
             call.outputs = [*graph.outputs] if len(graph.outputs) == len(call.results) else call.outputs
     _tell_fresh_norms(calls)
+
+
+def _held(leaves: Sequence[Any]) -> list[Any]:
+    return [TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 def _tell_fresh_norms(calls: Sequence[Call]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from npu_guard.training import norms
-from npu_guard.training.calls import Call
+from npu_guard.training.calls import TENSOR, Call
 from npu_guard.training.graph import Graph, Op, below
 from npu_guard.training.operators import WRITERS
 from npu_guard.training.writer import ONLY, CannotWrite, Child, Writer, Written
@@ -86,7 +87,9 @@ def compose(job: Composed, name: str, arguments: Sequence[str]) -> Written:
     if gone := [p for p, at in job.norms.whole.items() if at in written.emitted and p not in written.norms]:
         raise CannotWrite(f"the norm {gone[0]} would be gone")
     written.arguments, written.unpack = signature, unpack
-    written.result, written.result_type = rendered(call.result_structure, [writer.value(o, False) for o in job.outputs])
+    values = iter([writer.value(o, False) for o in job.outputs])
+    held = [next(values, "") if one is TENSOR else Given(one) for one in call.result_held]
+    written.result, written.result_type = rendered(pytree.tree_unflatten(held, call.result_structure))
     written.parts = parts_of(call.module, written.kept, written.called)
     written.helpers.update([ONLY] if written.parts else [])
     return written
@@ -109,14 +112,24 @@ def parts_of(module: nn.Module, kept: Sequence[str], called: Sequence[str]) -> d
 
 
 def signature_of(call: Call, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str], dict[str, str]]:
-    """Arguments with their types, lines that take lists apart, and the local name of each value. Raises CannotWrite."""
-    arguments, options = pytree.tree_unflatten([*range(len(inputs))], call.structure) if not call.other else _only(call)
+    """Arguments with their types, lines that take lists apart, and the local name of each value. Raises CannotWrite.
+
+    What is no tensor is expected to be what it is.
+    """
+    numbers = iter(range(len(inputs)))
+    held_by = [next(numbers, 0) if one is TENSOR else Given(one) for one in call.held]
+    arguments, options = pytree.tree_unflatten(held_by, call.structure)
     signature, unpack, local = [], [], dict[str, str]()
 
     def take(argument: str, held: Any) -> None:
         if isinstance(held, int):
             signature.append(f"{argument}: Tensor")
             local[inputs[held]] = argument
+            return
+        if isinstance(held, Given):
+            kind, is_it = held.type_and_test()
+            signature.append(f"{argument}: {kind}")
+            unpack.append(f"assert {argument} {is_it}")
             return
         parts = pytree.tree_leaves(held)
         if isinstance(held, (list, tuple)) and all(isinstance(p, int) for p in held):
@@ -139,16 +152,36 @@ def signature_of(call: Call, inputs: Sequence[str], names: Sequence[str]) -> tup
     return signature, unpack, local
 
 
-def _only(call: Call) -> Any:
-    raise CannotWrite(f"{call.path or 'the network'} is also given something that is no tensor")
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Something that is no tensor, as a module was given it, or gives it."""
+
+    value: Any
+
+    def text(self) -> str:
+        """As Python writes it."""
+        return json.dumps(self.value) if isinstance(self.value, str) else repr(self.value)
+
+    def type_and_test(self) -> tuple[str, str]:
+        """Its type, and how to tell that something is it. Raises CannotWrite."""
+        if self.value is None or type(self.value) is bool:
+            return "bool" if self.value is not None else "None", f"is {self.value}"
+        if type(self.value) in (int, float, str):
+            return type(self.value).__name__, f"== {self.text()}"
+        raise CannotWrite(f"it is also given, or gives, a {type(self.value).__name__}")
 
 
-def rendered(structure: Any, names: Sequence[str]) -> tuple[str, str]:
-    """The result as the module gives it, tensors in tuples, lists and dicts as they were, and its type."""
+def rendered(result: Any) -> tuple[str, str]:
+    """The result as the module gives it, names in tuples, lists and dicts as its tensors were, and its type.
+
+    Raises CannotWrite.
+    """
 
     def go(held: Any) -> tuple[str, str]:
-        if isinstance(held, int):
-            return names[held], "Tensor"
+        if isinstance(held, str):
+            return held, "Tensor"
+        if isinstance(held, Given):
+            return held.text(), held.type_and_test()[0]
         if isinstance(held, dict):
             inner = {key: go(v) for key, v in held.items()}
             kind = type(next(iter(held), "")).__name__
@@ -164,6 +197,4 @@ def rendered(structure: Any, names: Sequence[str]) -> tuple[str, str]:
             return f"({text}{',' if len(parts) == 1 else ''})", f"tuple[{', '.join(t for _, t in parts)}]"
         raise CannotWrite(f"a result of type {type(held).__name__} is not written here")
 
-    if structure.num_leaves != len(names):
-        raise CannotWrite("it also gives something that is no tensor")
-    return go(pytree.tree_unflatten([*range(len(names))], structure))
+    return go(result)

@@ -167,7 +167,7 @@ def wrapped(line: str, indent: int) -> Iterator[str]:
     if len(blank + code) <= WIDTH:
         yield blank + line
         return
-    found = _last_bracket(code)
+    found = _last_bracket(code.partition(" -> ")[0] if code.startswith("def ") else code)
     if found is None:
         yield blank + line
         return

@@ -22,6 +22,12 @@ from torch.nn.utils.parametrize import is_parametrized
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training.files import Merge
 from npu_guard.training.graph import Array
+from npu_guard.training.writer import FRAMES
+
+CODE = "npu_guard_blocks_"
+WRITTEN = (FRAMES, "Masked")
+"""Classes of blocks.py that are norms or convolutions; see layout.py."""
+TYPES = (torch.float16, torch.float32, torch.float64)
 
 
 class Merging:
@@ -54,19 +60,19 @@ def merge(network: nn.Module, one: Merge) -> bool:
         convolutions = {path: network.get_submodule(path) for path in one.weights}
     except AttributeError:
         return False
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or _is_watched(norm):
-        return False
-    if any(_is_watched(module) or _weight_of(module) is None for module in convolutions.values()):
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not all(map(is_plain, (norm, *convolutions.values()))):
         return False
     weight, bias, mean, variance = (array_of(t) for t in tensors_of(norm))
+    if any(_channels_of(module) != len(mean) for module in convolutions.values()):
+        return False
     scale = scale_of(weight, variance, norm.eps)
     for path, module in convolutions.items():
-        old = _weight_of(module)
-        assert old is not None
+        assert isinstance(module, (_ConvNd, nn.Linear))
+        old = module.weight
         groups = module.groups if isinstance(module, _ConvTransposeNd) else 0
         _put(module, "weight", merged_weight(array_of(old), scale, groups), old)
         if path == one.bias:
-            own = array_of(module.bias) if isinstance(module.bias, Tensor) else np.zeros_like(mean)
+            own = np.zeros_like(mean) if module.bias is None else array_of(module.bias)
             _put(module, "bias", merged_bias(own, scale, bias, mean), old)
     network.set_submodule(one.norm, nn.Identity())
     return True
@@ -107,15 +113,18 @@ def array_of(tensor: Tensor) -> Array:
     return np.asarray(tensor.detach().cpu().numpy())
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody looks at what it takes or gives, or its tensors are computed."""
-    return any(vars(module)[name] for name in ("_forward_hooks", "_forward_pre_hooks")) or is_parametrized(module)
+def is_plain(module: nn.Module) -> bool:
+    """Whether it does what torch's own or a block's does: nobody looks at what it takes or gives, or computes its tensors."""
+    kind = type(module)
+    own = kind.__module__.startswith("torch.nn.") or (kind.__module__.startswith(CODE) and kind.__name__.startswith(WRITTEN))
+    return own and not module._forward_hooks and not module._forward_pre_hooks and not is_parametrized(module)
 
 
-def _weight_of(module: nn.Module) -> Tensor | None:
-    """The weight of a convolution or a Linear, where it is of a type that numpy has."""
-    weight = module.weight if isinstance(module, (_ConvNd, nn.Linear)) else None
-    return weight if weight is not None and weight.dtype in (torch.float32, torch.float64, torch.float16) else None
+def _channels_of(module: nn.Module) -> int:
+    """Those that a convolution or a Linear gives; 0 of other modules, and where the weight is of a type that numpy lacks."""
+    if not isinstance(module, (_ConvNd, nn.Linear)) or module.weight.dtype not in TYPES:
+        return 0
+    return module.out_features if isinstance(module, nn.Linear) else module.out_channels
 
 
 def _put(module: nn.Module, name: str, array: Array, like: Tensor) -> None:

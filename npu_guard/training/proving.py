@@ -108,7 +108,7 @@ def _blocks(original: nn.Module, patched: nn.Module, manifest: Manifest, inputs:
             chain.append(pair[0][0])
             chains.remove(pair[0])
     for chain in chains:
-        args, kwargs = pytree.tree_unflatten(list(chain[0].arguments), chain[0].structure)
+        args, kwargs = chain[0].given_again()
         try:
             with torch.no_grad():
                 result = patched.get_submodule(chain[0].path)(*args, **kwargs)

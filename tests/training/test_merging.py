@@ -41,6 +41,13 @@ class Taps(nn.Module):
         return result
 
 
+class Abs(nn.BatchNorm2d):
+    """A norm with something behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).abs()
+
+
 def taps() -> nn.Module:
     torch.manual_seed(0)
     network = Taps().eval()
@@ -139,7 +146,7 @@ def test_what_torch_exports_itself_is_the_same_function(done: Landed) -> None:
 
 
 def test_what_is_not_as_it_was_written_stays_an_operator(done: Landed, tmp_path: Path) -> None:
-    """A hook that looks at the norm, weights that are computed, a norm without statistics, and one that is gone."""
+    """A hook that looks at the norm, weights that are computed, norms without statistics, with more to do, and gone."""
     model = npu_guard.torch.apply(taps(), done.folder)
     assert isinstance(model.norm, nn.BatchNorm2d)
     model.norm.register_forward_hook(lambda module, args, result: 2 * result)
@@ -154,6 +161,10 @@ def test_what_is_not_as_it_was_written_stays_an_operator(done: Landed, tmp_path:
     with torch.no_grad():
         assert proving.difference([other.eval()(X)], [made.eval()(X)]) < 1e-6
     assert isinstance(made.more[1], nn.BatchNorm2d)
+    third = npu_guard.torch.apply(taps(), done.folder)
+    third.norm, third.more[1] = Abs(8).eval(), nn.BatchNorm2d(17)
+    assert isinstance(npu_guard.torch.exported(third).norm, Abs)
+    assert isinstance(npu_guard.torch.exported(third).more[1], nn.BatchNorm2d)
 
 
 def test_wrong_arithmetic_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
