@@ -49,10 +49,10 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
             f"{folder}: the network gets its blocks by swap_at_export already; npu_guard.torch.remove(model) undoes that"
         )
     expect_fit(network, manifest, folder)
-    warn_of_edits(manifest, folder)
     hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
     others = mixing.others_in(network, manifest)
     attach(network, manifest, code_of(folder), weights_of(manifest, folder), str(folder))
+    warn_of_edits(manifest, folder)
     _warn_of_hooks(network, hooked, str(folder))
     sizes.guard(network, manifest, str(folder))
     loading.guard(network, manifest, str(folder))

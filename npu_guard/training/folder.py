@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from npu_guard.base.installation import VERSION
 from npu_guard.fixing import catalog
 from npu_guard.fixing.plan import plan_text
+from npu_guard.results.proof import LABELS
 from npu_guard.rewriting import roles
 from npu_guard.training import files, fitting
 from npu_guard.training.calls import record
@@ -18,7 +19,7 @@ from npu_guard.training.files import Block, Example, Manifest, Merge, Refused, T
 from npu_guard.training.landing import Landing, label_of
 from npu_guard.training.layout import module_text
 from npu_guard.training.mixing import digest_of
-from npu_guard.training.places import Place, reasons_of
+from npu_guard.training.places import Place, reasons_of, several
 from npu_guard.training.source_diff import SourceDiff
 
 README = """\
@@ -99,24 +100,37 @@ def _merges(place: Place, landing: Landing, places: Sequence[Place]) -> Iterator
 
 
 def describe(landing: Landing) -> None:
-    """Write the docstring of each class: what it replaces, by what algebra, and what is known."""
+    """Write the docstring of each class: what it replaces and where, by what algebra, and what is known."""
     known = {s.name: s for s in catalog.substitutions()}
-    for place in landing.plan.places:
-        module = landing.model.get_submodule(place.path)
-        _, label = label_of(place, landing.report)
-        algebra = [f"{n}: {known[n].manual().splitlines()[0]}" for n in place.substitutions if n in known]
-        where = f"`{place.path}`" if place.path else "the network"
-        first = f"Takes the place of {type(module).__name__} at {where}{f' (in eval mode {label})' if label else ''}."
-        place.written.doc = "\n\n".join([first, *algebra])
+    for places in _by_class(landing):
+        labels = {label_of(place, landing.report)[1] for place in places}
+        label = max(labels, key=LABELS.index) if all(labels) else ""
+        names = dict.fromkeys(name for place in places for name in place.substitutions)
+        algebra = [f"{n}: {known[n].manual().splitlines()[0]}" for n in names if n in known]
+        kinds = dict.fromkeys(type(landing.model.get_submodule(p.path)).__name__ for p in places)
+        where = several([f"`{p.path}`" if p.path else "the network" for p in places])
+        first = f"Takes the place of {' and '.join(kinds)} at {where}{f' (in eval mode {label})' if label else ''}."
+        for place in places:
+            place.written.doc = "\n\n".join([first, *algebra])
 
 
 def describe_shapes(landing: Landing, patched: nn.Module) -> None:
     """Add to each docstring what the block takes and gives in the patched network, where channels may be more than they were."""
     calls = {call.path: call for call in record(patched, landing.inputs)}
+    for places in _by_class(landing):
+        seen = [calls[p.path] for p in places if p.path in calls]
+        if shapes := list(dict.fromkeys(f"{_shapes(c.arguments)} to {_shapes(c.results)}" for c in seen)):
+            for place in places:
+                place.written.doc += f"\n\nShapes: {several(shapes)} on the example."
+
+
+def _by_class(landing: Landing) -> Iterable[list[Place]]:
+    """Places in groups that have one class of blocks.py."""
+    found: dict[str, list[Place]] = {}
     for place in landing.plan.places:
-        call = calls.get(place.path)
-        if call is not None:
-            place.written.doc += f"\n\nShapes: {_shapes(call.arguments)} to {_shapes(call.results)} on the example."
+        if not place.written.constructor:
+            found.setdefault(place.written.name, []).append(place)
+    return found.values()
 
 
 def _shapes(tensors: Sequence[Tensor]) -> str:

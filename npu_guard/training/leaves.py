@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -105,7 +105,7 @@ class Leaves:
         ends = [o for o in made if o in outputs or any(r not in own for r in self._after.consumers.get(o, ()))]
         if len(inputs) != 1 or len(ends) != 1:
             raise CannotWrite(f"it has {len(inputs)} inputs and {len(ends)} outputs in the fixed model")
-        writer = Writer(self._after, f"{class_name(place)}Npu", self._trained, {})
+        writer = Writer(self._after, class_name(place), self._trained, {})
         writer.write(ops, {inputs[0]: "x"}, {}, WRITERS)
         written = writer.written
         written.arguments, written.result = ["x: Tensor"], writer.value(ends[0])
@@ -125,9 +125,16 @@ class Leaves:
 
 
 def class_name(path: str) -> str:
-    """The path of a module as a class is named: `decoder.0.conv` is `Decoder0Conv`, and `0` is `Layer0`."""
+    """The path of a module as its block is named: `decoder.0.conv` is `Decoder0ConvNpu`, and `0` is `Layer0Npu`."""
     name = "".join(word[:1].upper() + word[1:] for word in re.split(r"\W|_", path) if word)
-    return f"Layer{name}" if name[:1].isdigit() else name
+    return f"{'Layer' if name[:1].isdigit() else ''}{name}Npu"
+
+
+def common_name(paths: Sequence[str]) -> str:
+    """The name for one class at several paths: `blocks.0.conv` and `blocks.1.conv` are `BlocksConvNpu`; "" where they differ."""
+    words = [path.split(".") for path in paths]
+    same = [one[0] for one in zip(*words, strict=False) if len(set(one)) == 1 and not one[0].isdigit()]
+    return class_name(".".join(same)) if same and len({len(one) for one in words}) == 1 else ""
 
 
 def plain(written: Written) -> Written:

@@ -105,7 +105,7 @@ class Planner:
             else:
                 outer.setdefault(around, []).append(change)
         places = self._written(inner, outer, refused)
-        named([p.written for p in places])
+        named(places)
         return Plan(places, refused, self.changes, self.norms.sums)
 
     def _enclosing(self, change: Change, reasons: list[str]) -> str | None:
@@ -168,19 +168,27 @@ class Planner:
     def _class_name(self, path: str) -> str:
         kind = type(self.model.get_submodule(path))
         own = not kind.__module__.startswith("torch.nn.")
-        return (kind.__name__ if own else leaves.class_name(path)) + "Npu"
+        return f"{kind.__name__}Npu" if own else leaves.class_name(path)
 
 
-def named(classes: Sequence[Written]) -> None:
-    """One name for classes with the same text, and different ones for others."""
-    by_name: dict[str, Written] = {}
-    for written in classes:
-        base, number = written.name, 1
-        while not written.constructor and (other := by_name.setdefault(written.name, written)) is not written:
-            if other.same(written):
-                break
+def named(places: Sequence[Place]) -> None:
+    """One name for classes with the same text, after what their paths have in common, and different names for others."""
+    groups: list[list[Place]] = []
+    for place in places:
+        if not place.written.constructor:
+            like = next((g for g in groups if g[0].written.same(place.written)), None)
+            groups.append([place]) if like is None else like.append(place)
+    used: set[str] = set()
+    for group in groups:
+        names = {place.written.name for place in group}
+        base = names.pop() if len(names) == 1 else leaves.common_name([p.path for p in group]) or group[0].written.name
+        name, number = base, 1
+        while name in used:
             number += 1
-            written.name = f"{base}{number}"
+            name = f"{base}{number}"
+        used.add(name)
+        for place in group:
+            place.written.name = name
 
 
 def _ops(place: Place) -> set[Op]:

@@ -104,7 +104,6 @@ def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
         raise UsageError(
             f"{target}: the network has blocks of another folder, which an export would be without; apply this one too"
         )
-    attach.warn_of_edits(manifest, target)
     steps_of(target)
     weights, code = attach.weights_of(manifest, target), attach.code_of(target)
     try:
@@ -112,6 +111,7 @@ def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
     except Exception as error:  # whatever the user's modules raise
         raise UsageError(f"{type(network).__name__} cannot be copied for an export ({type(error).__name__}: {error})") from error
     attach.attach(trial, manifest, code, weights, os.fspath(target))
+    attach.warn_of_edits(manifest, target)
     network.__dict__[EXPORT_FORM] = partial(export_form, target=str(target.absolute()))
     return model
 

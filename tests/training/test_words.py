@@ -1,14 +1,16 @@
-"""Lists of tensors in written source are the tensors that they were made of, in that order."""
+"""Words of written source: lists of tensors are the tensors that they were made of, in that order; names of classes."""
 
 from __future__ import annotations
 
 import random
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import npu_guard.torch
 from npu_guard.training.construct import code_module
 from npu_guard.training.words import last_name, tensor_list
 
@@ -73,3 +75,26 @@ def test_lists_are_traced_by_fx_and_compiled_by_jit(at: list[int]) -> None:
 @pytest.mark.parametrize(("path", "name"), [("body.1.v", "v"), ("body.1", None), ("", None), ("a.class", None)])
 def test_a_number_or_keyword_is_no_name(path: str, name: str | None) -> None:
     assert last_name(path) == name
+
+
+def test_classes_with_one_text_have_one_name_and_say_where_they_are(tmp_path: Path) -> None:
+    """After what their paths have in common; another kernel is another class."""
+
+    class Wide(nn.Module):
+        def __init__(self, kernel: int) -> None:
+            super().__init__()
+            self.dw = nn.Conv2d(8, 8, (1, kernel), padding=(0, kernel // 2), groups=8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.dw(x))
+
+    torch.manual_seed(0)
+    network = nn.Sequential(Wide(19), Wide(19), Wide(21)).eval()
+    done = npu_guard.torch.land(network, torch.randn(1, 8, 5, 24), tmp_path / "npu")
+    names = {b.path: b.module for b in done.manifest.blocks}
+    assert names["0.dw"] == names["1.dw"] == "DwNpu"
+    assert names["2.dw"] not in ("", "DwNpu")
+    text = (tmp_path / "npu" / "blocks.py").read_text()
+    assert text.count("class ") == 2
+    assert "Takes the place of Conv2d at `0.dw`, `1.dw` (in eval mode proved)." in text
+    assert text.count("Shapes: (B, 8, 5, 24) to (B, 8, 5, 24) on the example.") == 2
