@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
 
-_REFUSED = {"ConvTranspose": "refused", **dict.fromkeys(("Conv", "DepthToSpace", "Slice"), "supported")}
-_DCR, _CRD = "DCR", "CRD"
+_REFUSED = {
+    "ConvTranspose": "refused",
+    **dict.fromkeys(("Conv", "DepthToSpace", "Slice", "Reshape", "Transpose"), "supported"),
+}
+_DCR, _CRD, _MOVES = "DCR", "CRD", "by Reshape and Transpose"
 
 
 class _Phases(Struct, frozen=True):
-    """How a ConvTranspose of one stride is a Conv and a DepthToSpace."""
+    """How a ConvTranspose is a Conv whose channels are laid out."""
 
-    stride: int
+    strides: tuple[int, int]
     groups: int
     kernel: tuple[int, ...]
     dilations: tuple[int, ...]
@@ -45,7 +49,8 @@ class TransposedConvToConv(Substitution):
     Each output position is a sum over the input positions that reach it; positions that lie s apart, s being the stride, take
     the same weights. So a Conv computes the s x s phases of a block as channels, and DepthToSpace lays them out (Shi et al.,
     Real-time single image and video super-resolution, 2016). A Slice cuts what the last block has too many. Groups stay, where
-    DepthToSpace keeps a channel's phases together (CRD); otherwise they are dense weights with zeros.
+    DepthToSpace keeps a channel's phases together (CRD); otherwise they are dense weights with zeros. Where rows and columns have
+    strides of their own, Reshape and Transpose lay the phases out, first those of the columns and then those of the rows.
     """
 
     name = "transposed-conv-to-conv"
@@ -91,12 +96,20 @@ class TransposedConvToConv(Substitution):
               z = ConvTranspose<strides = [2,2], output_shape = [9,11]>(x, v) }""",
             title="padded as the size of the output asks for",
         ),
+        Example(
+            """g (float[1,4,5,6] x) => (y) <float[4,2,3,3] w, float[2] b>
+            { y = ConvTranspose<strides = [2,1], pads = [1,1,0,1]>(x, w, b) }""",
+            ops=("Conv", "Reshape", "Transpose", "Reshape"),
+            title="twice the rows",
+        ),
+        Example(
+            """g (float[2,4,5,6] x) => (y) <float[4,2,3,4] w>
+            { y = ConvTranspose<strides = [2,3], pads = [1,0,1,1], group = 2>(x, w) }""",
+            ops=("Conv", "Reshape", "Transpose", "Reshape", "Transpose", "Reshape", "Slice"),
+            title="twice the rows and three times the columns, in groups",
+        ),
     )
     bad = (
-        Example(
-            "g (float[1,4,5,5] x) => (y) <float[4,2,3,3] w> { y = ConvTranspose<strides = [2,1]>(x, w) }",
-            refused="its strides are 2 x 1; DepthToSpace has one block size",
-        ),
         Example(
             'g (float[1,4,"H",5] x) => (y) <float[4,2,3,3] w> { y = ConvTranspose<strides = [2,2]>(x, w) }',
             refused="its shapes are not known",
@@ -121,9 +134,9 @@ class TransposedConvToConv(Substitution):
             raise Refused("its weights are computed")
         strides = [int(s) for s in node.attr("strides") or (1, 1)]
         strides = [max(strides) if n == 1 else s for s, n in zip(strides, shape[2:], strict=True)]  # one row makes no step
+        phases = _phases(node, (strides[0], strides[1]), shape, extents, weight)
         if strides[0] != strides[1]:
-            raise Refused(f"its strides are {strides[0]} x {strides[1]}; DepthToSpace has one block size")
-        phases = _phases(node, strides[0], shape, extents, weight)
+            return [Match(self, node, (node,), (node.output,), phases, variant=_MOVES)]
         modes = [_DCR] if phases.groups == 1 or node.graph.model.opsets.get("", 1) < 11 else [_CRD, _DCR]
         return [Match(self, node, (node,), (node.output,), phases, variant=mode) for mode in modes]
 
@@ -135,22 +148,24 @@ class TransposedConvToConv(Substitution):
         return _written(match, build, 1)
 
 
-def _phases(node: Node, stride: int, shape: tuple[int, ...], extents: tuple[int, ...], weight: tuple[int, ...]) -> _Phases:
+def _phases(
+    node: Node, strides: tuple[int, int], shape: tuple[int, ...], extents: tuple[int, ...], weight: tuple[int, ...]
+) -> _Phases:
     kernel = weight[2:]
     dilations = tuple(int(d) for d in node.attr("dilations") or (1, 1))
     pads = transposed_pads(node)[:2]
     # Output q reads input i with tap t where q + p = s i + d t; with q = s a + phase that is i - a = (phase + p - d t) / s.
     ends = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-    first = tuple(-((end - p) // stride) for end, p in zip(ends, pads, strict=True))
-    last = tuple((stride - 1 + p) // stride for p in pads)
+    first = tuple(-((end - p) // s) for end, p, s in zip(ends, pads, strides, strict=True))
+    last = tuple((s - 1 + p) // s for p, s in zip(pads, strides, strict=True))
     reach = tuple(b - a + 1 for a, b in zip(first, last, strict=True))
-    positions = tuple(-(-n // stride) for n in extents[2:])
-    return _Phases(stride, int(node.attr("group", 1)), kernel, dilations, pads, first, reach, positions, extents, shape)
+    positions = tuple(-(-n // s) for n, s in zip(extents[2:], strides, strict=True))
+    return _Phases(strides, int(node.attr("group", 1)), kernel, dilations, pads, first, reach, positions, extents, shape)
 
 
 def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
     node, p = match.root, match.facts
-    blocks, grouped = p.stride**2, match.variant == _CRD
+    blocks, grouped = math.prod(p.strides), match.variant in (_CRD, _MOVES)
     before = [-a for a in p.first]
     behind = [m - 1 + a + r - n for m, a, r, n in zip(p.positions, p.first, p.reach, p.inputs[2:], strict=True)]
     x: str | Value | None = node.inputs[0]
@@ -178,22 +193,34 @@ def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
 
         operands.append(build.later((channels * blocks,), repeated, dtype, "bias"))
     name = build.op("Conv", *operands, group=group, pads=pads)
-    if p.stride > 1:
+    if match.variant == _MOVES:
+        name = _laid_out(build, name, p)
+    elif blocks > 1:
         mode: dict[str, Any] = {} if match.variant == _DCR else {"mode": _CRD}  # before opset 11 there is no attribute for it
-        name = build.op("DepthToSpace", name, blocksize=p.stride, **mode)
-    for axis, (m, n) in enumerate(zip(p.positions, p.extents[2:], strict=True)):
-        if m * p.stride > n:
+        name = build.op("DepthToSpace", name, blocksize=p.strides[0], **mode)
+    for axis, (m, s, n) in enumerate(zip(p.positions, p.strides, p.extents[2:], strict=True)):
+        if m * s > n:
             name = build.slice(name, axis + 2, 0, n)
     return {node.output: name}
+
+
+def _laid_out(build: Builder, name: str, p: _Phases) -> str:
+    """The phases of channels [c, v, u] to rows (h, v) and columns (w, u)."""
+    (v, u), (h, w), maps = p.strides, p.positions, p.inputs[0] * p.extents[1]
+    if u > 1:
+        name = build.op("Transpose", build.op("Reshape", name, build.ints(1, maps * v, u, h * w)), perm=[0, 1, 3, 2])
+    if v > 1:
+        name = build.op("Transpose", build.op("Reshape", name, build.ints(maps, v, h, w * u)), perm=[0, 2, 1, 3])
+    return build.op("Reshape", name, build.ints(-1, p.extents[1], h * v, w * u))
 
 
 def _taps(weight: Array, p: _Phases, grouped: bool) -> Array:
     """Weights of the Conv, [channels x phases, inputs of a group, rows, columns]; a channel's phases follow each other where
     `grouped`.
     """
-    s, each = p.stride, weight.shape[0] // p.groups
+    (sh, sw), each = p.strides, weight.shape[0] // p.groups
     width = weight.shape[1]
-    made = np.zeros((p.groups, width, s, s, each if grouped else weight.shape[0], *p.reach), weight.dtype)
+    made = np.zeros((p.groups, width, sh, sw, each if grouped else weight.shape[0], *p.reach), weight.dtype)
     for group in range(p.groups):
         block = weight[group * each : (group + 1) * each].swapaxes(0, 1)
         inputs = slice(0, each) if grouped else slice(group * each, (group + 1) * each)
@@ -202,12 +229,12 @@ def _taps(weight: Array, p: _Phases, grouped: bool) -> Array:
                 # d t = phase + p - s (i - a), for the one phase of each axis that divides.
                 (v, a), (u, b) = (_place(t, axis, p) for axis, t in enumerate((i, j)))
                 made[group, :, v, u, inputs, a, b] = block[:, :, i, j]
-    flat = made.reshape(p.groups * width, s * s, *made.shape[4:])
+    flat = made.reshape(p.groups * width, sh * sw, *made.shape[4:])
     return np.ascontiguousarray(flat if grouped else flat.swapaxes(0, 1)).reshape(-1, *made.shape[4:])
 
 
 def _place(tap: int, axis: int, p: _Phases) -> tuple[int, int]:
     """The phase that a tap belongs to, and its position in the kernel of the Conv."""
     distance = p.dilations[axis] * tap - p.pads[axis]
-    phase = distance % p.stride
-    return phase, (phase - distance) // p.stride - p.first[axis]
+    phase = distance % p.strides[axis]
+    return phase, (phase - distance) // p.strides[axis] - p.first[axis]
