@@ -139,9 +139,9 @@ def _guards(refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[st
     for name in numbers:
         if name in _SINGLES and any(max(facts.get(name, (0,))) > 1 for facts in refused):
             clauses[Bound(name, "min", 2)] = None
-    for name, least in _FORMS:
-        if name in numbers and any(min(facts.get(name, (0,))) >= least for facts in refused):
-            clauses[Bound(name, "min", least)] = None
+    for form in _FORMS:
+        if form.metric in numbers and any(form.fits(facts) for facts in refused):
+            clauses[form] = None
     for size in range(1, depth + 1):
         yield from itertools.combinations(clauses, size)
 
@@ -156,8 +156,8 @@ _SINGLES = (
 """Metrics of which 1 is a form of its own."""
 
 
-_FORMS = (("rank", 5), ("scale", 1))
-"""Metrics with the least number of another form: volumes, and what enlarges."""
+_FORMS = (Bound("rank", "min", 5), Bound("rank", "max", 3), Bound("scale", "min", 1))
+"""What is another form of an operator: volumes, rows, and what enlarges."""
 
 
 def _bounds(taken: Sequence[Facts], refused: Sequence[Facts], numbers: Sequence[str], kinds: Sequence[str]) -> Iterator[Bound]:

@@ -25,6 +25,8 @@ _CROSSED = 12
 _DRAWS = 60
 _SURPRISES = 8
 """Unexpected answers that are looked into in a round."""
+_FLIPPED = 4
+"""Refused words of which each other knob is turned."""
 _CHOICES = 4
 """Of a knob with many values, how many are tried with each other knob."""
 
@@ -169,6 +171,7 @@ def _pairs(form: Form, learned: Learned, base: Point, drawing: random.Random) ->
         taken = [value for value, fits in told.items() if fits]
         drawn = drawing.sample(taken, min(len(taken), _CHOICES))
         pairs += [{name: value, other: reach} for value in drawn for other, (_, reach) in ends.items()]
+        pairs += [{name: value, "rank": ends["rank"][0]} for value in drawn if "rank" in ends]  # a row is a form of its own
         refused = [value for value, fits in told.items() if fits is False][:_CHOICES]
         pairs += [{name: value, other: 1} for value in refused for other in ends]  # an extent of 1 may exempt
     crossed = [{a: x, b: y} for a, b in itertools.combinations(choices, 2) for x in choices[a] for y in choices[b]]
@@ -243,17 +246,25 @@ def _near(form: Form, learned: Learned, base: Point, guess: Guess, fits: bool, d
 
 
 def _flipped(form: Form, learned: Learned, guess: Guess) -> list[Point]:
-    """A refused model with each other choice, and each extent at its least: whether that exempts is the limit's condition."""
-    alone = [p for p in learned.seeds if (m := built(form, p)) and _refused_by(learned, m) == [guess]]
+    """A refused model with each other choice, and each extent at its least: whether that exempts is the limit's condition.
+
+    Of words one model for each that is refused. What another limit refuses too is asked all the same: one word may exempt from
+    both.
+    """
+    alone: dict[object, Point] = {}
+    for seed in learned.seeds:
+        model = built(form, seed)
+        if model is not None and _refused_by(learned, model) == [guess]:
+            alone.setdefault(model.facts[guess.bound.metric] if guess.bound.name == "not_in" else "", seed)
     found: list[Point] = []
-    for point in alone[:1]:
+    for point in [*alone.values()][:_FLIPPED]:
         changes: list[dict[str, Value]] = [dict.fromkeys(both, 1) for both in _twins(form)]
         for name, knob in form.knobs.items():
             values = knob.values[:_CHOICES] if isinstance(knob, Choice) else (knob.low,)
             changes += [{name: value} for value in values]
         for change in changes:
             model = built(form, form.turned(point, **change))
-            if model is not None and _refused_by(learned, model) == [guess]:
+            if model is not None and guess.refuses(model.facts):
                 found.append(form.turned(point, **change))
     return found
 

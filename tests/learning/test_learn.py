@@ -153,3 +153,33 @@ def test_a_search_ends_at_the_number_and_the_next(edge: int) -> None:
                 return stop.value  # type: ignore[no-any-return]
 
     assert answered(climb(at, 8, 4096)) == (edge, edge + 1)
+
+
+@dataclass
+class Pairs(Known):
+    """A compiler that takes a few pairs of two words for volumes, and any for maps."""
+
+    pairs: frozenset[tuple[str, str]] = field(default=frozenset(), kw_only=True)
+
+    def _word(self, model: Model) -> Said:
+        facts = model.facts
+        words = (facts["attr.nearest_mode"][0], facts["attr.coordinate_transformation_mode"][0])
+        taken = facts["rank"][0] == 4 or facts["attr.mode"][0] != "nearest" or words in self.pairs
+        return Said("npu" if taken else "host")
+
+
+def test_a_word_that_two_limits_would_refuse_may_be_taken(tmp_path: Path) -> None:
+    """Over volumes and rows, `align_corners` goes with one rounding and that one with nothing else."""
+    taken = frozenset({("floor", "half_pixel"), ("floor", "asymmetric"), ("round_prefer_ceil", "align_corners")})
+    oracle = Pairs("known", CompilerSettings(), "chip", tmp_path / "answers", 3000, pairs=taken)
+    (learned,) = run([FORMS["Resize"]], oracle, lambda done, asked: None).operators
+    claims = [c.guess for c in learned.claims() if c.confirmed]
+    form = learned.form
+    for rank in (3, 5):
+        for nearest in ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil"):
+            for transform in ("half_pixel", "asymmetric", "align_corners"):
+                model = built(form, form.turned(form.base, rank=rank, nearest_mode=nearest, transform=transform))
+                assert model is not None
+                refused = any(g.refuses(model.facts) for g in claims)
+                assert not refused or (nearest, transform) not in taken, (rank, nearest, transform)
+    assert claims
