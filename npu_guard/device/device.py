@@ -285,7 +285,7 @@ def requirements(where: str, data: Mapping[str, Any] | RequirementEntry, source:
     return tuple(
         Requirement(
             entry.ops, c, entry.source or source, when, alternatives, entry.consequence, entry.certainty,
-            entry.note, entry.id, entry.reported, entry.variants,
+            entry.note, entry.id, entry.reported, entry.variants, as_written=entry.as_written,
         )
         for c in clauses
     )  # fmt: skip

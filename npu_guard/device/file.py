@@ -52,6 +52,8 @@ class RequirementEntry(Predicate, frozen=True, forbid_unknown_fields=True, kw_on
     note: str = ""
     id: str = ""
     """A name by which a profile that extends this one can replace the limit, or leave it out with `without`."""
+    as_written: bool = False
+    """Whether the compiler looks at an attribute even where it changes nothing at the node."""
 
 
 class OperatorsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -166,7 +166,7 @@ def _has(key: str, op: str) -> bool:
 _OF_OPERATORS: Mapping[str, tuple[str, ...]] = {
     "scale": ("Resize", "Upsample"), "shrinking": ("Resize", "Upsample"), "perm": ("Transpose",),
     "perm_in_memory": ("Transpose",), "kept_units": ("Transpose",), "equation": ("Einsum",), "parts": ("Split",),
-    "strided_axes": ("Slice",), "tiles": ("Gather",),
+    "strided_axes": ("Slice",), "kept": ("Slice",), "channel_pads": ("Pad",), "tiles": ("Gather",),
 }  # fmt: skip
 """Metrics of one operator."""
 _OF_ATTRIBUTES: Mapping[str, str] = {

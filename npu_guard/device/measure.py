@@ -81,6 +81,13 @@ def pads(node: Node, ctx: Facts) -> Measured:
     return Measured(tuple(given))
 
 
+def channel_pads(node: Node, ctx: Facts) -> Measured:
+    """Padding of a Pad before and after axis 1."""
+    given = pads(node, ctx).values
+    half = len(given) // 2
+    return Measured((given[1], given[half + 1])) if half > 1 else NOTHING
+
+
 def group(node: Node, ctx: Facts) -> Measured:
     """Number of groups."""
     return Measured((node.attr("group", 1),))

@@ -108,6 +108,12 @@ def strided_axes(node: Node, ctx: Facts) -> Measured:
     return _among_roles(x, found, ctx)
 
 
+def kept(node: Node, ctx: Facts) -> Measured:
+    """Extents behind a Slice of the axes that it cuts."""
+    before, after = ctx.shape(ctx.data(node)), ctx.shape(node.output)
+    return Measured(tuple(b for a, b in zip(before, after, strict=True) if a != b))
+
+
 def inputs(node: Node, ctx: Facts) -> Measured:
     """Number of inputs that are not left out; of an operator in integer arithmetic, as the plain one counts them."""
     if node.op in INTEGERS:  # scales and zero points say how its operands are held

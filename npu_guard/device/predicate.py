@@ -62,10 +62,10 @@ class Clause(msgspec.Struct, frozen=True):
     metric: Metric
     bounds: tuple[tuple[str, Any], ...]
 
-    def judge(self, node: "Node", ctx: "Facts") -> "Judged":
-        """Whether a node keeps to the bounds; it does to all on what has no effect there."""
+    def judge(self, node: "Node", ctx: "Facts", *, as_written: bool = False) -> "Judged":
+        """Whether a node keeps to the bounds; it does to all on what has no effect there, if not what is written counts."""
         judged = self._compare(node, ctx)
-        if judged.fits:
+        if judged.fits or as_written:
             return judged
         try:
             return Judged(True, judged.measured) if idle(self.metric, node, ctx) else judged
@@ -101,9 +101,9 @@ class Clause(msgspec.Struct, frozen=True):
         """Whether the condition of a limit is met, by what the node states; one on something that it does not have is not."""
         return _of_something(self._compare(node, ctx))
 
-    def suffices(self, node: "Node", ctx: "Facts") -> "Judged":
+    def suffices(self, node: "Node", ctx: "Facts", *, as_written: bool = False) -> "Judged":
         """Whether a node has one of the forms that a limit allows; what has no effect there may be anything."""
-        return _of_something(self.judge(node, ctx))
+        return _of_something(self.judge(node, ctx, as_written=as_written))
 
     def words(self) -> str:
         """The clause as a reader of the profile sees it: `kernel at most 31`."""

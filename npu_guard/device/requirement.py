@@ -65,6 +65,8 @@ class Requirement(Struct, frozen=True):
     variants: tuple[str, ...] = ()
     of: str = ""
     """Compiler and versions that have the limit, where others do not."""
+    as_written: bool = False
+    """Whether the compiler goes by what is written, also where that changes nothing."""
 
     @property
     def certain(self) -> bool:
@@ -99,7 +101,7 @@ class Requirement(Struct, frozen=True):
         return None if breach is not None and self._set_idly(node, ctx) else breach
 
     def _set_idly(self, node: Node, ctx: Facts) -> bool:
-        return any(is_set(guard.metric, node) and idle(guard.metric, node, ctx) for guard in self.when)
+        return not self.as_written and any(is_set(guard.metric, node) and idle(guard.metric, node, ctx) for guard in self.when)
 
     def _check(self, node: Node, ctx: Facts) -> Breach | None:
         unsure = ""
@@ -110,7 +112,7 @@ class Requirement(Struct, frozen=True):
             unsure = unsure or judged.why
         if self.alternatives:
             return self._alternatives(node, ctx, unsure)
-        judged = self.clause.judge(node, ctx)
+        judged = self.clause.judge(node, ctx, as_written=self.as_written)
         if judged.fits:
             return None
         if judged.fits is None or unsure:
@@ -120,7 +122,7 @@ class Requirement(Struct, frozen=True):
     def _alternatives(self, node: Node, ctx: Facts, unsure: str) -> Breach | None:
         asked = []
         for alternative in self.alternatives:
-            found = [c.suffices(node, ctx) for c in alternative]
+            found = [c.suffices(node, ctx, as_written=self.as_written) for c in alternative]
             if all(j.fits for j in found):
                 return None
             if not any(j.fits is False for j in found):

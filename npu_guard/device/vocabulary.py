@@ -71,6 +71,9 @@ METRICS: dict[str, Base] = {
     "stride": Base("NPU203", "stride", "strides of the window", measure.stride, join="x", least=1),
     "dilation": Base("NPU202", "dilation", "dilations of the window", measure.dilation, (_POOLS,), join="x", least=1),
     "pads": Base("NPU205", "padding", "padding at each side; of Pad, at all axes", measure.pads, sides=True, least=None),
+    "channel_pads": Base(
+        "NPU205", "padding of channels", "padding of Pad along axis 1", measure.channel_pads, sides=True, least=None
+    ),
     "group": Base("NPU206", "group count", "number of groups", measure.group),
     "group_channels": Base("NPU206", "channels per group", "channels of each group, in and out", measure.group_channels),
     "filter_channels": Base("NPU206", "channels of a filter", "input channels of one filter", measure.filter_channels),
@@ -217,6 +220,7 @@ METRICS: dict[str, Base] = {
     "strided_axes": Base(
         "NPU701", "strided axes", "axes along which Slice takes steps of 2 or more", measure_tensor.strided_axes
     ),
+    "kept": Base("NPU701", "extent that is left", "extents that Slice leaves of the axes that it cuts", measure_tensor.kept),
     "enters": Base(
         "NPU701",
         "an input of the model",

@@ -601,6 +601,22 @@ ROWS = [
         "g (float[1,8,4,4] x, int64[1] s) => (y) <int64[1] b = {0}, int64[1] e = {8}> { y = Slice(x, b, e, , s) }",
     ),
     Row(
+        {"ops": ["Slice"], "metric": "kept", "max": 1},
+        "NPU701",
+        unary("Slice(x, b, e, a)", more="<int64[2] b = {1,0}, int64[2] e = {2,3}, int64[2] a = {2,-1}>"),
+        3,
+        unary("Slice(x, b, e, a)", more="<int64[2] b = {1,0}, int64[2] e = {2,8}, int64[2] a = {2,1}>"),
+        "g (float[1,8,4,4] x, int64[1] e) => (y) <int64[1] b = {0}, int64[1] a = {2}> { y = Slice(x, b, e, a) }",
+    ),
+    Row(
+        {"ops": ["Pad"], "metric": "channel_pads.begin", "is": 0},
+        "NPU205",
+        unary("Pad(x, p)", more="<int64[8] p = {0,2,1,1,0,0,1,1}>"),
+        2,
+        unary("Pad(x, p)", more="<int64[8] p = {0,0,1,1,0,3,1,1}>"),
+        "g (float[1,8,4,4] x, int64[8] p) => (y) { y = Pad(x, p) }",
+    ),
+    Row(
         {**POOL, "metric": "outputs", "is": 1},
         "NPU701",
         "g (float[1,8,8,8] x) => (y, i) { y, i = MaxPool<kernel_shape = [2,2]>(x) }",

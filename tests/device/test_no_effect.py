@@ -129,6 +129,28 @@ def test_a_default_guards_as_before(analysis: Callable[..., Analysis]) -> None:
     assert [f.rule for f in ask(graph, [guarded], analysis)] == ["NPU204"]
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_limit_on_what_is_written_holds_all_the_same(row: tuple[str, Any, str, str], analysis: Callable[..., Analysis]) -> None:
+    (finding,) = ask(row[2], [{**limit(row), "as_written": True}], analysis)
+    assert finding.outcome.value == "fail"
+
+
+@pytest.mark.parametrize(("written", "found"), [(True, ["NPU203"]), (False, [])])
+def test_a_guard_on_what_is_written_holds_where_it_has_no_effect(
+    written: bool, found: list[str], analysis: Callable[..., Analysis]
+) -> None:
+    graph = unary('Conv<auto_pad = "SAME_UPPER", strides = [9,9]>(x, w)', more="<float[8,8,2,2] w>")
+    guarded = {"ops": ["Conv"], "when": {"attr.auto_pad": ["SAME_UPPER"]}, "metric": "stride", "is": 3, "as_written": written}
+    assert [f.rule for f in ask(graph, [guarded], analysis)] == found
+
+
+@pytest.mark.parametrize(("written", "found"), [(True, ["NPU204"]), (False, [])])
+def test_an_alternative_on_what_is_written(written: bool, found: list[str], analysis: Callable[..., Analysis]) -> None:
+    graph = unary("MaxPool<kernel_shape = [3,3], strides = [2,2], ceil_mode = 1>(x)")
+    ways = {"ops": ["MaxPool"], "metric": "kernel", "any_of": [{"attr.ceil_mode": 0, "kernel": 3}], "as_written": written}
+    assert [f.rule for f in ask(graph, [ways], analysis)] == found
+
+
 def test_an_open_extent_does_not_tell(analysis: Callable[..., Analysis]) -> None:
     graph = unary("MaxPool<kernel_shape = [2,2], strides = [2,2], ceil_mode = 1>(x)", '1,8,"h",8')
     (finding,) = ask(graph, [{"ops": ["MaxPool"], "metric": "attr.ceil_mode", "is": 0}], analysis)
