@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -35,6 +36,13 @@ NETWORKS = {
     "mobilenet-v2": (lambda: mobilenet.MobileNetV2(classes=10), 10),
 }
 """How each is built, with ten classes, and epochs of training."""
+
+
+class Times(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    cpu: float
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -78,9 +86,11 @@ def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
     return 100.0 * sum(right) / len(right)
 
 
-def rows(name: str, folder: Path, images: np.ndarray, labels: np.ndarray) -> list[str]:
-    """Lines of the table of one network."""
+def rows(name: str, folder: Path, images: np.ndarray, labels: np.ndarray) -> tuple[list[str], Times]:
+    """Lines of the table of one network, and how long its training took."""
+    began = time.perf_counter(), time.process_time()
     model = trained(name, images[TESTED:], labels[TESTED:])
+    taken = Times(time.perf_counter() - began[0], time.process_time() - began[1])
     path = folder / f"{name}.onnx"
     export(model, {"image": torch.from_numpy(images[:1])}, path, root=ROOT)
     np.savez(folder / "data.npz", image=images[TESTED : TESTED + CALIBRATED])
@@ -96,7 +106,7 @@ def rows(name: str, folder: Path, images: np.ndarray, labels: np.ndarray) -> lis
         share = 100.0 * result.shares.integer_macs / result.shares.macs
         found.append(f"| | {device}: {scheme_text(result.scheme)} | {after:.1f} | {least:.1f} | {share:.1f} | {errors} |")
         print(found[-1], flush=True)
-    return found
+    return found, taken
 
 
 def main() -> None:
@@ -105,12 +115,19 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--output", type=Path, default=PAGE)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # sums of several threads are in another order, and the networks would be others
     images, labels = digits()
-    table: list[Any] = []
+    table: list[str] = []
+    taken: dict[str, Times] = {}
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
         for name in arguments.networks:
-            table += rows(name, Path(scratch), images, labels)
-    arguments.output.write_text(TEXT + "\n".join(table) + "\n", encoding="utf-8")
+            found, taken[name] = rows(name, Path(scratch), images, labels)
+            print(f"{name} was trained in {taken[name].wall:.0f} s, {taken[name].cpu:.0f} s of CPU", flush=True)
+            table += found
+    each = " and ".join(f"{t.cpu:.0f} s for {name}" for name, t in taken.items())
+    cpu = sum(t.cpu for t in taken.values())
+    trained_in = f"Training both took {cpu:.0f} s of one core of a small machine: {each}."
+    arguments.output.write_text(TEXT.format(training=trained_in) + "\n".join(table) + "\n", encoding="utf-8")
 
 
 TEXT = f"""# Digits in integers
@@ -119,6 +136,8 @@ Written by `make digits`. The sample networks ResNet-18 and MobileNetV2, with te
 scikit-learn's digits at 32 x 32 and quantized by `npu-guard quantize` for three devices whose schemes differ, with
 {CALIBRATED} images of calibration. Accuracy is on {TESTED} images that neither training nor calibration saw; errors are
 those of `check` on the quantized network.
+
+{{training}}
 
 | network | quantized for | accuracy, % | outputs, dB | MACs in integers, % | errors |
 |---|---|---|---|---|---|
