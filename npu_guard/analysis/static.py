@@ -244,6 +244,8 @@ _FEW = 16
 
 
 _HOLDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_IN_INTEGERS = frozenset({"QLinearAdd", "QLinearMul"})
+"""Operators of ONNX Runtime that broadcast their two tensors as Add and Mul do; beside these they read scales and zero points."""
 
 
 def is_scalar(value: Value | None) -> bool:
@@ -267,9 +269,11 @@ def only_broadcasts(node: Node) -> bool:
     for reader in dict.fromkeys(r for v in same for r in v.consumers):
         if reader.output in same:
             continue
-        if reader.op_type not in BROADCASTING or reader.domain or len(reader.inputs) > _FEW:
+        in_integers = reader.domain == "com.microsoft" and reader.op_type in _IN_INTEGERS
+        if not (in_integers or (reader.op_type in BROADCASTING and not reader.domain)) or len(reader.inputs) > _FEW:
             return False
-        shapes = [x.shape if v in same else (None if v is None else v.shape) for v in reader.inputs]
+        read = [v for i, v in enumerate(reader.inputs) if not in_integers or reader.operator.role(i) == "data"]
+        shapes = [x.shape if v in same else (None if v is None else v.shape) for v in read]
         if reader.output.shape is None or broadcast(shapes) != reader.output.shape:
             return False
     return True

@@ -355,3 +355,20 @@ def test_zero_points_that_are_no_whole_numbers(tmp_path: Path, zero: float, show
     quantized = Quantized(analyze(load.load(path)))
     (value,) = [o.value for unit in quantized.units.values() for o in unit.data]
     assert quantized.words(value).endswith(f"zero point {shown}")
+
+
+@pytest.mark.parametrize("extents", ["1,4,1,1", "1,4,1,8"])
+def test_a_widened_tensor_before_a_product_in_integers(tmp_path: Path, extents: str) -> None:
+    """QLinearMul broadcasts as Mul does, so the Expand in front of it is noise of an exporter; for another reader it is not."""
+    text = f"""g (uint8[1,4,8,8] x, uint8[{extents}] v) => (uint8[1,4,8,8] y)
+    <int64[4] shape = {{1,4,8,8}}, float s = {{0.1}}, float t = {{0.2}}, uint8 z = {{128}}>
+    {{ w = Expand(v, shape)  y = com.microsoft.QLinearMul(x, s, z, w, t, z, s, z) }}"""
+    onnx.save(_model(text), tmp_path / "m.onnx")
+    assert "Expand" not in {f.location.op_type for f in check(str(tmp_path / "m.onnx"), profile="ethos-u85").findings}
+    onnx.save(_model(text.replace("=> (uint8[1,4,8,8] y)", "=> (uint8[1,4,8,8] y, uint8[1,4,8,8] w)")), tmp_path / "m.onnx")
+    assert "Expand" in {f.location.op_type for f in check(str(tmp_path / "m.onnx"), profile="ethos-u85").findings}
+    other = "w = Expand(v, shape)  y = com.microsoft.QLinearSigmoid(w, t, z, s, z)"
+    product = "w = Expand(v, shape)  y = com.microsoft.QLinearMul(x, s, z, w, t, z, s, z)"
+    lonely = text.replace("uint8[1,4,8,8] x, ", "").replace(product, other)
+    onnx.save(_model(lonely), tmp_path / "m.onnx")
+    assert "Expand" in {f.location.op_type for f in check(str(tmp_path / "m.onnx"), profile="ethos-u85").findings}
