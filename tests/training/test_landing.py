@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import msgspec
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -335,6 +336,30 @@ def test_where_no_place_holds_nothing_is_written(tmp_path: Path, monkeypatch: py
     with pytest.raises(NotVerified, match="differs"):
         npu_guard.torch.land(nn.Conv2d(8, 8, 19, padding=9, groups=8), torch.randn(1, 8, 6, 6), tmp_path / "npu")
     assert not (tmp_path / "npu").exists()
+
+
+def test_where_the_second_export_cannot_run_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where it cannot be made: either is a reason of the place, and no traceback."""
+    model, x = nn.Conv2d(8, 8, 19, padding=9, groups=8), torch.randn(1, 8, 6, 6)
+    whole = proving.export
+
+    def other_type(model: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
+        whole(model, inputs, path)
+        proto = onnx.load(path)
+        proto.graph.node[-1].op_type = "Dropped"
+        onnx.save(proto, path)
+
+    def refuses(model: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
+        raise UsageError("cannot export Conv2d with the dynamo exporter")
+
+    for wrong, words in (
+        (other_type, "the patched network is not the fixed model.*Dropped"),
+        (refuses, r"\(cannot export Conv2d"),
+    ):
+        monkeypatch.setattr(proving, "export", wrong)
+        with pytest.raises(NotVerified, match=words):
+            npu_guard.torch.land(model, x, tmp_path / "npu")
+        assert not (tmp_path / "npu").exists()
 
 
 class NormRelu(nn.BatchNorm2d):
