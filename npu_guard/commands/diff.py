@@ -32,7 +32,7 @@ from npu_guard.gate.diff_folders import FolderDiff
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.project.target import exported
-from npu_guard.results.findings import ModelReport, Report, Verdict
+from npu_guard.results.findings import ModelReport, Report
 from npu_guard.results.summary import exit_code, verdict
 
 
@@ -75,7 +75,7 @@ def command(
         report = check_models(models, config, hashes=registry.shows_hashes(form), layers=layers, remedies=remedies, files=files)
     checked = dict(zip(models, report.models, strict=True))
     names = {r.code: r.name for r in registry.rules()}
-    sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked) for path in (base, head)]
+    sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked, config.fail_on) for path in (base, head)]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
     settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)
@@ -145,12 +145,14 @@ def _expect_one_profile(written: list[tuple[str, baseline.Baseline]], profile: s
         baseline.expect_profile(Path(path), found, profile)
 
 
-def _from(written: baseline.Baseline, path: str, names: dict[str, str], checked: dict[str, ModelReport]) -> ModelReport:
+def _from(
+    written: baseline.Baseline, path: str, names: dict[str, str], checked: dict[str, ModelReport], fail_on: str
+) -> ModelReport:
     """A baseline as one side of the comparison."""
     other = next(iter(checked.values()), None)
     entries = written.of(other, 1) if other is not None else written.entries
     found = tuple(baseline.findings(entries, lambda code: names.get(code, code)))
-    return ModelReport(path, written.profile, Verdict.PASS, findings=found)
+    return ModelReport(path, written.profile, verdict(found, fail_on), findings=found)
 
 
 def _unreadable(sides: list[ModelReport], report: Report) -> int:

@@ -16,7 +16,7 @@ from npu_guard.reports.blocks.html_data import shown_path, source_line
 from npu_guard.reports.blocks.overview import node_keys, said_once
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.reports.blocks.verification import int8_text, worst_difference
-from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport
+from npu_guard.results.findings import INPUT, Applied, Finding, LayerRow, ModelReport, Verdict
 from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import alike
 from npu_guard.results.share import share_words
@@ -28,6 +28,13 @@ _LISTED = 300
 _LINKS = 12
 """Nodes of one change that have a link of their own."""
 _LEGEND = "What was {} has a number and a coloured box. Choosing one shows its counterpart."
+_NEW = {
+    Verdict.PASS: " Nothing new counts as a failure.",
+    Verdict.FAIL: " What is new counts as a failure.",
+    Verdict.UNDECIDED: " Of what is new, a rule could not tell.",
+    Verdict.UNREADABLE: "",
+}
+"""The verdict of the comparison, which is about new findings alone."""
 _NUMBERS = (("Layers", "nodes", ""), ("Multiply-accumulates", "macs", ""), ("Parameters", "params", ""),
             ("Activations", "activation_bytes", "B"), ("Peak activations", "peak_bytes", "B"))  # fmt: skip
 
@@ -81,7 +88,7 @@ def of_diff(diff: Diff) -> Compared:
     was = {id(f): f"before: {message(old)}" for old, f in diff.altered}
     view = _both(diff.base, diff.head, diff.now) | {
         "title": diff.words(),
-        "lead": f"{shown_path(diff.head.path)} compared with {shown_path(diff.base.path)}.",
+        "lead": f"{shown_path(diff.head.path)} compared with {shown_path(diff.base.path)}.{_NEW[diff.head.verdict]}",
         "verification": None, "int8": [], "replaced": [], "more_replaced": 0, "left": [], "more_left": 0,
         "lists": [
             finding_list("New findings", diff.head, [f for f in diff.head.findings if id(f) not in was]),

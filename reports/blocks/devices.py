@@ -8,12 +8,11 @@ from typing import Any
 from npu_guard.base.text import printable
 from npu_guard.reports.blocks.comparison import Compared, finding_list
 from npu_guard.reports.blocks.html_data import shown_path
-from npu_guard.results.findings import Finding, LayerRow, ModelReport, Verdict
+from npu_guard.results.findings import Finding, LayerRow, ModelReport
 from npu_guard.results.groups import ranked
+from npu_guard.results.runs import runs
 from npu_guard.results.share import share_words
 from npu_guard.results.summary import Counts, count, message, plural, word
-
-_RUNS = {Verdict.PASS: "runs", Verdict.FAIL: "does not run", Verdict.UNDECIDED: "may run", Verdict.UNREADABLE: "cannot be read"}
 
 _COUNTS = (("Errors", "error"), ("of these mended by fix", "mended"), ("Warnings", "warning"), ("Undecided", "undecided"))
 
@@ -22,8 +21,9 @@ def of_devices(one: ModelReport, two: ModelReport) -> Compared:
     """The reports are of the same file with layers, so their rows are the same operators."""
     sides = tuple(printable(m.device.title if m.device is not None else m.profile, 60) for m in (one, two))
     changes, names = _judged_differently(one.layers, two.layers)
+    told = [runs(model, side) for model, side in zip((one, two), sides, strict=True)]
     view: dict[str, Any] = {
-        "title": f"{_RUNS[one.verdict].capitalize()} on {sides[0]}, {_RUNS[two.verdict]} on {sides[1]}",
+        "title": f"{told[0][:1].upper()}{told[0][1:]}, {told[1]}",
         "lead": f"{shown_path(one.path)}: {plural(len(changes), 'operator')} judged differently.",
         "tab": "Two devices", "caption": "Errors and costs", "sides": sides, "change": "", "rows": _rows(one, two),
         "legend": "What the two judge differently has a number and a coloured box, one number for each module.",

@@ -18,7 +18,7 @@ from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import by_rule
 from npu_guard.results.next_steps import filled_in
-from npu_guard.results.operators import FATES, by_operator
+from npu_guard.results.operators import FATES, by_operator, fate
 from npu_guard.results.pieces import BreakerRow
 from npu_guard.results.summary import is_error, mended_exactly, si, word
 
@@ -111,11 +111,12 @@ def _at_cost(finding: Finding) -> bool:
 
 
 def title_of(findings: Sequence[Finding]) -> str:
-    """What the table of rules is about: errors alone keep a model off its device."""
-    errors = sum(map(is_error, findings))
+    """What the table of rules is about: errors alone keep a model off its device, and those for the host not even that."""
+    errors = [f for f in findings if is_error(f)]
     if not errors:
         return "What the rules found"
-    return "What keeps it off the device" + (", and what else the rules found" if errors < len(findings) else "")
+    title = "What goes to the host" if all(fate(f) == "host" for f in errors) else "What keeps it off the device"
+    return title + (", and what else the rules found" if len(errors) < len(findings) else "")
 
 
 def _place(model: ModelReport, findings: Sequence[Finding], told: set[str]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from npu_guard.checking.pairs import at_finding, pairs
 from npu_guard.project.next_command import device_from_root, steps_from_root
 from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.manual_html import Manual
-from npu_guard.results.findings import LayerRow, ModelReport, Report, Verdict
+from npu_guard.results.findings import LayerRow, ModelReport, Report
 from npu_guard.results.groups import ranked_groups
 from npu_guard.results.next_steps import filled_in
+from npu_guard.results.runs import headline
 from npu_guard.results.summary import Counts, count, known_macs, mending, outcome, plural, si, word
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ _STILL_FINDINGS = 500  # lines of the table for browsers without scripts
 _STILL_NODES = 20
 _CROSSINGS = 100
 _LONGEST = 4000
-_HEADLINES = {
-    Verdict.PASS: "Nothing in this model is known to keep it off {device}",
-    Verdict.FAIL: "This model does not run on {device} as it is",
-    Verdict.UNDECIDED: "Nobody can tell from the model alone whether it runs on {device}",
-    Verdict.UNREADABLE: "This model could not be checked",
-}
 
 
 def page(report: Report, compared: Compared | None = None) -> str:
@@ -132,7 +127,7 @@ def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tupl
         "path": html_data.shown_path(model.path),
         "profile": model.profile,
         "verdict": model.verdict.value,
-        "headline": _HEADLINES[model.verdict].format(device=device),
+        "headline": headline(model, device),
         "outcome": "" if model.error else outcome(model),
         "steps": steps_from_root(model),
         "error": _error(model),

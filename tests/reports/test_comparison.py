@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from npu_guard import cli
 from npu_guard.gate.diff import compare_reports
-from npu_guard.reports.blocks import devices
+from npu_guard.reports.blocks import devices, overview
 from npu_guard.reports.blocks.comparison import of_diff
+from npu_guard.results import runs
 from npu_guard.results.findings import LayerRow, Location, ModelReport, Report, Severity, Verdict
 
 
@@ -58,7 +59,7 @@ def test_the_page_names_what_is_compared_before_what_it_is_compared_with() -> No
     """In the order of the text: `Compared head with base`."""
     models = [ModelReport(name, "device", Verdict.PASS) for name in ("base.onnx", "head.onnx")]
     view = of_diff(compare_reports(models[0], models[1], Report("1", ()))).view
-    assert view["lead"] == "head.onnx compared with base.onnx."
+    assert view["lead"].startswith("head.onnx compared with base.onnx.")
 
 
 def test_diff_writes_the_page(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +69,39 @@ def test_diff_writes_the_page(tmp_path: Path, root: Path, capsys: pytest.Capture
     text = capsys.readouterr().out
     for words in ("Before: samples/sample_net.onnx", "After: samples/six_problems.onnxtxt", "New findings: ", "Fixed findings: "):
         assert words in text
+
+
+def test_each_model_of_the_page_has_the_verdict_of_check_and_the_comparison_its_own(
+    root: Path, tmp_path: Path, program: Callable[..., Any]
+) -> None:
+    """Nothing is new and the exit code is 0, and yet the model does not run; nor does one of which a baseline is left."""
+    model, kept = "samples/sample_net.onnx", tmp_path / "known.json"
+    program(root, "check", model, "--write-baseline", kept)
+    for base in (model, kept):
+        done = program(root, "diff", base, model, "--format", "html")
+        assert done.code == 0
+        assert done.out.count("This model does not run on ") == 2
+        assert "known to keep it off" not in done.out
+        assert "Nothing new counts as a failure." in done.out
+    changed = program(root, "diff", "samples/six_problems.onnxtxt", model, "--format", "html")
+    assert "What is new counts as a failure." in changed.out
+
+
+def test_what_goes_to_the_host_does_not_keep_a_model_off(sample: ModuleType) -> None:
+    model = sample.REPORT.models[0]
+    error = replace(next(f for f in model.findings if f.severity is Severity.ERROR), consequence="host")
+    warning = replace(error, severity=Severity.WARNING, consequence="")
+    elsewhere = replace(error, location=replace(error.location, output="elsewhere"))
+    host = replace(model, findings=(error, replace(error, rule="NPU102"), elsewhere, warning), verdict=Verdict.FAIL)
+    assert runs.headline(host, "D") == "This model runs on D with 2 operators on the host"
+    assert runs.runs(host, "D") == "runs on D with 2 operators on the host"
+    assert overview.title_of(host.findings) == "What goes to the host, and what else the rules found"
+    for consequence in ("compile-error", ""):  # one that nobody runs, or of which nobody says that the host does
+        mixed = replace(host, findings=(error, replace(elsewhere, consequence=consequence)))
+        assert runs.headline(mixed, "D") == "This model does not run on D as it is"
+        assert runs.runs(mixed, "D") == "does not run on D"
+    warned = replace(host, findings=(replace(warning, consequence="host"),))  # fails by --fail-on warning
+    assert runs.on_host(warned) == 0
 
 
 def test_fix_refuses_a_format_that_it_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
