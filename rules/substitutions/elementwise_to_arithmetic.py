@@ -23,12 +23,26 @@ class ElementwiseToArithmetic(Substitution):
     -x = -1 x; |x| = max(x, -x) = relu(x) + relu(-x); x^2 = x x, and x^3, x^4, x^0.5, x^-1 and x^-0.5 likewise; 1/x by Div;
     x / c = (1 / c) x for a constant c, up to a rounding; a - b = a + (-1) b; softsign(x) = x / (1 + |x|);
     prelu(x) = max(x, 0) + slope min(x, 0); the length of a vector over the channels is sqrt(sum x x), the sum of squares the same
-    without the root. Sum, of any number of tensors, is Add after Add.
+    without the root. Sum, of any number of tensors, is Add after Add, and Max and Min of more than two are those of two.
     """
 
     name = "elementwise-to-arithmetic"
     last = True  # others know their blocks by this operator
-    roots = ("Abs", "Neg", "Div", "Reciprocal", "Softsign", "PRelu", "Pow", "Sub", "Sum", "ReduceL2", "ReduceSumSquare")
+    roots = (
+        "Abs",
+        "Neg",
+        "Div",
+        "Reciprocal",
+        "Softsign",
+        "PRelu",
+        "Pow",
+        "Sub",
+        "Sum",
+        "Max",
+        "Min",
+        "ReduceL2",
+        "ReduceSumSquare",
+    )
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
     good = (
         Example(
@@ -74,6 +88,13 @@ class ElementwiseToArithmetic(Substitution):
             title="quotients by constants",
             label=ROUNDING,
         ),
+        Example(
+            """g (float[1,8,4,4] x, float[8,1,1] z, float[1,8,4,1] u) => (y)
+            { m = Max(x, z, u)  n = Min(z, m, u, x)  y = Max(n, m) }""",
+            ops=("Max", "Max", "Min", "Min", "Min", "Max"),
+            require=({"ops": ["Max", "Min"], "metric": "inputs", "is": 2, "consequence": "host"},),
+            title="the largest of three, the smallest of four",
+        ),
         Example("g (float x) => (y) { n = Neg(x)  y = Abs(n) }", ops=("Mul", "Mul", "Max"), title="single numbers"),
     )
     bad = (
@@ -103,8 +124,10 @@ class ElementwiseToArithmetic(Substitution):
             if node.input(1) is not None and not ctx.is_constant(node.input(1)):
                 raise Refused("its axes are computed")
             facts = ctx.axes(node)
-        if node.op_type == "Sum" and len(node.inputs) > MOST:
-            raise Refused(f"it sums {len(node.inputs)} tensors; {MOST} are the most that are written out")
+        if node.op_type in ("Max", "Min") and len(node.inputs) < 3:
+            return []
+        if node.op_type in ("Sum", "Max", "Min") and len(node.inputs) > MOST:
+            raise Refused(f"it has {len(node.inputs)} tensors; {MOST} are the most that are written out")
         if node.op_type == "Div":
             _divided(node, ctx)
         writable(node)
@@ -121,8 +144,10 @@ class ElementwiseToArithmetic(Substitution):
 
 
 _MAX, _RELU = "by Max", "by Relu"
+_PAIRS = {"Sum": "Add", "Max": "Max", "Min": "Min"}
+"""Operators on any number of tensors, by what they are on two."""
 MOST = 64
-"""Tensors of one Sum."""
+"""Tensors of one Sum, Max or Min."""
 _POWERS = frozenset({2.0, 3.0, 4.0, 0.5, -0.5, -1.0})
 
 
@@ -184,11 +209,11 @@ def _written(match: Match, f: Formula) -> str:
     if node.op_type == "Sub":
         assert node.inputs[1] is not None
         return f("Add", x, f("Mul", node.inputs[1], -1.0))
-    if node.op_type == "Sum":
+    if node.op_type in _PAIRS:
         total: str | Value = x
         for value in node.inputs[1:]:
             assert value is not None
-            total = f("Add", total, value)
+            total = f(_PAIRS[node.op_type], total, value)
         return total if isinstance(total, str) else f("Add", x, 0.0)
     if node.op_type.startswith("Reduce"):
         total = f.build.reduce("ReduceSum", f("Mul", x, x), match.facts, keepdims=bool(node.attr("keepdims", 1)))
