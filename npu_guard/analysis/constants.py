@@ -127,7 +127,7 @@ class Constants:
         self._known[value] = array if self._room >= 0 else None
 
     def _run(self, node: Node) -> Sequence[Array | None] | None:
-        if node.domain:
+        if node.domain and node.op not in SAME:
             return None
         if node.op_type == "Constant":
             return [constant_node(node)]
@@ -146,7 +146,7 @@ class Constants:
 
 def _needed(value: Value) -> Iterator[Value]:
     node = value.producer
-    if node is None or node.op_type in _LEAVES or node.op_type not in OPERATORS or node.domain:
+    if node is None or node.op_type in _LEAVES or not can_evaluate(node):
         return iter(())
     return (given for given in node.inputs if given is not None)
 

@@ -372,3 +372,15 @@ def test_a_widened_tensor_before_a_product_in_integers(tmp_path: Path, extents: 
     lonely = text.replace("uint8[1,4,8,8] x, ", "").replace(product, other)
     onnx.save(_model(lonely), tmp_path / "m.onnx")
     assert "Expand" in {f.location.op_type for f in check(str(tmp_path / "m.onnx"), profile="ethos-u85").findings}
+
+
+@pytest.mark.parametrize("domain", ["", "com.microsoft."])
+def test_a_constant_behind_a_pair_of_either_domain(tmp_path: Path, domain: str) -> None:
+    """What Pad fills with is known, as in floating point: 0 is a number that every device pads with."""
+    text = """g (float[1,4,8,8] x) => (float[1,4,10,10] y)
+    <float s = {0.1}, uint8 z = {7}, uint8 v = {7}, int64[8] p = {0,0,1,1,0,0,1,1}>
+    { q = DequantizeLinear(v, s, z)  y = Pad(x, p, q) }""".replace(" DequantizeLinear", f" {domain}DequantizeLinear")
+    onnx.save(_model(text), tmp_path / "m.onnx")
+    analysis = analyze(load.load(str(tmp_path / "m.onnx")))
+    (pad,) = (node for node in analysis.nodes() if node.op_type == "Pad")
+    assert analysis.constants.get(pad.inputs[2]) == 0.0
