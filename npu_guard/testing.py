@@ -33,9 +33,10 @@ def assert_npu_compatible(
     `inputs`, `input_shapes` stand for random ones. What is not given comes from the project's settings, as for
     `npu-guard check`: `profile`, `fail_on` ("error" or "warning") and suppressions; `ignore` comes on top.
 
-    The first line of the text is the first place and the count, as pytest's summary shows that line and cuts its end. A
-    rule that cannot tell fails the test, unless `allow_undecided`; so does a model that cannot be read. Raises UsageError
-    where the arguments or the settings are wrong.
+    The text has the most important findings in brief; `npu_guard.check` returns all. Its first line is the
+    first place and the count, as pytest's summary shows that line and cuts its end. A rule that cannot tell fails the test,
+    unless `allow_undecided`; so does a model that cannot be read. Raises UsageError where the arguments or the settings are
+    wrong.
     """
     __tracebackhide__ = True
     from npu_guard.api.calls import check
@@ -45,7 +46,7 @@ def assert_npu_compatible(
         input_shapes=input_shapes,
     )  # fmt: skip
     if report.exit_code != 0:
-        lines = [report.place_first(), "", str(report)]
+        lines = [report.place_first(), "", report.brief()]
         if report.verdict == "undecided":
             lines.append("A rule could not tell: give input_shapes={...}, or pass allow_undecided=True.")
         raise AssertionError("\n".join(lines))

@@ -12,7 +12,7 @@ from npu_guard.reports.blocks.places import Origin, by_cause, by_origin
 from npu_guard.reports.blocks.scopes import folded
 from npu_guard.results.findings import INPUT, Finding, ModelReport, Report, SourceLine, Verdict
 from npu_guard.results.groups import Group, alike, by_rule
-from npu_guard.results.next_steps import device_of, filled_in, next_steps
+from npu_guard.results.next_steps import advised, device_of, next_steps
 from npu_guard.results.summary import count, counted, mending, outcome, percent, plural, si, word
 
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "cyan", "undecided": "magenta"}
@@ -23,8 +23,10 @@ _VERDICT = {
     Verdict.UNREADABLE: ("UNREADABLE", "bold red"),
 }
 REMEDIES = True
-_SCREEN, _ADVICE = 32, 10
-"""Lines for findings, and for what to do, where nobody asked for all: with what stands around them they fill one screen."""
+_SCREEN, _BRIEF, _ADVICE = 32, 12, 10
+"""Lines for findings, also in brief, and for what to do, where nobody asked for all: with what is around them, one screen."""
+_OPERATORS = 3
+"""Of a rule about operators, how many it says what to do about."""
 _ALL = 1000
 """Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""
 _SHOWN_NODES = 20
@@ -37,8 +39,10 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 class _Page:
     """Lines of styled text. A report can have a hundred thousand of them, so this is no more than it needs to be."""
 
-    def __init__(self, color: bool) -> None:
+    def __init__(self, color: bool, more: str) -> None:
         self.color = color
+        self.more = more
+        """Who shows what is left out."""
         self.lines: list[str] = []
 
     def print(self, *parts: str) -> None:
@@ -50,14 +54,15 @@ class _Page:
         return f"\x1b[{';'.join(_CODES[w] for w in style.split())}m{text}\x1b[0m" if self.color else text
 
 
-def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False) -> str:
+def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False, brief: bool = False) -> str:
     """The report; escape sequences only where `color` is set.
 
-    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place.
+    `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place;
+    `brief` is for a place among others, such as a failing test.
     """
-    page = _Page(color)
+    page = _Page(color, "npu_guard.check" if brief else "--verbose")
     for model in report.models:
-        _model(page, model, verbose, statistics)
+        _model(page, model, verbose, statistics, brief)
     if len(report.models) > 1:
         tally = collections.Counter(m.verdict for m in report.models)
         words = ", ".join(f"{n} {v.value}" for v, n in sorted(tally.items(), key=lambda item: item[0].value))
@@ -65,7 +70,7 @@ def render(report: Report, *, color: bool = False, verbose: bool = False, statis
     return "\n".join([*page.lines, ""])
 
 
-def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> None:
+def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool, brief: bool) -> None:
     if model.error is not None:
         page.print(_verdict(page, model.verdict), f"  {printable(model.path)}")
         return
@@ -84,8 +89,9 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
     if statistics:
         _statistics(page, shown)
     elif shown:
-        _findings(page, model, shown, verbose)
-        _advice(page, model, shown, verbose)
+        _findings(page, model, shown, verbose, _BRIEF if brief else _SCREEN)
+        if not brief:
+            _advice(page, model, shown, verbose)
     if verbose:
         _suppressed(page, model)
     page.print()
@@ -98,11 +104,11 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool) -> 
         page.print(f"      {command}")  # whole, so that it can be copied
 
 
-def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
+def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool, room: int) -> None:
     """Findings by line of Python; those without one by module."""
     blocks = by_origin(findings) if verbose else by_cause(model, findings)
     groups = [alike(model, members) for _, members in blocks[:_ALL]]
-    told = [len(g) for g in groups] if verbose else _fitting([len(g) for g in groups])
+    told = [len(g) for g in groups] if verbose else _fitting([len(g) for g in groups], room)
     for (origin, members), found, most in zip(blocks, groups, told, strict=False):
         page.print()
         page.print(*_title(page, origin, members))
@@ -110,20 +116,20 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
             _group(page, group, origin, verbose)
         if most < len(found):
             rest = sum(len(group.findings) for group in found[most:])
-            page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; --verbose shows all", "bold"))
+            page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; {page.more} shows all", "bold"))
     if left := [f for _, members in blocks[len(told) :] for f in members]:
-        how = "--format json has them" if verbose else "--verbose shows all"
+        how = "--format json has them" if verbose else f"{page.more} shows all"
         page.print()
         words = f"... and {plural(len(blocks) - len(told), 'place')} more, with {count(left).words()}; {how}"
         page.print(page.style(words, "bold"))
 
 
-def _fitting(sentences: Sequence[int]) -> list[int]:
+def _fitting(sentences: Sequence[int], room: int) -> list[int]:
     """How many sentences are told at each place: one at as many places as fit, then more of them, a round after another.
 
     Each takes two lines; so does what stands above them, and one that there are more.
     """
-    room, told = _SCREEN, list[int]()
+    told = list[int]()
     for index, have in enumerate(sentences):
         room -= 4 + (have > 1)
         if room < 0 and told and (have > 1 or index + 1 < len(sentences)):  # to say that one is left out is hardly shorter
@@ -224,28 +230,29 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbos
     page.print()
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
-    end = len(page.lines) + _ADVICE
+    end, written = len(page.lines) + _ADVICE, set[str]()
     for index, group in enumerate(rules):
         if not verbose and len(page.lines) >= end and index + 1 < len(rules):
             names = ", ".join(g.first.rule for g in rules[index:])
             page.print(page.style(f"  ... and for {names}; --verbose shows all", "bold"))
             break
-        advice = filled_in(group.first.remedy.advice, device_of(model)) if group.first.remedy is not None else ""
+        advice = advised(group.findings, device_of(model), None if verbose else _OPERATORS)
         told = f"{group.first.rule}  {group.first.name}: {advice}"
         page.lines += _wrapped(told)
-        page.lines += _pytorch(group.findings) if verbose else []
+        page.lines += _pytorch(group.findings, written) if verbose else []
     page.print(page.style(f"  'npu-guard rules {rules[0].first.rule}' explains a rule with examples.", "dim"))
 
 
-def _pytorch(findings: Sequence[Finding]) -> list[str]:
-    """What to write instead, for the operators at hand."""
+def _pytorch(findings: Sequence[Finding], written: set[str]) -> list[str]:
+    """What to write instead, for the operators at hand; what another rule has `written` already is not repeated."""
     import textwrap
 
     from npu_guard.checking.pairs import at_finding
 
     shown = []
     for pair in dict.fromkeys(map(at_finding, findings)):
-        if pair is not None:
+        if pair is not None and pair.name not in written:
+            written.add(pair.name)
             title = textwrap.wrap(pair.title, _WIDTH - 11, initial_indent="# ", subsequent_indent="# ")
             shown += ["", *(f"         {line}".rstrip() for line in (*title, *pair.after.splitlines())), ""]
     return shown

@@ -36,6 +36,7 @@ class UnsupportedOperator(Rule):
 
     code = "NPU101"
     name = "unsupported-operator"
+    replaces = True
     ops = (EVERY,)
     good = (
         Case(

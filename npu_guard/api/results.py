@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,13 @@ class Report:
 
             raise UsageError("to_frame() needs pandas: pip install pandas") from None
         return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
+
+    def brief(self) -> str:
+        """The text with its most important findings alone, and without what to do about each rule: some twenty lines."""
+        from npu_guard.checking import registry
+
+        render: Callable[..., str] = registry.renderer("text")
+        return render(self.run, brief=True).rstrip()
 
     def headline(self) -> str:
         """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. It is `findings[0]`, the text's first."""

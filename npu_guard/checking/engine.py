@@ -15,6 +15,7 @@ from npu_guard.base.errors import ModelError, Undecidable
 from npu_guard.base.limits import exceeded
 from npu_guard.base.text import short
 from npu_guard.checking.context import Context, context_of
+from npu_guard.checking.replacements import usual_replacement
 from npu_guard.checking.rule import Draft, Rule
 from npu_guard.checking.selection import of_plain, selected_rules
 from npu_guard.checking.toolchain import Refusal, of_format, of_groups
@@ -110,7 +111,7 @@ class _Run:
         self.followers: set[Node] = set()
         self.files: origin.Lookups = {}
         self._told: dict[Hashable, bool] = {}
-        self._remedies: dict[str, Remedy] = {}
+        self._remedies: dict[tuple[str, str], Remedy] = {}
         self._defaults: list[tuple[Rule, Node | None, Value, Draft]] = []
 
     def ask(self, rule: Rule, node: Node | None, value: Value) -> None:
@@ -281,17 +282,19 @@ class _Run:
                 tensor=self.ctx.tensor(draft.value or value),
                 evidence=self._evidence(draft, outcome),
                 source=source_of(node, self.root, self.files) if node is not None else None,
-                remedy=self._remedy(rule),
+                remedy=self._remedy(rule, node),
                 suppressed=suppressed,
                 macs=cost.macs if node is not None and (cost := self.ctx.analysis.costs.get(node)) is not None else 0,
                 consequence=draft.consequence or (limit.consequence if limit is not None else ""),
             )
         )
 
-    def _remedy(self, rule: Rule) -> Remedy:
-        if rule.code not in self._remedies:
-            self._remedies[rule.code] = Remedy(None, None, rule.section("What to do"))
-        return self._remedies[rule.code]
+    def _remedy(self, rule: Rule, node: Node | None) -> Remedy:
+        op = node.op_type if node is not None and rule.replaces and not node.domain else ""
+        if (rule.code, op) not in self._remedies:
+            advice = (usual_replacement(op) if op else "") or rule.section("What to do")
+            self._remedies[rule.code, op] = Remedy(None, None, advice)
+        return self._remedies[rule.code, op]
 
     def _evidence(self, draft: Draft, outcome: Outcome) -> Evidence | None:
         if draft.limit is None or draft.measured is None or outcome is Outcome.UNDECIDED:

@@ -68,6 +68,8 @@ class Rule:
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[Severity] = Severity.ERROR
+    replaces: ClassVar[bool] = False
+    """Whether it is about the operator as such, so that what to do is to write another one."""
     ops: ClassVar[tuple[str, ...]]
     limits: ClassVar[tuple[str, ...]] = ()
     """Limits that the rule reads. A profile that sets none of them, nor a metric of the rule, makes it not applicable."""

@@ -15,7 +15,7 @@ import msgspec
 
 from npu_guard.base import sandbox
 from npu_guard.base.address import is_url
-from npu_guard.base.errors import ModelError
+from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.limits import DEFAULT, Limits, exceeded
 from npu_guard.base.text import short, text
 from npu_guard.file import wire
@@ -140,6 +140,10 @@ def _open(path: str | Path, name: str) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
+        if name in ("", "-"):
+            empty = "'' names no file; a variable of the command may be empty"
+            told = "-: standard input is not read; name a file" if name else empty
+            raise UsageError(told) from None
         raise ModelError("missing", _missing(name)) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -153,10 +157,6 @@ def _open(path: str | Path, name: str) -> int:
 
 
 def _missing(name: str) -> str:
-    if name in ("", "-"):
-        return (
-            "-: standard input is not read; name a file" if name else "'' names no file; a variable of the command may be empty"
-        )
     from npu_guard.file.suggestions import instead_of  # which looks at what there is
 
     return f"{name}: no such file{instead_of(name)}"

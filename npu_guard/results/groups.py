@@ -24,11 +24,15 @@ class Group(Struct, frozen=True):
 
     @property
     def message(self) -> str:
-        """What the rule says of the first one, and how many more say it of other sizes, or cannot be told for another tensor."""
+        """What the rule says of the first one, and of which operators, and how many more it says it of other sizes, or cannot be
+        told for another tensor."""
         if not (others := len({f.message for f in self.findings}) - 1):
             return message(self.first)
         if self.first.outcome is Outcome.UNDECIDED:
             return f"{message(self.first)}, and so for {plural(others, 'other')} like it"
+        operators = dict.fromkeys(f.location.op_type for f in self.findings if f.message != self.first.message)
+        if len({_unnamed(f) for f in self.findings}) == 1:
+            return f"{message(self.first)}, and so for {', '.join(operators)}"
         return f"{message(self.first)}, and {others:,} more with other sizes"
 
     @property
@@ -42,8 +46,9 @@ class Group(Struct, frozen=True):
 def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
     """Findings of one rule with one text at one line of Python go together; the order stays.
 
-    So does what cannot be told for one reason, whichever tensor stands in the way, and what a line does to other sizes in modules
-    whose paths differ in numbers alone, such as the stages of a network.
+    So does what a line does with several operators, such as those that one function is spelled out in; what cannot be told for
+    one reason, whichever tensor stands in the way; and what a line does to other sizes in modules whose paths differ in numbers
+    alone, such as the stages of a network.
     """
     groups: list[list[Finding]] = []
     known: dict[object, list[Finding]] = {}
@@ -51,8 +56,9 @@ def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
         text = _QUOTED.sub("", f.message) if f.outcome is Outcome.UNDECIDED else f.message
         line = None if f.source is None else (f.source.file, f.source.line)  # whichever module it ran in
         kind = f.rule, f.severity, f.outcome, line
-        keys = [(kind, text)]
+        keys: list[tuple[object, ...]] = [(kind, text)]
         if line is not None:
+            keys.append((kind, _unnamed(f), ""))
             keys.append((kind, _NUMBER.sub("0", f"{'.'.join(f.location.scope)} {text}")))
         group = next((known[key] for key in keys if key in known), None)
         if group is None:
@@ -61,6 +67,11 @@ def alike(model: ModelReport, findings: Iterable[Finding]) -> list[Group]:
         for key in keys:
             known.setdefault(key, group)
     return [Group(model, tuple(group)) for group in groups]
+
+
+def _unnamed(finding: Finding) -> str:
+    """The message without the operator that it begins with."""
+    return finding.message.removeprefix(finding.location.op_type)
 
 
 _QUOTED, _NUMBER = regex(r"'[^']*'"), regex(r"\d+")

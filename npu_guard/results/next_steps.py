@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from npu_guard.base.address import is_url
 from npu_guard.base.text import printable
-from npu_guard.results.findings import ModelReport
+from npu_guard.results.findings import Finding, ModelReport
 from npu_guard.results.summary import count, plural
 
 
@@ -106,6 +106,14 @@ def partition_command(model: ModelReport, path: str, *, mended: bool = False) ->
 def verify_command(model: ModelReport, path: str) -> str:
     """The command that compares a model with the file that was made of it."""
     return _words("verify", model.path, path, *model.command.inputs)
+
+
+def advised(findings: Iterable[Finding], profile: str, most: int | None = None) -> str:
+    """What is advised for findings of one rule: of so many operators, those first that `fix` does not mend; then for all."""
+    ways = [(f.remedy, f.remedy.advice.startswith(f"{f.location.op_type}: ")) for f in findings if f.remedy is not None]
+    own = dict.fromkeys(r.advice for r, is_own in sorted(ways, key=lambda w: w[0].substitution is not None) if is_own)
+    general = dict.fromkeys(r.advice for r, is_own in ways if not is_own)
+    return filled_in(" ".join([*list(own)[:most], *general]), profile)
 
 
 def filled_in(advice: str, profile: str) -> str:

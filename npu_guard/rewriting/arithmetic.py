@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -10,6 +11,9 @@ import onnx
 from npu_guard.graph.graph import Node, Value
 from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Builder, Refused
+
+if TYPE_CHECKING:
+    from npu_guard.checking.context import Context
 
 FLOATS = frozenset({1, 10, 11})
 """float32, float16, double: what ONNX Runtime computes with, so that a formula can be proven."""
@@ -23,6 +27,12 @@ def writable(node: Node) -> None:
         raise Refused("its elements are neither float32, float16 nor double")
     if node.graph.model.opsets.get("", 1) < MIN_OPSET:
         raise Refused(f"opset {node.graph.model.opsets.get('', 1)} is older than {MIN_OPSET}")
+
+
+def number_of(value: Value, ctx: Context) -> float | None:
+    """The number that a constant of one element is, None for other values."""
+    array = ctx.analysis.constants.get(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
 class Formula:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from npu_guard.rewriting.arithmetic import number_of
+
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.graph.graph import Node, Value
@@ -38,7 +40,7 @@ def spelled_out(erf: Node, ctx: Context, digits: float) -> Gelu | None:
         others = [v for v in node.inputs if v is not value]
         if len(others) != 1 or others[0] is None:
             return None
-        number, scaled = _number(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
+        number, scaled = number_of(others[0], ctx), _times(others[0].producer, ctx) if others[0].producer is not None else None
         if not added and node.op_type == "Add":
             if number is None or not math.isclose(number, factor, rel_tol=digits):
                 return None
@@ -63,12 +65,7 @@ def _times(node: Node, ctx: Context) -> tuple[Value, float] | None:
     if node.op_type not in ("Mul", "Div") or node.domain or len(node.inputs) != 2:
         return None
     for x, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
-        number = None if other is None else _number(other, ctx)
+        number = None if other is None else number_of(other, ctx)
         if x is not None and number is not None and not (node.op_type == "Div" and (x is not node.inputs[0] or number == 0)):
             return x, number if node.op_type == "Mul" else 1 / number
     return None
-
-
-def _number(value: Value, ctx: Context) -> float | None:
-    array = ctx.analysis.constants.get(value)
-    return float(array.reshape(())) if array is not None and array.size == 1 else None

@@ -65,7 +65,7 @@ class About {
   /* What a rule says, what to do about it, and what `fix` would put there. */
   finding(f) {
     const runs = f.forms.reduce((all, name) => (all.length && all[all.length - 1][0] === name ? all[all.length - 1][1]++ : all.push([name, 1]), all), []);
-    const advice = DATA.advice[f.rule], forms = runs.map(([name, times], at) => el("div", { class: "where" }, at ? "then " : (f.option ? "fix " + f.option : "fix") + " puts there: ", el("code", {}, name), (times > 1 ? ", " + times + " times " : " ") + (this.model.data.forms[name] || "")));
+    const advice = DATA.advice[f.rule + " " + this.model.text("op", f.row)] || DATA.advice[f.rule], forms = runs.map(([name, times], at) => el("div", { class: "where" }, at ? "then " : (f.option ? "fix " + f.option : "fix") + " puts there: ", el("code", {}, name), (times > 1 ? ", " + times + " times " : " ") + (this.model.data.forms[name] || "")));
     return el("li", {}, mark(f.kind), " ", this.model.ruleLink(f.rule), " " + f.message,
       f.measured ? el("div", { class: "where" }, "measured " + f.measured + (f.allowed ? ", allowed: " + f.allowed : "")) : "",
       ...(forms.length ? forms : advice ? [el("div", { class: "where" }, advice)] : []),

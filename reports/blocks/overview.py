@@ -17,7 +17,7 @@ from npu_guard.results.device import DeviceLimit
 from npu_guard.results.findings import Finding, LayerRow, ModelReport, Report
 from npu_guard.results.forms import in_turn
 from npu_guard.results.groups import by_rule
-from npu_guard.results.next_steps import filled_in
+from npu_guard.results.next_steps import advised
 from npu_guard.results.operators import FATES, by_operator, fate
 from npu_guard.results.pieces import BreakerRow
 from npu_guard.results.summary import is_error, mended_exactly, si, word
@@ -78,7 +78,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
             if f.source is not None:
                 at = f.source.file, f.source.line
             places.setdefault((at, remedy), []).append(f)
-        advised = filled_in(group.first.remedy.advice, device_from_root(model)) if group.first.remedy is not None else ""
+        told_to_do = advised(group.findings, device_from_root(model))
         rows = [_place(model, found, told) for found in list(places.values())[:_PLACES]]
         shown.append(
             {
@@ -88,7 +88,7 @@ def to_do(model: ModelReport, advice: Callable[[str], Any]) -> list[dict[str, An
                 "count": len(group.findings),
                 "mended": _mended(group.findings),
                 "share": 100 * group.share,
-                "advice": advice(advised) if advised else "",
+                "advice": advice(told_to_do) if told_to_do else "",
                 "places": rows,
                 "more": len(places) - len(rows),
             }

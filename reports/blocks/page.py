@@ -160,13 +160,15 @@ def _model(report: Report, model: ModelReport, texts: Manual, link: str) -> tupl
 
 
 def _advice(report: Report) -> dict[str, str]:
-    """What the manual advises, by rule, as plain text."""
-    remedies = ((f.rule, f.remedy, model) for model in report.models for f in model.findings)
-    return {
-        rule: filled_in(remedy.advice, device_from_root(model)).replace("`", "")
-        for rule, remedy, model in remedies
-        if remedy is not None
-    }
+    """What is advised, as plain text: by rule and operator where it is about that operator, else by rule."""
+    told: dict[str, str] = {}
+    for model in report.models:
+        for f in model.findings:
+            if f.remedy is not None:
+                own = f.remedy.advice.startswith(f"{f.location.op_type}: ")
+                key = f"{f.rule} {f.location.op_type}" if own else f.rule
+                told.setdefault(key, filled_in(f.remedy.advice, device_from_root(model)).replace("`", ""))
+    return told
 
 
 def _pairs(report: Report) -> dict[str, list[str]]:

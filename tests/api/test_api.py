@@ -149,3 +149,9 @@ def test_what_loses_too_much_is_not_written(wide: onnx.ModelProto, tmp_path: Pat
     with pytest.raises(NotVerified, match="minimum_snr wants 200; nothing was written"):
         npu_guard.quantize(wide, tmp_path / "int8.onnx", calibration=tmp_path / "x.npz", minimum_snr=200)
     assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_a_finding_is_a_line(wide: onnx.ModelProto) -> None:
+    first = npu_guard.check(wide).findings[0]
+    assert repr(first).startswith("<Finding error NPU201, Conv ")
+    assert repr(first).endswith(f": {first.message}>")

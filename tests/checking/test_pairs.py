@@ -19,7 +19,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.export import export
 
 FOLDER = Path(next(iter(npu_guard.rules.__path__)), "pytorch")
-NO_SUBSTITUTION = {"softplus", "detector-decode"}
+NO_SUBSTITUTION = {"detector-decode"}
 """What is written otherwise in PyTorch, and which `fix` leaves."""
 
 

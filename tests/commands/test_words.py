@@ -68,7 +68,7 @@ def test_what_was_meant(tmp_path: Path, program: Program, arguments: tuple[str, 
 
 def test_standard_input_is_not_read(tmp_path: Path, program: Program) -> None:
     done = program(tmp_path, "check", "-")
-    assert (done.code, done.err) == (3, "npu-guard: -: standard input is not read; name a file\n")
+    assert (done.code, done.err) == (2, "npu-guard: -: standard input is not read; name a file\n")
 
 
 def test_beginnings_of_rules_list(tmp_path: Path, program: Program) -> None:

@@ -127,6 +127,9 @@ def test_file(own_folder: Path) -> None:
     compatible("fits.onnx", profile="aimotive-aiware")
     said = refusal(lambda: compatible(SAMPLE))
     assert "NPU201" in said
+    assert len(said.splitlines()) <= 24, "in brief"
+    assert "What to do" not in said
+    assert "npu_guard.check shows all" in said
     assert "sample_net.py:" in said
     assert "FAIL" in said
 

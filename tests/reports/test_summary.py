@@ -22,7 +22,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.next_command import command_of, steps_from_root
 from npu_guard.results import groups, next_steps, summary
 from npu_guard.results.command import Command
-from npu_guard.results.findings import Finding, Outcome, Remedy, Severity
+from npu_guard.results.findings import Finding, Outcome, Remedy, Severity, SourceLine
 
 
 def run(*arguments: str) -> object:
@@ -294,3 +294,31 @@ def test_what_only_a_suppression_lets_run_is_said(
 def test_a_share_reads_alike_from_the_rounded_and_the_exact_number(share: float, said: str) -> None:
     assert summary.percent(share) == said
     assert 0 < share < 0.05 or share > 99.9 or summary.percent(round(share, 2)) == said
+
+
+def test_advice_is_of_the_operators_at_hand(cli: Any, write: Any) -> None:
+    write("""g (float[1,8,4,4] x, float[1,4,4,2] at, int64[1,8,4,4] index) => (float[1,8,4,4] y) {
+        a = GridSample(x, at)  b = GatherElements<axis = 1>(a, index)  c = Erf(b)  y = Relu(c) }""")
+    told = " ".join(cli("check", "net.onnx").out.split())
+    assert "GridSample: on a grid that is known beforehand" in told
+    assert "GatherElements: at indices that are known it is Slice and Concat" in told
+    assert "Write the function with operators of the profile's table" in told, "which is for Erf"
+    write("g (float[1,8,4,4] x, float[1,4,4,2] at) => (float[1,8,4,4] y) { y = GridSample(x, at) }")
+    told = cli("check", "net.onnx").out
+    assert "GridSample: on a grid" in " ".join(told.split())
+    assert "Write the function with" not in told
+
+
+def test_operators_of_one_line_are_told_once(sample: ModuleType) -> None:
+    model, line = sample.REPORT.models[0], SourceLine("net.py", 7, "forward", "net")
+
+    def at(op: str, source: SourceLine | None = line) -> Finding:
+        place = replace(sample.FINDINGS[0].location, op_type=op, node=op, scope=())
+        text = f"{op} is not documented for this device"
+        return replace(sample.FINDINGS[0], location=place, message=text, source=source, suppressed=None)
+
+    (group,) = groups.alike(model, [at("Exp"), at("Log"), at("Where"), at("Log")])
+    assert group.message == "Exp is not documented for this device, and so for Log, Where"
+    assert [g.message for g in groups.alike(model, [at("Exp", None), at("Log", None)])] == [at("Exp").message, at("Log").message]
+    other = replace(at("Log"), source=replace(line, line=8))
+    assert len(groups.alike(model, [at("Exp"), other])) == 2
