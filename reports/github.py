@@ -42,7 +42,7 @@ def _annotation(kind: str, group: Group, url: str) -> str:
     file, line = where(group.model, f)
     times = f" and {plural(len(group.findings) - 1, 'more node')}" if len(group.findings) > 1 else ""
     node = f"{printable(f.location.op_type, 80)} {printable(f.location.node, 200)}{times}"
-    more = f"; see {url}" if url else ""
+    more = f"; see {url or f'npu-guard rules {f.rule}'}"
     mended = f"; {told}" if (told := mending(group.findings)) else ""
     place = f"{node} in {printable(in_project(group.model.path))}".strip()
     text = f"{printable(group.message)} ({place}){mended}{more}"

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from npu_guard.device.toolkit import split_toolkit
 from npu_guard.project.config import Config
-from npu_guard.project.paths import in_project
+from npu_guard.project.paths import in_project, in_project_or_named
 from npu_guard.results.command import Command
 from npu_guard.results.findings import ModelReport
 from npu_guard.results.next_steps import device_of, next_steps
@@ -27,7 +27,7 @@ def steps_from_root(model: ModelReport) -> list[tuple[str, str]]:
     """What to do next, for readers elsewhere: every file is named from the project's root, where the commands run."""
     options, files = model.command.settings[:1], map(in_project, model.command.settings[1:])
     named = replace(model.command, profile=device_from_root(model), settings=(*options, *files))
-    return next_steps(replace(model, command=named), in_project(model.path))
+    return next_steps(replace(model, command=named), in_project_or_named(model.path))
 
 
 def device_from_root(model: ModelReport) -> str:

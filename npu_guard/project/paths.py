@@ -7,6 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from npu_guard.base.address import is_url
 from npu_guard.project.config import project_root
 from npu_guard.results.findings import Finding, ModelReport
 
@@ -21,6 +22,12 @@ def where(model: ModelReport, finding: Finding) -> tuple[str, int]:
 def in_project(path: str) -> str:
     """A path from the command line, relative to the project's root; only the file's name where it lies outside."""
     return _in_project(path, Path.cwd()) or _inside(Path(path).name)
+
+
+def in_project_or_named(path: str) -> str:
+    """The same for commands: outside of the project a relative path is as named, which leads there and tells no folder."""
+    outside = _in_project(path, Path.cwd()) is None and not is_url(path)
+    return path if outside and not Path(path).is_absolute() else in_project(path)
 
 
 def model_from_here(path: str) -> str:

@@ -126,9 +126,10 @@ class Finding(Struct, frozen=True):
     """`in the baseline` or `known at main`, where it is suppressed because the model had it before."""
 
     def __repr__(self) -> str:  # in a line, as lists of findings are printed
-        kind = self.severity.value if self.outcome is Outcome.FAIL else self.outcome.value
         line = f" at {self.source.file}:{self.source.line}" if self.source is not None else ""
-        return f"<Finding {kind} {self.rule}{line}, {self.location.op_type} {self.location.node!r}: {self.message}>"
+        return (
+            f"<Finding {self.severity.value} {self.rule}{line}, {self.location.op_type} {self.location.node!r}: {self.message}>"
+        )
 
 
 class RuleCrash(Struct, frozen=True):

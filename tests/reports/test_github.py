@@ -52,7 +52,8 @@ def test_annotations(sample: ModuleType) -> None:
     assert commands[3] == (
         "error",
         {"file": "nets/context.py", "line": "55", "title": "NPU201 kernel-size"},
-        "kernel 19x1 is longer than 17 (Conv node_conv2d_4 and 1 more node in exports/net one.onnx); fix mends all",
+        "kernel 19x1 is longer than 17 (Conv node_conv2d_4 and 1 more node in exports/net one.onnx); fix mends all; "
+        "see npu-guard rules NPU201",
     )
     undecided = commands[5]
     assert undecided[1] == {"file": "exports/net one.onnx", "line": "1", "title": "NPU301 reduce-axis"}

@@ -322,3 +322,20 @@ def test_operators_of_one_line_are_told_once(sample: ModuleType) -> None:
     assert [g.message for g in groups.alike(model, [at("Exp", None), at("Log", None)])] == [at("Exp").message, at("Log").message]
     other = replace(at("Log"), source=replace(line, line=8))
     assert len(groups.alike(model, [at("Exp"), other])) == 2
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [("../other/n.onnx", "../other/n.onnx"), ("/elsewhere/n.onnx", "n.onnx"), ("n.onnx", "n.onnx")],
+)
+def test_commands_for_others_lead_to_the_model_and_tell_no_folder(
+    sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, shown: str
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / ".git").touch()
+    monkeypatch.chdir(root)
+    error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
+    model = replace(sample.REPORT.models[0], path=named, findings=(error,), ends="tail")
+    ((_, command),) = steps_from_root(model)
+    assert command.split()[2] == shown
