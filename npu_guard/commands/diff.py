@@ -75,7 +75,10 @@ def command(
         report = check_models(models, config, hashes=registry.shows_hashes(form), layers=layers, remedies=remedies, files=files)
     checked = dict(zip(models, report.models, strict=True))
     names = {r.code: r.name for r in registry.rules()}
-    sides = [checked[path] if path in checked else _from(known_sides[path], path, names, checked, config.fail_on) for path in (base, head)]
+    sides = [
+        checked[path] if path in checked else _from(known_sides[path], path, names, checked, config.fail_on)
+        for path in (base, head)
+    ]
     if any(side.error is not None for side in sides):
         return _unreadable(sides, report)
     settings_of_run = Report(VERSION, (), config.fail_on, config.allow_undecided, date_of_run(), config.docs_url)

@@ -126,10 +126,8 @@ class Finding(Struct, frozen=True):
     """`in the baseline` or `known at main`, where it is suppressed because the model had it before."""
 
     def __repr__(self) -> str:  # in a line, as lists of findings are printed
-        line = f" at {self.source.file}:{self.source.line}" if self.source is not None else ""
-        return (
-            f"<Finding {self.severity.value} {self.rule}{line}, {self.location.op_type} {self.location.node!r}: {self.message}>"
-        )
+        line, node = "" if self.source is None else f" at {self.source.file}:{self.source.line}", self.location
+        return f"<Finding {self.severity.value} {self.rule}{line}, {node.op_type} {node.node!r}: {self.message}>"
 
 
 class RuleCrash(Struct, frozen=True):
