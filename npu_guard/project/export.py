@@ -92,9 +92,9 @@ def export(
 
 def _in_export_form(module: nn.Module) -> nn.Module:
     """The module with what is exported in the place of itself and of modules inside, as a copy where there is such."""
-    while (form := module.__dict__.get(EXPORT_FORM)) is not None:
-        module = form(module)
-    inside = [path for path, inner in module.named_modules(remove_duplicate=False) if EXPORT_FORM in inner.__dict__]
+    while (form := module.__dict__.get(EXPORT_FORM)) is not None and (other := form(module)) is not module:
+        module = other
+    inside = [path for path, inner in module.named_modules(remove_duplicate=False) if path and EXPORT_FORM in inner.__dict__]
     if not inside:
         return module
     module = copy.deepcopy(module)

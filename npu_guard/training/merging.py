@@ -10,6 +10,7 @@ watched by hooks: the norm is exported as an operator there, which is the same f
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,8 +38,16 @@ class Merging:
         self.merges = tuple(merges)
 
     def __call__(self, network: nn.Module) -> nn.Module:
-        """A copy with the norms in the weights."""
-        made = copy.deepcopy(network)
+        """A copy with the norms in the weights; the network itself where it holds what cannot be copied, and a warning."""
+        try:
+            made = copy.deepcopy(network)
+        except Exception as error:  # whatever the user's modules raise, as for a result that they keep
+            warnings.warn(
+                f"{type(network).__name__} cannot be copied ({type(error).__name__}: {str(error)[:100]}), so that norms behind "
+                "sums of convolutions stay operators in the export",
+                stacklevel=2,
+            )
+            return network
         del made.__dict__[EXPORT_FORM]
         for one in self.merges:
             merge(made, one)

@@ -214,3 +214,14 @@ def test_blocks_come_out_again(done: Landed) -> None:
     npu_guard.torch.remove(model)
     assert not any(EXPORT_FORM in m.__dict__ for m in model.modules())
     assert attach.BEFORE not in model.__dict__
+
+
+def test_a_network_that_cannot_be_copied_is_exported_with_its_norms(done: Landed, tmp_path: Path) -> None:
+    """As one that keeps what it gave in training."""
+    model = npu_guard.torch.apply(taps(), done.folder)
+    model.kept = model(X)
+    with pytest.warns(
+        UserWarning, match=r"Taps cannot be copied \(RuntimeError: .*norms behind sums of convolutions stay operators"
+    ):
+        operators = ran(model, tmp_path / "kept.onnx")[0]
+    assert operators["BatchNormalization"] == 3
