@@ -25,7 +25,7 @@ _VERDICT = {
 REMEDIES = True
 _SCREEN, _BRIEF, _ADVICE = 32, 12, 10
 """Lines for findings, also in brief, and for what to do, where nobody asked for all: with what is around them, one screen."""
-_OPERATORS = 3
+_OPERATORS = 2
 """Of a rule about operators, how many it says what to do about."""
 _ALL = 1000
 """Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""

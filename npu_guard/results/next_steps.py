@@ -113,7 +113,8 @@ def advised(findings: Iterable[Finding], profile: str, most: int | None = None) 
     ways = [(f.remedy, f.remedy.advice.startswith(f"{f.location.op_type}: ")) for f in findings if f.remedy is not None]
     own = dict.fromkeys(r.advice for r, is_own in sorted(ways, key=lambda w: w[0].substitution is not None) if is_own)
     general = dict.fromkeys(r.advice for r, is_own in ways if not is_own)
-    return filled_in(" ".join([*list(own)[:most], *general]), profile)
+    told = [*own, *general] if most is None else list(own)[:most] or list(general)
+    return filled_in(" ".join(told), profile)
 
 
 def filled_in(advice: str, profile: str) -> str:

@@ -29,8 +29,8 @@ _LINKS = 12
 """Nodes of one change that have a link of their own."""
 _LEGEND = "What was {} has a number and a coloured box. Choosing one shows its counterpart."
 _NEW = {
-    Verdict.PASS: " Nothing new counts as a failure.",
-    Verdict.FAIL: " What is new counts as a failure.",
+    Verdict.PASS: " Nothing new or changed counts as a failure.",
+    Verdict.FAIL: " What is new or changed counts as a failure.",
     Verdict.UNDECIDED: " Of what is new, a rule could not tell.",
     Verdict.UNREADABLE: "",
 }
