@@ -50,6 +50,8 @@ def match_strip(node: Node, ctx: Context) -> Strip | None:
         _refuse_larger_map(node, ctx)
         return None
     x, weight, out = (numbers(v) or () for v in (node.inputs[0], node.input(1), node.output))
+    if weight[1] == 1 and (weight[0] != 1 or max(node.attr("strides") or [1]) > 1):
+        return None  # filters over a signal, as an audio network begins with: nothing there is a factor for each channel
     for axis, what in ((1, "input"), (0, "output")):
         if weight[axis] != 1:
             raise Refused(f"it has {weight[axis]} {what} channels")
