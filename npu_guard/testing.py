@@ -25,6 +25,7 @@ def assert_npu_compatible(
     allow_undecided: bool = False,
     ignore: Sequence[str] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    verbose: bool = False,
 ) -> Report:
     """Raise AssertionError, with the report as its text, where a model does not fit the device; else return the report.
 
@@ -33,10 +34,9 @@ def assert_npu_compatible(
     `inputs`, `input_shapes` stand for random ones. What is not given comes from the project's settings, as for
     `npu-guard check`: `profile`, `fail_on` ("error" or "warning") and suppressions; `ignore` comes on top.
 
-    The text has the most important findings in brief; `npu_guard.check` returns all. Its first line is the
-    first place and the count, as pytest's summary shows that line and cuts its end. A rule that cannot tell fails the test,
-    unless `allow_undecided`; so does a model that cannot be read. Raises UsageError where the arguments or the settings are
-    wrong.
+    The text has the most important findings in brief; `verbose` shows all. Its first line is the count and the first place,
+    as pytest's summary shows that line and cuts its end. A rule that cannot tell fails the test, unless `allow_undecided`; so
+    does a model that cannot be read. Raises UsageError where the arguments or the settings are wrong.
     """
     __tracebackhide__ = True
     from npu_guard.api.calls import check
@@ -46,7 +46,7 @@ def assert_npu_compatible(
         input_shapes=input_shapes,
     )  # fmt: skip
     if report.exit_code != 0:
-        lines = [report.place_first(), "", report.brief()]
+        lines = [report.count_first(), "", report.render(verbose=True).rstrip() if verbose else report.brief("verbose=True")]
         if report.verdict == "undecided":
             lines.append("A rule could not tell: give input_shapes={...}, or pass allow_undecided=True.")
         raise AssertionError("\n".join(lines))

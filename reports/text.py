@@ -30,6 +30,8 @@ _OPERATORS = 2
 _ALL = 1000
 """Of a model, also where all are asked for: nobody reads more, and a log of megabytes helps no one."""
 _SHOWN_NODES = 20
+_QUOTED = 12
+"""Characters of a line of Python, of which fewer are not shown."""
 _WIDTH = 80
 _INDENT = 20
 
@@ -42,7 +44,7 @@ class _Page:
     def __init__(self, color: bool, more: str) -> None:
         self.color = color
         self.more = more
-        """Who shows what is left out."""
+        """What shows what is left out."""
         self.lines: list[str] = []
 
     def print(self, *parts: str) -> None:
@@ -54,14 +56,19 @@ class _Page:
         return f"\x1b[{';'.join(_CODES[w] for w in style.split())}m{text}\x1b[0m" if self.color else text
 
 
-def render(report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False, brief: bool = False) -> str:
+def render(
+    report: Report, *, color: bool = False, verbose: bool = False, statistics: bool = False, brief: bool = False,
+    more: str = "--verbose",
+) -> str:  # fmt: skip
     """The report; escape sequences only where `color` is set.
 
     `verbose` shows every line of Python and every node; `statistics` shows a table by rule and operator in their place;
-    `brief` is for a place among others, such as a failing test.
+    `brief` is for a place among others, such as a failing test. `more` is what shows what is left out.
     """
-    page = _Page(color, "npu_guard.check" if brief else "--verbose")
-    for model in report.models:
+    page = _Page(color, more)
+    for index, model in enumerate(report.models):
+        if index:
+            page.print()
         _model(page, model, verbose, statistics, brief)
     if len(report.models) > 1:
         tally = collections.Counter(m.verdict for m in report.models)
@@ -86,12 +93,14 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool, bri
     for note in model.notes:
         page.print(page.style(f"  note: {printable(note)}", "dim"))
     shown = [f for f in model.findings if f.suppressed is None]
-    if statistics:
+    if statistics and shown:
         _statistics(page, shown)
     elif shown:
-        _findings(page, model, shown, verbose, _BRIEF if brief else _SCREEN)
+        short = _findings(page, model, shown, verbose, _BRIEF if brief else _SCREEN)
         if not brief:
-            _advice(page, model, shown, verbose)
+            _advice(page, model, shown, verbose, short)
+        elif short:
+            page.print(page.style(f"  {page.more} shows all.", "bold"))
     if verbose:
         _suppressed(page, model)
     page.print()
@@ -104,8 +113,8 @@ def _model(page: _Page, model: ModelReport, verbose: bool, statistics: bool, bri
         page.print(f"      {command}")  # whole, so that it can be copied
 
 
-def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool, room: int) -> None:
-    """Findings by line of Python; those without one by module."""
+def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool, room: int) -> bool:
+    """Findings by line of Python; those without one by module. Returns whether some are only counted."""
     blocks = by_origin(findings) if verbose else by_cause(model, findings)
     groups = [alike(model, members) for _, members in blocks[:_ALL]]
     told = [len(g) for g in groups] if verbose else _fitting([len(g) for g in groups], room)
@@ -116,12 +125,13 @@ def _findings(page: _Page, model: ModelReport, findings: Sequence[Finding], verb
             _group(page, group, origin, verbose)
         if most < len(found):
             rest = sum(len(group.findings) for group in found[most:])
-            page.print(page.style(f"  ... and {plural(rest, 'finding')} more here; {page.more} shows all", "bold"))
+            page.print(page.style(f"  ... and {plural(rest, 'finding')} more here", "bold"))
     if left := [f for _, members in blocks[len(told) :] for f in members]:
-        how = "--format json has them" if verbose else f"{page.more} shows all"
+        how = "; --format json has them" if verbose else ""
         page.print()
-        words = f"... and {plural(len(blocks) - len(told), 'place')} more, with {count(left).words()}; {how}"
+        words = f"... and {plural(len(blocks) - len(told), 'place')} more, with {count(left).words()}{how}"
         page.print(page.style(words, "bold"))
+    return bool(left) or any(most < len(found) for found, most in zip(groups, told, strict=False))
 
 
 def _fitting(sentences: Sequence[int], room: int) -> list[int]:
@@ -154,8 +164,10 @@ def _title(page: _Page, origin: Origin, findings: Sequence[Finding]) -> tuple[st
         nowhere = "(settings)" if kinds == {""} else "(graph inputs)" if kinds == {INPUT} else "(no module)"
         return (page.style(printable(folded(origin, nowhere)), "bold"),)
     text, place = line_text(origin), f"{printable(python_from_here(origin.file))}:{origin.line}"
-    room = max(_WIDTH - 2 - len(place), 40)
+    room = max(_WIDTH - len("  …") - len(place), 0)
     quoted = page.style(f"  {printable(text, room)}", "dim") if text is not None else f"  in {printable(origin.function)}"
+    if text is not None and room < min(len(text), _QUOTED):
+        quoted = ""  # three letters tell nothing, and a second line breaks the page
     return page.style(place, "bold cyan"), quoted
 
 
@@ -225,8 +237,11 @@ def _statistics(page: _Page, findings: Sequence[Finding]) -> None:
         page.print(f"{operators.total():>7,}  ", page.style(f"{kind:<9}", _STYLE[kind]), f" {rule}  {name}  ({told})")
 
 
-def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool) -> None:
-    """A paragraph for each rule, the one first that holds back most; with `verbose`, what to write in PyTorch as well."""
+def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbose: bool, short: bool) -> None:
+    """A paragraph for each rule, the one first that holds back most; with `verbose`, what to write in PyTorch as well.
+
+    `short` is whether something above is only counted: the last line says once how to see it.
+    """
     page.print()
     page.print(page.style("What to do", "bold"))
     rules = by_rule(model, findings)
@@ -234,12 +249,15 @@ def _advice(page: _Page, model: ModelReport, findings: Sequence[Finding], verbos
     for index, group in enumerate(rules):
         if not verbose and len(page.lines) >= end and index + 1 < len(rules):
             names = ", ".join(g.first.rule for g in rules[index:])
-            page.print(page.style(f"  ... and for {names}; --verbose shows all", "bold"))
+            page.print(page.style(f"  ... and for {names}", "bold"))
+            short = True
             break
         advice = advised(group.findings, device_of(model), None if verbose else _OPERATORS)
         told = f"{group.first.rule}  {group.first.name}: {advice}"
         page.lines += _wrapped(told)
         page.lines += _pytorch(group.findings, written) if verbose else []
+    if short and not verbose:
+        page.print(page.style(f"  {page.more} shows all.", "bold"))
     page.print(page.style(f"  'npu-guard rules {rules[0].first.rule}' explains a rule with examples.", "dim"))
 
 

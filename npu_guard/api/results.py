@@ -71,14 +71,23 @@ class Report:
         """Nodes, parameters, MACs and bytes of the model."""
         return self.model.totals
 
-    def render(self, form: str = "text") -> str:
-        """The report in a format of `npu-guard check --format`. Raises UsageError where there is no such format."""
+    def render(self, form: str = "text", *, verbose: bool = False) -> str:
+        """The report in a format of `npu-guard check --format`; in the text, `verbose` shows all.
+
+        Raises UsageError where there is no such format.
+        """
         from npu_guard.base.errors import UsageError
         from npu_guard.checking import registry
 
         if form not in (known := tuple(registry.members("reports"))):
             raise UsageError(f"no format {form!r}; there are {', '.join(known)}")
-        return registry.renderer(form)(self.run, color=False)
+        return self._text(verbose=verbose) + "\n" if form == "text" else registry.renderer(form)(self.run, color=False)
+
+    def _text(self, **options: Any) -> str:
+        from npu_guard.checking import registry
+
+        render: Callable[..., str] = registry.renderer("text")
+        return render(self.run, **{"more": "render(verbose=True)"} | options).rstrip()
 
     def to_frame(self) -> pandas.DataFrame:
         """A row for each finding, as a pandas data frame. Raises UsageError where pandas is not installed."""
@@ -90,12 +99,12 @@ class Report:
             raise UsageError("to_frame() needs pandas: pip install pandas") from None
         return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
 
-    def brief(self) -> str:
-        """The text with its most important findings alone, and without what to do about each rule: some twenty lines."""
-        from npu_guard.checking import registry
+    def brief(self, more: str = "render(verbose=True)") -> str:
+        """The text with its most important findings alone, and without what to do about each rule: some twenty lines.
 
-        render: Callable[..., str] = registry.renderer("text")
-        return render(self.run, brief=True).rstrip()
+        `more` is what shows the rest, as the text says it.
+        """
+        return str(self) if self.model.error is not None else self._text(brief=True, more=more)
 
     def headline(self) -> str:
         """One line: `47 errors, first depthnet/blocks.py:19 (NPU102); 2 warnings`. It is `findings[0]`, the text's first."""
@@ -106,14 +115,14 @@ class Report:
         rest = f"; {', '.join(others)}" if others else ""
         return f"{most}, first {location(first)} ({first.rule}){rest}"  # a terminal's line ends soon
 
-    def place_first(self) -> str:
-        """The same for lines that are cut at their end: `depthnet/blocks.py:19 (NPU102), first of 47 errors; 2 warnings`."""
+    def count_first(self) -> str:
+        """The same for lines that end soon, without folders: `47 errors, blocks.py:19 (NPU102); 2 warnings`."""
         if self.model.error is not None or not self.findings:
             return self.headline()
         most, *others = self._counts()
         first = self.findings[0]
-        of = "" if most.startswith("1 ") else "first of "
-        return f"{location(first)} ({first.rule}), {'; '.join([of + most, *others])}"
+        where = f"{Path(first.source.file).name}:{first.source.line}" if first.source is not None else location(first)
+        return "; ".join([f"{most}, {where} ({first.rule})", *others])
 
     def _counts(self) -> list[str]:
         """`47 errors`, `2 warnings`, `1 undecided`, that of the first finding first, without those that are none."""
@@ -124,6 +133,10 @@ class Report:
         return [f"{counts[k]:,} undecided" if k == "undecided" else plural(counts[k], k) for k in order if counts[k]]
 
     def __str__(self) -> str:
+        if self.model.error is not None:  # the command says why on standard error
+            from npu_guard.base.text import inert
+
+            return f"UNREADABLE  {inert(self.model.error[1])}"
         return self.render("text").rstrip()
 
     def __repr__(self) -> str:

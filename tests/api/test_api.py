@@ -97,7 +97,10 @@ def test_a_notebook_shows_names_as_text(wide: onnx.ModelProto) -> None:
 
 def test_verdicts(tmp_path: Path, wide: onnx.ModelProto) -> None:
     assert npu_guard.check(tmp_path / "missing.onnx").verdict == "unreadable"
-    assert "no such file" in npu_guard.check(tmp_path / "missing.onnx").headline()
+    missing = npu_guard.check(tmp_path / "missing.onnx")
+    assert "no such file" in missing.headline()
+    assert str(missing).startswith("UNREADABLE  ")
+    assert "no such file" in str(missing)
     accepted = npu_guard.check(wide, ignore=["NPU201"])
     assert (accepted.verdict, accepted.exit_code, accepted.headline()) == ("pass", 0, "no findings")
 

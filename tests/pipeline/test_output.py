@@ -209,7 +209,8 @@ def test_text_report_of_many_findings_is_quick_and_short() -> None:
     assert "  error     NPU901  m7\n" in text
     assert "m8" not in text
     assert len(text.splitlines()) < 60
-    assert "\n... and 19,992 places more, with 19,992 errors; --verbose shows all\n" in text
+    assert "\n... and 19,992 places more, with 19,992 errors\n" in text
+    assert text.count("--verbose shows all") == 1
     assert "  error     NPU901  m999\n" in whole
     assert "m1000" not in whole
     assert "\n... and 19,000 places more, with 19,000 errors; --format json has them\n" in whole

@@ -112,6 +112,32 @@ def test_what_cannot_be_told_for_one_reason_is_told_at_one_place(project: Path) 
     assert sum("cannot tell" in line for line in everything) == 2
 
 
+def test_a_line_of_python_stays_one_line_of_the_terminal(project: Path) -> None:
+    (project / "net" / "blocks.py").write_text("y = self.conv(" + "y, " * 40 + ")\n")
+    deep = project / ("a" * 60) / "blocks.py"
+    deep.parent.mkdir()
+    deep.write_text("y = self.conv(y)\n")
+    one = finding("too long", "a", 1)
+    assert one.source is not None
+    title = shown(one)[2]
+    assert len(title) == 80
+    assert title.startswith("net/blocks.py:1  y = self.conv(y, y, ")
+    assert title.endswith("…")
+    far = replace(one, source=replace(one.source, file=f"{'a' * 60}/blocks.py"))
+    assert shown(far)[2] == f"{'a' * 60}/blocks.py:1", "seven letters of the line would tell nothing"
+
+
+def test_a_blank_line_parts_models_and_one_stands_above_the_verdict() -> None:
+    fits = ModelReport("m.onnx", "dev", Verdict.PASS)
+    for statistics in (False, True):
+        said = text.render(Report("1", (fits, fits)), statistics=statistics)
+        assert "\n\n\n" not in said
+        _, one, other = said.split("m.onnx  dev")
+        assert one.endswith("\n\n")
+        assert "\n\nPASS" in one
+        assert "\n\nPASS" in other
+
+
 def test_findings_without_a_line_stand_at_their_module(project: Path) -> None:
     lines = shown(finding("m", "head.act"))
     assert lines[2:5] == ["head.act", "  error     NPU201  m", "                    Conv n_m_head.act"]
@@ -127,7 +153,11 @@ def test_one_screen_unless_all_is_asked_for(project: Path) -> None:
     many = [finding(f"m{i}", f"s{i}") for i in range(9)]
     assert not [line for line in shown(*many) if line.startswith("...")], "a sentence would be as long as the ninth"
     quiet = replace(finding("m9", "s9"), severity=Severity.WARNING)
-    assert "... and 2 places more, with 1 error, 1 warning; --verbose shows all" in shown(*many, quiet)
+    short = shown(*many, quiet)
+    assert "... and 2 places more, with 1 error, 1 warning" in short
+    assert short.count("  --verbose shows all.") == 1
+    assert "  render(verbose=True) shows all." in shown(*many, quiet, more="render(verbose=True)")
+    assert not [line for line in shown(*many) if "shows all" in line]
     assert not [line for line in shown(*many, quiet, verbose=True) if line.startswith("...")]
 
 
@@ -148,7 +178,8 @@ def test_a_place_with_many_sentences_leaves_room_for_others(project: Path) -> No
     assert "dec" in lines
     hidden = 20 - sum("taps are too many" in line and "NPU201" in line for line in lines)
     assert hidden > 0
-    assert f"  ... and {hidden} findings more here; --verbose shows all" in lines
+    assert f"  ... and {hidden} findings more here" in lines
+    assert sum("shows all" in line for line in lines) == 1
     assert sum("taps are too many" in line and "NPU201" in line for line in shown(*many, verbose=True)) == 20
 
 
