@@ -95,5 +95,6 @@ def _spread(value: Value, ctx: Context) -> Array:
         raise Refused("its indices are computed")
     array, rank = _spread(node.inputs[0], ctx), len(value.shape)  # type: ignore[arg-type]
     if node.op_type == "Unsqueeze":
-        return np.expand_dims(array, ctx.axes(node))
+        axes = node.attr("axes") if node.input(1) is None else ctx.array(ctx.input(node, 1)).reshape(-1)
+        return np.expand_dims(array, tuple(int(a) % rank for a in axes))
     return array.reshape((*[1] * (rank - array.ndim), *array.shape))

@@ -45,6 +45,17 @@ class ScatterToSlices(Substitution):
             title="x[:, :, 1:, 1:] = u, as PyTorch writes it",
         ),
         Example(
+            """g (float[1,2,50,40] x, float[1,2,49,39] u) => (y)
+            <int64[1,1,49,1] c, int64[39] d, int64[1,1,1,1] a = {0}, int64[2,1,1] b = {0, 1}, int64[4] s = {1, 2, 49, 39},
+             int64[1] e = {-1}>
+            { p = Expand(a, s)  q = Expand(b, s)  r = Expand(c, s)  t = Expand(d, s)
+              k = Unsqueeze(p, e)  l = Unsqueeze(q, e)  m = Unsqueeze(r, e)  n = Unsqueeze(t, e)
+              i = Concat<axis = -1>(k, l, m, n)  y = ScatterND(x, i, u) }""".replace(
+                "int64[1,1,49,1] c", f"int64[1,1,49,1] c = {{{','.join(map(str, range(1, 50)))}}}"
+            ).replace("int64[39] d", f"int64[39] d = {{{','.join(map(str, range(1, 40)))}}}"),
+            title="the same of more elements than are looked at one by one",
+        ),
+        Example(
             """g (float[2,6,3] x, float[2,2,3] u) => (y) <int64[2,2,3] i = {5,5,5,2,2,2,5,5,5,2,2,2}>
             { y = ScatterElements<axis = 1, reduction = "add">(x, i, u) }""",
             ops=("Slice", "Slice", "Concat", "Add", "Slice", "Slice", "Slice", "Slice", "Concat"),
