@@ -1,7 +1,7 @@
 """GitHub workflow commands: annotations on the lines of a pull request.
 
-GitHub shows 10 errors and 10 warnings of a step and drops the rest without a word; the most important ones are
-written, and one notice with the counts. Notes are in the counts only.
+GitHub shows 10 errors, 10 warnings and 10 notices of a step and drops the rest without a word; the most important ones are
+written, and one notice with the counts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def render(report: Report, *, color: bool = False) -> str:
     """Commands, one a line, the notice last."""
     errors: list[str] = []
     warnings: list[str] = []
+    notices: list[str] = []
     for model in report.models:
         file = in_project(model.path)
         if model.error is not None:
@@ -31,10 +32,12 @@ def render(report: Report, *, color: bool = False) -> str:
             errors.append(_command("error", text, file=file, title=f"npu-guard: internal error in {crash.rule}"))
     for group in ranked_groups(report.models):
         kind = level(group.first)
-        if kind != "note":
-            (errors if kind == "error" else warnings).append(_annotation(kind, group, report.rule_url(group.first.rule)))
-    left_out = max(0, len(errors) - MOST) + max(0, len(warnings) - MOST)
-    return "".join([*errors[:MOST], *warnings[:MOST], _summary(report, left_out)])
+        kind = "notice" if kind == "note" else kind
+        commands = {"error": errors, "warning": warnings, "notice": notices}[kind]
+        commands.append(_annotation(kind, group, report.rule_url(group.first.rule)))
+    shown = [*errors[:MOST], *warnings[:MOST], *notices[: MOST - 1]]
+    left_out = len(errors) + len(warnings) + len(notices) - len(shown)
+    return "".join([*shown, _summary(report, left_out)])
 
 
 def _annotation(kind: str, group: Group, url: str) -> str:

@@ -85,7 +85,8 @@ def device_file(name: str) -> Profile:
     base, _, variant = given.rpartition(":") if not given.endswith(".toml") else (given, "", "")
     base = base or given
     if base not in known and not base.endswith(".toml"):
-        meant = suggest(given, known) or suggest(given, profile_names())
+        file = f"{base}.toml"
+        meant = f"; did you mean {file!r}?" if os.path.isfile(file) else suggest(given, known) or suggest(given, profile_names())
         raise UsageError(f"no profile {given!r}; 'npu-guard profiles' lists them, a path to a .toml file works too{meant}")
     codes = [r.code for r in rules()]
     if base not in known:

@@ -13,11 +13,12 @@ from msgspec.structs import replace
 
 from npu_guard.base.clock import report_date
 from npu_guard.base.errors import UsageError
+from npu_guard.base.terminal import complain
 from npu_guard.checking import registry
 from npu_guard.device.toolkit import with_toolkit
 from npu_guard.file.constant_inputs import Held
 from npu_guard.project.config import Config, expect_max_cost, expect_rule, find_config, read_config
-from npu_guard.project.environment import with_environment
+from npu_guard.project.environment import misspelt, with_environment
 from npu_guard.results.proof import LABELS
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def config_of(
     select: str | None = None, ignore: str | None = None, shapes: tuple[str, ...] = (), max_cost: float | None = None,
 ) -> Config:  # fmt: skip
     """The project's settings, then environment variables, then the flags. Raises UsageError."""
+    for line in misspelt():
+        complain(line)
     file = config_file or find_config(Path.cwd())
     config = with_environment(read_config(file, _rules()) if file is not None else Config())
     flags = {"--select": _codes(select), "--ignore": _codes(ignore)}

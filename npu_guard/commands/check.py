@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from npu_guard.base.errors import UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, terminal_width, wants_colour, write_result, write_told
+from npu_guard.base.text import printable
 from npu_guard.checking import registry
 from npu_guard.commands._shared import (
     FORMATS,
@@ -138,7 +139,10 @@ def command(
     if output is None:
         colour = form == "text" and wants_colour(sys.stdout.isatty())
         show_text(render(report, color=colour), folded=form == "text")
-    for line in (*(f"wrote {path}" for _, path in written), *lines):
+    told = (
+        {f"{printable(m.path)}: {note}" for m in report.models for note in m.notes} if form == "text" and output is None else ()
+    )
+    for line in (*(f"wrote {path}" for _, path in written), *(line for line in lines if line not in told)):
         complain(line)
     for model in report.models:
         if model.error is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from npu_guard.base.errors import UsageError
+from npu_guard.base.errors import NpuGuardError, UsageError
 from npu_guard.base.installation import VERSION
 from npu_guard.base.terminal import complain, show_text, wants_colour, write_told
 from npu_guard.checking import registry
@@ -57,13 +57,15 @@ def command(
     Of two folders (models/, main:models/), models are compared that have the same path below them; all findings of a model
     that BASE does not have are new. Findings are matched by their place in the module tree, operator and numbers, so
     exporting anew, other node names, layers elsewhere and a simplifier change nothing. PACKAGE.MODULE:CALLABLE names Python
-    code, which is then run, see 'npu-guard export --help'.
+    code, which is then run, see 'npu-guard export --help'; main:PACKAGE.MODULE:CALLABLE is that code as it is at a revision.
     """
     config = config_of(config_file, profile=profile, fail_on=fail_on, allow_undecided=allow_undecided, shapes=shapes)
     folders = [diff_folders.models_below(name) for name in (base, head)]
     if output is not None:
         expect_apart([output], (name for name in (base, head) if os.path.isfile(name)))
     if any(found is not None for found in folders):
+        base, head = (_folder_beside(name, *pair) for name, pair in ((base, folders), (head, folders[::-1])))
+        folders = [diff_folders.models_below(name) for name in (base, head)]
         return _folders((base, head), folders, config, form, output)
     written = [(path, baseline.read_baseline(Path(path))) for path in (base, head) if baseline.is_baseline(path)]
     _expect_one_profile(written, registry.profile(config.profile).name, given=profile is not None)
@@ -87,6 +89,16 @@ def command(
     _show(found, found.report, form, "diff", output)
     _complain_of_crashes(sides)
     return max(exit_code(found.report), 4 if sides[0].crashes else 0)
+
+
+def _folder_beside(name: str, found: dict[str, str] | None, other: dict[str, str] | None) -> str:
+    """`main:models/` for `main:models` where the other side is a folder and the revision has one of that name."""
+    if found is not None or other is None or ":" not in name or os.path.lexists(name):
+        return name
+    try:
+        return f"{name}/" if diff_folders.models_below(f"{name}/") is not None else name
+    except NpuGuardError:
+        return name
 
 
 def _folders(names: tuple[str, str], found: list[dict[str, str] | None], config: Config, form: str, output: Path | None) -> int:

@@ -50,19 +50,24 @@ def show_one(name: str) -> None:
 @command.command("validate")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
-    """Say all that is wrong with device files, with the line and the right key; exit code 2 if anything is."""
+    """Say all that is wrong with device files, with the line and the right key; exit code 2 if anything is.
+
+    A FILE may also be the name of a device that npu-guard has.
+    """
     from npu_guard.device.validate import problems
 
     codes = [rule.code for rule in registry.rules()]
     wrong = 0
-    for file in files:
-        found = problems(file, registry.profile_files(), codes)
+    shipped = registry.profile_files()
+    for given in files:
+        file = given if given.exists() else shipped.get(str(given), given)
+        found = problems(file, shipped, codes)
         wrong += len(found)
-        show_text("".join(f"{printable(str(file))}:{p.line}: {printable(p.message, 2000)}\n" for p in found))
+        show_text("".join(f"{printable(str(given))}:{p.line}: {printable(p.message, 2000)}\n" for p in found))
         if not found:
             profile = registry.device_file(str(file) if file.suffix == ".toml" else f"{file}.toml")
             limits = len(profile.limits) + len(profile.requirements)
-            show_text(f"{printable(str(file))}: {limits} limits and {len(profile.operators)} operators, nothing wrong\n")
+            show_text(f"{printable(str(given))}: {limits} limits and {len(profile.operators)} operators, nothing wrong\n")
     if wrong:
         complain(f"{wrong} problem{'s' if wrong > 1 else ''} in {len(files)} file{'s' if len(files) > 1 else ''}")
     return 2 if wrong else 0

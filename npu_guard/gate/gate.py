@@ -17,6 +17,7 @@ from npu_guard.gate.repro_folder import Folder
 from npu_guard.gate.since import without_known
 from npu_guard.pipeline.check import analysis_of, check_models
 from npu_guard.pipeline.simplify import as_judged
+from npu_guard.project import revision
 from npu_guard.project.config import Config
 from npu_guard.project.target import exported
 from npu_guard.results.findings import Report
@@ -32,13 +33,18 @@ def check_with_gate(
     verify: bool = False,
 ) -> tuple[Report, list[str]]:  # fmt: skip
     """Check models, or Python code that makes them, with all that is asked for besides; lines for people come with it."""
+    device = registry.profile(config.profile).name  # all that may be mistyped is read before code is run, which takes time
+    if known is not None:
+        baseline.read_baseline(known, device)
+    if since is not None:
+        revision.commit_of(since)
     folder = None if repros is None else repro_folder(repros, config)
     with exported(models, config.input_shapes) as files, as_judged(files, config, verify=verify) as judged:
         report = check_models(
             models, judged.config, hashes=hashes, layers=layers, remedies=remedies, files=judged.files, jobs=jobs, cache=cache
         )
         report = judged.told(report)
-        report, lines = with_baseline(report, registry.profile(config.profile).name, known, target)
+        report, lines = with_baseline(report, device, known, target)
         if since is not None:
             report, more = without_known(report, since, config, files)
             lines += more

@@ -11,12 +11,16 @@ from msgspec.structs import replace
 
 from npu_guard.base import clock
 from npu_guard.base.address import is_url
+from npu_guard.base.errors import NpuGuardError
 from npu_guard.base.text import printable
 from npu_guard.gate import baseline
 from npu_guard.pipeline.check import check_models
 from npu_guard.pipeline.simplify import as_judged
 from npu_guard.project import revision
 from npu_guard.project.config import Config
+from npu_guard.project.old_code import export_at_revision
+from npu_guard.project.revision import Revision
+from npu_guard.project.target import example_inputs, is_target
 from npu_guard.results.findings import ModelReport, Report
 from npu_guard.results.summary import verdict
 
@@ -24,8 +28,9 @@ from npu_guard.results.summary import verdict
 def without_known(report: Report, name: str, config: Config, files: Mapping[str, str]) -> tuple[Report, list[str]]:
     """The report with findings suppressed that the models have at the revision too, and lines for people.
 
-    `files` are those that were read; a model that is no file of the working tree, or that the revision does not have or
-    nobody could read there, counts whole, and that is said. Raises UsageError outside a repository and for an unknown revision.
+    `files` are those that were read; Python code is exported as it was. A model that is neither code nor a file of the working
+    tree, or that the revision does not have or nobody could read there, counts whole, and that is said. Raises UsageError
+    outside a repository and for an unknown revision.
     """
     commit = revision.commit_of(name)
     name = printable(name)
@@ -35,21 +40,30 @@ def without_known(report: Report, name: str, config: Config, files: Mapping[str,
         for number, model in enumerate(report.models):
             if model.error is not None:
                 continue
-            if is_url(model.path) or files.get(model.path) != model.path:
+            own = Path(folder, str(number))
+            own.mkdir()
+            code = is_target(model.path)
+            if not code and (is_url(model.path) or files.get(model.path) != model.path):
                 other = f"'npu-guard diff {name}:FILE {printable(model.path)}' compares it with a file of then"
                 whole[model.path] = f"is no file of the working tree, so all of it counts; {other}"
                 continue
-            path = revision.below_root(model.path)
-            if not revision.has_file(commit, path):
-                renamed = revision.renamed_since(commit) if renamed is None else renamed
-                if path not in renamed:
-                    whole[model.path] = f"is new since {name}, so all of it counts"
+            if code:
+                try:
+                    file = export_at_revision(Revision(commit, model.path), own, example_inputs(config.input_shapes))
+                except NpuGuardError as error:
+                    said = printable(str(error).replace(f"{commit}:{model.path}: ", ""), 400)
+                    whole[model.path] = f"could not be exported as it is at {name}, so all of it counts ({said})"
                     continue
-                path = renamed[path]
-                lines.append(f"{printable(model.path)}: was {printable(path)} at {name}")
-            own = Path(folder, str(number))
-            own.mkdir()
-            file = revision.write(revision.Revision(commit, path), own)
+            else:
+                path = revision.below_root(model.path)
+                if not revision.has_file(commit, path):
+                    renamed = revision.renamed_since(commit) if renamed is None else renamed
+                    if path not in renamed:
+                        whole[model.path] = f"is new since {name}, so all of it counts"
+                        continue
+                    path = renamed[path]
+                    lines.append(f"{printable(model.path)}: was {printable(path)} at {name}")
+                file = revision.write(Revision(commit, path), own)
             with as_judged({os.fspath(file): os.fspath(file)}, replace(config, cache=None), compare=False) as prepared:
                 found = check_models([os.fspath(file)], prepared.config, files=prepared.files)
                 (before,) = prepared.told(found).models

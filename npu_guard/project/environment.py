@@ -10,6 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from npu_guard.base.errors import UsageError
+from npu_guard.base.text import printable
+from npu_guard.device import suggest
 from npu_guard.project.config import LEVELS_OF_FAILURE, Config, expect_docs_url, expect_max_cost
 
 VARIABLES = {
@@ -21,6 +23,8 @@ VARIABLES = {
     "docs-url": "NPU_GUARD_DOCS_URL",
 }
 """The variable of each setting that has one; empty counts as not set."""
+_OTHERS = ("NPU_GUARD_CACHE_KEY",)
+"""Variables that one module alone reads."""
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -43,6 +47,13 @@ def with_environment(config: Config, environment: Mapping[str, str] = os.environ
             expect_docs_url(value, variable)
         found[setting.replace("-", "_")] = kinds.get(setting, value)
     return replace(config, **found) if found else config
+
+
+def misspelt(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A line for each variable that looks like a setting and is none, with the one that may have been meant."""
+    known = {*VARIABLES.values(), *_OTHERS}
+    names = (name for name in sorted(environment) if name.startswith("NPU_GUARD_") and name not in known)
+    return [f"{printable(name, 80)} is set, and there is no such setting; it is ignored{suggest(name, known)}" for name in names]
 
 
 def _number(value: str, variable: str) -> float:

@@ -9,11 +9,12 @@ import os
 import posixpath
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from npu_guard.base.address import is_url
-from npu_guard.base.errors import UsageError
+from npu_guard.base.errors import ModelError, UsageError
 from npu_guard.base.text import printable
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -67,7 +68,7 @@ def renamed_since(commit: str) -> dict[str, str]:
 
 def below_root(path: str) -> str:
     """A path of the working tree as git names it, with forward slashes. Raises UsageError outside the repository."""
-    top = Path(_git("rev-parse", "--show-toplevel", fails="is not inside a git repository").decode().rstrip("\n"))
+    top = top_folder()
     try:
         return Path(os.path.realpath(path)).relative_to(os.path.realpath(top)).as_posix()
     except ValueError:
@@ -77,12 +78,12 @@ def below_root(path: str) -> str:
 def files_of(revision: Revision, suffix: str) -> list[str] | None:
     """Files below a folder of a revision whose names end so, sorted, relative to it; None where the path is no folder.
 
-    Raises UsageError where it ends in a slash, as names of folders alone do, and there is none.
+    Raises ModelError where it ends in a slash, as names of folders alone do, and there is none.
     """
     commit, path = commit_of(revision.name), rooted(revision.path)
     if _kind(commit, path) != "tree":
         if revision.path.endswith("/"):
-            raise UsageError(_missing(revision, commit, path))
+            raise ModelError("missing", _missing(revision, commit, path))
         return None
     told = _git(
         "ls-tree", "--full-tree", "-r", "-z", "--name-only", f"{commit}:{path}", fails=f"git cannot list {revision.path!r}"
@@ -97,16 +98,44 @@ def has_file(commit: str, path: str) -> bool:
 
 
 def write(revision: Revision, folder: Path) -> Path:
-    """Write a model of a revision, and the files beside it that it names, to a folder. Raises UsageError."""
+    """Write a model of a revision, and the files beside it that it names, to a folder.
+
+    Raises ModelError where the revision has no such file, and UsageError for what else is wrong.
+    """
     commit, path = commit_of(revision.name), rooted(revision.path)
     shown = f"{revision.name}:{revision.path}"
     if (kind := _kind(commit, path)) != "blob":
         is_folder = f"{shown}: is a folder; name a model in it, or compare it with 'npu-guard diff {shown.rstrip('/')}/ FOLDER'"
-        raise UsageError(is_folder if kind == "tree" else _missing(revision, commit, path))
+        raise UsageError(is_folder) if kind == "tree" else ModelError("missing", _missing(revision, commit, path))
     model = folder / PurePosixPath(path).name
     _blob(commit, path, model, shown)
     _beside(commit, path, model, shown)
     return model
+
+
+def check_out(commit: str, folder: Path) -> tuple[Path, Path]:
+    """Write all files of a commit below an empty folder: its root, and where the current folder is in it.
+
+    Neither the working tree nor the index changes. Raises UsageError, also where
+    the commit has no such folder as the current one.
+    """
+    fails = "is not inside a git repository"
+    top, prefix = (
+        os.fsdecode(_git("rev-parse", f"--show-{part}", fails=fails)).rstrip("\n").rstrip("/") for part in ("toplevel", "prefix")
+    )
+    if prefix and _kind(commit, prefix) != "tree":
+        raise UsageError(f"{prefix}/: the revision has no such folder, from which its code would be run")
+    root, environment = folder / "tree", os.environ | {"GIT_INDEX_FILE": os.fspath(folder / "index")}
+    root.mkdir()
+    fails = "git cannot write the files of the revision"
+    _git("read-tree", commit, fails=fails, environment=environment, folder=top)
+    _git("checkout-index", "--all", f"--prefix={root}/", fails=fails, environment=environment, folder=top)
+    return root, root / prefix
+
+
+def top_folder() -> Path:
+    """The root of the working tree. Raises UsageError outside a repository."""
+    return Path(os.fsdecode(_git("rev-parse", "--show-toplevel", fails="is not inside a git repository")).rstrip("\n"))
 
 
 def _missing(revision: Revision, commit: str, path: str) -> str:
@@ -164,12 +193,15 @@ def _kind(commit: str, path: str) -> str:
     return done.stdout.decode().strip() if done.returncode == 0 else ""
 
 
-def _git(*arguments: str, fails: str, output: IO[bytes] | None = None) -> bytes:
-    """What git says. Raises UsageError with `fails` and git's own reason."""
+def _git(
+    *arguments: str, fails: str, output: IO[bytes] | None = None, environment: Mapping[str, str] | None = None, folder: str = "."
+) -> bytes:
+    """What git says, run in `folder`. Raises UsageError with `fails` and git's own reason."""
     try:
         done = subprocess.run(
-            ["git", *arguments], stdin=subprocess.DEVNULL, stdout=output or subprocess.PIPE, stderr=subprocess.PIPE, check=False
-        )
+            ["git", *arguments], stdin=subprocess.DEVNULL, stdout=output or subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+            env=environment, cwd=folder,
+        )  # fmt: skip
     except FileNotFoundError:
         raise UsageError("git is not installed, and a revision was named") from None
     except ValueError:  # a name with a NUL

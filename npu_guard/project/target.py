@@ -16,12 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from npu_guard.base.errors import NpuGuardError, UsageError
+from npu_guard.base.address import is_url
+from npu_guard.base.errors import ModelError, NpuGuardError, UsageError
 from npu_guard.base.regex import regex
 from npu_guard.device import suggest
 from npu_guard.project import revision
 from npu_guard.project.example import Input, example_of, required
 from npu_guard.project.failures import failed, where
+from npu_guard.project.old_code import export_at_revision
+from npu_guard.project.revision import Revision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,8 +36,20 @@ _FEW = 3
 _MODEL_FILE = regex(r"\.(onnx\w*|textproto|json)$", re.IGNORECASE)
 
 
+def of_revision(text: str) -> Revision | None:
+    """`REV:package.module:callable` or `REV:package/module.py:callable`: Python code as it is at a revision of git."""
+    name, _, rest = text.partition(":")
+    if len(name) < 2 or is_url(text) or os.path.lexists(text) or _MODEL_FILE.search(rest):  # one letter is a drive
+        return None
+    file = _FILE.fullmatch(rest)
+    named = file is not None and not os.path.lexists(f"{name}:{file.group(1)}")
+    return Revision(name, rest) if named or _TARGET.fullmatch(rest) else None
+
+
 def is_target(text: str) -> bool:
     """Whether an argument names Python code and no file: `package.module:callable`, or `package/module.py:callable`."""
+    if of_revision(text) is not None:
+        return False
     if _FILE.fullmatch(text) and not os.path.lexists(text):
         return True
     found = _TARGET.fullmatch(text)
@@ -54,12 +69,27 @@ def export_target(
     opset: int | None = None,
     option: str = "--input",
 ) -> None:
-    """Import and call what `target` names, and export it. Raises UsageError with one sentence for whatever goes wrong."""
-    model, example = load_target(target, inputs, option=option)
+    """Import and call what `target` names, and export it.
+
+    Raises ModelError where there is nothing of that name, and UsageError with one sentence for whatever else goes wrong.
+    """
+    export_loaded(target, load_target(target, inputs, option=option), path, exporter=exporter, opset=opset)
+
+
+def export_loaded(
+    target: str,
+    loaded: tuple[nn.Module, dict[str, Tensor]],
+    path: Path,
+    *,
+    exporter: str = "dynamo",
+    opset: int | None = None,
+    root: Path | None = None,
+) -> None:
+    """Export what `load_target` gave; lines of Python are kept of files below `root`. Raises UsageError."""
     from npu_guard.project.export import export
 
     try:
-        export(model, example, path, exporter=exporter, opset=opset)
+        export(*loaded, path, exporter=exporter, opset=opset, root=root)
     except UsageError as error:
         place = where(error)
         raise UsageError(f"{target}: {error}{f' ({place})' if place else ''}") from error
@@ -68,7 +98,8 @@ def export_target(
 def load_target(target: str, inputs: Sequence[Input] = (), *, option: str = "--input") -> tuple[nn.Module, dict[str, Tensor]]:
     """Import and call what `target` names: the module, and example tensors by input name in the order of its forward.
 
-    `option` is the one by which the user may give inputs. Raises UsageError with one sentence for whatever goes wrong.
+    `option` is the one by which the user may give inputs. Raises ModelError where there is nothing of that name, and
+    UsageError with one sentence for whatever else goes wrong.
     """
     folder, module, name = _parts(target)
     # What the code prints is no result.
@@ -96,9 +127,12 @@ def _same_weights() -> Iterator[None]:
 
 def load_metric(target: str) -> Callable[[Any], float]:
     """The user's function by which models are measured: imports what `target` names. Raises UsageError, also when called."""
-    folder, module, name = _parts(target)
-    with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):
-        function = _attribute(_import(module, target), module, name)
+    try:
+        folder, module, name = _parts(target)
+        with _on_path(Path.cwd()), _on_path(folder), contextlib.redirect_stdout(sys.stderr):
+            function = _attribute(_import(module, target), module, name)
+    except ModelError as error:  # the function is no model
+        raise UsageError(f"--metric {error}") from error
 
     def measure(model: Any) -> float:
         try:
@@ -117,7 +151,7 @@ def _parts(target: str) -> tuple[Path, str, str]:
     if (found := _FILE.fullmatch(target)) is not None:
         file, name = Path(found.group(1)), found.group(2)
         if not os.path.isfile(file):
-            raise UsageError(f"{target}: there is no file {file}")
+            raise ModelError("missing", f"{target}: there is no file {file}")
         folder, parts = file.absolute().parent, [] if file.stem == "__init__" else [file.stem]
         while os.path.isfile(folder / "__init__.py"):
             folder, parts = folder.parent, [folder.name, *parts]
@@ -135,24 +169,36 @@ def _parts(target: str) -> tuple[Path, str, str]:
 def exported(models: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterator[dict[str, str]]:
     """Files to read for models as they are named: temporary ones for Python code and for revisions of git, the others themselves.
 
-    `shapes` are example inputs where the code has no `inputs()` of its own. Raises UsageError.
+    `shapes` are example inputs where the code has no `inputs()` of its own. Raises UsageError, and ModelError where there is
+    nothing of a name.
     """
+    old = {name: found for name in models if (found := of_revision(name)) is not None}
     targets = [name for name in dict.fromkeys(models) if is_target(name)]
-    revisions = {name: found for name in models if (found := revision.parse(name)) is not None and name not in targets}
-    if not targets and not revisions:
+    others = (name for name in models if name not in targets and name not in old)
+    revisions = {name: found for name in others if (found := revision.parse(name)) is not None}
+    if not targets and not revisions and not old:
         yield {name: name for name in models}
         return
-    inputs = [Input(name, tuple(shape)) for name, shape in shapes.items()]
+    inputs = example_inputs(shapes)
     with tempfile.TemporaryDirectory(prefix="npu-guard-", ignore_cleanup_errors=True) as folder:
         files = {target: str(Path(folder, f"{number}.onnx")) for number, target in enumerate(targets)}
-        for target, file in files.items():
-            export_target(target, Path(file), inputs, option="--input-shape")
+        for number, found in enumerate(old.values()):
+            own = Path(folder, f"code{number}")
+            own.mkdir()
+            files[f"{found.name}:{found.path}"] = str(export_at_revision(found, own, inputs))
+        for target in targets:
+            export_target(target, Path(files[target]), inputs, option="--input-shape")
         for number, (name, found) in enumerate(revisions.items()):
             own = Path(folder, f"revision{number}")
             own.mkdir()
             files[name] = str(revision.write(found, own))
         with named_as(files):
             yield {name: files.get(name, name) for name in models}
+
+
+def example_inputs(shapes: Mapping[str, Sequence[int]]) -> list[Input]:
+    """Example inputs of float32 with these shapes, by name."""
+    return [Input(name, tuple(shape)) for name, shape in shapes.items()]
 
 
 @contextlib.contextmanager
@@ -187,7 +233,7 @@ def _import(module: str, target: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             hint = _near(module) or "; run npu-guard in the folder that python -m would be run in"
-            raise UsageError(f"{target}: there is no module {error.name!r}{hint}") from error
+            raise ModelError("missing", f"{target}: there is no module {error.name!r}{hint}") from error
         raise failed(error, f"{target}: importing {module} failed") from error
     except BaseException as error:
         raise failed(error, f"{target}: importing {module} failed") from error
@@ -211,7 +257,7 @@ def _attribute(code: ModuleType, module: str, name: str) -> Any:
             found = getattr(found, part)
         except AttributeError as error:
             known = [n for n in dir(found) if not n.startswith("_")]
-            raise UsageError(f"{module} has no {name!r}{suggest(part, known) or _there(found)}") from error
+            raise ModelError("missing", f"{module} has no {name!r}{suggest(part, known) or _there(found)}") from error
     return found
 
 

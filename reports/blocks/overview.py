@@ -167,7 +167,11 @@ def said_once(forms: Sequence[str], told: set[str]) -> list[tuple[str, str, str,
 def breaker(model: ModelReport, row: BreakerRow, key: Callable[[LayerRow], str]) -> dict[str, Any]:
     """Operators that break the graph, with their module and line of Python, and what making them compatible changes."""
     at = (row.graph, row.output)
-    first = next((f for f in model.findings if (f.location.graph, f.location.output) == at and f.source is not None), None)
+    placed = [f for f in model.findings if f.source is not None]
+    inside = [
+        f for f in placed if row.scope and f.location.scope[: len(row.scope)] == row.scope
+    ]  # another operator of the module
+    first = next((f for f in placed if (f.location.graph, f.location.output) == at), next(iter(inside), None))
     layer = next((layer for layer in model.layers if (layer.location.graph, layer.location.output) == at), None)
     return {
         "operators": printable(row.operators.replace(" compatible", "", 1), 200),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from npu_guard.base.installation import VERSION
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.comparison import of_fix
@@ -13,5 +15,7 @@ LAYERS = True
 
 def render(result: FixResult, *, color: bool = False) -> str:
     """The page, with the comparison before everything else."""
-    report = Report(VERSION, (result.report.before, result.report.after), date=result.date)
-    return page(report, of_fix(result))
+    after = result.report.after
+    if result.written is not None:
+        after = replace(after, path=str(result.written))
+    return page(Report(VERSION, (result.report.before, after), date=result.date), of_fix(result))

@@ -35,4 +35,6 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
         folder = printable(report.written)
         lines += ["", f"Wrote {folder}. Next, compare the pieces with the whole again:"]
         lines.append(f"  npu-guard verify --manifest {quoted(f'{report.written}/manifest.json')} {quoted(report.path)}")
+    elif report.verification is None:
+        lines += ["", "Nothing was written. To write each piece as a model, and compare them with the whole, add -o FOLDER."]
     return "\n".join(lines) + "\n"

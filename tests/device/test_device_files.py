@@ -308,6 +308,26 @@ def test_a_file_that_is_not_there(program: Callable[..., tuple[int, str, str]], 
     assert program(tmp_path, "profiles", "validate", "absent.toml")[0] == 2
 
 
+def test_a_device_file_that_lies_here_is_meant_by_its_name(tmp_path: Path, program: Callable[..., tuple[int, str, str]]) -> None:
+    (tmp_path / "acme.toml").write_text(HEAD + LIMIT)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    _, _, err = program(tmp_path, "check", "net.onnx", "--profile", "acme")
+    assert "no profile 'acme'" in err
+    assert "did you mean 'acme.toml'?" in err
+    assert "acme.toml'?" not in program(tmp_path, "check", "net.onnx", "--profile", "acne")[2]
+
+
+def test_a_shipped_device_is_validated_by_its_name_where_no_file_has_it(
+    tmp_path: Path, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, _ = program(tmp_path, "profiles", "validate", "aimotive-aiware")
+    assert (code, out.startswith("aimotive-aiware: "), "nothing wrong" in out) == (0, True, True)
+    (tmp_path / "aimotive-aiware").write_text("broken =")
+    assert program(tmp_path, "profiles", "validate", "aimotive-aiware")[0] == 2
+    code, _, err = program(tmp_path, "profiles", "validate", "aimotive-awiare")
+    assert (code, "no such file" in err) == (2, True)
+
+
 # --- schema, new, diff ---
 
 

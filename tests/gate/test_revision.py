@@ -13,7 +13,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from npu_guard.base.errors import UsageError
+from npu_guard.base.errors import ModelError, NpuGuardError, UsageError
 from npu_guard.project import revision
 
 Program = Callable[..., Any]
@@ -62,7 +62,7 @@ def test_a_revision_is_a_side_of_diff(repository: Path, program: Program, name: 
     done = program(repository, "diff", name, "models/net.onnx", "--format", "json")
     assert done.code == 1
     document = json.loads(done.out)
-    assert document["summary"] == {"new": 1, "fixed": 0, "unchanged": 0}
+    assert document["summary"] == {"new": 1, "fixed": 0, "changed": 0, "unchanged": 0}
     assert (document["base"]["path"], document["head"]["path"]) == (name, "models/net.onnx")
     assert program(repository, "check", name).code == 0
     assert program(repository, "diff", "models/net.onnx", name).code == 0
@@ -116,8 +116,10 @@ def test_filters_of_git_apply(repository: Path, program: Program) -> None:
 def test_what_is_not_there_is_one_sentence(repository: Path, name: str, said: str, tmp_path: Path) -> None:
     found = revision.parse(name)
     assert found is not None
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(NpuGuardError, match=said) as raised:
         revision.write(found, tmp_path)
+    kind = ModelError if "there is no such" in said else UsageError  # a model that is not there ends with 3 wherever it is not
+    assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize("text", ["package.module:Net", "s3://bucket/net.onnx", "net.onnx", ":x.onnx", "main:", "net.py:Net"])
@@ -151,10 +153,12 @@ def test_since_says_what_is_new_and_what_is_fixed(repository: Path, program: Pro
     (repository / "models" / "other.onnx").write_bytes(net(19, repository))
     done = program(repository, "check", "models", "--since", "HEAD")
     assert done.code == 1
-    assert "models/other.onnx: is new since HEAD" in done.err
+    assert "is new since HEAD" not in done.err  # the text has it already
     assert "fixed since HEAD: NPU201 kernel 19x19 is longer than 17 (Conv in (top level))" in done.err
     assert "note: only what came since HEAD counts" in done.out
     assert "note: is new since HEAD, so all of it counts" in done.out
+    done = program(repository, "check", "models", "--since", "HEAD", "--format", "concise")
+    assert "models/other.onnx: is new since HEAD" in done.err
 
 
 def test_since_counts_what_is_known_at_the_revision_and_not_as_suppressed(repository: Path, program: Program) -> None:
@@ -166,28 +170,13 @@ def test_since_counts_what_is_known_at_the_revision_and_not_as_suppressed(reposi
         assert "1 suppressed" not in done.out
 
 
-def test_since_says_of_python_code_that_nothing_is_compared(repository: Path, program: Program) -> None:
-    """Code of a revision is not run, so all findings are new, which must not read as what a change did."""
-    (repository / "own.py").write_text(
-        "import torch\n\ndef net():\n    return torch.nn.Conv2d(8, 8, 19, padding=9)\n\n"
-        "def inputs():\n    return (torch.zeros(1, 8, 32, 32),)\n"
-    )
-    done = program(repository, "check", "own:net", "--since", "main")
-    assert done.code == 1, done.err
-    said = (
-        "is no file of the working tree, so all of it counts; 'npu-guard diff main:FILE own:net' compares it with a file of then"
-    )
-    assert f"own:net: {said}" in done.err
-    assert f"note: {said}" in done.out
-
-
 def test_since_an_unreadable_model_everything_counts(repository: Path, program: Program) -> None:
     (repository / "models" / "net.onnx").write_bytes(b"not a model")
     git(repository, "commit", "-q", "-a", "-m", "broken")
     (repository / "models" / "net.onnx").write_bytes(net(19, repository))
     done = program(repository, "check", "models/net.onnx", "--since", "main")
     assert done.code == 1
-    assert "could not be checked as it is at main, so all of it counts" in done.err
+    assert "could not be checked as it is at main, so all of it counts" in done.out
 
 
 def test_folders_are_compared_by_path(repository: Path, program: Program) -> None:
@@ -201,7 +190,7 @@ def test_folders_are_compared_by_path(repository: Path, program: Program) -> Non
     (repository / "models" / "deep" / "fresh.onnx").write_bytes(net(19, repository))
 
     done = program(repository, "diff", "main~1:models/", "models/", "--format", "json")
-    assert json.loads(done.out)["summary"] == {"new": 3, "fixed": 0, "unchanged": 0}
+    assert json.loads(done.out)["summary"] == {"new": 3, "fixed": 0, "changed": 0, "unchanged": 0}
     done = program(repository, "diff", "main:models/", "models/")
     assert done.code == 1
     assert "Compared models/ with main:models/: 2 new, 0 fixed, 1 unchanged" in done.out
@@ -229,12 +218,21 @@ def test_a_folder_has_a_folder_beside_it(repository: Path, program: Program) -> 
     (repository / "empty").mkdir()
     for arguments, said in (
         (("models", "models/net.onnx"), "models is a folder and models/net.onnx is none"),
-        (("main:models", "models"), "models is a folder and main:models is none"),
+        (("main:modles", "models"), "models is a folder and main:modles is none"),
+        (("main:modles/", "models"), "main:modles/: there is no such folder in that revision; did you mean 'main:models/'"),
         (("empty", "empty"), "have no .onnx files"),
         (("models", "models", "--format", "html"), "shows one pair of models"),
     ):
         done = program(repository, "diff", *arguments)
-        assert (done.code, done.out, said in done.err) == (2, "", True), done.err
+        code = 3 if "there is no such folder" in said else 2
+        assert (done.code, done.out, said in done.err) == (code, "", True), done.err
+    for names in (
+        ("main:models", "models"),
+        ("models", "main:models"),
+        ("main:models", "main:models/"),
+    ):  # the slash may be left out
+        done = program(repository, "diff", *names, "--format", "concise")
+        assert (done.code, done.err) == (int(names[0] == "main:models" and names[1] == "models"), "")
 
 
 def test_a_model_with_a_new_name_is_compared_with_what_it_was(repository: Path, program: Program) -> None:
@@ -245,7 +243,7 @@ def test_a_model_with_a_new_name_is_compared_with_what_it_was(repository: Path, 
     assert (done.code, "new/body.onnx: was models/net.onnx at HEAD" in done.err) == (0, True)
     (repository / "new" / "copy.onnx").write_bytes(net(21, repository))  # which git does not know of yet
     done = program(repository, "check", "new", "--since", "HEAD")
-    assert (done.code, "new/copy.onnx: is new since HEAD, so all of it counts" in done.err) == (1, True)
+    assert (done.code, "note: is new since HEAD, so all of it counts" in done.out) == (1, True)
 
 
 def test_folders_are_compared_through_new_names(repository: Path, program: Program) -> None:

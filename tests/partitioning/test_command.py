@@ -320,3 +320,10 @@ def test_check_and_partition_say_one_share(cli: Cli, write: Write, tmp_path: Pat
     found = checked["models"][0]["summary"]["npu_macs_percent"]
     assert found == pytest.approx(share, abs=0.05)
     assert cut["npu_macs_percent"] == cut["runnable_macs_percent"] == pytest.approx(found, abs=0.05)
+
+
+def test_without_a_folder_it_says_how_to_write_the_pieces(original: Path, program: Cli, tmp_path: Path) -> None:
+    told = "Nothing was written. To write each piece as a model, and compare them with the whole, add -o FOLDER."
+    assert told in program(original, "partition", "net.onnx").out
+    done = program(original, "partition", "net.onnx", "-o", tmp_path / "cut")
+    assert ("Nothing was written" in done.out, "Wrote " in done.out) == (False, True)

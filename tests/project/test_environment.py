@@ -44,6 +44,20 @@ def test_what_a_setting_cannot_be_is_refused(variable: str, value: str) -> None:
         with_environment(Config(), {variable: value})
 
 
+def test_a_misspelt_variable_is_told_and_changes_nothing(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.onnxtxt").write_text(MODEL)
+    monkeypatch.setenv("NPU_GUARD_PROFIL", "qualcomm-htp")
+    monkeypatch.setenv("NPU_GUARD_CACHE_KEY", "one that is read elsewhere")
+    _, out, err = program(tmp_path, "check", "m.onnxtxt", "--format", "json")
+    said = "NPU_GUARD_PROFIL is set, and there is no such setting; it is ignored; did you mean 'NPU_GUARD_PROFILE'?"
+    assert err == f"npu-guard: {said}\n"
+    assert json.loads(out)["models"][0]["profile"] == Config().profile
+    monkeypatch.delenv("NPU_GUARD_PROFIL")
+    assert program(tmp_path, "check", "m.onnxtxt", "--format", "json")[2] == ""
+
+
 def test_flags_count_more_than_the_environment(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.onnxtxt").write_text(MODEL)
     monkeypatch.setenv("NPU_GUARD_PROFILE", "qualcomm-htp")

@@ -214,7 +214,8 @@ WRONG = {
 @pytest.mark.parametrize("target", WRONG)
 def test_mistakes_in_one_sentence(target: str, project: Path, program: Cli) -> None:
     options, said = WRONG[target]
-    error = exported(program, project, target, *options, code=2)
+    nothing_there = ("there is no module", "did you mean 'gate_net'?", "gate_package.inner'?", " has no '")
+    error = exported(program, project, target, *options, code=3 if any(part in said for part in nothing_there) else 2)
     assert said in error
     own = [line for line in error.splitlines() if line.startswith("npu-guard: ")]
     assert len(own) == 1
@@ -265,13 +266,23 @@ def test_a_file_is_imported_below_the_folder_of_its_package(project: Path, progr
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
-    [("gate_nte.py:Net", "there is no file gate_nte.py"), ("gate-net.py:Net", "cannot be imported under that name")],
+    ("target", "said", "code"),
+    [("gate_nte.py:Net", "there is no file gate_nte.py", 3), ("gate-net.py:Net", "cannot be imported under that name", 2)],
 )
-def test_files_that_are_none(target: str, said: str, project: Path, program: Cli) -> None:
+def test_files_that_are_none(target: str, said: str, code: int, project: Path, program: Cli) -> None:
     (project / "gate-net.py").write_text("Net = None\n")
     done = program(project, "check", target)
-    assert (done.code, said in done.err) == (2, True)
+    assert (done.code, said in done.err) == (code, True)
+
+
+def test_what_is_mistyped_is_told_before_code_is_run(project: Path, program: Cli) -> None:
+    (project / "gate_marks.py").write_text("open('ran', 'w').close()\n")
+    for option, value in (("--profile", "nix"), ("--baseline", "nix.json"), ("--since", "nix")):
+        done = program(project, "check", "gate_marks:Net", option, value)
+        assert (done.code, "nix" in done.err or "git" in done.err) == (2, True)
+        assert not (project / "ran").exists()
+    program(project, "check", "gate_marks:Net")
+    assert (project / "ran").exists()
 
 
 def test_a_network_without_training_equals_itself(project: Path, program: Cli) -> None:

@@ -18,6 +18,7 @@ from npu_guard.reports.blocks import devices, overview
 from npu_guard.reports.blocks.comparison import of_diff
 from npu_guard.results import runs
 from npu_guard.results.findings import LayerRow, Location, ModelReport, Report, Severity, Verdict
+from npu_guard.results.pieces import BreakerRow
 
 
 def layer(index: int, op: str, scope: str, channels: int = 8) -> LayerRow:
@@ -102,6 +103,26 @@ def test_what_goes_to_the_host_does_not_keep_a_model_off(sample: ModuleType) -> 
         assert runs.runs(mixed, "D") == "does not run on D"
     warned = replace(host, findings=(replace(warning, consequence="host"),))  # fails by --fail-on warning
     assert runs.on_host(warned) == 0
+
+
+def test_the_fixed_model_has_the_name_of_its_file(tmp_path: Path, root: Path, program: Callable[..., Any]) -> None:
+    page, model = tmp_path / "fix.html", "samples/six_problems.onnxtxt"
+    program(root, "fix", model, "-o", tmp_path / "mended.onnx", "--report", f"html:{page}")
+    text = page.read_text(encoding="utf-8")
+    assert f"Before: {model}" in text
+    assert "After: mended.onnx" in text
+    program(root, "fix", model, "--dry-run", "--report", f"html:{page}")  # where nothing is written there is no other name
+    assert f"After: {model}" in page.read_text(encoding="utf-8")
+
+
+def test_a_module_that_breaks_the_graph_has_the_line_of_any_operator_in_it(sample: ModuleType) -> None:
+    model = sample.REPORT.models[0]
+    finding = next(f for f in model.findings if f.source is not None and f.location.scope)
+    at = BreakerRow("1 Conv", "joins 2 pieces", finding.location.scope, "another output")
+    line = overview.breaker(replace(model, findings=(finding,)), at, str)["line"]
+    assert line.endswith(f":{finding.source.line}")
+    for scope in (("elsewhere",), ()):
+        assert overview.breaker(replace(model, findings=(finding,)), replace(at, scope=scope), str)["line"] == ""
 
 
 def test_fix_refuses_a_format_that_it_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:

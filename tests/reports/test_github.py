@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from npu_guard.checking import registry
-from npu_guard.results.findings import Report
+from npu_guard.results.findings import Report, Severity, Verdict
 
 RAW = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -48,7 +49,7 @@ def test_golden(compare: Callable[[str, str], str]) -> None:
 @pytest.mark.usefixtures("root")
 def test_annotations(sample: ModuleType) -> None:
     commands = render(sample.REPORT)
-    assert [name for name, _, _ in commands] == ["error"] * 5 + ["warning"] * 2 + ["notice"]
+    assert [name for name, _, _ in commands] == ["error"] * 5 + ["warning"] * 2 + ["notice"] * 2
     assert commands[3] == (
         "error",
         {"file": "nets/context.py", "line": "55", "title": "NPU201 kernel-size"},
@@ -61,6 +62,18 @@ def test_annotations(sample: ModuleType) -> None:
     counts = "3 models (1 fail, 1 pass, 1 unreadable): 4 errors, 1 warning, 1 note, 1 undecided, 1 suppressed"
     steps = "4 errors, at least 3 mended exactly by: npu-guard fix 'exports/net one.onnx' -o 'exports/net one.fixed.onnx'"
     assert commands[-1] == ("notice", {"title": "npu-guard"}, f"{counts}; {steps} --profile aimotive-aiware")
+
+
+def test_notes_are_shown_and_those_left_out_are_counted(sample: ModuleType) -> None:
+    """An unused suppression is a note: counted, and to be seen as one."""
+    report = sample.many(12)
+    findings = tuple(replace(f, severity=Severity.NOTE, rule="NPU901", remedy=None) for f in report.models[0].findings)
+    for number, left in ((1, ""), (9, ""), (12, "Not shown above: 3 annotations")):
+        model = replace(report.models[0], findings=findings[:number], verdict=Verdict.PASS)
+        *notes, last = render(replace(report, models=(model,)))
+        assert [name for name, _, _ in notes] == ["notice"] * min(number, 9)
+        assert all(properties["title"].startswith("NPU901") for _, properties, _ in notes)
+        assert (left in last[2], "Not shown" in last[2]) == (True, bool(left))
 
 
 def test_no_more_than_github_shows(sample: ModuleType) -> None:
@@ -76,8 +89,8 @@ def test_no_more_than_github_shows(sample: ModuleType) -> None:
 @given(data=st.data())
 def test_hostile_text(data: st.DataObject, any_report: st.SearchStrategy[Report]) -> None:
     commands = render(data.draw(any_report))
-    assert len(commands) <= 21
+    assert len(commands) <= 30
     for name, properties, _ in commands[:-1]:
-        assert name in ("error", "warning")
+        assert name in ("error", "warning", "notice")
         assert set(properties) <= {"file", "line", "title"}
     assert commands[-1][0] == "notice"
