@@ -60,7 +60,7 @@ def validate(files: tuple[Path, ...]) -> int:
     wrong = 0
     shipped = registry.profile_files()
     for given in files:
-        file = given if given.exists() else shipped.get(str(given), given)
+        file = given if os.path.exists(given) else shipped.get(str(given), given)
         found = problems(file, shipped, codes)
         wrong += len(found)
         show_text("".join(f"{printable(str(given))}:{p.line}: {printable(p.message, 2000)}\n" for p in found))

@@ -37,7 +37,7 @@ def export_at_revision(code: Revision, folder: Path, inputs: Sequence[Input]) ->
     command = [sys.executable, "-c", _START, str(task), str(told), *(_there(entry, top, root) for entry in sys.path if entry)]
     done = subprocess.run(command, cwd=here, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
     shown = printable(f"{code.name}:{code.path}", 1000)
-    if not told.exists():
+    if not os.path.exists(told):
         raise UsageError(f"{shown}: the process that exported it ended with {done.returncode}")
     kind, said = json.loads(told.read_text())
     said = said.replace(f"{root}{os.sep}", "").removeprefix(f"{code.path}: ")
