@@ -803,6 +803,25 @@ def test_pieces_on_the_npu_and_on_the_host(show: Show, tmp_path: Path) -> None:
     assert [row.split("\t")[5] for row in rows(page, "layers")] == ["0, npu", "1, host", "2, npu"]
 
 
+def test_on_paper_the_pieces_stand_on_the_sheet_of_their_heading(show: Show, root: Path) -> None:
+    """Wherever on a sheet the heading comes; the sheet of each is read from the PDF, as the target of a link."""
+    page = show([root / "samples" / "six_problems.onnxtxt"])
+    page.evaluate(
+        "() => { const part = document.querySelector('.pieces');"
+        " const links = document.createElement('p'), gap = document.createElement('div');"
+        " part.querySelector('h2').id = 'heading'; part.querySelector('tbody tr').id = 'row'; gap.id = 'gap'; part.before(gap);"
+        " for (const name of ['heading', 'row']) { const a = document.createElement('a'); a.href = '#' + name;"
+        " a.textContent = name; links.append(a); } document.querySelector('main').prepend(links); }"
+    )
+    sheets = []
+    for millimetres in range(0, 240, 8):
+        page.evaluate(f"document.getElementById('gap').style.height = '{millimetres}mm'")
+        printed = page.pdf(prefer_css_page_size=True)
+        sheets.append(dict(re.findall(rb"/(heading|row)\s*\[(\d+) 0 R", printed)))
+    assert all(at[b"heading"] == at[b"row"] for at in sheets), sheets
+    assert len({at[b"row"] for at in sheets}) > 1  # the gaps take it over the end of a sheet
+
+
 def test_a_model_that_fits_has_no_pieces(show: Show, tmp_path: Path) -> None:
     page = show([save(tmp_path / "net.onnx", [helper.make_node("Conv", ["x", "w"], ["y"], "/first/conv/Conv")], 64)])
     expect(page.locator(".hero")).to_contain_text("pass")
