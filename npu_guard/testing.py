@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def assert_npu_compatible(
     model: str | os.PathLike[str] | onnx.ModelProto | nn.Module,
+    inputs: Mapping[str, Tensor] | Sequence[Tensor] | Tensor | None = None,
     *,
     profile: str | None = None,
-    inputs: Mapping[str, Tensor] | Sequence[Tensor] | Tensor | None = None,
     fail_on: str | None = None,
     allow_undecided: bool = False,
     ignore: Sequence[str] = (),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    model: AnyModel, *, profile: str | None = None, inputs: Inputs = None, input_shapes: Shapes = None,
+    model: AnyModel, inputs: Inputs = None, *, profile: str | None = None, input_shapes: Shapes = None,
     fail_on: str | None = None, allow_undecided: bool = False, ignore: Sequence[str] = (), simplify: bool | None = None,
 ) -> Report:  # fmt: skip
     """Check a model against a device's limits, as `npu-guard check` does.

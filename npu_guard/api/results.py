@@ -97,7 +97,7 @@ class Report:
             from npu_guard.base.errors import UsageError
 
             raise UsageError("to_frame() needs pandas: pip install pandas") from None
-        return pandas.DataFrame([_row(f) for f in self.findings], columns=_COLUMNS)
+        return pandas.DataFrame([_row(f, self.totals.macs) for f in self.findings], columns=_COLUMNS)
 
     def brief(self, more: str = "render(verbose=True)") -> str:
         """The text with its most important findings alone, and without what to do about each rule: some twenty lines.
@@ -227,21 +227,26 @@ def location(finding: Finding) -> str:
     return ".".join(finding.location.scope) or finding.location.node or finding.location.output
 
 
-_COLUMNS = ("rule", "severity", "outcome", "location", "module", "node", "operator", "message", "measured", "allowed", "remedy")
+_COLUMNS = (
+    "rule", "severity", "outcome", "location", "module", "node", "operator", "message", "measured", "allowed", "remedy",
+    "shape", "macs", "macs_percent",
+)  # fmt: skip
 _SHOWN = ("finding", "message", "location", "module", "operator", "node", "remedy")
 """Of a table that a reader looks at: the message has the numbers, and severity and outcome are a word before the rule."""
 
 
-def _row(finding: Finding) -> Mapping[str, Any]:
+def _row(finding: Finding, macs: int = 0) -> Mapping[str, Any]:
     evidence = finding.evidence
     remedy = finding.remedy.substitution if finding.remedy is not None else None
+    shape = finding.tensor.shape if finding.tensor is not None else None
     return dict(
         zip(
             _COLUMNS,
             (
                 finding.rule, finding.severity.value, finding.outcome.value, location(finding), ".".join(finding.location.scope),
                 finding.location.node or finding.location.output, finding.location.op_type, finding.message,
-                evidence and evidence.measured, evidence and evidence.allowed, remedy,
+                evidence and evidence.measured, evidence and evidence.allowed, remedy, shape, finding.macs,
+                100 * finding.macs / macs if macs else None,
             ),
             strict=True,
         )

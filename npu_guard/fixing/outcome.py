@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -75,15 +76,16 @@ def _compared(before: ModelReport, after: ModelReport, key: Callable[[Finding], 
 
 
 def jumps(before: ModelReport, after: ModelReport, applied: Iterable[Applied]) -> list[Jump]:
-    """Costs that have doubled at least."""
+    """Costs that have doubled at least, the one first that rose most. No one step makes the peak."""
     steps = list(applied)
     found = []
-    for cost in ("macs", "params", "activation_bytes"):
+    for cost in ("macs", "params", "activation_bytes", "peak_bytes"):
         old, new = getattr(before.totals, cost), getattr(after.totals, cost)
         if new >= JUMP * old and new - old > SMALL:
 
             def added(step: Applied, cost: str = cost) -> int:
                 return int(getattr(step.after, cost) - getattr(step.before, cost))
 
-            found.append(Jump(cost.replace("_", " "), old, new, max(steps, key=added, default=None)))
-    return found
+            step = None if cost == "peak_bytes" else max(steps, key=added, default=None)
+            found.append(Jump(cost.replace("_", " "), old, new, step))
+    return sorted(found, key=lambda j: -j.after / j.before if j.before else -math.inf)

@@ -108,7 +108,8 @@ def _prove_models(before: Document, after: Document, macs: int, shapes: Mapping[
     from npu_guard.proof.prove import prove
 
     if macs > granted:
-        return Proof(SAMPLED, reason=f"the models take {macs:,} MACs, more than the {granted:,} that a proof is granted")
+        why = f"the models take {macs:,} MACs, more than the {granted:,} that a proof of the whole is granted"
+        return Proof(SAMPLED, reason=f"{why}; fix proves block by block")
     try:
         with sandbox.bounded(sandbox.used_memory() + MEMORY):
             return prove(before, after, arithmetic.Budget(WAYS * granted), shapes=shapes)

@@ -65,7 +65,8 @@ def with_remedies(
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
         form = by.match.substitution
-        values = form.name, form.exactness, advice, by.chain, options[by]
+        operators = tuple(sorted({node.op_type for node in by.match.nodes}))
+        values = form.name, form.exactness, advice, by.chain, options[by], operators
         return replace(finding, remedy=shared.get(values) or shared.setdefault(values, Remedy(*values)))
 
     return tuple(map(told, findings))

@@ -233,7 +233,7 @@ def report_of(
         crashes=checked.crashes,
         not_applicable=checked.not_applicable,
         totals=_totals(analysis, checked),
-        notes=(*analysis.notes, *_simplifies(profile, config, checked)),
+        notes=(*analysis.notes, *_simplifies(profile, config, checked), *_in_float(profile, analysis)),
         unknown={value.name: reason for value, reason in analysis.unknown.items()},
         sha256=digest,
         opset=analysis.model.skeleton.opset,
@@ -262,6 +262,14 @@ def _simplifies(profile: Profile, config: Config, checked: Checked) -> tuple[str
     if tool is None or not tool.simplifies or config.simplify or not any(map(fails, checked.findings)):
         return ()
     return (f"{tool.name} runs onnx-simplifier first; --simplify judges what that leaves",)
+
+
+def _in_float(profile: Profile, analysis: Analysis) -> tuple[str, ...]:
+    """What to say of a model in floating point on a device that runs integers alone."""
+    whole = profile.limits.get("quantization.whole")
+    if whole is None or not whole.value or whole.consequence == "slow" or not analysis.costs or read(analysis):
+        return ()  # where floats are merely slow, they run
+    return ("in floating point; the device runs it once quantized, which is not judged here: npu-guard quantize",)
 
 
 def _totals(analysis: Analysis, checked: Checked) -> Totals:

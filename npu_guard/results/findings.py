@@ -83,10 +83,10 @@ class Remedy(Struct, frozen=True):
     substitution: str | None
     exactness: str | None
     advice: str
-    chain: tuple[str, ...] = ()
-    """Substitutions that would follow in its place, as the device refuses what the first one writes."""
+    chain: tuple[str, ...] = ()  # substitutions that would follow in its place, as the device refuses what the first one writes
     option: str = ""
     """Option without which `fix` leaves the finding as it is: what costs more than warnings are worth, what only comes close."""
+    operators: tuple[str, ...] = ()  # of the block that it replaces, each once
 
 
 class Location(Struct, frozen=True):

@@ -133,7 +133,7 @@ def outcome(model: ModelReport) -> str:
     run = "are known to run as they are" if open_ones and share < 100 else "run as they are"
     accepted = accepted_percent(model)
     told += f", {percent(accepted)} where a suppression accepts an error" if accepted else ""
-    runs = f"all {known}, not all operators," if share == 100 and counts.error else f"{percent(share)} of the {known}"
+    runs = f"all {known}, but not all operators," if share == 100 and counts.error else f"{percent(share)} of the {known}"
     return f"{words}; {runs} {run}{told}{rest}"
 
 

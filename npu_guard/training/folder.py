@@ -161,6 +161,7 @@ def write_folder(
     (folder / files.BLOCKS).write_text(text, encoding="utf-8")
     (folder / "__init__.py").write_text('"""Blocks that fit the device; see README.md."""\n', encoding="utf-8")
     save_file(weights_of(landing), folder / files.WEIGHTS)
+    (folder / files.WEIGHTS).chmod((folder / files.BLOCKS).stat().st_mode)  # safetensors lets nobody else read
     files.write_manifest(manifest, folder)
     report = landing.report
     plan = plan_text(name, report.before.sha256 or "0" * 64, manifest.profile, report.applied, report.refused)

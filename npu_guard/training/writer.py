@@ -141,7 +141,7 @@ class Writer:
                     self._call(child)
                 continue
             if op.proto.domain not in ("", "ai.onnx") or op.type not in writers:
-                raise CannotWrite(f"operator {op.type} of {op.place} has no form in PyTorch here")
+                raise CannotWrite(f"npu-guard does not write operator {op.type} of {op.place} in PyTorch")
             if any(a.HasField("g") or a.graphs for a in op.proto.attribute):
                 raise CannotWrite(f"operator {op.type} of {op.place} has a graph inside")
             try:

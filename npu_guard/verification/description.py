@@ -55,9 +55,10 @@ def describe_limit(o: OutputComparison) -> str:
     """Where an output comes nearest to what rounding may be; empty where nothing differs."""
     if o.worst is None or not o.worst.tolerance:
         return ""
-    at = f" at {o.worst.slice}" if o.worst.slice else ""
-    on = f" on {o.worst.input}" if o.worst.input else ""
-    return f"nearest its limit{at}{on}: {o.worst.error:.2g} of {o.worst.tolerance:.2g}"
+    where = ", ".join(filter(None, (o.worst.slice, o.worst.input and f"on {o.worst.input}")))
+    share = 100 * o.worst.error / o.worst.tolerance
+    told = f"at most {share:.2g} % of what rounding may be: {o.worst.error:.2g} of {o.worst.tolerance:.2g}"
+    return f"{told} ({where})" if where else told
 
 
 def describe_output(o: OutputComparison, *, exact: bool = True) -> str:

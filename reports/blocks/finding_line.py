@@ -16,9 +16,15 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     for f in findings:
         groups.setdefault((f.rule, message(f), f.location.op_type), []).append(f)
     return [
-        f"{rule}  {printable(told)} ({printable(op)} in {printable(folded([f.location.scope for f in found]))}{times(found)})"
-        for (rule, told, op), found in groups.items()
+        f"{rule}  {printable(told)} ({printable(op)}{_place(found)}{times(found)})" for (rule, told, op), found in groups.items()
     ]
+
+
+def _place(found: list[Finding]) -> str:
+    """` in encoder.mix`; what is in no module is known by its node."""
+    if any(f.location.scope for f in found):
+        return f" in {printable(folded([f.location.scope for f in found]))}"
+    return f" {printable(found[0].location.node or found[0].location.output, 80)}".rstrip()
 
 
 def altered_lines(pairs: Iterable[tuple[Finding, Finding]]) -> list[str]:

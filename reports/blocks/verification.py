@@ -102,12 +102,12 @@ def verification_text(v: Verification) -> str:
         if same := identical_output(v, o):
             lines.append(f"  {name}: {same}")
             continue
-        about = f"  {name}: {o.note}" if o.note else f"  {name}: error {o.max_abs:.2g} at the most on any input"
+        about = f"  {name}: {o.note}" if o.note else f"  {name}: largest error {o.max_abs:.2g}"
         measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
         measures += "" if o.steps is None else f", {o.steps:.3g} steps of its scale"
         limit = describe_limit(o) if exact and o.ok and not o.note else ""
-        allowed = f", rounding {o.rtol:.1g} of a slice{f'; {limit}' if limit else ''}" if exact and o.rtol else ""
-        lines.append(f"{about}, {measures}{allowed}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
+        lines.append(f"{about}, {measures}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
+        lines += [f"    {limit}"] if limit and o.rtol else []
     return "\n".join(lines)
 
 

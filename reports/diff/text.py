@@ -10,11 +10,11 @@ from npu_guard.results.findings import Verdict
 
 
 def render(diff: Diff, *, color: bool = False) -> str:
-    """The page of `check` for what is new, then the comparison."""
+    """What changed in a line, the page of `check` for what is new, then what is fixed."""
     page = registry.renderer("text")(diff.report, color=color)
     if diff.head.verdict is Verdict.UNREADABLE:
         return page
-    lines = [f"Compared with {printable(diff.base.path)}: {diff.words()}"]
-    lines += [f"  changed  {line}" for line in altered_lines(diff.altered)]
+    told = f"Compared with {printable(diff.base.path)}: {diff.words()}\n\n"
+    lines = [f"  changed  {line}" for line in altered_lines(diff.altered)]
     lines += [f"  fixed  {line}" for line in finding_lines(diff.gone)]
-    return page + "\n".join(lines) + "\n"
+    return told + page + "".join(f"{line}\n" for line in lines)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from npu_guard.base.text import printable
 from npu_guard.fixing.driver import FixReport
-from npu_guard.fixing.outcome import Remaining, by_module, by_rule, jumps, remaining
+from npu_guard.fixing.outcome import Jump, Remaining, by_module, by_rule, jumps, remaining
 from npu_guard.fixing.plan import describe_step
 from npu_guard.fixing.report import FixResult
 from npu_guard.reports.blocks.verification import int8_text, verification_text, worst_difference
 from npu_guard.results import next_steps, summary
 from npu_guard.results.findings import Applied, ModelReport, Outcome, RefusedMatch, Severity
 from npu_guard.results.forms import in_turn
+from npu_guard.results.proof import ROUNDING
 
 SHOWN = 12
 """Lines of each part; the rest is counted, and shown by --verbose."""
@@ -37,7 +38,8 @@ def render(result: FixResult, *, color: bool = False) -> str:
         lines += [f"  {c.rule:<32} {printable(c.node, 60)}: {printable(c.error)}" for c in report.after.crashes]
     lines += ["", f"{'':<22}{'before':>14}  {'after':>14}"]
     lines += [f"  {name:<20}{a:>14}  {b:>14}" for name, a, b in _table(report.before, report.after)]
-    lines += [_jump(j.cost, j.before, j.after, j.step) for j in jumps(report.before, report.after, report.applied)]
+    named = {a.at: _label(several) for several in _alike(report.applied, result.verbose) for a in several}
+    lines += [_jump(j, named) for j in jumps(report.before, report.after, report.applied)]
     if result.verbose:
         lines += _modules(report)
     if report.applied:
@@ -71,23 +73,32 @@ def _replaced(report: FixReport, verbose: bool, most: int) -> list[str]:
     if not report.applied:
         return ["Nothing to replace."]
     lines = ["Replaced"]
-    groups: dict[tuple[str, ...], list[Applied]] = {}
-    for a in report.applied:
-        groups.setdefault((a.substitution, *a.chain, *((a.at,) if verbose else ())), []).append(a)
-    for several in [*groups.values()][:most]:
+    groups = _alike(report.applied, verbose)
+    for several in groups[:most]:
         a, worst = several[0], max(several, key=_error_of)
         before = sum(s.before.nodes or len(s.nodes_before) for s in several)
         after = sum(s.after.nodes or len(s.nodes_after) for s in several)
         label = f"{worst.verification.proof.label}; " if worst.verification.proof is not None else ""
-        more = f" and {len(several) - 1} more" if len(several) > 1 else ""
-        lines.append(
-            f"  {' + '.join(name + times for name, times in in_turn((a.substitution, *a.chain)))}  {printable(a.node, 60)}{more}"
-        )
+        lines.append(f"  {_label(several)}")
         rules = ", ".join(dict.fromkeys(code for s in several for code in s.rules))
         lines.append(f"      removes {rules}; {before} -> {after} nodes, {label}{worst_difference(worst.verification)}")
         if a.exactness != "exact":
             lines.append(f"      approximate: {printable(a.note, 200) + '; ' if a.note else ''}needs fine-tuning")
     return [*lines, *_more(len(groups) - most, "kinds of blocks")]
+
+
+def _alike(applied: Sequence[Applied], verbose: bool) -> list[list[Applied]]:
+    """Blocks by what took their place, each by itself with `verbose`."""
+    groups: dict[tuple[str, ...], list[Applied]] = {}
+    for a in applied:
+        groups.setdefault((a.substitution, *a.chain, *((a.at,) if verbose else ())), []).append(a)
+    return [*groups.values()]
+
+
+def _label(several: Sequence[Applied]) -> str:
+    """`tensors-to-maps  node_permute and 1 more`."""
+    a, more = several[0], f" and {len(several) - 1} more" if len(several) > 1 else ""
+    return f"{' + '.join(name + times for name, times in in_turn((a.substitution, *a.chain)))}  {printable(a.node, 60)}{more}"
 
 
 def _error_of(applied: Applied) -> float:
@@ -161,10 +172,14 @@ def _table(before: ModelReport, after: ModelReport) -> list[tuple[str, str, str]
     return rows
 
 
-def _jump(cost: str, before: int, after: int, step: Applied | None) -> str:
-    times = f"{after / before:.1f} times" if before else "new"
-    by = f", most of it by {step.substitution} at {printable(step.node, 60)}" if step is not None else ""
-    return f"  {cost} are {times} as many{by}" if before else f"  {cost} are {times}{by}"
+def _jump(jump: Jump, named: Mapping[str, str]) -> str:
+    """`params are 3.2 times as many, most of it by tensors-to-maps node_permute and 1 more, at node_view`."""
+    step, by = jump.step, ""
+    if step is not None:
+        label = " ".join(named[step.at].split())
+        node = printable(step.node, 60)
+        by = f", most of it by {label}" + ("" if label.endswith(f" {node}") else f", at {node}")
+    return f"  {jump.cost} are {f'{jump.after / jump.before:.1f} times as many' if jump.before else 'new'}{by}"
 
 
 def _modules(report: FixReport) -> list[str]:
@@ -179,7 +194,10 @@ def _next(result: FixResult, left: Sequence[Remaining]) -> list[str]:
     if left and (modes := next_steps.fix_with_modes(model, written)) is not None:
         steps.append(modes)
     if result.report.applied:
-        steps.append(("compare it with the original", next_steps.verify_command(model, written)))
+        proof = result.report.verification.proof
+        proved = proof is not None and proof.reaches(ROUNDING)
+        told = "run it beside the original on inputs; the proof above stands" if proved else "compare it with the original"
+        steps.append((told, next_steps.verify_command(model, written)))
     if left:
         steps.append(("leave the rest to the host", next_steps.partition_command(model, written, mended=True)))
     first = f" Next, {steps[0][0]}:" if steps else ""

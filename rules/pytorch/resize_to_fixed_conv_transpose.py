@@ -6,6 +6,7 @@ from torch import Tensor, nn
 SHAPE = (1, 8, 4, 4)
 DEVICE = "aimotive-aiware"
 FINDINGS = (("NPU501", "Resize"),)
+SAYS = "nearest x4"
 
 
 class Before(nn.Module):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 SHAPE = (1, 8, 4, 4)
 DEVICE = "aimotive-aiware"
 FINDINGS = (("NPU101", "Softplus"),)
+OPERATORS = ("Mul", "Softplus", "Tanh")
 
 
 class Before(nn.Module):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 SHAPE = (1, 8, 4, 6)
 DEVICE = "aimotive-aiware"
 FINDINGS = (("NPU102", "Reshape"), ("NPU102", "Transpose"), ("NPU103", "MatMul"))
+OPERATORS = ("Add", "MatMul", "Reshape", "Transpose")
 
 
 class Before(nn.Module):

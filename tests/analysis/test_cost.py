@@ -280,7 +280,7 @@ def test_resnet18(analysis: Analyse, node: FindNode) -> None:
 
 def test_shares_are_of_what_is_known(cli: Any, write: Any) -> None:
     write("""g (float[1,8,"H",8] x, float[1,8,8,8] z) => (y, u) <float[8,8,3,3] w> { y = Conv(x, w)  u = Conv(z, w) }""")
-    told = "all known MACs, not all operators, run as they are; 1 operator of open shape not counted"
+    told = "all known MACs, but not all operators, run as they are; 1 operator of open shape not counted"
     assert told in cli("check", "net.onnx").out
     told = "100.0 % of the known MACs and 100.0 % of the activation bytes on the NPU; 1 operator of open shape not counted."
     assert told in cli("partition", "net.onnx", "-o", "pieces").out

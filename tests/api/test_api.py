@@ -82,6 +82,9 @@ def test_a_frame_has_a_row_for_each_finding(root: Path) -> None:
     assert frame["location"].str.match(r"samples/sample_net\.py:\d+").any()
     measured = [f.evidence.measured for f in report.findings if f.rule == "NPU201" and f.evidence is not None]
     assert frame.loc[frame["rule"] == "NPU201", "measured"].tolist() == measured != []
+    assert frame["macs_percent"].between(0, 100).all()
+    assert frame["macs"].sum() == sum(f.macs for f in report.findings)
+    assert next(iter(frame["shape"])) == (report.findings[0].tensor and report.findings[0].tensor.shape)
     empty = npu_guard.check(onnx.parser.parse_model(WIDE.replace("19,19", "3,3").replace("9,9,9,9", "1,1,1,1"))).to_frame()
     assert list(empty.columns) == list(frame.columns)
 

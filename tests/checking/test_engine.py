@@ -330,6 +330,18 @@ def test_a_file_that_goes_away_between_reading_and_hashing(save: Callable[..., P
     assert model.verdict is Verdict.UNREADABLE
 
 
+def test_a_model_in_floating_point_is_told_that_integers_run(save: Callable[..., Path]) -> None:
+    text = "g (float[1,8,4,4] x) => (float[1,8,4,4] y) { y = Relu(x) }"
+    (model,) = check_models([str(save(text))], Config(profile="ethos-u55")).models
+    assert model.verdict is Verdict.PASS
+    assert [note for note in model.notes if "in floating point" in note and "npu-guard quantize" in note]
+    text = """g (float[1,8,4,4] x) => (float[1,8,4,4] y) <float s = {0.1}, int8 z = {0}> {
+        q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  r = Relu(d)
+        p = QuantizeLinear(r, s, z)  y = DequantizeLinear(p, s, z) }"""
+    (model,) = check_models([str(save(text))], Config(profile="ethos-u55")).models
+    assert not [note for note in model.notes if "in floating point" in note]
+
+
 def test_notes_and_unknown_values_reach_the_report(save: Callable[..., Path]) -> None:
     text = "g (float[n,4,h] x) => (float[n,4,h] y) { y = Relu(x) }"
     (model,) = check_models([str(save(text))], Config()).models

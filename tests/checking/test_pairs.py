@@ -9,14 +9,16 @@ from types import ModuleType
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 import npu_guard.rules
 from npu_guard.checking import registry
-from npu_guard.checking.pairs import Pair, pair_for, pairs
+from npu_guard.checking.pairs import Pair, at_finding, pair_for, pairs
 from npu_guard.fixing import catalog
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
+from npu_guard.results.findings import Finding, Location, Outcome, Remedy, Severity
 
 FOLDER = Path(next(iter(npu_guard.rules.__path__)), "pytorch")
 NO_SUBSTITUTION = {"detector-decode"}
@@ -75,3 +77,30 @@ def test_what_is_shown_is_about_the_operator_at_hand(rule: str, op: str, substit
     assert found is not None
     assert found.name == name
     assert pair_for("NPU101", "NoSuchOperator", None) is None
+
+
+@pytest.mark.parametrize("name", ["tensors-to-maps", "resize-to-fixed-conv-transpose"])
+def test_a_pair_about_a_kind_of_block_is_shown_at_that_block(name: str, tmp_path: Path) -> None:
+    code = loaded(name)
+    export(code.Before().eval(), {"x": torch.randn(code.SHAPE)}, tmp_path / "net.onnx", exporter="legacy")
+    (model,) = check_models([str(tmp_path / "net.onnx")], Config(profile=code.DEVICE), remedies=True).models
+    shown = {found.name for f in model.findings if (found := at_finding(f)) is not None}
+    assert shown == {name}
+    merged = [f for f in model.findings if f.remedy is not None and f.remedy.operators]
+    for other in (replace(f, remedy=replace(f.remedy, operators=(*f.remedy.operators, "Softmax"))) for f in merged if f.remedy):
+        assert (at_finding(other) is None) == (name == "tensors-to-maps"), "a window attention merges no patches"
+
+
+def test_a_pair_about_another_block_is_not_shown() -> None:
+    """Cubic resizing is not four times the size, a Softplus alone is no Mish, and an Unsqueeze alone no channel attention."""
+    place = Location("n", "Resize", "y")
+    remedy = Remedy("resize-to-fixed-conv-transpose", "exact", "")
+    cubic = Finding("NPU501", "resize-mode", Severity.ERROR, Outcome.FAIL, place, "resizes by cubic x2 half_pixel", remedy=remedy)
+    assert at_finding(cubic) is None
+    assert at_finding(replace(cubic, message="resizes by nearest x4 asymmetric")) is not None
+    softplus = pair_for("NPU101", "Softplus", None)
+    assert softplus is not None
+    assert softplus.name == "softplus-to-exponential", "not the pair of Mish"
+    assert pair_for("NPU102", "Unsqueeze", None) is None
+    assert pair_for("NPU101", "Softmax", None) is None
+    assert pair_for("NPU103", "MatMul", None) is None

@@ -95,7 +95,7 @@ def test_the_text_names_each_device_of_a_line() -> None:
     ("cell", "words"),
     [
         (Cell("", "pass", 0, 0, 0, 100.0), "pass, 100.0 % of the MACs"),
-        (Cell("", "fail", 1, 2, 0, 100.0), "fail, 1 error, 2 warnings, all MACs, not all operators"),
+        (Cell("", "fail", 1, 2, 0, 100.0), "fail, 1 error, 2 warnings, all MACs, but not all operators"),
         (Cell("", "fail", 3, 0, 0, 86.96), "fail, 3 errors, 87.0 % of the MACs"),
         (
             Cell("", "pass", 0, 91, 0, 100.0, (), 90.6, 91),

@@ -214,6 +214,7 @@ def test_inputs_of_a_module() -> None:
     assert list(example_inputs(Two(), {"b": other, "a": one}, {})) == ["a", "b"]
     assert list(example_inputs(Two(), (one, other), {})) == ["a", "b"]
     assert list(example_inputs(Two(), None, {"b": (1, 2), "a": (1, 2)})) == ["a", "b"]
+    assert compatible(torch.nn.Conv2d(8, 8, 3, padding=1), torch.zeros(1, 8, 32, 32)).verdict == "pass", "as torch takes it"
     for inputs, said in (
         (None, "forward needs a, b"),
         (one, "forward needs b"),

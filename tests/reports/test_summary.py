@@ -251,7 +251,7 @@ def test_all_macs_beside_errors_are_not_all_operators(sample: ModuleType) -> Non
     model = sample.REPORT.models[0]
     error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, macs=0)
     some = replace(model, findings=(error,), totals=replace(model.totals, macs=100, npu_macs_percent=100.0))
-    assert summary.outcome(some) == "1 error; all MACs, not all operators, run as they are"
+    assert summary.outcome(some) == "1 error; all MACs, but not all operators, run as they are"
     assert summary.outcome(replace(some, findings=())) == "0 errors; 100.0 % of the MACs run as they are"
 
 

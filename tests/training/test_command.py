@@ -62,6 +62,7 @@ def test_a_folder_and_a_file_are_written(project: Path) -> None:
     assert "bit for bit" in done.stderr
     names = {"README.md", "__init__.py", "blocks.py", "manifest.json", "npu.diff", "plan.toml", "weights.safetensors"}
     assert {f.name for f in (project / "npu").iterdir()} >= names
+    assert len({f.stat().st_mode for f in (project / "npu").iterdir() if f.is_file()}) == 1, "who reads one may read all"
     diff = (project / "npu" / "npu.diff").read_text()
     assert "+        self.wide = WideNpu()" in diff
     assert subprocess.run(["git", "apply", "--check", "npu/npu.diff"], cwd=project, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from npu_guard.file.load import load
 from npu_guard.reports.blocks.verification import worst_difference
 from npu_guard.results.verification import Verification
 from npu_guard.verification import accumulation
-from npu_guard.verification.description import describe_output
+from npu_guard.verification.description import describe_limit, describe_output
 from npu_guard.verification.outputs import compare_output
 from npu_guard.verification.slices import slice_sizes
 from npu_guard.verification.tolerance import relative_tolerance
@@ -165,3 +166,4 @@ def test_a_verdict_of_equal_leads_with_the_largest_error() -> None:
     assert boxes.worst.error < boxes.max_abs / 10
     told = worst_difference(Verification("equal", "onnxruntime", (0,), "6 random", "", (boxes, scores)))
     assert told == f"equal: largest error {boxes.max_abs:.2g}, in output 'y', within rounding"
+    assert re.fullmatch(r"at most \S+ % of what rounding may be: \S+ of \S+ \(.+, on .+\)", describe_limit(boxes))
