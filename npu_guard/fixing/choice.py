@@ -130,7 +130,7 @@ def _is_last(candidate: Candidate, prefer: Collection[str]) -> bool:
 
 
 def _behind(candidates: Sequence[Candidate], prefer: Collection[str]) -> set[Candidate]:
-    """Those that a form that waits for others follows, where that form alone mends more of the same nodes for its price.
+    """Those that a form that waits for others follows, where that form alone mends as much, for less.
 
     Behind it they may need no form that follows: phases of a depthwise kernel of 12 channels would become dense ones, and are
     fine once the map has 16.
@@ -146,7 +146,7 @@ def _behind(candidates: Sequence[Candidate], prefer: Collection[str]) -> set[Can
 
     def beaten(c: Candidate) -> bool:
         mine = [one for n in c.match.nodes for one in waiting.get(n, ()) if one.match.substitution.name in c.chain]
-        return not _is_last(c, prefer) and any(price(one) < price(c) for one in mine)
+        return not _is_last(c, prefer) and any(one.gain.errors >= c.gain.errors and price(one) < price(c) for one in mine)
 
     return {c for c in candidates if names.intersection(c.chain) and c.match.substitution.name not in prefer and beaten(c)}
 

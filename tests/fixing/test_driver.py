@@ -30,6 +30,7 @@ from npu_guard.results.findings import Severity
 from npu_guard.rewriting.substitution import Builder, Match, Substitution
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.feeds import Spec, normal_feed
+from npu_guard.zoo.samples import export_system
 
 if TYPE_CHECKING:
     from conftest import Cli, Write
@@ -263,6 +264,16 @@ def test_a_form_waits_where_a_wider_map_makes_it_a_simple_one(write: Write) -> N
     assert [n.op_type for n in done.document.proto.graph.node] == ["Conv", "Conv", "Conv", "Add", "Conv"]
     assert done.verification.verdict == "equal"
     assert not done.after.findings
+
+
+def test_a_region_does_not_wait_for_what_mends_a_corner_of_it(tmp_path: Path) -> None:
+    """Volumes go as a whole into slices. Where a cheap form for one convolution came first, a Resize was left alone."""
+    path = tmp_path / "volumes.onnx"
+    export_system("mask-guided-feature-masking", path, "tiny", "legacy")
+    done = fix_model(str(path), registry.profile("nvidia-dla"), Config(), list(KNOWN.values()))
+    assert done.verification.verdict == "equal"
+    assert not [f for f in done.after.findings if f.severity is Severity.ERROR]
+    assert [a.substitution for a in done.applied] == ["rank5-to-rank4"]
 
 
 class Pair(LARGE):
