@@ -405,8 +405,9 @@ def test_summary_has_the_worst_error(cli: Cli, write: Write) -> None:
     largest = f"equal: largest error {worst['max_abs']:.2g}, within rounding"
     assert largest in done.out.splitlines()[1]  # The same number leads the verdict, the whole model and its output.
     assert f"Whole model: {largest}" in done.out
-    assert f"error {worst['max_abs']:.2g} at the most" in done.out
-    assert f"on {worst['worst']['input']}: {worst['worst']['error']:.2g} of {worst['worst']['tolerance']:.2g}" in done.out
+    assert f": largest error {worst['max_abs']:.2g}, relative " in done.out
+    assert f": {worst['worst']['error']:.2g} of {worst['worst']['tolerance']:.2g} (" in done.out
+    assert f", on {worst['worst']['input']})" in done.out
     assert "may be larger" not in done.out
     assert f"signal-to-noise ratio {worst['snr_db']:.0f} dB" in done.out
     rows = {line[:22].strip(): line[22:].split() for line in done.out.splitlines()}

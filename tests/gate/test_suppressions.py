@@ -102,7 +102,10 @@ def test_one_that_accepts_nothing_is_a_note_without_a_node(project: Path, progra
     assert not any(line != "" and not line.strip() for line in lines)
     suppress(project, 'rule = "NPU302"', settings='severity = { NPU901 = "warning" }\n')
     assert " (reason: until June)\n" in program(project, "check", "net.onnx", "--format", "concise").out
-    assert "(reason: until June) (in net.onnx)\n" in program(project, "check", "net.onnx", "--format", "github").out
+    assert (
+        "(reason: until June) (in net.onnx); see npu-guard rules NPU901\n"
+        in program(project, "check", "net.onnx", "--format", "github").out
+    )
     runs = json.loads(program(project, "check", "net.onnx", "--format", "sarif").out)["runs"]
     (told,) = [result for result in runs[0]["results"] if result["ruleId"] == "NPU901"]
     assert "logicalLocations" not in told["locations"][0]
