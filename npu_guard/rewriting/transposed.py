@@ -13,8 +13,7 @@ def transposed_pads(node: Node) -> tuple[int, ...]:
     These cut what is written beyond the output's extent: half of it at either end, an odd element at the begin but for
     SAME_UPPER. Raises Refused where shapes are not known, or where more is asked for than is written.
     """
-    stated = node.attr("auto_pad", "NOTSET")
-    rule = stated.decode() if isinstance(stated, bytes) else str(stated)
+    rule = node.attr("auto_pad", "NOTSET")
     shape, extents, weight = numbers(node.input(0)), numbers(node.output), numbers(node.input(1))
     rank = len(weight or ()) - 2
     pads = tuple(int(p) for p in node.attr("pads") or (0,) * 2 * rank)

@@ -129,7 +129,6 @@ class AveragePoolToCounted(Substitution):
 def _pads_before(node: Node, needed: Sequence[int]) -> list[int]:
     """The padding before each axis of space, where all windows together need so much more than there is."""
     automatic = node.attr("auto_pad", "NOTSET")
-    automatic = automatic.decode() if isinstance(automatic, bytes) else automatic
     if automatic.startswith("SAME"):
         return [share_before(need, automatic) for need in needed]
     stated = [] if automatic == "VALID" else [int(p) for p in node.attr("pads") or ()]

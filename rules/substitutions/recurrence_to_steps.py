@@ -136,7 +136,7 @@ class RecurrenceToSteps(Substitution):
         if node.output.dtype not in FLOATS:
             raise Refused("its elements are neither float32, float16 nor double")
         directions = weight[0]
-        named = [_text(a).lower() for a in node.attr("activations") or ()]
+        named = [a.lower() for a in node.attr("activations") or ()]
         usual = [*ACTIVATIONS[node.op_type]] * directions
         named = named[: len(usual)]
         if any(name not in PLAIN for name in named) or len(named or usual) < len(usual):
@@ -162,14 +162,10 @@ class RecurrenceToSteps(Substitution):
         return _written(match, build, 1)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _written(match: Match, build: Builder, shift: int) -> Mapping[Value, str]:
     node = match.root
     steps, directions, *_ = match.facts
-    direction = _text(node.attr("direction", "forward"))
+    direction = node.attr("direction", "forward")
     x = node.inputs[0]
     assert x is not None
     # One step needs no Slice, so that the axis of steps, which is put on and taken off again, is no rearrangement.

@@ -108,7 +108,7 @@ class ScatterToSlices(Substitution):
             raise Refused("it writes to one place twice")
         if max((len(grids.runs(p)) for p in places), default=0) * 2 > MOST:
             raise Refused(f"more than {MOST} parts would be joined along one axis")
-        reduction = _ARITHMETIC.get(_text(node.attr("reduction", "none")))
+        reduction = _ARITHMETIC.get(node.attr("reduction", "none"))
         if reduction is None or (reduction and node.output.dtype not in FLOATS):
             raise Refused("its elements are neither float32, float16 nor double")
         return Match(self, node, (node,), (node.output,), (places, shape, reduction))
@@ -119,10 +119,6 @@ class ScatterToSlices(Substitution):
     def mutant(self, match: Match, build: Builder) -> Mapping[Value, str]:
         """All that is new lands one place on."""
         return _written(match, build, 1)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _written(match: Match, build: Builder, on: int) -> Mapping[Value, str]:

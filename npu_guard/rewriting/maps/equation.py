@@ -12,8 +12,7 @@ from npu_guard.rewriting.substitution import Refused
 
 def equation_of(node: Node) -> tuple[list[str], str]:
     """Letters of the operands and of the result. Raises Refused where one has a letter twice, as a diagonal has."""
-    raw = node.attr("equation")
-    equation = (raw.decode() if isinstance(raw, bytes) else str(raw)).replace(" ", "")
+    equation = str(node.attr("equation")).replace(" ", "")
     terms, arrow, result = equation.partition("->")
     names = terms.split(",")
     if "..." in equation:

@@ -273,8 +273,7 @@ def conv(step: Step) -> list[Laid]:
 
 def _rule_of_pads(node: Node) -> str:
     """What `auto_pad` says; exporters write it also where it is NOTSET, which is that `pads` count."""
-    rule = node.attr("auto_pad", b"NOTSET")
-    return rule.decode() if isinstance(rule, bytes) else str(rule)
+    return str(node.attr("auto_pad", "NOTSET"))
 
 
 def _along(step: Step, x: Laid, value: Value, bias: Value | None) -> Laid:

@@ -250,8 +250,7 @@ def padded(step: Step, x: Given, amounts: dict[int, tuple[int, int]], value: flo
 
 def pad_mode(node: Node) -> str:
     """What a Pad puts into the margins."""
-    mode = node.attr("mode", b"constant")
-    return mode.decode() if isinstance(mode, bytes) else str(mode)
+    return str(node.attr("mode", "constant"))
 
 
 def pad(step: Step) -> list[Laid]:
