@@ -23,8 +23,8 @@ VARIABLES = {
     "docs-url": "NPU_GUARD_DOCS_URL",
 }
 """The variable of each setting that has one; empty counts as not set."""
-_OTHERS = ("NPU_GUARD_CACHE_KEY",)
-"""Variables that one module alone reads."""
+_OTHERS = ("NPU_GUARD_CACHE_KEY", "NPU_GUARD_COMPILERS", "NPU_GUARD_EXAMPLES")
+"""Variables that one module alone reads, and those of the project's own tests."""
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 
 

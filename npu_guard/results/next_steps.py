@@ -108,9 +108,14 @@ def verify_command(model: ModelReport, path: str) -> str:
     return _words("verify", model.path, path, *model.command.inputs)
 
 
+def is_of_operator(finding: Finding) -> bool:
+    """Whether what is advised is about the operator, and not about all that the rule finds."""
+    return finding.remedy is not None and finding.remedy.advice.startswith(f"{finding.location.op_type}: ")
+
+
 def advised(findings: Iterable[Finding], profile: str, most: int | None = None) -> str:
     """What is advised for findings of one rule: of so many operators, those first that `fix` does not mend; then for all."""
-    ways = [(f.remedy, f.remedy.advice.startswith(f"{f.location.op_type}: ")) for f in findings if f.remedy is not None]
+    ways = [(f.remedy, is_of_operator(f)) for f in findings if f.remedy is not None]
     own = dict.fromkeys(r.advice for r, is_own in sorted(ways, key=lambda w: w[0].substitution is not None) if is_own)
     general = dict.fromkeys(r.advice for r, is_own in ways if not is_own)
     told = [*own, *general] if most is None else list(own)[:most] or list(general)

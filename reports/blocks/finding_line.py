@@ -15,16 +15,14 @@ def finding_lines(findings: Iterable[Finding]) -> list[str]:
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for f in findings:
         groups.setdefault((f.rule, message(f), f.location.op_type), []).append(f)
-    return [
-        f"{rule}  {printable(told)} ({printable(op)}{_place(found)}{times(found)})" for (rule, told, op), found in groups.items()
-    ]
+    return [f"{rule}  {printable(told)} ({_place(found)})" for (rule, told, _), found in groups.items()]
 
 
 def _place(found: list[Finding]) -> str:
-    """` in encoder.mix`; what is in no module is known by its node."""
-    if any(f.location.scope for f in found):
-        return f" in {printable(folded([f.location.scope for f in found]))}"
-    return f" {printable(found[0].location.node or found[0].location.output, 80)}".rstrip()
+    """`Conv in encoder.mix, 9 times`; what is in no module is known by its node."""
+    op, paths = printable(found[0].location.op_type), [f.location.scope for f in found]
+    node = printable(found[0].location.node or found[0].location.output, 80)
+    return (f"{op} in {printable(folded(paths))}" if any(paths) else f"{op} {node}".rstrip()) + times(found)
 
 
 def altered_lines(pairs: Iterable[tuple[Finding, Finding]]) -> list[str]:
@@ -32,11 +30,10 @@ def altered_lines(pairs: Iterable[tuple[Finding, Finding]]) -> list[str]:
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for old, new in pairs:
         groups.setdefault((message(old), new.rule, message(new), new.location.op_type), []).append(new)
-    lines = []
-    for (was, *_), found in groups.items():
-        told, _, place = finding_lines(found)[0].rpartition(" (")
-        lines.append(f"{told}, and it was: {printable(was)} ({place}")
-    return lines
+    return [
+        f"{rule}  {printable(told)}, and it was: {printable(was)} ({_place(found)})"
+        for (was, rule, told, _), found in groups.items()
+    ]
 
 
 def times(found: list[Finding]) -> str:

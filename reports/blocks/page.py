@@ -18,7 +18,7 @@ from npu_guard.reports.blocks import charts, html_data, overview, picture, tree
 from npu_guard.reports.blocks.manual_html import Manual
 from npu_guard.results.findings import LayerRow, ModelReport, Report
 from npu_guard.results.groups import ranked_groups
-from npu_guard.results.next_steps import filled_in
+from npu_guard.results.next_steps import filled_in, is_of_operator
 from npu_guard.results.runs import headline
 from npu_guard.results.summary import Counts, count, known_macs, mending, outcome, plural, si, word
 
@@ -165,8 +165,7 @@ def _advice(report: Report) -> dict[str, str]:
     for model in report.models:
         for f in model.findings:
             if f.remedy is not None:
-                own = f.remedy.advice.startswith(f"{f.location.op_type}: ")
-                key = f"{f.rule} {f.location.op_type}" if own else f.rule
+                key = f"{f.rule} {f.location.op_type}" if is_of_operator(f) else f.rule
                 told.setdefault(key, filled_in(f.remedy.advice, device_from_root(model)).replace("`", ""))
     return told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from npu_guard.base.errors import UsageError
 from npu_guard.base.limits import Limits
 from npu_guard.project.config import Config, SettingsFile, Suppression, read_config
-from npu_guard.project.environment import VARIABLES, with_environment
+from npu_guard.project.environment import VARIABLES, misspelt, with_environment
 from npu_guard.project.settings_page import field_docs
 
 Program = Callable[..., tuple[int, str, str]]
@@ -56,6 +57,15 @@ def test_a_misspelt_variable_is_told_and_changes_nothing(
     assert json.loads(out)["models"][0]["profile"] == Config().profile
     monkeypatch.delenv("NPU_GUARD_PROFIL")
     assert program(tmp_path, "check", "m.onnxtxt", "--format", "json")[2] == ""
+
+
+def test_whatever_is_read_from_the_environment_is_known() -> None:
+    root = Path(__file__).parents[2]
+    read = re.compile(r'environ(?:\.get\(|\[)"(NPU_GUARD_\w+)"(?! *\] *=)')
+    files = [f for room in ("npu_guard", "tests", "bench", "fuzz") for f in (root / room).rglob("*.py")]
+    names = {name for file in files for name in read.findall(file.read_text(encoding="utf-8"))}
+    assert "NPU_GUARD_EXAMPLES" in names
+    assert not misspelt(dict.fromkeys(names, "1"))
 
 
 def test_flags_count_more_than_the_environment(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
