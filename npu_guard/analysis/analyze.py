@@ -10,6 +10,7 @@ import onnx
 from msgspec import Struct
 
 from npu_guard.analysis import cost, shapes, static
+from npu_guard.analysis.border import Border
 from npu_guard.analysis.constants import Constants
 from npu_guard.analysis.inputs import fix_inputs
 from npu_guard.analysis.validation import agreement
@@ -44,6 +45,8 @@ class Analysis(Struct, frozen=True):
     """What has been worked out of it once for all who ask, by what it is."""
     single: dict[Value, Node | None] = {}
     """What `only_reader` has found: each of many readers may ask."""
+    border: Border = Border()
+    """What lies around it, where it is a block of a model."""
 
     def write_branches(self, proto: onnx.ModelProto) -> None:
         """Write the branches of known condition into another copy of the model as well, and a batch that was guessed, as a
@@ -108,12 +111,14 @@ class Analysis(Struct, frozen=True):
                 stack += [(node.output, reader) for reader in reversed(node.output.consumers)]
 
 
-def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
-    """All that the rules may ask about. Raises ModelError where the model is none that could run."""
+def analyze(
+    skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None = None, border: Border | None = None
+) -> Analysis:
+    """All that the rules may ask about. `border` is that of a block. Raises ModelError where the model is none that could run."""
     guess = fix_inputs(skeleton.proto, input_shapes or {}, skeleton.path)
     written: list[onnx.GraphProto] = []
     try:
-        return _analyze(skeleton, guess.notes, written)
+        return _analyze(skeleton, guess.notes, written, border)
     except ModelError as error:
         if not guess.notes or error.kind != "invalid":
             raise
@@ -121,10 +126,10 @@ def analyze(skeleton: Skeleton, input_shapes: Mapping[str, Sequence[int]] | None
         from npu_guard.analysis import branches
 
         branches.copy_nodes(graph, skeleton.proto.graph)
-    return _analyze(skeleton, guess.take_back(), [])  # perhaps nothing is wrong but the guess
+    return _analyze(skeleton, guess.take_back(), [], border)  # perhaps nothing is wrong but the guess
 
 
-def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphProto]) -> Analysis:
+def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphProto], border: Border | None) -> Analysis:
     """`written` takes the graph as it was before branches of known condition were written into it."""
     while True:
         with shapes.start(skeleton) as inference:
@@ -151,7 +156,18 @@ def _analyze(skeleton: Skeleton, notes: Sequence[str], written: list[onnx.GraphP
     costs: dict[Node, NodeCost] = {}
     for graph in model.graph.graphs():
         costs |= cost.node_costs(graph.nodes, graph.outputs, fixed, elided)
-    return Analysis(model, constants, fixed, elided, costs, unknown, tuple(notes), beside, has_written=bool(written))
+    return Analysis(
+        model,
+        constants,
+        fixed,
+        elided,
+        costs,
+        unknown,
+        tuple(notes),
+        beside,
+        has_written=bool(written),
+        border=border or Border(),
+    )
 
 
 def _write_branches(model: Model, written: list[onnx.GraphProto]) -> bool:

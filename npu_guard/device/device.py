@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,12 @@ class Profile(msgspec.Struct, frozen=True):
         from npu_guard.device.matching import taken  # few devices have any
 
         return taken(self.patterns, nodes, facts)
+
+    def asks(self, metrics: Collection[str]) -> bool:
+        """Whether a limit or a group of operators is about one of these metrics."""
+        clauses = [c for r in self.requirements for c in (r.clause, *r.when, *(c for way in r.alternatives for c in way))]
+        clauses += [c for p in (*self.patterns, *self.faults) for found in p.where.values() for c in found]
+        return any(c.metric.text in metrics for c in clauses)
 
     def limit(self, key: str) -> Any:
         """The value of a limit, None where the device sets none."""

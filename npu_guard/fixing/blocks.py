@@ -8,6 +8,7 @@ import onnx
 
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.analysis.constants import Array
+from npu_guard.analysis.ends import border_of
 from npu_guard.file.document import RUNTIME_IR, Document
 from npu_guard.graph.graph import Node, Value
 from npu_guard.results.findings import NodeCost
@@ -20,8 +21,11 @@ MACS_PER_BYTE = 16
 """MACs that a device makes in the time that it takes to move a byte: for comparing candidates, so the order counts only."""
 
 
-def price_key(analysis: Analysis, match: Match) -> Hashable:
-    """What the price of a match depends on: equal blocks of a network, of which there may be hundreds, have one price."""
+def price_key(analysis: Analysis, match: Match, *, bordered: bool = False) -> Hashable:
+    """What the price of a match depends on: equal blocks of a network, of which there may be hundreds, have one price.
+
+    With `bordered`, it depends on what lies around the block as well.
+    """
     told: dict[Value | None, tuple[Hashable, ...] | None] = {None: None}
     key: list[Hashable] = [match.substitution.name, match.variant]
     for node in match.nodes:
@@ -34,6 +38,12 @@ def price_key(analysis: Analysis, match: Match) -> Hashable:
                 fixed = analysis.is_constant(value)
                 told[value] = len(told), value.dtype, value.shape, fixed, known, value in match.replaced
         key.append((node.op, *sorted(attributes), None, *[told[value] for value in values]))
+    if not bordered:
+        return tuple(key)
+    own = set(match.nodes)
+    read = [v for v in told if v is not None and v.producer not in own and not analysis.is_constant(v)]
+    around = border_of(analysis, own, read, {v: str(i) for i, v in enumerate(match.replaced)})
+    key += (tuple((v.name in around.computed, v.name in around.beside) for v in read), *around.read.items())
     return tuple(key)
 
 

@@ -11,13 +11,14 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.analysis.ends import METRICS, border_of
 from npu_guard.base import sandbox
 from npu_guard.base.errors import ModelError, NpuGuardError, Undecidable
 from npu_guard.base.text import short
 from npu_guard.checking.engine import Checked
 from npu_guard.file.document import Document
 from npu_guard.file.value_names import names_in
-from npu_guard.fixing.blocks import block_model, price_key, priced
+from npu_guard.fixing.blocks import block_model, boundary, price_key, priced
 from npu_guard.fixing.ceiling import OPEN, Ceiling, Cost, cost_of
 from npu_guard.fixing.choice import Candidate, Link, Outlook, choose
 from npu_guard.fixing.known import TRIED, UNKNOWN, Known
@@ -62,6 +63,9 @@ class Judge:
         self._taken: set[str] | None = None
         self._readable = Readable(search.analysis)
         self.ceiling = ceiling
+        if self.known.bordered is None:
+            self.known.bordered = search.profile.asks(METRICS)
+        self._bordered = self.known.bordered
 
     def over(self, rise: Cost) -> str:
         """Why the model may not cost so much more than it does; empty where it may."""
@@ -104,7 +108,7 @@ class Judge:
 
     def _outlook(self, match: Match, before: Sequence[Finding]) -> Outlook | None:
         missing = self._readable.missing(match)
-        kind = price_key(self.search.analysis, match), tuple(sorted(missing.values()))
+        kind = price_key(self.search.analysis, match, bordered=self._bordered), tuple(sorted(missing.values()))
         known, form = self.known, match.substitution.name
         found = known.outlook(kind, self._depth)  # asked once: a key has all of a block, and takes long to hash
         if found is not UNKNOWN:
@@ -130,9 +134,11 @@ class Judge:
         if reason := unread(missing, sketch):
             raise Refused(reason)
         try:
-            block = block_model(self._document, analysis, [Edit(match, sketch, outputs)])
+            fed = boundary(analysis, sketch)
+            block = block_model(self._document, analysis, [Edit(match, sketch, outputs)], fed=fed)
             block.payloads = ChainMap(sketch.payloads, dict(self._document.payloads))
-            inner = analyze(block.skeleton())
+            border = border_of(analysis, set(match.nodes), fed, outputs) if self._bordered else None
+            inner = analyze(block.skeleton(), border=border)
         except ModelError as error:
             raise Refused(f"its new nodes are not valid ({error})") from None
         made = {o for n in sketch.nodes for o in n.output}

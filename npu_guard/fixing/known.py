@@ -36,6 +36,8 @@ class Known(Struct):
     helped: dict[Hashable, int] = field(default_factory=dict)
     """How often in a row a form has helped nothing, by what was wrong; at least one help ends the count for good (-1)."""
 
+    bordered: bool | None = None
+    """Whether the device asks what lies around a block; None before somebody has looked."""
     taken: Counter[Hashable] = field(default_factory=Counter)
     """How often a form was taken and left no error, by what was wrong."""
 
