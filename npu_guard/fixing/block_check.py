@@ -28,12 +28,15 @@ from npu_guard.verification.accumulation import ROUNDING, node_terms
 from npu_guard.verification.capture import capture, capture_bytes
 from npu_guard.verification.compare import judge_outputs, measure_uncertainty, not_run, run_document
 from npu_guard.verification.description import describe_output, worst_output
+from npu_guard.verification.drawing import Spec, draw
 from npu_guard.verification.feeds import Feed
 from npu_guard.verification.run_limits import run_limits
 from npu_guard.verification.runtime import CannotRun, LacksMemory, Runtime
 
 PROMISE_SLACK = 0.5
 """dB by which an approximate block may miss what its fit promised: float32 against float64, no more."""
+OWN_KINDS = ("normal", "negative", "large")
+"""Inputs of a block that the model's own bring to nothing finite, as behind a range that two of these have to agree on."""
 TOGETHER = 32
 """Blocks that are run beside each other in one model: to load one for each takes longer than to run it."""
 
@@ -157,20 +160,39 @@ class BlockCheck:
         match, builder, outputs = entry
         names = {v.name: outputs[v] for v in match.replaced}
         # A rewrite sums what the old nodes did, in another order, and some eight roundings for each of its own.
-        own = 8 * len(builder.nodes) * max(ROUNDING.get(v.dtype, 1.0) for v in match.replaced)
+        types = [*(v.dtype for v in match.replaced), *filter(None, [builder.coarsest])]
+        own = 8 * len(builder.nodes) * max(ROUNDING.get(t, 1.0) for t in types)
         terms = sum(node_terms(self.analysis, n) for n in match.nodes) + own
         exact = match.substitution.exactness == EXACT
         least = max(match.substitution.minimum_snr_db, builder.promised_db - PROMISE_SLACK)
-        judge = functools.partial(
-            judge_outputs, samples, after, names, terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
+        told = functools.partial(
+            judge_outputs, names=names, terms=terms, exact=exact, seeds=self.seeds, kinds=self.kinds, minimum_snr_db=least
         )
+        judge = functools.partial(told, samples, after)
         result = judge()
+        if exact and result.verdict == "not_run" and (own_inputs := self._drawn(entry, samples)) is not None:
+            return told(*own_inputs)
         if exact and result.verdict == "differs" and self.budget.noises:
             # A gate on large numbers, say, moves with their last bits, and no spelling of it is better than that.
             self.budget.noises -= 1
             alone = self._beside([entry], samples, old=True)
             result = judge(noise=measure_uncertainty(self.runtime, *alone, samples, list(names), self.analysis))
         return result
+
+    def _drawn(self, entry: Edit, samples: Sequence[Feed]) -> tuple[list[dict[str, Array]], list[dict[str, Array]]] | None:
+        """What old and new nodes give for inputs of their own, where the model's make nothing finite of them; None where neither
+        runs. Whole numbers, which may be indices, are what they were."""
+        old, fed = self._beside([entry], samples, old=True)
+        specs = {name: Spec(name, array.dtype, array.shape) for name, array in fed[0].items() if array.dtype.kind == "f"}
+        kinds = zip(fed, OWN_KINDS, strict=False)
+        own: list[Feed] = [{**feed, **{name: draw(spec, kind, 0) for name, spec in specs.items()}} for feed, kind in kinds]
+        try:
+            before = run_document(self.runtime, old, own)
+            after = run_document(self.runtime, self._beside([entry], samples)[0], own)
+        except (CannotRun, ModelError):
+            return None
+        old_names = [v.name for v in entry.match.replaced]
+        return [{name: given[name] for name in old_names} for given in before], after
 
 
 def one_of_each_shape(feeds: Sequence[Feed]) -> Sequence[Feed]:

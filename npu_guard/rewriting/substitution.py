@@ -35,8 +35,6 @@ HISTORY = "npu_guard.substitution"
 """Key of a node's metadata: the substitutions that made it what it is, in order."""
 EXACT = "exact"
 APPROXIMATE = "approximate"
-
-
 COPIES = 2
 """Times that protobuf and what is handed to it hold a constant while it is made."""
 NODE_BYTES, UNMEASURED = 4096, 4 << 20
@@ -150,6 +148,8 @@ class Builder:
         self.exact: dict[str, Exact] = {}
         """By the name of a constant that was computed, the numbers that it was rounded from."""
         self.promised_db = -math.inf
+        self.coarsest = 0
+        """Element type to which new nodes round where that is coarser than the types of what they replace; 0 for none."""
         self.note = ""
         """What the report adds to an approximate block: how close the fit came, and how close simpler ones."""
         self._taken = taken

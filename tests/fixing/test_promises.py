@@ -81,7 +81,7 @@ def test_of_forms_that_cost_the_same_the_shorter_chain_is_named(write: Callable[
 
 def test_small_blocks_are_judged_first(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One wide block takes as many sketches as it has channels, and the errors behind it are promised all the same."""
-    monkeypatch.setattr("npu_guard.fixing.remedies.SKETCHES", 90)
+    monkeypatch.setattr("npu_guard.fixing.remedies.SKETCHES", 96)
     path = write(
         """
         g (float[1,48,8,8] x) => (float[1,48,16,16] y)
