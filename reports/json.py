@@ -192,7 +192,7 @@ def _model(report: ModelReport) -> Model:
             integer_macs_percent=totals.integer_macs_percent,
         ),
         findings=[_finding(f) for f in report.findings],
-        ends=report.ends,
+        ends=report.prospect.ends,
         simplified=msgspec.UNSET if report.simplified is None else _simplified(report.simplified),
     )
 

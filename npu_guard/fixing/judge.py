@@ -114,6 +114,7 @@ class Judge:
         if found is not UNKNOWN:
             return found
         if known.is_spent:
+            known.passed_over = True
             raise Refused(f"{known.most:,} blocks that differ from each other were judged, which are the most")
         if self._depth < DEPTH and known.is_hopeless(form, self._depth, before):
             raise Refused(f"it has helped at none of {TRIED} blocks with the same findings")

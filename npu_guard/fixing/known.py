@@ -32,6 +32,8 @@ class Known(Struct):
     sketches: int = 0
     """How many have been made."""
     most: int = SKETCHES
+    passed_over: bool = False
+    """Whether a block was not judged, as so many had been."""
     crashes: dict[tuple[str, str], RuleCrash] = field(default_factory=dict)
     helped: dict[Hashable, int] = field(default_factory=dict)
     """How often in a row a form has helped nothing, by what was wrong; at least one help ends the count for good (-1)."""
@@ -69,7 +71,7 @@ class Known(Struct):
 
     def renew(self, findings: int) -> None:
         """Judge as many blocks as for a model with so many findings once more; what was learnt of forms is learnt anew."""
-        self.sketches, self.most = 0, Known.of(findings).most
+        self.sketches, self.most, self.passed_over = 0, Known.of(findings).most, False
         self.helped.clear()
         self.taken.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,14 +10,16 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
-from npu_guard.fixing.ceiling import Ceiling
+from npu_guard.fixing.ceiling import Ceiling, Cost
 from npu_guard.fixing.choice import Candidate, choose_within
 from npu_guard.fixing.judge import CheckModel, Judge
 from npu_guard.fixing.known import Known
 from npu_guard.fixing.search import Search
 from npu_guard.fixing.severities import fails
 from npu_guard.results.findings import Finding, Remedy
-from npu_guard.rewriting.substitution import EXACT, Substitution
+from npu_guard.results.prospect import Prospect
+from npu_guard.results.summary import is_error, mended_exactly
+from npu_guard.rewriting.substitution import EXACT, Match, Substitution
 
 _APPROXIMATE, _WARNINGS = "--allow approximate", "--warnings"
 SKETCHES = 100
@@ -28,8 +30,8 @@ large block may take dozens of forms that follow each other."""
 def with_remedies(
     findings: Sequence[Finding], analysis: Analysis, profile: Profile, check: CheckModel, substitutions: Sequence[Substitution],
     known: Known | None = None, ceiling: Ceiling | None = None,
-) -> tuple[Finding, ...]:  # fmt: skip
-    """The findings, each with the substitution that would remove it, an exact one where there is one.
+) -> tuple[tuple[Finding, ...], Prospect]:  # fmt: skip
+    """The findings, each with the substitution that would remove it, an exact one where there is one; and what `fix` would do.
 
     `substitutions` are in order of preference; `known` is what a run of `fix` with the same ones has judged already,
     and `ceiling` what the model may cost.
@@ -69,7 +71,21 @@ def with_remedies(
         values = form.name, form.exactness, advice, by.chain, options[by], operators
         return replace(finding, remedy=shared.get(values) or shared.setdefault(values, Remedy(*values)))
 
-    return tuple(map(told, findings))
+    remedied = tuple(map(told, findings))
+    chosen = {best[f.rule, f.location.output]: None for f in remedied if mended_exactly(f)}
+    return remedied, _prospect(remedied, found, chosen, passed_over=judge.known.passed_over)
+
+
+def _prospect(
+    findings: Sequence[Finding], found: Iterable[Match], chosen: Collection[Candidate], *, passed_over: bool
+) -> Prospect:
+    """What `fix` would do, with forms that were `found` and those `chosen` of them."""
+    places = {node.output.name for match in found for node in match.nodes} if passed_over else set()
+    untried = sum(is_error(f) and not mended_exactly(f) and f.location.output in places for f in findings)
+    if untried or not all(c.outlook is not None and not c.rise.open for c in chosen):
+        return Prospect(untried)
+    rise = sum((c.rise for c in chosen), Cost())
+    return Prospect(untried, rise.macs, rise.bytes)
 
 
 def _gone(candidate: Candidate) -> list[Finding]:

@@ -27,6 +27,7 @@ from npu_guard.project.next_command import command_of
 from npu_guard.results import summary
 from npu_guard.results.dependencies import Dependencies
 from npu_guard.results.findings import LayerRow, ModelReport, Report, Totals, Verdict
+from npu_guard.results.prospect import Prospect
 
 if TYPE_CHECKING:
     from npu_guard.file.document import Document
@@ -162,28 +163,46 @@ def check_skeleton(
     def asked(analysis: Analysis) -> Checked:
         return check(analysis, profile, registry.rules(), config, root)
 
-    checked = asked(analysis)
+    checked, prospect = asked(analysis), Prospect()
     if remedies:
-        checked = remedied(checked, analysis, profile, asked, factor=config.max_cost)
+        checked, prospect = _foreseen(checked, analysis, profile, asked, config)
     report = report_of(skeleton.path, profile, config, analysis, checked, digest, layers=layers)
     if remedies:
-        report = replace(report, ends=_ends(analysis, checked))
+        report = replace(report, prospect=prospect)
     if not skeleton.key:
         return report, None
     return report, Dependencies(skeleton.key, checked.files, analysis.beside)
 
 
+def _foreseen(
+    checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked], config: Config
+) -> tuple[Checked, Prospect]:
+    """The findings with remedies, and what `fix` would do: it takes weights that a caller may override as they are."""
+    if not any(map(fails, checked.findings)):
+        return checked, Prospect()
+    from npu_guard.pipeline.frozen import with_weights_held
+
+    if (held := with_weights_held(analysis, config)) is None:
+        done, prospect = remedied(checked, analysis, profile, again, factor=config.max_cost)
+    else:
+        from npu_guard.fixing.twin import with_same_remedies
+
+        others, prospect = remedied(again(held), held, profile, again, factor=config.max_cost)
+        done = replace(checked, findings=with_same_remedies(checked.findings, others.findings))
+    return done, replace(prospect, ends="" if prospect.untried else _ends(analysis, done))
+
+
 def remedied(
     checked: Checked, analysis: Analysis, profile: Profile, again: Callable[[Analysis], Checked], known: Known | None = None,
     *, factor: float = math.inf, original: Analysis | None = None,
-) -> Checked:  # fmt: skip
-    """The findings with the substitution that would remove each, where there is one. Reads no weights.
+) -> tuple[Checked, Prospect]:  # fmt: skip
+    """The findings with the substitution that would remove each, where there is one; and what `fix` would do. Reads no weights.
 
     `again` asks the same rules about what would be written; `known` is what was judged before. With remedies, a model
     costs at most `factor` times what the `original` does, which is the model itself where none is given.
     """
     if not any(map(fails, checked.findings)):
-        return checked
+        return checked, Prospect()
     from npu_guard.fixing import catalog, remedies  # what has nothing to mend starts faster without
     from npu_guard.fixing.ceiling import Ceiling
 
@@ -194,11 +213,11 @@ def remedied(
             again = without_scheme(again, twin)
             first = of_analysis(original) if original is not None else None
             most = Ceiling.over(first or twin, factor)
-            others = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.listed(), known, most)
-            return replace(checked, findings=with_same_remedies(checked.findings, others))
+            others, prospect = remedies.with_remedies(again(twin).findings, twin, profile, again, catalog.listed(), known, most)
+            return replace(checked, findings=with_same_remedies(checked.findings, others)), Prospect(prospect.untried)
     most = Ceiling.over(original or analysis, factor)
-    findings = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.listed(), known, most)
-    return replace(checked, findings=findings)
+    findings, prospect = remedies.with_remedies(checked.findings, analysis, profile, again, catalog.listed(), known, most)
+    return replace(checked, findings=findings), prospect
 
 
 def _ends(analysis: Analysis, checked: Checked) -> str:

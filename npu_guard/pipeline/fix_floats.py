@@ -175,8 +175,8 @@ def _report(job: Job, model: _Model, done: Fixed, whole: Verification) -> FixRep
     first, second = ({s.name for s in forms if s.exactness == EXACT} for forms in several)
     known = model.known if first == second else None
     limit = job.config.max_cost
-    left = remedied(done.checked, done.analysis, job.profile, model.check, known, factor=limit, original=model.analysis)
-    before = remedied(model.checked, model.analysis, job.profile, model.check, known, factor=limit)
+    left, _ = remedied(done.checked, done.analysis, job.profile, model.check, known, factor=limit, original=model.analysis)
+    before, _ = remedied(model.checked, model.analysis, job.profile, model.check, known, factor=limit)
     after = job.report(done.analysis, left, "")
     after = replace(after, crashes=(*after.crashes, *done.crashes))
     return FixReport(

@@ -10,12 +10,12 @@ from msgspec import Struct, field
 from npu_guard.results.command import Command
 from npu_guard.results.device import Device
 from npu_guard.results.pieces import Pieces
+from npu_guard.results.prospect import Prospect
 from npu_guard.results.simplified import Simplified
 from npu_guard.results.verification import Verification
 
 Dim = int | str | None
 """An extent: a number, a symbol such as `batch`, or None where nothing is known."""
-
 Number = int | float | str | tuple[int, ...]
 
 INPUT = "graph input"  # stands for an operator at such a place
@@ -289,8 +289,6 @@ class ModelReport(Struct, frozen=True):
     """None as well where everything is one piece on the NPU."""
     asked: tuple[str, ...] = ()
     """Codes of the rules that ran."""
-    ends: str = ""
-    """`head`, `tail` or `head and tail`, where the errors that no exact form removes are only there; asked for with remedies."""
     simplified: Simplified | None = None
     """What a simplifier did before the model was judged; None where none ran."""
     command: Command = Command()
@@ -299,6 +297,8 @@ class ModelReport(Struct, frozen=True):
     """Inputs whose value alone decides which branch of an If runs, each with a value that the graph compares it with, or `N`."""
     open_inputs: tuple[tuple[str, tuple[Dim, ...] | None], ...] = ()
     """Inputs of which an extent is not known, with their shapes: nothing can be run, so nothing verified."""
+    prospect: Prospect = Prospect()
+    """What `fix` would do, as far as a check sees; asked for with remedies."""
 
 
 class Report(Struct, frozen=True):

@@ -31,14 +31,41 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
         steps.append(("; ".join(decision), _check_command(model, shown, options)))
     if model.open_inputs:  # `fix` has nothing to verify with, and what it would leave is not known
         return steps
-    if counts.mended:
-        part = f"at least {counts.mended:,} " if rest else "all " if counts.error > 1 else ""
-        steps.append((f"{plural(counts.error, 'error')}, {part}mended exactly{once} by", _fix_command(model, file, fixed)))
-    if rest and model.ends:
+    untried = model.prospect.untried
+    if counts.mended or untried:
+        part, some = _part(counts.mended, rest, untried), " (check tried some of the forms)" if untried else ""
+        told = f"{plural(counts.error, 'error')}, {part}fixed exactly{some}{_price(model)}{once} by"
+        steps.append((told, _fix_command(model, file, fixed)))
+    if rest and not untried and (where := _ENDS.get(model.prospect.ends)):
         others = "the other one" if rest == 1 else f"the other {rest:,}"
-        told = f"{others if counts.mended else plural(rest, 'error')} at the {model.ends}, for the host"
+        told = f"{others if counts.mended else plural(rest, 'error')} at the {where} of the network, which the host can run"
         steps.append((told, partition_command(model, fixed if counts.mended else file, mended=bool(counts.mended))))
     return steps
+
+
+_ENDS = {"head": "start", "tail": "end", "head and tail": "start and the end"}
+
+
+def _part(mended: int, rest: int, untried: int) -> str:
+    """How many of the errors `fix` mends: of those that a check has not tried nobody knows."""
+    if not untried:
+        return f"at least {mended:,} " if rest else "all " if mended > 1 else ""
+    least = f"at least {mended:,} and " if mended else ""
+    return f"{least}perhaps {mended + untried:,} " if mended + rest > 1 else "perhaps "
+
+
+def _price(model: ModelReport) -> str:
+    """What the forms cost that `fix` would take, in words; empty where that is not known."""
+    more, now = model.prospect, model.totals
+    if more.macs is None or more.bytes is None or now.uncounted:
+        return ""
+    costs = (more.macs, now.macs, "MACs"), (more.bytes, now.activation_bytes, "activation bytes")
+    told = [f"{rise / before:+.0%} {what}".replace("%", " %") for rise, before, what in costs if abs(rise) > _SLIGHT * before > 0]
+    return f" ({', '.join(told)})" if told else ""
+
+
+_SLIGHT = 0.01
+"""Share by which a cost has to change before it is told: what a check foresees is that exact."""
 
 
 def _modes(model: ModelReport) -> tuple[tuple[str, str], list[str]]:

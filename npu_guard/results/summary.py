@@ -162,15 +162,15 @@ def known_macs(uncounted: int) -> tuple[str, str]:
 
 
 def mending(findings: Sequence[Finding]) -> str:
-    """`fix mends it`, of several `fix mends at least 3 of them`, where it costs much `fix --warnings mends it`; else empty.
+    """`fixable`, of several `at least 3 fixable`, where it costs much `fixable with --warnings`; else empty.
 
     A check judges so many blocks and one pass of forms, and `fix` goes on: of a part it can only say the least.
     """
     number = sum(map(mended_exactly, findings))
-    by = "fix" if number else "fix --warnings"
+    option = "" if number else " with --warnings"
     number = number or sum(map(_exactly, findings))
-    which = "it" if len(findings) == 1 else "all" if number == len(findings) else f"at least {number:,} of them"
-    return f"{by} mends {which}" if number else ""
+    which = "" if len(findings) == 1 else "all " if number == len(findings) else f"at least {number:,} "
+    return f"{which}fixable{option}" if number else ""
 
 
 _BOUNDS = {"multiple_of": "multiple of", "multiple": "multiple of", "max": "at most", "min": "at least", "below": "below",

@@ -14,7 +14,7 @@ from npu_guard.results.runs import runs
 from npu_guard.results.share import share_words
 from npu_guard.results.summary import Counts, count, message, plural, word
 
-_COUNTS = (("Errors", "error"), ("of these mended by fix", "mended"), ("Warnings", "warning"), ("Undecided", "undecided"))
+_COUNTS = (("Errors", "error"), ("of these fixable", "mended"), ("Warnings", "warning"), ("Undecided", "undecided"))
 
 
 def of_devices(one: ModelReport, two: ModelReport) -> Compared:

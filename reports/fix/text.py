@@ -58,7 +58,7 @@ def _verdict(report: FixReport) -> str:
     if not report.applied:
         return f"Unchanged: {_many(after.error, 'error')}."
     compared = f"{worst_difference(report.verification)} ({_many(len(report.applied), 'block')} replaced)"
-    done = f"Mended: {_many(before.error, 'error')}, now {after.error or 'none'}"
+    done = f"Fixed: {_many(before.error, 'error')}, now {after.error or 'none'}"
     if before.error == after.error:
         stay = f" ({_many(after.error, 'error')} left)" if after.error else ""
         done = f"Changed: {_many(before.warning, 'warning')}, now {after.warning or 'none'}{stay}"

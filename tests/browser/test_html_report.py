@@ -639,7 +639,7 @@ def test_on_a_phone_each_number_of_a_rule_has_its_name(show: Show, root: Path) -
     page = show([root / "samples/sample_net.onnx"], viewport={"width": 390, "height": 844})
     numbers = page.locator(".causes tbody tr").first.locator(".num")
     named = [n.evaluate("cell => getComputedStyle(cell, '::before').content") for n in numbers.all()]
-    assert [" ".join(name.replace('"', "").split()[:1]) for name in named] == ["Findings", "Mended", "MACs"]
+    assert [" ".join(name.replace('"', "").split()[:1]) for name in named] == ["Findings", "Fixable", "MACs"]
 
 
 def test_both_graphs_begin_at_the_first_change(show: Show, fix_page: str) -> None:

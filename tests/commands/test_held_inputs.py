@@ -169,7 +169,7 @@ def test_fix_takes_weights_that_nobody_can_override_as_weights(listed: Path, cli
     model = onnx.load(listed)
     model.ir_version, model.opset_import[0].version = 3, 11
     onnx.save(model, listed)
-    assert "Mended: 1 error, now none" in cli("fix", listed.name, "-o", "fixed.onnx").out
+    assert "Fixed: 1 error, now none" in cli("fix", listed.name, "-o", "fixed.onnx").out
     fixed = onnx.load(listed.parent / "fixed.onnx")
     assert [entry.name for entry in fixed.graph.input] == ["x"]
     assert fixed.ir_version == 4

@@ -30,14 +30,12 @@ def test_what_fix_mends_goes_and_what_it_would_with_warnings_stays(device: str, 
     found = check_models([path], config, remedies=True).models[0].findings
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     left = kinds(fix_model(path, profile, config, exact).after.findings)
-    said = {
-        words: kinds(tuple(f for f in found if mending([f]) == words)) for words in ("fix mends it", "fix --warnings mends it")
-    }
-    assert not said["fix mends it"] & left
-    assert said["fix --warnings mends it"] <= left
-    if said["fix --warnings mends it"]:
+    said = {words: kinds(tuple(f for f in found if mending([f]) == words)) for words in ("fixable", "fixable with --warnings")}
+    assert not said["fixable"] & left
+    assert said["fixable with --warnings"] <= left
+    if said["fixable with --warnings"]:
         asked = kinds(fix_model(path, profile, config, exact, warnings=True).after.findings)
-        assert not said["fix --warnings mends it"] & asked
+        assert not said["fixable with --warnings"] & asked
     assert sum(map(len, said.values())), device
 
 
@@ -67,7 +65,7 @@ def test_a_weight_that_is_not_evaluated_is_no_promise(
     found = check_models([path], Config(device), remedies=True).models[0].findings
     exact = [s for s in catalog.substitutions() if s.exactness == EXACT]
     report = fix_model(path, registry.profile(device), Config(device), exact)
-    assert [mending([f]) for f in found if f.severity is Severity.ERROR] == (["fix mends it"] if mended else [""])
+    assert [mending([f]) for f in found if f.severity is Severity.ERROR] == (["fixable"] if mended else [""])
     assert len(report.applied) == mended
 
 
@@ -91,4 +89,4 @@ def test_small_blocks_are_judged_first(write: Callable[..., Path], monkeypatch: 
         opset=13,
     )
     found = check_models([str(path)], Config("nvidia-dla"), remedies=True).models[0].findings
-    assert [mending([f]) for f in found if f.rule == "NPU501" and f.severity is Severity.ERROR] == ["fix mends it"]
+    assert [mending([f]) for f in found if f.rule == "NPU501" and f.severity is Severity.ERROR] == ["fixable"]

@@ -53,14 +53,14 @@ def test_annotations(sample: ModuleType) -> None:
     assert commands[3] == (
         "error",
         {"file": "nets/context.py", "line": "55", "title": "NPU201 kernel-size"},
-        "kernel 19x1 is longer than 17 (Conv node_conv2d_4 and 1 more node in exports/net one.onnx); fix mends all; "
+        "kernel 19x1 is longer than 17 (Conv node_conv2d_4 and 1 more node in exports/net one.onnx); all fixable; "
         "see npu-guard rules NPU201",
     )
     undecided = commands[5]
     assert undecided[1] == {"file": "exports/net one.onnx", "line": "1", "title": "NPU301 reduce-axis"}
     assert undecided[2].startswith("cannot tell: the axes are not constant")
     counts = "3 models (1 fail, 1 pass, 1 unreadable): 4 errors, 1 warning, 1 note, 1 undecided, 1 suppressed"
-    steps = "4 errors, at least 3 mended exactly by: npu-guard fix 'exports/net one.onnx' -o 'exports/net one.fixed.onnx'"
+    steps = "4 errors, at least 3 fixed exactly by: npu-guard fix 'exports/net one.onnx' -o 'exports/net one.fixed.onnx'"
     assert commands[-1] == ("notice", {"title": "npu-guard"}, f"{counts}; {steps} --profile aimotive-aiware")
 
 
@@ -81,7 +81,7 @@ def test_no_more_than_github_shows(sample: ModuleType) -> None:
     assert [name for name, _, _ in commands] == ["error"] * 10 + ["notice"]
     assert commands[0][1]["line"] == "25"  # most MACs first
     left_out = "1 model (1 fail): 25 errors. Not shown above: 15 annotations; other formats have all; "
-    assert commands[-1][2].startswith(f"{left_out}25 errors, all mended exactly by: npu-guard fix ")
+    assert commands[-1][2].startswith(f"{left_out}25 errors, all fixed exactly by: npu-guard fix ")
 
 
 @pytest.mark.usefixtures("root")

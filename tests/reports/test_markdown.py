@@ -79,7 +79,7 @@ def test_comment(sample: ModuleType) -> None:
     assert "| `exports/net one.onnx` | aimotive-aiware | fail | 4 | 1 | 1 | 1 | 1 | 55.0 % |" in lines
     rows = [line for line in lines if re.match(r"\| (error|warning|note|undecided) ", line)]
     assert rows[1] == (
-        "| error | NPU201 kernel-size | kernel 19x1 is longer than 17; fix mends all | Conv `node_conv2d_4` and 1 more "
+        "| error | NPU201 kernel-size | kernel 19x1 is longer than 17; all fixable | Conv `node_conv2d_4` and 1 more "
         "| `nets/context.py:55` | 20.0 % |"
     )
     assert [row.split(" | ")[1][:6] for row in rows] == ["NPU103", "NPU201", "NPU201", "NPU301", "NPU401", "NPU104"]

@@ -22,7 +22,8 @@ from npu_guard.project.config import Config
 from npu_guard.project.next_command import command_of, steps_from_root
 from npu_guard.results import groups, next_steps, summary
 from npu_guard.results.command import Command
-from npu_guard.results.findings import Finding, Outcome, Remedy, Severity, SourceLine
+from npu_guard.results.findings import Finding, Outcome, Remedy, Severity, SourceLine, Totals
+from npu_guard.results.prospect import Prospect
 
 
 def run(*arguments: str) -> object:
@@ -139,23 +140,32 @@ def test_next_steps_say_what_fix_and_partition_would_do(sample: ModuleType) -> N
     close = replace(error, remedy=Remedy("two", "approximate", ""))
     accepted, warning = replace(exact, suppressed="accepted"), replace(exact, severity=Severity.WARNING)
 
-    def steps(*findings: Finding, ends: str = "", path: str = "a b/net.onnx") -> list[str]:
-        model = replace(sample.REPORT.models[0], path=path, profile="p", findings=findings, ends=ends)
+    def steps(*findings: Finding, ends: str = "", path: str = "a b/net.onnx", **foreseen: int) -> list[str]:
+        prospect = Prospect(ends=ends, **foreseen)
+        totals = Totals(macs=1000, activation_bytes=4000)
+        model = replace(sample.REPORT.models[0], path=path, profile="p", findings=findings, prospect=prospect, totals=totals)
         return [": ".join(step) for step in next_steps.next_steps(model, path)]
 
     fix = "npu-guard fix 'a b/net.onnx' -o 'a b/net.fixed.onnx' --profile p"
-    assert steps(exact, exact, accepted, warning) == [f"2 errors, all mended exactly by: {fix}"]
-    assert steps(exact, close, error) == [f"3 errors, at least 1 mended exactly by: {fix}"]
+    assert steps(exact, exact, accepted, warning) == [f"2 errors, all fixed exactly by: {fix}"]
+    assert steps(exact, close, error) == [f"3 errors, at least 1 fixed exactly by: {fix}"]
     assert steps(exact, error, ends="tail") == [
-        f"2 errors, at least 1 mended exactly by: {fix}",
-        "the other one at the tail, for the host: npu-guard partition 'a b/net.fixed.onnx' --profile p",
+        f"2 errors, at least 1 fixed exactly by: {fix}",
+        "the other one at the end of the network, which the host can run: npu-guard partition 'a b/net.fixed.onnx' --profile p",
     ]
     assert steps(error, error, ends="head and tail", path="n.onnx") == [
-        "2 errors at the head and tail, for the host: npu-guard partition n.onnx --profile p"
+        "2 errors at the start and the end of the network, which the host can run: npu-guard partition n.onnx --profile p"
     ]
     assert steps(accepted, warning, ends="tail") == steps(close) == steps(error) == []
+    assert steps(exact, macs=500, bytes=-30) == [f"1 error, fixed exactly (+50 % MACs) by: {fix}"]
+    assert steps(exact, macs=500) == [f"1 error, fixed exactly by: {fix}"], "of what is half known nothing is told"
+    assert steps(exact, macs=500, bytes=-1000) == [f"1 error, fixed exactly (+50 % MACs, -25 % activation bytes) by: {fix}"]
+    some = "fixed exactly (check tried some of the forms) by"
+    assert steps(exact, error, error, untried=1, ends="tail") == [f"3 errors, at least 1 and perhaps 2 {some}: {fix}"]
+    assert steps(error, untried=1) == [f"1 error, perhaps {some}: {fix}"]
+    assert steps(error, error, error, untried=2) == [f"3 errors, perhaps 2 {some}: {fix}"]
     (remote,) = steps(exact, path="https://host/n.onnx")
-    assert remote == "1 error, mended exactly, once it is downloaded, by: npu-guard fix n.onnx -o n.fixed.onnx --profile p"
+    assert remote == "1 error, fixed exactly, once it is downloaded, by: npu-guard fix n.onnx -o n.fixed.onnx --profile p"
     for named, fixed in (
         ("main:m/net.onnx", "net"),
         ("pkg.mod:Net", "Net"),
@@ -170,7 +180,12 @@ def test_open_sizes_of_inputs_are_asked_for_by_the_command_that_gives_them(sampl
     mended = replace(error, remedy=Remedy("one", "exact", ""))
     opened = ("x", (1, 3, "h", None)), ("state", (2, None, 128))
     model = replace(
-        sample.REPORT.models[0], path="n.onnx", profile="p", findings=(error, mended), ends="tail", open_inputs=opened
+        sample.REPORT.models[0],
+        path="n.onnx",
+        profile="p",
+        findings=(error, mended),
+        prospect=Prospect(ends="tail"),
+        open_inputs=opened,
     )
     told = ("sizes of inputs are open; fill in those that it runs at",)
     assert next_steps.next_steps(model, "n.onnx") == [
@@ -206,7 +221,13 @@ def test_next_steps_take_over_how_the_model_was_named(sample: ModuleType) -> Non
     config = Config(
         "hw/mine.toml@tool==1.2", input_shapes={"x": (1, 3, 8, 8)}, held=Held(True, {"mode": (16000.0, 0.1)}), file="ci/own.toml"
     )
-    model = replace(sample.REPORT.models[0], path="n.onnx", findings=(exact, error), ends="tail", command=command_of(config))
+    model = replace(
+        sample.REPORT.models[0],
+        path="n.onnx",
+        findings=(exact, error),
+        prospect=Prospect(ends="tail"),
+        command=command_of(config),
+    )
     shapes = "--input-shape x:1,3,8,8 --input-value mode=16000,0.1 --freeze-weights"
     options = f"--profile hw/mine.toml@tool==1.2 {shapes} --config ci/own.toml"
     assert [command for _, command in next_steps.next_steps(model, "n.onnx")] == [
@@ -233,7 +254,7 @@ def test_files_in_commands_are_those_that_were_named(
     monkeypatch.chdir(here)
     error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
     command = command_of(Config(f"{name}@tool==1.2", file=name))
-    model = replace(sample.REPORT.models[0], path="n.onnx", findings=(error,), ends="tail", command=command)
+    model = replace(sample.REPORT.models[0], path="n.onnx", findings=(error,), prospect=Prospect(ends="tail"), command=command)
     ((_, shown),) = next_steps.next_steps(model, "n.onnx")
     assert shown == f"npu-guard partition n.onnx --profile {name}@tool==1.2 --config {name}"
     ((_, elsewhere),) = steps_from_root(model)
@@ -259,9 +280,9 @@ def test_of_several_findings_as_many_are_marked_as_a_form_removes(sample: Module
     bare = replace(sample.FINDINGS[0], remedy=None)
     mended = replace(bare, remedy=Remedy("one", "exact", ""))
     assert summary.mending([bare]) == summary.mending([replace(bare, remedy=Remedy("one", "approximate", ""))]) == ""
-    assert summary.mending([mended]) == "fix mends it"
-    assert summary.mending([mended, mended]) == "fix mends all"
-    assert summary.mending([mended, bare, mended]) == "fix mends at least 2 of them"
+    assert summary.mending([mended]) == "fixable"
+    assert summary.mending([mended, mended]) == "all fixable"
+    assert summary.mending([mended, bare, mended]) == "at least 2 fixable"
 
 
 @pytest.mark.parametrize(
@@ -337,6 +358,6 @@ def test_commands_for_others_lead_to_the_model_and_tell_no_folder(
     (root / ".git").touch()
     monkeypatch.chdir(root)
     error = replace(sample.FINDINGS[0], severity=Severity.ERROR, outcome=Outcome.FAIL, suppressed=None, remedy=None)
-    model = replace(sample.REPORT.models[0], path=named, findings=(error,), ends="tail")
+    model = replace(sample.REPORT.models[0], path=named, findings=(error,), prospect=Prospect(ends="tail"))
     ((_, command),) = steps_from_root(model)
     assert command.split()[2] == shown
