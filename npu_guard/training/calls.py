@@ -206,9 +206,11 @@ def _equal(wanted: Array, given: Array) -> bool:
     return bool(_close(wanted, given, _peak(wanted)).all())
 
 
-def argument_names(module: nn.Module) -> list[str]:
-    """What the forward of a module calls its arguments; `input` of torch's own modules is `x`."""
-    if type(module).__module__.startswith("torch.nn."):
+def argument_names(module: nn.Module, path: str) -> list[str]:
+    """What the forward of a module calls its arguments; `input` of torch's own modules is `x`, but of the network: an export
+    and its callers know it by that name.
+    """
+    if path and type(module).__module__.startswith("torch.nn."):
         return ["x"]
     return [p.name for p in inspect.signature(module.forward).parameters.values()]
 

@@ -62,8 +62,9 @@ def find_landing(
 
     Raises UsageError where the network cannot be exported or nothing of it has to change, NotVerified where the fix was not.
     """
+    expect_float32(model)
     network = prepared(model)
-    example = {name: tensor.detach().cpu() for name, tensor in inputs.items()}
+    example = distinct({name: tensor.detach().cpu() for name, tensor in inputs.items()})
     original, fixed = folder / "original.onnx", folder / "fixed.onnx"
     export(network, example, original)
     report = fixed_report(original, options, steps)
@@ -86,6 +87,23 @@ def find_landing(
         return Graph.read(folder / "other_fixed.onnx")
 
     return Landing(network, example, report, planned(network, example, original, fixed, again), original, fixed)
+
+
+def distinct(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs with noise on those of floats that are one number throughout, or equal to another one.
+
+    Modules are found by the values that reach them, and behind equal inputs several have the same. The noise goes away from
+    zero, so that what was positive stays so.
+    """
+    generator, found = torch.Generator().manual_seed(0), dict[str, Tensor]()
+    for name, tensor in inputs.items():
+        found[name] = tensor
+        if not (tensor.is_floating_point() and tensor.numel() and tensor.isfinite().all()):
+            continue
+        if (tensor == tensor.flatten()[0]).all() or any(torch.equal(tensor, inputs[other]) for other in [*found][:-1]):
+            size = float(tensor.abs().max()) or 1.0
+            found[name] = tensor + size * torch.rand(tensor.shape, generator=generator).to(tensor.dtype)
+    return found
 
 
 def planned(network: nn.Module, inputs: Mapping[str, Tensor], original: Path, fixed: Path, again: Again) -> Plan:
@@ -121,6 +139,16 @@ SMALL_ENOUGH = (torch.float32, torch.float64, torch.bfloat16)
 """Types that have such a number."""
 
 
+def expect_float32(model: nn.Module) -> None:
+    """Refuse parameters of another type: what is compared here are roundings of float32. Raises UsageError."""
+    odd = ((name, str(p.dtype)) for name, p in model.named_parameters() if p.is_floating_point() and p.dtype != torch.float32)
+    if (first := next(odd, None)) is not None:
+        raise UsageError(
+            f"{type(model).__name__}: {first[0]} is of {first[1]}, and blocks are written in torch.float32: land "
+            "copy.deepcopy(model).float(), and apply puts its blocks into this network too, in the types that it has"
+        )
+
+
 def prepared(model: nn.Module) -> nn.Module:
     """A copy of the network on the CPU, in eval mode, whose biases are not zero. Raises UsageError where it cannot be copied."""
     try:
@@ -135,19 +163,19 @@ def prepared(model: nn.Module) -> nn.Module:
 
 
 def trained_names(network: nn.Module, inputs: Mapping[str, Tensor], graph: Graph) -> Callable[[str], bool]:
-    """Tells which constants of the export follow from parameters that are trained.
+    """Tells which constants of the export follow from parameters.
 
+    Whether one is frozen now does not count, as that ends when its owner says so: `attach` freezes what is made of it.
     Those that have a parameter's name are one. For others, such as a matrix that the exporter has transposed or a norm that it
     has folded, the network is exported once more with other parameters: what changes follows from them.
     """
-    parameters = {name: p.requires_grad for name, p in network.named_parameters(remove_duplicate=False)}
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     buffers = {name for name, _ in network.named_buffers(remove_duplicate=False)}
-    frozen = bool(parameters) and not any(parameters.values())
     changed: list[set[str]] = []
 
     def trained(name: str) -> bool:
         if name in parameters:
-            return parameters[name] or frozen
+            return True
         if name in buffers or name not in graph.constants or not _is_float(graph, name):
             return False
         if not changed:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from npu_guard.training import norms
-from npu_guard.training.calls import Call
+from npu_guard.training.calls import Call, argument_names
 from npu_guard.training.changes import Change
 from npu_guard.training.construct import constructed, outputs_of
 from npu_guard.training.graph import Graph, Op
@@ -105,13 +105,14 @@ class Leaves:
         ends = [o for o in made if o in outputs or any(r not in own for r in self._after.consumers.get(o, ()))]
         if len(inputs) != 1 or len(ends) != 1:
             raise CannotWrite(f"it has {len(inputs)} inputs and {len(ends)} outputs in the fixed model")
+        argument = "x" if place else argument_names(self._calls[place][0].module, place)[0]
         writer = Writer(self._after, class_name(place), self._trained, {})
-        writer.write(ops, {inputs[0]: "x"}, {}, WRITERS)
+        writer.write(ops, {inputs[0]: argument}, {}, WRITERS)
         written = writer.written
-        written.arguments, written.result = ["x: Tensor"], writer.value(ends[0])
+        written.arguments, written.result = [f"{argument}: Tensor"], writer.value(ends[0])
         seen, needed = self._calls[place][0].arguments[0], self._after.shape(inputs[0])
         if seen.ndim == 2 and len(needed) == 4:
-            written.unpack.append(f"x = torch.unflatten(x, 1, {needed[1:]})")
+            written.unpack.append(f"{argument} = torch.unflatten({argument}, 1, {needed[1:]})")
         found = {place: plain(written)}
         if pair:
             at = norms.channels_of(self._after, self._after.producer[ends[0]], pair[1].module)

@@ -152,7 +152,7 @@ class Planner:
             job = Composed(self.after, call, path, inputs, outputs, ops, children, self.norms, inside, self.trained)
             substitutions = list(dict.fromkeys(s for c in outer[path] for s in c.substitutions))
             try:
-                written = compose(job, self._class_name(path), argument_names(call.module))
+                written = compose(job, self._class_name(path), argument_names(call.module, path))
             except CannotWrite as error:
                 refused += [refusal(c, [f"{path or 'the network'}: {error}"]) for c in outer[path]]
                 continue

@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from npu_guard.pipeline.check import check_models
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
+from npu_guard.training import reach, training_only
 from npu_guard.training.calls import record
 from npu_guard.training.construct import outputs_of
 from npu_guard.training.dropout import WithoutDropout
@@ -51,6 +52,7 @@ class Measured:
     trained: int = 0
     """Parameters that a gradient reaches."""
     without_gradient: list[str] = field(default_factory=list)
+    """Of those that it does not, the ones that are computed from what has a gradient in the original."""
     resolution: str = "untested"
     exported: float = 0.0
     """Largest difference between the outputs of the second export and of the fixed file, relative to the peak."""
@@ -79,7 +81,7 @@ def prove(
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         found.failures.append(f"norms would be folded into weights for good: {', '.join(lost[:3])}{more}")
     training_mode(original, patched, inputs, found, exact)
-    _gradients(original, patched, inputs, found)
+    _gradients(original, patched, manifest, inputs, found)
     _again(patched, inputs, fixed, config, folder, found, partial=partial, exact=exact)
     return found
 
@@ -193,7 +195,13 @@ def training_mode(original: nn.Module, patched: nn.Module, inputs: Mapping[str, 
         found.notes.append(f"the original does not run in training mode on a batch of 4 ({wanted[:80]})")
         return
     if isinstance(result, str):
-        found.failures.append(f"it does not run in training mode ({result})")
+        found.failures.append(f"it does not run in training mode ({result}){training_only.advice(original, given)}")
+        return
+    if [t.shape for t in result] != [t.shape for t in wanted]:
+        shapes = [", ".join(str(tuple(t.shape)) for t in tensors) for tensors in (wanted, result)]
+        found.failures.append(
+            f"in training mode the original gives {shapes[0]}, and this one {shapes[1]}{training_only.advice(original, given)}"
+        )
         return
     if not exact:
         return
@@ -234,22 +242,21 @@ def _by_chance(model: nn.Module, given: Mapping[str, Tensor]) -> bool:
     return not isinstance(first, str) and not isinstance(second, str) and difference(first, second) > TRAINING
 
 
-def _gradients(original: nn.Module, patched: nn.Module, inputs: Mapping[str, Tensor], found: Measured) -> None:
+def _gradients(
+    original: nn.Module, patched: nn.Module, manifest: Manifest, inputs: Mapping[str, Tensor], found: Measured
+) -> None:
     """Which parameters a gradient reaches: on a batch in training mode, else on the example where the original takes no other."""
     given = batch_of(inputs, 4, seed=2)
     takes = not isinstance(_run(copy.deepcopy(original).train(), given), str)
-    model = copy.deepcopy(patched).train(takes)
+    given = given if takes else dict(inputs)
     try:
-        leaves = pytree.tree_leaves(model(*(given if takes else inputs).values()))
-        parts = [t.float().pow(2).mean() for t in leaves if isinstance(t, Tensor) and t.requires_grad]
-        if parts:  # none of a network that is frozen, or has no weights
-            torch.autograd.backward(torch.stack(parts).sum())
+        after = reach.reached(patched, given, takes)
+        before = reach.reached(original, given, takes) if after.lacks else after
     except Exception as error:  # as above
         found.failures.append(f"it has no gradient ({type(error).__name__}: {str(error).splitlines()[0][:80]})")
         return
-    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    found.without_gradient = [n for n, p in wanted.items() if p.grad is None]
-    found.trained = len(wanted) - len(found.without_gradient)
+    found.trained = len(after.has)
+    found.without_gradient = reach.lost(after.lacks, before, manifest)
 
 
 def _again(

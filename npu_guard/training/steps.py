@@ -134,24 +134,28 @@ def with_blocks(network: nn.Module, target: Path, config: Config, calibration: P
     manifest = files.read_manifest(target)
     attach.expect_fit(network, manifest, target)
     steps = steps_of(target)
-    inputs = {}
+    inputs, generator = {}, torch.Generator().manual_seed(0)  # one for all, as equal inputs cannot be told apart
     for example in manifest.inputs:
         dtype: torch.dtype = getattr(torch, example.dtype)
-        noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(example.shape, generator=generator)
         inputs[example.name] = noise.to(dtype) if dtype.is_floating_point else torch.zeros(example.shape, dtype=dtype)
     options = Options(replace(config, profile=manifest.profile), True, calibration)
+    code, name = attach.code_of(target), os.fspath(target)
+    whole = copy.deepcopy(network).float()  # computed and compared in this type, whatever the network has
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
-        landing = find_landing(network, inputs, Path(scratch), options, steps)
+        landing = find_landing(whole, inputs, Path(scratch), options, steps)
         known = files.by_path(manifest)
         again = folder.manifest_of(landing, manifest.profile)
         mine = {b.path: _shapes(b) for b in again.blocks if b.path in known}
         if mine != {b.path: _shapes(b) for b in manifest.blocks}:
             raise UsageError(f"{target}: the steps of the fix give other blocks for these weights; write the folder again")
-        attach.attach(network, manifest, attach.code_of(target), folder.weights_of(landing), os.fspath(target))
+        weights = folder.weights_of(landing)
+        attach.attach(network, manifest, code, weights, name)
         if all(block.exact for block in manifest.blocks):
             proof = Measured()
+            attach.attach(whole, manifest, code, weights, name)
             for batch in proving.BATCHES:
-                proving.compare_batch(landing.model, network.cpu().eval(), inputs, batch, proof)
+                proving.compare_batch(landing.model, whole.cpu().eval(), inputs, batch, proof)
             if proof.failures:
                 raise NotVerified(f"{target}: with these weights, {proof.failures[0]}")
     return network

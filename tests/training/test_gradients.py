@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 import npu_guard.torch
 from npu_guard.project.config import Config
-from npu_guard.training import proving
+from npu_guard.training import proving, reach
 from npu_guard.training.landing import Options
 from npu_guard.training.steps import land_in
 
@@ -113,3 +113,29 @@ def test_a_module_may_be_given_what_is_no_tensor_and_expects_the_same_again(tmp_
     new.power = 3
     with pytest.raises(AssertionError):
         new(x)
+
+
+class Partly(nn.Module):
+    """A head whose result is detached, beside one that is trained, and a convolution that another keeps from a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.watch = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 8, 1), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.relu(self.body(x))
+        return self.head(y), self.watch(y).detach()
+
+
+def test_only_gradients_that_are_lost_are_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, batch = Partly().eval(), {"x": torch.randn(2, 8, 5, 4)}
+    done = npu_guard.torch.land(model, torch.randn(1, 8, 5, 4), tmp_path / "npu")
+    assert "watch" in [b.path for b in done.manifest.blocks]
+    assert done.proof.trained == 4
+    assert not done.proof.without_gradient
+    new = npu_guard.torch.apply(copy.deepcopy(model), tmp_path / "npu")
+    before, after = (reach.reached(m, batch, training=True) for m in (model, new))
+    assert {n.split(".")[0] for n in after.lacks} == {"watch"}
+    lacking = [*after.lacks, *(n for n in after.has if n.startswith("head"))]  # as if the block kept these from a gradient
+    assert reach.lost(lacking, before, done.manifest) == [n for n in after.has if n.startswith("head")]

@@ -16,7 +16,7 @@ import npu_guard.torch
 from npu_guard.base.errors import NotVerified
 from npu_guard.project.config import Config
 from npu_guard.project.export import export
-from npu_guard.training import attach, files, norms, proving, unfolding
+from npu_guard.training import attach, files, norms, proving, training_only, unfolding
 from npu_guard.training.calls import Call, Finder, locate, record
 from npu_guard.training.dropout import WithoutDropout
 from npu_guard.training.graph import Graph
@@ -423,3 +423,23 @@ def test_a_norm_behind_groups_of_a_transposed_kernel_has_its_channels(tmp_path: 
     with torch.no_grad():
         wanted, given = (m.train()(x) for m in (model, new))
     assert all(proving.difference([a], [b]) < 1e-4 for a, b in zip(wanted.unbind(1), given.unbind(1), strict=True))
+
+
+class Auxiliary(nn.Module):
+    """A second head that is there in training alone, behind a convolution whose channels change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.aux = nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(12, 8, 1), nn.Sequential(nn.Conv2d(12, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        y = torch.relu(self.body(x))
+        return (self.head(y), self.aux(y)) if self.training else self.head(y)
+
+
+def test_what_runs_in_training_alone_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(NotVerified, match="aux runs in training alone; land the network without it, train the old one"):
+        npu_guard.torch.land(Auxiliary().eval(), torch.randn(1, 8, 6, 5), tmp_path / "npu")
+    assert training_only.training_only(Auxiliary(), {"x": torch.randn(1, 8, 6, 5)}) == ["aux"]
+    assert not training_only.training_only(nn.Sequential(nn.Conv2d(8, 8, 1), nn.Dropout()), {"x": torch.randn(1, 8, 6, 5)})
