@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -129,7 +129,8 @@ def _verified(job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search
         job.progress, job.prefer, job.root, known=model.known, ceiling=Ceiling.over(model.analysis, job.config.max_cost),
     )  # fmt: skip
     guilty: dict[rollback.Key, RefusedMatch] = {}
-    for attempt in range(rollback.ATTEMPTS + 1):
+
+    def fixed(guilty: Mapping[rollback.Key, RefusedMatch]) -> tuple[Fixed, Verification, Sequence[Feed]]:
         picker: Picker = Automatic(job.substitutions, job.prefer, guilty, warnings=job.warnings)
         if job.plan is not None:
             picker = Planned(job.plan.step, {s.name: s for s in job.substitutions})
@@ -137,18 +138,38 @@ def _verified(job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search
             model.document, model.analysis, model.check, job.profile, settings, runtime, picker, model.checked, search
         )
         if not done.applied or not job.check_numbers:
-            return done, not_run("not asked for" if done.applied else "nothing was replaced")
+            return done, not_run("not asked for" if done.applied else "nothing was replaced"), ()
         job.progress("Verifying the whole model", 0, 1)
-        whole, used = _whole(job, model, done, runtime, inputs)
-        again = attempt < rollback.ATTEMPTS and settings.budget.matches >= len(done.applied)
-        if whole.verdict != "differs" or job.plan is not None or not again:
+        return done, *_whole(job, model, done, runtime, inputs)
+
+    def is_affordable(done: Fixed) -> bool:
+        return settings.budget.matches >= len(done.applied)
+
+    done, whole, used = fixed(guilty)
+    for _ in range(rollback.ATTEMPTS if job.plan is None else 0):
+        if whole.verdict != "differs" or not is_affordable(done):
             break
         sides = Side(model.document, model.analysis), Side(done.document, done.analysis)
-        found = rollback.culprits(runtime, *sides, done.applied, used, whole)
+        found = rollback.culprits(runtime, *sides, done.applied, used, whole) or rollback.everything(done.applied, whole)
         if not found.keys() - guilty.keys():
             break
         guilty |= found
-    return done, whole
+        done, whole, used = fixed(guilty)
+    best = done, whole
+
+    def holds(left_out: Sequence[rollback.Key]) -> bool:
+        nonlocal best
+        if not is_affordable(best[0]):
+            return False
+        tried, verdict, _ = fixed({at: guilty[at] for at in left_out})
+        if verdict.verdict in ("equal", "close"):
+            best = tried, verdict
+            return True
+        return False
+
+    if whole.verdict != "differs":
+        rollback.narrowed(list(guilty), holds)
+    return best
 
 
 def _whole(job: Job, model: _Model, done: Fixed, runtime: Runtime, inputs: _Inputs) -> tuple[Verification, Sequence[Feed]]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,12 +140,33 @@ def test_what_only_the_whole_model_shows_goes_alone(write: Write, places: tuple[
     }
 
 
-def test_what_cannot_be_told_apart_ends_as_differing(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("places", [("c",), ("a", "d")])
+def test_where_nothing_tells_which_it_is_the_others_are_given_back(
+    write: Write, monkeypatch: pytest.MonkeyPatch, places: tuple[str, ...]
+) -> None:
     substitution, path = WrongOnce(), write(CHAIN)
+    substitution.places = places
     substitution.value = normal_feed([Spec("x", np.dtype(np.float32), (1, 8, 24, 24))], 2)["x"][0, 0, 0, 0]
     monkeypatch.setattr(rollback, "first_divergence", lambda *_: Bisection(None, "no name"))
     done = fix(path, substitution)
-    assert (done.verification.verdict, len(done.applied)) == ("differs", 5)
+    assert done.verification.verdict == "equal"
+    assert {a.node for a in done.applied} == {"a", "b", "c", "d", "y"} - set(places)
+    assert {r.node for r in done.refused if "rolled back: with it, the whole model differs (" in r.reason} == set(places)
+
+
+@pytest.mark.parametrize("wrong", [{3}, {0}, {7}, {1, 6}, {0, 1, 2, 3, 4, 5, 6, 7}, {2, 3, 4}])
+def test_suspects_are_narrowed_to_those_that_have_to_go(wrong: set[int]) -> None:
+    asked: list[set[int]] = []
+
+    def holds(left_out: Sequence[rollback.Key]) -> bool:
+        asked.append({int(name) for name, _ in left_out})
+        return wrong <= asked[-1]
+
+    suspects = [(str(i), "") for i in range(8)]
+    assert {int(name) for name, _ in rollback.narrowed(suspects, holds, 100)} == wrong
+    assert len(asked) <= 40
+    few = {int(name) for name, _ in rollback.narrowed(suspects, holds, 2)}
+    assert wrong <= few, "what is left out is enough, however few questions are asked"
 
 
 def test_forms_follow_each_other(write: Write) -> None:
