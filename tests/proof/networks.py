@@ -91,6 +91,9 @@ def pooling() -> Iterator[Network]:
         if not count:
             yield net(f"y = MaxPool<{attributes}>(x)")
             yield net(f"y = MaxPool<{attributes}, dilations = [2, 1]>(x)")
+    for p, stride, pads in itertools.product((1, 2), ([1, 1], [2, 3]), ([0] * 4, [1, 1, 1, 0])):
+        yield net(f"y = LpPool<kernel_shape = [3, 2], strides = {stride}, pads = {pads}, p = {p}>(x)")
+    yield from (net(f"y = GlobalLpPool<p = {p}>(x)") for p in (1, 2))
     yield from (
         net(f"y = {op}(x)", x) for op in ("GlobalAveragePool", "GlobalMaxPool") for x in ("float[2,4,6,5] x", "float[1,3,7] x")
     )

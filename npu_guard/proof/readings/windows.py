@@ -118,6 +118,26 @@ def _conv_transpose(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     return _with_bias(a, result, at(x, 2))
 
 
+@reading("LpPool", "GlobalLpPool")
+def _norms(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
+    """Of magnitudes or of squares, over windows or the whole map; what is padded is zero."""
+    given, p = a.lift(x[0]), call.attr("p", 2)
+    if p not in (1, 2) or call.attr("ceil_mode", 0):
+        raise Unsupported("norms of other powers, or of windows that reach beyond the padding")
+    powers = a.absolute(given) if p == 1 else a.multiply(given, given)
+    if call.op_type == "GlobalLpPool":
+        total = a.total(powers, tuple(range(2, given.ndim)), True)
+    else:
+        kernel = list(call.attributes["kernel_shape"])
+        n = len(kernel)
+        strides, dilations, pads = _geometry(call, given.shape[2:], kernel)
+        sides = [(0, 0), (0, 0), *((pads[i], pads[i + n]) for i in range(n))]
+        covered = padded(a, powers, sides).map(lambda v: windows(v, kernel, strides, dilations))
+        a.budget.spend(math.prod(covered.shape), math.prod(covered.shape))
+        total = a.total(covered, tuple(range(2 + n, 2 + 2 * n)), False)
+    return total if p == 1 else a.root(total)
+
+
 @reading("MaxPool", "AveragePool")
 def _pool(a: Arithmetic, call: Call, x: Sequence[Operand]) -> Operand:
     if call.made > 1:
