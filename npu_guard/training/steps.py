@@ -22,6 +22,7 @@ from npu_guard.fixing.plan import Step, read_plan
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
 from npu_guard.training import attach, files, folder, proving
+from npu_guard.training.apart import apart_of
 from npu_guard.training.files import Block, Manifest
 from npu_guard.training.holding import settle
 from npu_guard.training.landing import Landing, Options, find_landing
@@ -62,6 +63,7 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
         settled = settle(landing, options.config, os.fspath(target), Path(scratch))
         proof = settled.proof
         proof.notes += attach.mixed_of(settled.manifest, attach.trainable_of(landing.model))
+        proof.notes += apart_of(landing, settled.patched)
         folder.describe_shapes(landing, settled.patched)
         text = folder.text_of(landing)
         manifest = replace(settled.manifest, resolution=proof.resolution)

@@ -139,3 +139,28 @@ def test_only_gradients_that_are_lost_are_told(tmp_path: Path) -> None:
     assert {n.split(".")[0] for n in after.lacks} == {"watch"}
     lacking = [*after.lacks, *(n for n in after.has if n.startswith("head"))]  # as if the block kept these from a gradient
     assert reach.lost(lacking, before, done.manifest) == [n for n in after.has if n.startswith("head")]
+
+
+class Tied(nn.Module):
+    """Two layers over tokens with one weight, and one for three parts that are taken from each other."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.parts = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 24)
+        if tied:
+            self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.second(torch.relu(self.first(x.flatten(2).transpose(1, 2))))
+        query, key, value = self.parts(tokens).chunk(3, 2)
+        result: Tensor = (query * torch.sigmoid(key) - value).mean(1)
+        return result
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_that_were_one_and_are_trained_apart_are_told(tied: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    done = npu_guard.torch.land(Tied(tied).eval(), torch.randn(1, 20, 3, 4), tmp_path / "npu")
+    notes = [note for note in done.proof.notes if "trained apart" in note]
+    assert [note.split(" were")[0] for note in notes] == (["first.weight, second.weight"] if tied else [])
+    assert all(note in (tmp_path / "npu" / "README.md").read_text() for note in notes)
