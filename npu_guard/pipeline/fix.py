@@ -16,7 +16,7 @@ from npu_guard.fixing.plan import Plan, expect_plan_for
 from npu_guard.fixing.twin import twin_of
 from npu_guard.pipeline.fix_floats import fix_floats
 from npu_guard.pipeline.fix_integers import fix_integers
-from npu_guard.pipeline.job import Job
+from npu_guard.pipeline.job import Job, Without
 from npu_guard.project.config import Config, project_root
 from npu_guard.rewriting.substitution import Substitution
 
@@ -44,8 +44,8 @@ def fix_model(
         warnings or config.fail_on == "warning", layers, project_root(Path.cwd()),
     )  # fmt: skip
 
-    def fixed(document: Document, analysis: Analysis, check: CheckModel) -> FixReport:
-        return fix_floats(job, document, analysis, check)
+    def fixed(document: Document, analysis: Analysis, check: CheckModel, without: Without) -> FixReport:
+        return fix_floats(job, document, analysis, check, without)
 
     twin = twin_of(document, analysis, config.input_shapes)
-    return fixed(document, analysis, job.checked) if twin is None else fix_integers(job, twin, fixed)
+    return fixed(document, analysis, job.checked, {}) if twin is None else fix_integers(job, twin, fixed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from npu_guard.fixing.plan import Planned
 from npu_guard.fixing.proving import proof_of_whole
 from npu_guard.fixing.search import Search
 from npu_guard.pipeline.check import remedied
-from npu_guard.pipeline.job import Job
+from npu_guard.pipeline.job import Job, Without
 from npu_guard.results.findings import RefusedMatch
 from npu_guard.results.proof import SAMPLED
 from npu_guard.results.verification import Verification
@@ -93,8 +93,8 @@ class _Inputs:
         return used, f"{len(used)} of calibration, held out of the fit" if self.given else f"{len(used)} of drawn noise: {NOISE}"
 
 
-def fix_floats(job: Job, document: Document, analysis: Analysis, check: CheckModel) -> FixReport:
-    """Replace what `check` finds. Raises NotVerified where the model cannot be fed."""
+def fix_floats(job: Job, document: Document, analysis: Analysis, check: CheckModel, without: Without) -> FixReport:
+    """Replace what `check` finds, but for some blocks. Raises NotVerified where the model cannot be fed."""
     checked = check(analysis)
     model = _Model(document, analysis, check, checked, Known.of(len(checked.findings)))
     search = Search(analysis, checked.findings, job.profile)
@@ -109,7 +109,7 @@ def fix_floats(job: Job, document: Document, analysis: Analysis, check: CheckMod
         raise NotVerified(f"{job.path}: not verified ({error}); nothing was written") from None
     given = calibration_feeds(job.calibration, wanted) if job.calibration is not None else []
     with Runtime(allowed) as runtime:
-        return _report(job, model, *_verified(job, model, runtime, _inputs(job, model, runtime, wanted, given), search))
+        return _report(job, model, *_verified(job, model, runtime, _inputs(job, model, runtime, wanted, given), search, without))
 
 
 def _inputs(job: Job, model: _Model, runtime: Runtime, wanted: Sequence[Spec], given: Sequence[Feed]) -> _Inputs:
@@ -120,7 +120,9 @@ def _inputs(job: Job, model: _Model, runtime: Runtime, wanted: Sequence[Spec], g
     return _Inputs(wanted, given, drawn, seeds, larger, words, fitting_feeds(wanted, seeds))
 
 
-def _verified(job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search: Search) -> tuple[Fixed, Verification]:
+def _verified(
+    job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search: Search, without: Without
+) -> tuple[Fixed, Verification]:
     """What was replaced, again without the blocks that are to blame where the whole model comes out different."""
     _, _, kinds = inputs.used()
     settings = Settings(
@@ -130,8 +132,8 @@ def _verified(job: Job, model: _Model, runtime: Runtime, inputs: _Inputs, search
     )  # fmt: skip
     guilty: dict[rollback.Key, RefusedMatch] = {}
 
-    def fixed(guilty: Mapping[rollback.Key, RefusedMatch]) -> tuple[Fixed, Verification, Sequence[Feed]]:
-        picker: Picker = Automatic(job.substitutions, job.prefer, guilty, warnings=job.warnings)
+    def fixed(guilty: Without) -> tuple[Fixed, Verification, Sequence[Feed]]:
+        picker: Picker = Automatic(job.substitutions, job.prefer, {**without, **guilty}, warnings=job.warnings)
         if job.plan is not None:
             picker = Planned(job.plan.step, {s.name: s for s in job.substitutions})
         done = fix_document(

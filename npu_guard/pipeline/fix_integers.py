@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from npu_guard.analysis.analyze import Analysis, analyze
+from npu_guard.fixing import rollback
 from npu_guard.fixing.ceiling import Ceiling, cost_of
 from npu_guard.fixing.driver import FixReport
 from npu_guard.fixing.integers import in_integers, proof_in_integers, repairs
 from npu_guard.fixing.outcome import concerning
 from npu_guard.fixing.severities import Tally, tally
 from npu_guard.fixing.twin import Twin, beyond_scheme, scheme_findings, with_same_remedies, without_scheme
-from npu_guard.pipeline.job import FixFloats, Job
+from npu_guard.pipeline.job import FixFloats, Job, Without
 from npu_guard.results.findings import Applied, ModelReport, RefusedMatch
 from npu_guard.results.proof import PROVED
 from npu_guard.rewriting.substitution import EXACT
@@ -22,8 +23,22 @@ from npu_guard.verification.compare import not_run
 
 
 def fix_integers(job: Job, twin: Twin, fixed: FixFloats) -> FixReport:
-    """The network that is best in integers; untouched where none has fewer errors, in real numbers where none can be written."""
-    numbers = fixed(twin.real.document, twin.numbers, without_scheme(job.checked, twin.numbers))
+    """The network that is best in integers; untouched where none has fewer errors, in real numbers where none can be written.
+
+    Forms after which the device would refuse more in integers are left out, so that they keep no others away.
+    """
+    left_out: dict[rollback.Key, RefusedMatch] = {}
+    for _ in range(rollback.ATTEMPTS):
+        report, harmful = _fixed_once(job, twin, fixed, left_out)
+        if not harmful.keys() - left_out.keys():
+            break
+        left_out |= harmful
+    return report
+
+
+def _fixed_once(job: Job, twin: Twin, fixed: FixFloats, left_out: Without) -> tuple[FixReport, Without]:
+    """The network that is best, and where it is untouched for the harm that some forms do in integers, these."""
+    numbers = fixed(twin.real.document, twin.numbers, without_scheme(job.checked, twin.numbers), left_out)
     before = _told(job, twin.analysis, numbers.before, job.digest)
     untouched = dataclasses.replace(
         numbers, before=before, after=replace(before, crashes=numbers.after.crashes, sha256=""), document=twin.document,
@@ -34,16 +49,16 @@ def fix_integers(job: Job, twin: Twin, fixed: FixFloats) -> FixReport:
         proved = proof is not None and proof.label == PROVED  # then inputs far beyond the range of the integers say nothing
         differs = numbers.verification.verdict == "differs" and not proved
         if differs or (job.check_numbers and numbers.verification.verdict == "not_run"):
-            return dataclasses.replace(numbers, before=before)
+            return dataclasses.replace(numbers, before=before), {}
     elif job.plan is not None or not scheme_findings(before.findings):
-        return untouched
+        return untouched, {}
     dear: list[str] = []
     found = list(_written(job, twin, numbers, before, dear))
     if not found:  # forms that leave the integers alone may do
-        done = fixed(twin.document, twin.analysis, job.checked) if numbers.applied else untouched
+        done = fixed(twin.document, twin.analysis, job.checked, left_out) if numbers.applied else untouched
         more = tuple(RefusedMatch(a.substitution, a.node, dear[-1], _places(a, before)) for a in numbers.applied if dear)
-        return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after)))
-    return _best(found, numbers, before, untouched)
+        return dataclasses.replace(done, refused=(*done.refused, *concerning(more, done.after))), {}
+    return _best(found, numbers, before, untouched, planned=job.plan is not None)
 
 
 def _written(job: Job, twin: Twin, numbers: FixReport, before: ModelReport, dear: list[str]) -> Iterator[FixReport]:
@@ -70,21 +85,43 @@ def _written(job: Job, twin: Twin, numbers: FixReport, before: ModelReport, dear
             )  # fmt: skip
 
 
-def _best(found: list[FixReport], numbers: FixReport, before: ModelReport, untouched: FixReport) -> FixReport:
-    """Of what was verified, what leaves least; nothing where that is no less than before."""
+def _best(
+    found: list[FixReport], numbers: FixReport, before: ModelReport, untouched: FixReport, *, planned: bool
+) -> tuple[FixReport, Without]:
+    """Of what was verified, what leaves least; nothing where that is no less than before, and then the forms that do harm."""
     verified = [report for report in found if report.verification.verdict != "differs"]
     best = min(verified or found, key=lambda report: _left(report, before))
     if best.applied and not _more(best.after, before) and _wrong(best.after, before) < _wrong(before, before):
-        return best
+        return best, {}
     known = {f.location.output for f in before.findings}
     worse = next((f for f in scheme_findings(best.after.findings) if f.location.output not in known), None)
     if not numbers.applied or worse is None:
-        return untouched
+        return untouched, {}
     reason = f"in integers the device would refuse what is new: {worse.rule} at {worse.location.op_type} ({worse.message})"
     if _more(best.after, before):
         reason += f"; {tally(best.after.findings).errors} errors in place of {tally(before.findings).errors}"
-    refused = tuple(RefusedMatch(a.substitution, a.node, reason, _places(a, before)) for a in numbers.applied)
-    return dataclasses.replace(untouched, refused=(*untouched.refused, *refused))
+    refused = {(a.substitution, a.at): RefusedMatch(a.substitution, a.node, reason, _places(a, before)) for a in numbers.applied}
+    harmful = {} if planned else {(a.substitution, a.at) for a in _harmful(numbers.applied, before, best.after)}
+    kept = dataclasses.replace(untouched, refused=(*untouched.refused, *refused.values()))
+    return kept, {at: why for at, why in refused.items() if at in harmful and len(harmful) < len(refused)}
+
+
+def _harmful(applied: Sequence[Applied], before: ModelReport, after: ModelReport) -> list[Applied]:
+    """Steps that leave no fewer errors than there were, each with those that work on what it made."""
+    groups: list[list[Applied]] = []
+    for step in applied:
+        made = set(step.nodes_before)
+        joined = [g for g in groups if any(made.intersection(s.nodes_after) for s in g)]
+        groups = [g for g in groups if g not in joined] + [[*(s for g in joined for s in g), step]]
+
+    def errors(report: ModelReport, names: Collection[str]) -> int:
+        return tally(f for f in report.findings if f.location.node in names).errors
+
+    def gain(group: Sequence[Applied]) -> int:
+        old, new = ({n for s in group for n in s.nodes_before}, {n for s in group for n in s.nodes_after})
+        return errors(before, old) - errors(after, new)
+
+    return [step for group in groups if gain(group) <= 0 for step in group]
 
 
 def _places(step: Applied, before: ModelReport) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +11,18 @@ from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check
 from npu_guard.device import Profile
 from npu_guard.file.document import Document
+from npu_guard.fixing import rollback
 from npu_guard.fixing.driver import FixReport, Progress
 from npu_guard.fixing.judge import CheckModel
 from npu_guard.fixing.plan import Plan
 from npu_guard.pipeline.check import report_of
 from npu_guard.project.config import Config
-from npu_guard.results.findings import ModelReport
+from npu_guard.results.findings import ModelReport, RefusedMatch
 from npu_guard.rewriting.substitution import Substitution
 
-FixFloats = Callable[[Document, Analysis, CheckModel], FixReport]
+Without = Mapping[rollback.Key, RefusedMatch]
+"""Blocks that stay as they are, and why."""
+FixFloats = Callable[[Document, Analysis, CheckModel, Without], FixReport]
 """What fixes a model of which forms take all numbers as they are written."""
 
 

@@ -366,6 +366,24 @@ def test_no_form_leaves_more_errors_in_a_scheme_that_the_device_does_not_take(ne
     )
 
 
+def test_a_form_that_does_harm_in_integers_keeps_no_other_away(net: Callable[[str], str], tmp_path: Path) -> None:
+    """A convolution and what moves its result are in 16 bits, which the device refuses of each; one for one adds none."""
+    text = PADDED.replace("[2,2], pads = [1,1,1,1]", "[3,3]").replace(
+        "float[1,4,12,12] y", "float[1,4,6,6] u, float[1,4,19,19] y"
+    )
+    text = text.rstrip(" }") + "\n[other] e = Reciprocal(xd)  eq = QuantizeLinear(e, sm, zm)  u = DequantizeLinear(eq, sm, zm) }"
+    text = text.replace("uint8", "uint16").replace(" DequantizeLinear(", " com.microsoft.DequantizeLinear(")
+    path = net(text.replace(" QuantizeLinear(", " com.microsoft.QuantizeLinear("))
+    report = fixed(path, "ort-nnapi")
+    assert _errors(report.before) == ["NPU101", "NPU101", "NPU805", "NPU805"]
+    assert _errors(report.after) == ["NPU101", "NPU805", "NPU805"]
+    assert [a.substitution for a in report.applied][:1] == ["elementwise-to-arithmetic"]
+    (left,) = [r for r in report.refused if "5 errors in place of 4" in r.reason]
+    assert (left.substitution, left.node) == ("transposed-conv-to-conv", "up")
+    x = random.standard_normal((1, 4, 6, 6)).astype(np.float32)
+    np.testing.assert_array_equal(run(path, x, tmp_path), run(report.document, x, tmp_path))
+
+
 def test_a_form_that_leaves_floating_point_between_integers_is_none(net: Callable[[str], str]) -> None:
     """Of the rules for quantization, those that follow from the scheme alone are set aside."""
     found = check_model(net(MOVED), registry.profile("ethos-u85"), Config()).findings
