@@ -24,6 +24,8 @@ from npu_guard.training import attach, healing
 
 TRAIN = 1347
 """Digits that are trained on; the other 450 are tested on."""
+TESTED = 12000
+"""Canvases of these: with 3,000 an accuracy of 94 % comes out up to 0.8 points higher or lower by the draw, so half of that."""
 BLOCKS = {"attention": "self-attention-to-axial-conv", "eca": "eca-to-bottleneck-se", "gate": "spatial-gate-removal"}
 
 
@@ -94,7 +96,7 @@ class Task:
         order = np.random.default_rng(0).permutation(len(digits.images))
         self.images = (digits.images[order] / 16).astype(np.float32)
         self.labels = digits.target[order]
-        self.test = self.draw(3000, 99, test=True)
+        self.test = self.draw(TESTED, 99, test=True)
 
     def draw(self, count: int, seed: int, test: bool = False) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng(seed)
@@ -154,7 +156,7 @@ def measured(task: Task, model: nn.Module, names: Sequence[str], seed: int, fold
             attach.restore(block)
     inputs = list(task.draw(1500, 7 + seed)[0].split(125))
     healed = npu_guard.torch.heal(patched, model, inputs, seed=seed, metric=task.accuracy)
-    npu_guard.torch.fine_tune(patched, next(task.batches(seed + 50, 1)), loss, rate=1e-3, seed=seed)
+    npu_guard.torch.fine_tune(patched, next(task.batches(seed + 50, 1)), loss, rate=1e-3, seed=seed, teacher=model)
     figures = [healed.metric[k] for k in ("original", "before", "after")] + [task.accuracy(patched)]
     decibel = ", ".join(f"{b.before:.1f} to {b.after:.1f} dB" for b in healed.blocks)
     return [str(seed), ", ".join(names), *(f"{f:.1f}" for f in figures), decibel]

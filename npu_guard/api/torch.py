@@ -29,10 +29,12 @@ def land(
     """
     from npu_guard.api.calls import expect_known
     from npu_guard.api.model import call_config, example_inputs
+    from npu_guard.training.attach import network_of
     from npu_guard.training.landing import Options
     from npu_guard.training.steps import land_in
 
     expect_known(prefer)
+    model = network_of(model)
     config, example = call_config(profile, max_cost=max_cost), example_inputs(model, inputs, {})
     data = None if calibration is None else Path(calibration)
     return land_in(model, example, Path(target), Options(config, approximate, data, tuple(prefer), warnings))
@@ -133,10 +135,14 @@ def heal(
 
 def fine_tune(
     model: nn.Module, batches: Iterable[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor], *, epochs: int = 1,
-    rate: float = 1e-3, seed: int = 0,
+    teacher: nn.Module | None = None, rate: float = 1e-3, seed: int = 0,
 ) -> list[float]:  # fmt: skip
-    """Train the whole network for a short while on (inputs, targets) with your loss. Returns the mean loss of each epoch."""
+    """Train the whole network for a short while on (inputs, targets) with your loss. Returns the mean loss of each epoch.
+
+    With the old network as `teacher`, how far the results are from its own is added to the loss: squared differences relative
+    to their variance. Raises UsageError where both give other tensors.
+    """
     from npu_guard.training import tuning
 
     given = batches if isinstance(batches, Sized) else list(batches)  # a generator runs once
-    return tuning.fine_tune(model, given, loss, epochs=epochs, rate=rate, seed=seed)
+    return tuning.fine_tune(model, given, loss, epochs=epochs, teacher=teacher, rate=rate, seed=seed)

@@ -183,10 +183,13 @@ def _like(made: nn.Module, old: nn.Module, kept: set[str]) -> None:
             child.train(old.training)
             if tensors:
                 child.to(tensors[0].device, tensors[0].dtype)
-    for tensor in (*made._parameters.values(), *made._buffers.values()):
-        if tensor is not None and tensors:
-            kind = tensors[0].dtype if tensor.is_floating_point() else tensor.dtype
-            tensor.data = tensor.data.to(tensors[0].device, kind)
+    own: tuple[dict[str, Any], ...] = (made._parameters, made._buffers)
+    for held in own:
+        for name, tensor in held.items():
+            if tensor is not None and tensors:
+                kind = tensors[0].dtype if tensor.is_floating_point() else tensor.dtype
+                like = tensor.detach().to(tensors[0].device, kind)  # and no `data` of it, which does not go to meta
+                held[name] = nn.Parameter(like, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else like
 
 
 def trainable_of(network: nn.Module) -> dict[str, bool]:

@@ -50,8 +50,9 @@ def land_in(model: nn.Module, inputs: Mapping[str, Tensor], target: Path, option
     """Fix the network and write the folder, and the fixed model to `output`, once the proof holds.
 
     Raises UsageError where the network cannot be exported, nothing of it changes or no change has a place, NotVerified where the
-    proof fails; nothing is written then.
+    proof fails; nothing is written then. Of a wrapper such as DataParallel it is the network inside.
     """
+    model = attach.network_of(model)
     expect_folder(target)
     with tempfile.TemporaryDirectory(prefix="npu-guard-") as scratch:
         landing = find_landing(model, inputs, Path(scratch), options)

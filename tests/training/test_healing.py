@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import npu_guard.torch
 from npu_guard.base.errors import UsageError
-from npu_guard.training import healing
+from npu_guard.training import healing, tuning
 
 
 class Net(nn.Module):
@@ -123,3 +123,32 @@ def test_approximate_blocks_that_landed_are_healed(nets: ModuleType, tmp_path: P
     healed = npu_guard.torch.heal(model, None, [torch.randn(4, 3, 8, 8) for _ in range(8)], steps=40)
     assert [b.path for b in healed.blocks] == ["eca"]
     assert healed.blocks[0].after >= healed.blocks[0].before
+
+
+def test_a_teacher_keeps_a_network_near_where_labels_say_nothing() -> None:
+    results = {}
+    for taught in (False, True):
+        teacher, student, data = pair(nn.Conv2d(4, 4, 1))
+        labelled = [(x, torch.zeros(len(x), 2, 6, 5)) for x in data]
+        teacher.train()
+        before = copy.deepcopy(teacher.state_dict())
+        npu_guard.torch.fine_tune(
+            student, labelled, lambda found, wanted: 1e-3 * (found - wanted).pow(2).mean(), rate=1e-2, epochs=20,
+            teacher=teacher if taught else None,
+        )  # fmt: skip
+        assert teacher.training
+        assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+        assert all(p.grad is None for p in teacher.parameters())
+        with torch.no_grad():
+            results[taught] = sum(float((student(x) - teacher(x)).pow(2).mean()) for x in data)
+    assert results[True] < 0.5 * results[False]
+
+
+def test_each_tensor_counts_by_its_variance() -> None:
+    wanted = torch.tensor([0.0, 2.0, 4.0, 6.0]), torch.tensor([1.0, 1.0])
+    found = torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([1.0, 3.0])
+    each = float(tuning.distance(found[0], wanted[0])), float(tuning.distance(found[1], wanted[1]))
+    assert each == pytest.approx((1 / (20 / 3), 2.0))  # the second has no variance, so its differences count as they are
+    assert float(tuning.distance(list(found), {"a": wanted[0], "b": wanted[1]})) == pytest.approx(sum(each))
+    with pytest.raises(UsageError, match=r"gives tensors of \(2,\) and its teacher of \(4,\)"):
+        tuning.distance(found[1], wanted[0])

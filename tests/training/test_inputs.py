@@ -125,3 +125,22 @@ def test_what_is_frozen_when_it_lands_can_be_trained_later(tmp_path: Path) -> No
     own = dict(new.wide.named_parameters())
     assert {n.split(".")[-1] for n in own} == {"weight", "bias"}
     assert all(p.grad is not None for p in own.values())
+
+
+def test_blocks_go_into_a_network_without_storage(wide: Path) -> None:
+    torch.manual_seed(0)
+    model = Wide().eval()
+    with torch.device("meta"):
+        new = Wide()
+    npu_guard.torch.apply(new, wide)
+    assert {t.device.type for t in new.state_dict().values()} == {"meta"}
+    new.to_empty(device="cpu").load_state_dict(npu_guard.torch.apply(copy.deepcopy(model), wide).state_dict())
+    x = torch.randn(2, 3, 8, 9)
+    assert torch.allclose(new.eval()(x), model(x), atol=1e-5)
+
+
+def test_of_a_wrapper_the_network_inside_lands(wide: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    done = npu_guard.torch.land(nn.DataParallel(Wide().eval()), {"x": torch.randn(1, 3, 8, 9)}, tmp_path / "npu")
+    assert done.manifest.network == "Wide"
+    assert [b.path for b in done.manifest.blocks] == [b.path for b in files.read_manifest(wide).blocks]
