@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from npu_guard.checking.examples import case_model, profile_for
 from npu_guard.checking.rule import Case
+from npu_guard.file.save import save_document
 from npu_guard.fixing import catalog
 from npu_guard.pipeline.fix import fix_model
 from npu_guard.project.config import Config
 from npu_guard.rewriting.maps import slices
+from npu_guard.rewriting.maps.runs import LEAST, in_runs
 
 FIXED_LAYOUT = {"layout.rearrange": False, "matmul.spatial": False}
 Rewrite = Callable[..., list[str]]
@@ -46,6 +50,58 @@ def test_margins_repeat_what_is_inside(mode: str, seed: int, rewrite: Rewrite) -
         FIXED_LAYOUT,
     )
     assert "Pad" not in operators
+
+
+@pytest.mark.parametrize(
+    ("shape", "pads"),
+    [
+        ([1, 1, 40], [0, 0, 12, 0, 0, 9]),
+        ([1, 3, 5, 23], [0, 0, 0, 22, 0, 0, 0, 22]),
+        ([1, 2, 19, 4], [0, 1, 18, 1, 0, 0, 9, 3]),
+        ([2, 11, 3], [0, 10, 0, 0, 8, 1]),
+    ],
+)
+def test_long_margins_are_turned_round_by_a_matrix(shape: list[int], pads: list[int], tmp_path: Path) -> None:
+    text = f"g (float{shape} x) => (y) <int64[{len(pads)}] p = {_numbers(pads)}>"
+    operators = _fixed(text + ' { a = Tanh(x)  y = Pad<mode = "reflect">(a, p) }', shape, tmp_path)
+    assert "Pad" not in operators
+    assert len(operators) <= 24, operators
+
+
+def test_places_that_fall_and_rise(tmp_path: Path) -> None:
+    places = [*range(17, 3, -1), *range(9), 20, 19, 18, *range(12, -1, -1)]
+    text = f"g (float[1,3,21] x) => (y) <int64[{len(places)}] i = {_numbers(places)}> {{ y = Gather<axis = 2>(x, i) }}"
+    assert "Gather" not in _fixed(text, [1, 3, 21], tmp_path)
+    assert [len(run) for run in in_runs(places, LEAST)] == [14, 9, 1, 1, 1, 13]
+
+
+def _fixed(graph: str, shape: list[int], folder: Path) -> list[str]:
+    """Operators of the fixed model, once ONNX Runtime gives the same: ONNX's reference has no ConvTranspose with groups."""
+    before, after = folder / "before.onnx", folder / "after.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(case_model(Case(graph))), before)
+    profile = profile_for(Case("", limits=FIXED_LAYOUT, operators=dict.fromkeys(("Pad", "Gather"), "refused")))
+    report = fix_model(str(before), profile, Config(), [s for s in catalog.substitutions() if s.name == "tensors-to-maps"])
+    assert report.applied, [r.reason for r in report.refused]
+    save_document(report.document, after)
+    sessions = [onnxruntime.InferenceSession(str(path)) for path in (before, after)]
+    drawn = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    for x in (drawn, -np.abs(drawn), 0 * drawn, 1e4 * drawn):
+        first, second = (session.run(None, {"x": x})[0] for session in sessions)
+        np.testing.assert_array_equal(first, second)
+    return [n.op_type for n in report.document.proto.graph.node]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_are_all_indices_in_their_order(seed: int) -> None:
+    rng = random.Random(seed)
+    indices = [rng.randrange(4)]
+    while len(indices) < 60:
+        indices.append(max(0, indices[-1] + rng.choice([1, 1, 1, -1, -1, -1, 0, 3])))
+    for least in (2, 3, 8, math.inf):
+        runs = in_runs(indices, least)
+        assert [i for run in runs for i in run] == indices
+        assert all(run == list(range(run[0], run[0] + len(run))) or len(run) >= least for run in runs)
+        assert all(set(np.diff(run).tolist()) in (set(), {1}, {-1}) for run in runs)
 
 
 @pytest.mark.parametrize("grid", [True, False])
@@ -115,6 +171,10 @@ def _one_too_far(mode: str, front: int, extent: int, back: int) -> list[int]:
         (
             (slices, "_grid"), lambda indices: [[0, 2], [0, 1]],
             "g (float[3,3,5,7] x) => (y) <int64[2,2,2] i = {0,0,0,1,2,0,2,2}> { y = GatherND(x, i) }",
+        ),
+        (
+            (slices, "turned"), lambda maps, x, axis, at, piece, count: piece,
+            'g (float[1,1,30] x) => (y) <int64[6] p = {0,0,9,0,0,0}> { y = Pad<mode = "reflect">(x, p) }',
         ),
     ],
 )  # fmt: skip

@@ -9,10 +9,12 @@ import numpy as np
 from msgspec.structs import replace
 
 from npu_guard.graph.graph import Node, Value
+from npu_guard.rewriting.arithmetic import FLOATS
 from npu_guard.rewriting.maps.algebra import Made, Maps, fixed, stored
 from npu_guard.rewriting.maps.factors import BATCH, CHANNELS, COLUMNS, PIECE, ROWS
 from npu_guard.rewriting.maps.program import Given, shape_of
 from npu_guard.rewriting.maps.regroup import reshaped
+from npu_guard.rewriting.maps.runs import LEAST, in_runs, turned, with_axis
 from npu_guard.rewriting.maps.step import Step
 from npu_guard.rewriting.maps.tensors import Laid, Stored, aligned, axis_of
 from npu_guard.rewriting.maps.written import numpy_type
@@ -110,27 +112,23 @@ def selected(maps: Maps, x: Laid, axis: int, indices: Sequence[int]) -> Laid:
     if not indices:
         raise Refused("a part of a tensor that is empty")
     if not x.held.intersection(x.axes[axis]):
-        return replace(x, axes=_with(x.axes, axis, axis_of(len(indices))))
+        return replace(x, axes=with_axis(x.axes, axis, axis_of(len(indices))))
     if (strided := _strided(maps, x, axis, indices)) is not None:
         return strided
     x, at = outermost(maps, x, axis)
     inner = size(x.stored[at][len(x.axes[axis]) :])
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1]:
-            runs[-1][1] += 1
-        else:
-            runs.append([index, index + 1])
+    runs = in_runs(indices, LEAST if x.name.dtype in FLOATS else math.inf)
     if len(runs) > RUNS:
         raise Refused(f"a selection of {len(runs)} separate runs")
-    name = maps.program.concat([maps.program.cut(x.name, at, a * inner, b * inner) for a, b in runs], at)
+    pieces = []
+    for run in runs:
+        first, last = min(run), max(run)
+        piece = maps.program.cut(x.name, at, first * inner, (last + 1) * inner)
+        pieces.append(turned(maps, x, axis, at, piece, len(run)) if run[0] > run[-1] else piece)
+    name = maps.program.concat(pieces, at)
     made = axis_of(len(indices))
     left = stored((*made, *a[len(x.axes[axis]) :]) if i == at else a for i, a in enumerate(x.stored))
-    return Laid(_with(x.axes, axis, made), left, name)
-
-
-def _with(axes: Sequence[Axis], axis: int, new: Axis) -> tuple[Axis, ...]:
-    return (*axes[:axis], new, *axes[axis + 1 :])
+    return Laid(with_axis(x.axes, axis, made), left, name)
 
 
 def _strided(maps: Maps, x: Laid, axis: int, indices: Sequence[int]) -> Laid | None:
@@ -182,7 +180,7 @@ def concat(step: Step) -> list[Laid]:
     name = step.maps.program.concat(laid, at)
     made = axis_of(sum(n for n, _ in parts))
     left = stored((*made, *held[len(x.axes[axis]) :]) if i == at else held for i, held in enumerate(places[base]))
-    joined = Laid(_with(x.axes, axis, made), left, name)
+    joined = Laid(with_axis(x.axes, axis, made), left, name)
     if len(computed) == len(values):
         return [joined]
     front, back = (sum(n for n, _ in parts[:first]), sum(n for n, _ in parts[last + 1 :]))
@@ -283,7 +281,7 @@ def pad(step: Step) -> list[Laid]:
             made = axis_of(size(units) + front + back)
             name = padded(step, x.name, {at: (front * inner, back * inner)}, value)
             left = stored((*made, *held[len(units) :]) if n == at else held for n, held in enumerate(x.stored))
-            x = Laid(_with(x.axes, axis, made), left, name)
+            x = Laid(with_axis(x.axes, axis, made), left, name)
     return [x]
 
 
