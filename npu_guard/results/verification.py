@@ -44,6 +44,8 @@ class OutputComparison(Struct, frozen=True):
     """What else differs: the type, the shape, or which values are NaN or infinite."""
     steps: float | None = None
     """The largest difference in steps of the scale that the output is held with; None where it is no integer, or not asked."""
+    of_largest: float | None = None
+    """The largest difference as a share of the largest value that the first model gives on the same input; None for integers."""
 
 
 class Roundings(Struct, frozen=True):

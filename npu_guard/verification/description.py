@@ -46,9 +46,14 @@ def describe_agreement(v: Verification) -> str:
     judged = all(o.worst is not None and o.worst.tolerance and not o.flips for o in apart)
     if not apart or not judged or not all(o.ok and not o.note for o in v.outputs):
         return ""
-    largest = max(apart, key=lambda o: o.max_abs)
+    largest = max(apart, key=lambda o: o.max_abs if o.of_largest is None else o.of_largest)
     where = f", in output {printable(largest.name, 60)!r}" if len(v.outputs) > 1 else ""
-    return f"largest error {largest.max_abs:.2g}{where}, within rounding"
+    return f"largest error {error_in_words(largest)}{where}, within rounding"
+
+
+def error_in_words(o: OutputComparison) -> str:
+    """The largest error as a share of the largest value, `1e-07 of the largest value`, as an output may be of any size."""
+    return f"{o.max_abs:.2g}" if o.of_largest is None else f"{o.of_largest:.1g} of the largest value"
 
 
 def describe_limit(o: OutputComparison) -> str:

@@ -146,7 +146,7 @@ def _floats(
     out = left_out(before, noise)
     relative = relative_tolerance(terms, before[0].dtype) if before else 0.0
     limits = _limits(pairs, wholes, relative, noise, out, [least > 0.0 for least in floors])
-    max_abs = max_rel = worst_tolerance = 0.0
+    max_abs = max_rel = worst_tolerance = of_largest = 0.0
     cosine, snr, failing = 1.0, LIMIT_DB, set[int]()
     note, worst, most, flips = "", None, -1.0, 0
     for i, measured in enumerate(pairs):
@@ -167,9 +167,21 @@ def _floats(
             worst = _worst(before[i], after[i], labels[i], axis, index, allowed)
         worst_tolerance = max(worst_tolerance, float(limits[i][-1].max(initial=0.0)))
         max_abs, max_rel = max(max_abs, pair.error), max(max_rel, pair.relative)
+        of_largest = max(of_largest, pair.error / pair.peak if pair.peak else math.inf if pair.error else 0.0)
         cosine, snr = min(cosine, pair.cosine), min(snr, pair.snr)
     return OutputComparison(
-        name, max_abs, max_rel, cosine, snr, worst_tolerance, relative, not failing, worst, flips, note
+        name,
+        max_abs,
+        max_rel,
+        cosine,
+        snr,
+        worst_tolerance,
+        relative,
+        not failing,
+        worst,
+        flips,
+        note,
+        of_largest=of_largest if math.isfinite(of_largest) else None,
     ), failing
 
 

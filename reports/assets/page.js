@@ -21,7 +21,7 @@ class Model {
     const t = (n) => data.texts[n];
     this.findings = data.findings.map(([rule, kind, row, node, module, message, measured, allowed, limit, source, fn, share, reason, forms, pair, option]) => ({
       rule: t(rule), kind: t(kind), row, node: t(node), module: t(module), message: t(message), measured: t(measured), allowed: t(allowed),
-      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean), pair: DATA.pairs[t(pair)], option: t(option) }));
+      limit: t(limit), source: t(source), fn: t(fn), share, reason: t(reason), forms: t(forms).split(", ").filter(Boolean), pair: DATA.pairs[t(pair)], option: t(option), fixable: forms ? (option ? "with " + t(option) : "yes") : "" }));
     this.findingsOf = new Map();
     this.findings.forEach((f) => { if (f.row >= 0) this.findingsOf.set(f.row, [...(this.findingsOf.get(f.row) || []), f]); });
     this.numbers = new Map(); // of the layers that the page counts, in order of execution
@@ -115,6 +115,7 @@ class Model {
           all[i].reason ? el("div", { class: "where" }, "Suppressed: " + all[i].reason) : ""].filter(Boolean) },
         some("measured") && { key: "measured", label: "Measured", number: true, value: (i) => (all[i].measured === "" ? null : Number(all[i].measured.replace(/,/g, "")) || 0), cell: (i) => all[i].measured },
         some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => all[i].allowed },
+        some("fixable") && { key: "fixable", label: "Fixable", class: "fixable", value: (i) => all[i].fixable || null, cell: (i) => all[i].fixable },
         some("module") && { key: "module", label: "Module", class: "module", value: (i) => all[i].module, cell: (i) => all[i].module },
         some("source") && { key: "source", label: "Source line", class: "source", value: (i) => all[i].source || null, cell: (i) => (all[i].source ? this.sourceButton(all[i]) : "") },
         some("share") && { key: "share", label: "MACs", number: true, value: (i) => all[i].share, cell: (i) => percent(all[i].share) }],
@@ -138,6 +139,10 @@ class Model {
       if (alike) return parts[0].map((part, at) => (same(at) ? part : "*")).join(".");
       return (paths[0] || "") + (paths.length > 1 ? " and " + (paths.length - 1).toLocaleString("en") + " more" : "");
     };
+    const fixable = (c) => { // of a part a check knows the least
+      const kinds = c.members.map((i) => all[i].fixable), able = kinds.filter((kind) => kind === "yes").length;
+      return kinds.every((kind) => kind === kinds[0]) ? kinds[0] : "at least " + (able || kinds.filter(Boolean).length).toLocaleString("en");
+    };
     const modules = (c) => [...new Set(c.members.map((i) => all[i].module).filter(Boolean))];
     const brief = (name) => name.split(";", 1)[0]; // of what tf2onnx joins, the name that it keeps
     const nodes = (c, most) => c.members.slice(0, most).flatMap((i, at) => [at ? ", " : "", all[i].row < 0 ? all[i].node : this.nodeLink(all[i].row, brief(all[i].node))]);
@@ -159,6 +164,7 @@ class Model {
         } },
         { key: "count", label: "Nodes", number: true, value: (i) => causes[i].members.length, cell: (i) => causes[i].members.length.toLocaleString("en") },
         some("allowed") && { key: "allowed", label: "Allowed", class: "allowed", cell: (i) => causes[i].first.allowed },
+        all.some((f) => f.fixable) && { key: "fixable", label: "Fixable", class: "fixable", value: (i) => fixable(causes[i]) || null, cell: (i) => fixable(causes[i]) },
         some("module") && { key: "module", label: "Module", class: "module", cell: (i) => folded(modules(causes[i])) },
         some("source") && { key: "source", label: "Source line", class: "source", value: (i) => causes[i].first.source || null, cell: (i) => [causes[i].first.source ? this.sourceButton(causes[i].first) : "", el("div", { class: "where printed" }, folded(modules(causes[i])))] },
         some("share") && { key: "share", label: "MACs", number: true, value: (i) => causes[i].share, cell: (i) => percent(causes[i].share) }],

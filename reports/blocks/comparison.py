@@ -143,8 +143,8 @@ def _verification(v: Verification) -> dict[str, Any]:
         "inputs": printable(v.inputs, 400),
         "proof": printable(proof_text(v.proof), 600) if v.proof is not None else "",
         "label": v.proof.label if v.proof is not None else "",
-        "outputs": [(printable(o.name, 60), f"{o.max_abs:.2g}", f"{o.max_rel:.2g}", f"{o.cosine:.6f}", f"{o.snr_db:.0f} dB",
-                     "as expected" if o.ok else "differs") for o in v.outputs],
+        "outputs": [(printable(o.name, 60), f"{o.max_abs:.2g}", "–" if o.of_largest is None else f"{o.of_largest:.1g}",
+                     f"{o.cosine:.6f}", f"{o.snr_db:.0f} dB", "as expected" if o.ok else "differs") for o in v.outputs],
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from npu_guard.fixing import catalog
 from npu_guard.project.paths import in_project, where
 from npu_guard.reports.blocks.tree import VERDICTS, Group, frontier
 from npu_guard.results.findings import Attribute, Dim, Finding, LayerRow, ModelReport, Number, Operand, Remedy
-from npu_guard.results.summary import allowed_words, mending, message, percent, word
+from npu_guard.results.summary import allowed_words, message, percent, word
 
 _NAME = 160
 _OPEN_BOXES = 32
@@ -208,7 +208,7 @@ def _finding(
 def _said(f: Finding, texts: Texts) -> list[int]:
     evidence, remedy = f.evidence, f.remedy
     return [
-        texts("; ".join(filter(None, (message(f), mending([f])))), 400),
+        texts(message(f), 400),
         texts(number(evidence.measured) if evidence else ""),
         texts(allowed_words(evidence) if evidence else ""),
         texts(evidence.limit if evidence else ""),

@@ -8,13 +8,14 @@ import msgspec
 
 from npu_guard.base.text import printable
 from npu_guard.results.proof import Proof
-from npu_guard.results.verification import Verification, Worst
+from npu_guard.results.verification import OutputComparison, Verification, Worst
 from npu_guard.verification.bisect import Bisection
 from npu_guard.verification.description import (
     MIXED,
     describe_agreement,
     describe_limit,
     describe_output,
+    error_in_words,
     identical_output,
     ratio_in_words,
     worst_output,
@@ -30,7 +31,7 @@ def verification_json(v: Verification) -> dict[str, Any]:
         "outputs": [
             {"name": o.name, "max_abs": _finite(o.max_abs), "max_rel": _finite(o.max_rel), "cosine": o.cosine, "snr_db": o.snr_db,
              "atol": o.atol, "rtol": o.rtol, "ok": o.ok, "flips": o.flips, "steps": None if o.steps is None else _finite(o.steps),
-             "note": o.note, "worst": _worst_json(o.worst)}
+             "of_largest": o.of_largest, "note": o.note, "worst": _worst_json(o.worst)}
             for o in v.outputs
         ],
         "proof": None if v.proof is None else proof_json(v.proof),
@@ -102,13 +103,18 @@ def verification_text(v: Verification) -> str:
         if same := identical_output(v, o):
             lines.append(f"  {name}: {same}")
             continue
-        about = f"  {name}: {o.note}" if o.note else f"  {name}: largest error {o.max_abs:.2g}"
-        measures = f"relative {o.max_rel:.2g}, cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
+        about = f"  {name}: {o.note}" if o.note else f"  {name}: largest error {_error(o)}"
+        measures = f"cosine {o.cosine:.6f}, signal-to-noise ratio {ratio_in_words(o.snr_db)}"
         measures += "" if o.steps is None else f", {o.steps:.3g} steps of its scale"
         limit = describe_limit(o) if exact and o.ok and not o.note else ""
         lines.append(f"{about}, {measures}{f', {o.flips:,} flips' if o.flips else ''}{'' if o.ok else '  <- differs'}")
         lines += [f"    {limit}"] if limit and o.rtol else []
     return "\n".join(lines)
+
+
+def _error(o: OutputComparison) -> str:
+    """In the units of the output, and beside the largest value."""
+    return f"{o.max_abs:.2g}" if o.of_largest is None else f"{o.max_abs:.2g}, {error_in_words(o)}"
 
 
 def bisection_text(found: Bisection) -> str:

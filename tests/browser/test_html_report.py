@@ -604,7 +604,7 @@ def test_a_finding_on_paper_has_what_is_allowed_and_its_module_without_narrow_co
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     heads = [head.inner_text() for head in page.locator("#findings-0 .table-grouped thead th:visible").all()]
-    assert [head.split("\n")[-1] for head in heads] == ["Severity", "Rule", "Finding", "Nodes", "Source line", "MACs"]
+    assert [head.split("\n")[-1] for head in heads] == ["Severity", "Rule", "Finding", "Nodes", "Fixable", "Source line", "MACs"]
     kernel = page.locator(".table-grouped tr").filter(has_text="kernel 19x1")
     expect(kernel).not_to_contain_text("allowed")  # the message says 17
     expect(kernel.locator(".source .printed")).to_be_visible()
@@ -615,8 +615,19 @@ def test_a_finding_on_paper_has_what_is_allowed_and_its_module_without_narrow_co
     expect(page.get_by_text("Limits that the profile does not set: nothing was checked").first).to_be_hidden()
 
 
+def test_what_is_fixable_has_a_column(show: Show, root: Path) -> None:
+    page = show([root / "samples/sample_net.onnx"])
+    page.locator("#tab-findings").click()
+    told = page.locator(".table-findings tbody tr").evaluate_all(
+        "rows => rows.map(row => [row.querySelector('.message').firstChild.data, row.querySelector('.fixable').textContent])"
+    )
+    assert ["kernel 19x1 is longer than 17", "yes"] in told
+    assert ["Elu is not documented for this device", "with --warnings"] in told
+    assert [said for said, fixable in told if not fixable] == ["1 output channel is not a multiple of 8"]  # of the gate
+
+
 def test_paper_is_not_wasted(show: Show, root: Path) -> None:
-    assert pages(show([root / "samples/sample_net.onnx"])) <= 7
+    assert pages(show([root / "samples/sample_net.onnx"])) <= 8
 
 
 def test_paper_says_that_it_has_no_table_of_many_layers(show: Show, tmp_path: Path) -> None:
@@ -803,23 +814,34 @@ def test_pieces_on_the_npu_and_on_the_host(show: Show, tmp_path: Path) -> None:
     assert [row.split("\t")[5] for row in rows(page, "layers")] == ["0, npu", "1, host", "2, npu"]
 
 
-def test_on_paper_the_pieces_stand_on_the_sheet_of_their_heading(show: Show, root: Path) -> None:
+@pytest.mark.parametrize(
+    ("heading", "below"),
+    [
+        (".pieces h2", ".pieces tbody tr"),
+        (".fit h2", ".fit tbody tr + tr"),
+        ("[data-panel=device] h2", "[data-panel=device] p + p"),
+    ],
+)
+def test_on_paper_a_table_begins_on_the_sheet_of_its_heading(show: Show, root: Path, heading: str, below: str) -> None:
     """Wherever on a sheet the heading comes; the sheet of each is read from the PDF, as the target of a link."""
     page = show([root / "samples" / "six_problems.onnxtxt"])
     page.evaluate(
-        "() => { const part = document.querySelector('.pieces');"
-        " const links = document.createElement('p'), gap = document.createElement('div');"
-        " part.querySelector('h2').id = 'heading'; part.querySelector('tbody tr').id = 'row'; gap.id = 'gap'; part.before(gap);"
-        " for (const name of ['heading', 'row']) { const a = document.createElement('a'); a.href = '#' + name;"
-        " a.textContent = name; links.append(a); } document.querySelector('main').prepend(links); }"
+        "([heading, row]) => { const head = document.querySelector(heading), gap = document.createElement('div');"
+        " const links = document.createElement('p'), panel = document.querySelector('[data-panel=findings]');"
+        " head.id = 'heading'; document.querySelector(row).id = 'row'; gap.id = 'gap'; head.parentElement.before(gap);"
+        " panel.querySelector('h2').id = 'findings'; document.querySelector('.sign').id = 'sign';"
+        " for (const name of ['heading', 'row', 'sign', 'findings']) { const a = document.createElement('a');"
+        " a.href = '#' + name; a.textContent = name; links.append(a); } document.querySelector('main').prepend(links); }",
+        [heading, below],
     )
     sheets = []
-    for millimetres in range(0, 240, 8):
+    for millimetres in range(0, 320, 16):
         page.evaluate(f"document.getElementById('gap').style.height = '{millimetres}mm'")
         printed = page.pdf(prefer_css_page_size=True)
-        sheets.append(dict(re.findall(rb"/(heading|row)\s*\[(\d+) 0 R", printed)))
+        sheets.append(dict(re.findall(rb"/(heading|row|sign|findings)\s*\[(\d+) 0 R", printed)))
     assert all(at[b"heading"] == at[b"row"] for at in sheets), sheets
     assert len({at[b"row"] for at in sheets}) > 1  # the gaps take it over the end of a sheet
+    assert all(at[b"sign"] != at[b"findings"] for at in sheets), "what is signed stands by itself"
 
 
 def test_a_model_that_fits_has_no_pieces(show: Show, tmp_path: Path) -> None:

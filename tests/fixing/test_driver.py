@@ -423,10 +423,11 @@ def test_summary_has_the_worst_error(cli: Cli, write: Write) -> None:
     done = cli("fix", "net.onnx", "-o", "out.onnx")
     (model,) = json.loads(cli("fix", "net.onnx", "--dry-run", "--format", "json").out)["models"]
     worst = min(model["verification"]["outputs"], key=lambda o: o["snr_db"])
-    largest = f"equal: largest error {worst['max_abs']:.2g}, within rounding"
+    share = f"{worst['of_largest']:.1g} of the largest value"
+    largest = f"equal: largest error {share}, within rounding"
     assert largest in done.out.splitlines()[1]  # The same number leads the verdict, the whole model and its output.
     assert f"Whole model: {largest}" in done.out
-    assert f": largest error {worst['max_abs']:.2g}, relative " in done.out
+    assert f": largest error {worst['max_abs']:.2g}, {share}, cosine " in done.out
     assert f": {worst['worst']['error']:.2g} of {worst['worst']['tolerance']:.2g} (" in done.out
     assert f", on {worst['worst']['input']})" in done.out
     assert "may be larger" not in done.out

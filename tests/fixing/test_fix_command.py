@@ -353,7 +353,7 @@ def test_verify_of_another_type_of_input(cli: Cli, write: Write) -> None:
 
 
 VERIFICATION = {"verdict", "backend", "seeds", "inputs", "reason", "outputs"}
-OUTPUT = {"name", "max_abs", "max_rel", "cosine", "snr_db", "atol", "rtol", "ok", "flips", "steps", "note", "worst"}
+OUTPUT = {"name", "max_abs", "max_rel", "cosine", "snr_db", "atol", "rtol", "ok", "flips", "steps", "note", "worst", "of_largest"}
 
 
 def test_json_keeps_the_contract(cli: Cli, write: Write) -> None:

@@ -165,5 +165,9 @@ def test_a_verdict_of_equal_leads_with_the_largest_error() -> None:
     assert boxes.worst is not None
     assert boxes.worst.error < boxes.max_abs / 10
     told = worst_difference(Verification("equal", "onnxruntime", (0,), "6 random", "", (boxes, scores)))
-    assert told == f"equal: largest error {boxes.max_abs:.2g}, in output 'y', within rounding"
+    assert told == f"equal: largest error {boxes.of_largest:.1g} of the largest value, in output 'y', within rounding"
+    shares = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(after, before, strict=True)]
+    assert boxes.of_largest == pytest.approx(max(shares), rel=1e-6)
+    larger = compare_output("y", [128 * b for b in before], [128 * a for a in after], TERMS)
+    assert larger.of_largest == boxes.of_largest, "whatever the unit of the output is"
     assert re.fullmatch(r"at most \S+ % of what rounding may be: \S+ of \S+ \(.+, on .+\)", describe_limit(boxes))
