@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from npu_guard import cli
 from npu_guard.analysis import cost, evaluate
 from npu_guard.analysis.channels import operators as channels
 from npu_guard.base.folding import fold_text
-from npu_guard.checking import manual, registry
+from npu_guard.checking import listed, manual, registry
 from npu_guard.device.vocabulary import METRICS, VIEWS
 from npu_guard.fixing import catalog
 from npu_guard.graph.handlers import Handlers
@@ -55,14 +56,15 @@ def pages() -> dict[str, str]:
     found["docs/settings.md"] = settings_page()
     found["docs/check.svg"] = picture()
     found["reports/assets/json-v1.schema.json"] = json.schema()
-    found["rules/substitutions/index.json"] = substitution_index()
+    found["rules/index.json"] = index_of(listed.index())
+    found["rules/substitutions/index.json"] = index_of(catalog.index())
     found["docs/training-manifest.schema.json"] = dumps(manifest_schema(), indent=2) + "\n"
     return found
 
 
-def substitution_index() -> str:
-    """What `check` needs to know of substitutions that it does not load, a line for each file."""
-    return "{\n" + ",\n".join(f"{dumps(stem)}: {dumps(facts)}" for stem, facts in catalog.index().items()) + "\n}\n"
+def index_of(pack: Mapping[str, list[dict[str, Any]]]) -> str:
+    """What `check` needs to know of rules or substitutions that it does not load, a line for each file."""
+    return "{\n" + ",\n".join(f"{dumps(stem)}: {dumps(facts)}" for stem, facts in pack.items()) + "\n}\n"
 
 
 def rule_index() -> str:

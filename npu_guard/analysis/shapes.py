@@ -41,6 +41,11 @@ def start(skeleton: Skeleton) -> sandbox.Child:
     return _INFERENCE.ask(content)
 
 
+def rest() -> None:
+    """Let the child go where no other model follows soon; the next one is asked of a new child."""
+    _INFERENCE.rest()
+
+
 def infer(model: Model, inference: sandbox.Child) -> Mapping[Value, str]:
     """Fill in `shape` and `dtype` of every value; the result names those that stay unknown, with the reason.
 

@@ -89,16 +89,12 @@ class Child:
         if not timed_out and data[:1] in names and data[-1:] == b".":
             self._let_end()
             return Outcome(names[data[:1]], data[1:-1])
-        status = self._end()
-        if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
-            return Outcome("timeout", b"")
-        return Outcome("crash", b"")
+        return of_death(self._end(), timed_out=timed_out)
 
     def _let_end(self) -> None:
         """Go on while the child, which has said all, gives its memory back: that takes as long as a small request."""
         os.close(self._pipe)
-        collect(wait=False)
-        _ending.append(self._pid)
+        leave(self._pid)
         self._pid = -1
 
     def _end(self) -> int:
@@ -112,8 +108,20 @@ class Child:
         return status
 
 
+def of_death(status: int, *, timed_out: bool) -> Outcome:
+    """The outcome of a call whose child has not said one, by the status that it ended with."""
+    late = timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
+    return Outcome("timeout" if late else "crash", b"")
+
+
 _ending: list[int] = []
 """Children that have said all and may not have ended yet."""
+
+
+def leave(pid: int) -> None:
+    """Go on without a child that is about to end."""
+    collect(wait=False)
+    _ending.append(pid)
 
 
 @atexit.register

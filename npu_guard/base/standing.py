@@ -26,12 +26,14 @@ _HEAD = struct.Struct("<cQ")
 
 
 class Standing:
-    """One function of bytes to bytes, in a child. The first request has a child of its own, as it may be the only one."""
+    """One function of bytes to bytes, in a child."""
 
     def __init__(self, call: Callable[[bytes], bytes]) -> None:
         self._call = call
         self._pid = self._to = self._from = -1
         self._owner = self._asked = 0
+        self._fresh = False
+        """Whether the child has answered nothing yet, so that what becomes of it is the verdict of a fresh process."""
         self.busy = False
 
     def ask(self, content: bytes) -> sandbox.Child:
@@ -40,14 +42,15 @@ class Standing:
             self._forget()
             self._owner = os.getpid()
         self._asked += 1
-        if self._asked == 1 or self.busy or len(content) > SMALL or not hasattr(os, "fork"):
+        if self.busy or len(content) > SMALL or not hasattr(os, "fork"):
             return sandbox.Child(lambda: self._call(content))
         if self._asked % REQUESTS == 0:
             self.end()
         try:
             if self._pid < 0:
-                self._start()
-            _write(self._to, _HEAD.pack(b"?", len(content)) + content)
+                self._start(content)
+            else:
+                _write(self._to, _HEAD.pack(b"?", len(content)) + content)
         except OSError:  # it died since
             self.end()
             return sandbox.Child(lambda: self._call(content))
@@ -57,6 +60,7 @@ class Standing:
     def answer(self, content: bytes) -> sandbox.Outcome:
         """Wait for the answer to the last request."""
         deadline = time.monotonic() + sandbox.SECONDS
+        fresh, self._fresh, letter = self._fresh, False, b""
         head = _read(self._from, _HEAD.size, deadline)
         if head is not None:
             letter, length = _HEAD.unpack(head)
@@ -64,35 +68,50 @@ class Standing:
             if data is not None and letter in b"oe":
                 self.busy = False
                 return sandbox.Outcome("ok" if letter == b"o" else "error", data)
-        self.end()
-        return sandbox.run(lambda: self._call(content))
+        late = time.monotonic() >= deadline
+        status = self.end()
+        if not fresh:
+            return sandbox.run(lambda: self._call(content))
+        return sandbox.Outcome("memory", b"") if letter == b"m" else sandbox.of_death(status, timed_out=late)
 
-    def end(self) -> None:
-        """End the child, whatever it is doing."""
+    def end(self) -> int:
+        """End the child, whatever it is doing; the status that it ended with."""
         pid = self._pid
         if pid < 0 or self._owner != os.getpid():
-            return
+            return 0
         for end in (self._to, self._from):
             os.close(end)
         self._forget()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        return os.waitpid(pid, 0)[1]
+
+    def rest(self) -> None:
+        """Let the child go, once it has said what it was asked last: it ends beside whatever the process does next."""
+        pid = self._pid
+        if pid < 0 or self.busy or self._owner != os.getpid():
+            return
+        for end in (self._to, self._from):
+            os.close(end)
+        self._forget()
+        sandbox.leave(pid)
 
     def _forget(self) -> None:
         self._pid = self._to = self._from = -1
         self.busy = False
 
-    def _start(self) -> None:
+    def _start(self, content: bytes) -> None:
+        """A fork hands the first request over as it is; a pipe would hold up whoever asks until the child reads."""
         read_end, self._to = os.pipe()
         self._from, write_end = os.pipe()
         self._pid = sandbox.fork()
         if self._pid == 0:
             os.close(self._to)
             os.close(self._from)
-            _serve(self._call, read_end, write_end)
+            _serve(self._call, read_end, write_end, content)
         os.close(read_end)
         os.close(write_end)
+        self._fresh = True
         atexit.register(self.end)
 
 
@@ -111,20 +130,20 @@ class _Asked(sandbox.Child):
         return self._standing.answer(self._content)
 
 
-def _serve(call: Callable[[bytes], bytes], read_end: int, write_end: int) -> None:
+def _serve(call: Callable[[bytes], bytes], read_end: int, write_end: int, first: bytes) -> None:
     """Never returns: answers until nobody can ask any more. A result has its status letter and its length in front."""
     try:
         faulthandler.disable()
         read_end, write_end = sandbox.without_streams(read_end, write_end)
         _close_others(read_end, write_end)
         sandbox.limit(None, sandbox.MEMORY_BYTES)
-        while (head := _read(read_end, _HEAD.size)) is not None:
-            content = _read(read_end, _HEAD.unpack(head)[1])
-            if content is None:
-                break
+        content: bytes | None = first
+        while content is not None:
             sandbox.grant_time()
             outcome = sandbox.attempt(lambda content=content: call(content))  # type: ignore[misc]
             _write(write_end, _HEAD.pack(outcome.status[:1].encode(), len(outcome.data)) + outcome.data)
+            head = _read(read_end, _HEAD.size)
+            content = None if head is None else _read(read_end, _HEAD.unpack(head)[1])
     finally:
         os._exit(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 from collections.abc import Iterator
 from operator import attrgetter
@@ -36,6 +37,16 @@ def members(name: str, folder: str = "") -> Iterator[str]:
             yield file[:-3]
 
 
+def indexed(name: str, folder: str = "") -> dict[str, list[dict[str, Any]]]:
+    """What the index of a pack says of its members without their being loaded, by module name; nothing where it has none."""
+    file = os.path.join(pack(name), folder, "index.json")
+    if not os.path.exists(file):
+        return {}
+    with open(file, encoding="utf-8") as index:
+        found: dict[str, list[dict[str, Any]]] = json.load(index)
+    return found
+
+
 @functools.cache
 def rules() -> tuple[Rule, ...]:
     """One instance of every rule, sorted by code."""
@@ -46,6 +57,20 @@ def rules() -> tuple[Rule, ...]:
         classes += known.__subclasses__()
     shipped = [rule() for rule in classes if rule.__module__.startswith("npu_guard.rules.")]
     return tuple(sorted(shipped, key=attrgetter("code")))
+
+
+@functools.cache
+def rule_index() -> dict[str, list[dict[str, Any]]] | None:
+    """What the index says of the rules, None where it does not name every file: a rule is being written."""
+    known = indexed("rules")
+    return known if known.keys() == set(members("rules")) else None
+
+
+@functools.cache
+def rule_codes() -> list[str]:
+    """Codes of all rules, sorted; none is loaded for them."""
+    known = rule_index()
+    return sorted(facts["code"] for found in known.values() for facts in found) if known else [r.code for r in rules()]
 
 
 def rule(code: str) -> Rule:
@@ -88,14 +113,13 @@ def device_file(name: str) -> Profile:
         file = f"{base}.toml"
         meant = f"; did you mean {file!r}?" if os.path.isfile(file) else suggest(given, known) or suggest(given, profile_names())
         raise UsageError(f"no profile {given!r}; 'npu-guard profiles' lists them, a path to a .toml file works too{meant}")
-    codes = [r.code for r in rules()]
     if base not in known:
         from npu_guard.device.validate import refuse_broken  # those that are shipped are tested
 
-        refuse_broken(Path(base), known, codes)
+        refuse_broken(Path(base), known, rule_codes())
     found = load_profile(known.get(base) or Path(base), known, variant if base != given else None, toolkit)
     for code in found.severity:
-        if code not in codes:
+        if code not in (codes := rule_codes()):
             raise UsageError(f"profile {name}: severity of {code!r}, which is no rule{suggest(code, codes)}")
     return found
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npu_guard.checking.context import Context
-from npu_guard.checking.registry import members, pack
+from npu_guard.checking.registry import indexed, members
 from npu_guard.graph.graph import Node
 from npu_guard.rewriting.substitution import EXACT, Match, Substitution
 
-FOLDER, INDEX = "substitutions", "index.json"
+FOLDER = "substitutions"
+LISTED = ("name", "exactness", "roots", "alone", "rank")
 
 
 @functools.cache
@@ -29,8 +28,7 @@ def listed() -> tuple[Substitution, ...]:
 
     What the index of the folder says of them is taken for true; a file that it does not name is loaded.
     """
-    file = pack("rules") / FOLDER / INDEX
-    known = json.loads(file.read_bytes()) if os.path.exists(file) else {}
+    known = indexed("rules", FOLDER)
     found: list[Substitution] = []
     for stem in members("rules", FOLDER):
         found += [_Listed(stem, i, entry) for i, entry in enumerate(known[stem])] if stem in known else _of_file(stem)
@@ -38,9 +36,9 @@ def listed() -> tuple[Substitution, ...]:
 
 
 def index() -> dict[str, list[dict[str, Any]]]:
-    """What `listed` needs to know of each file: name, exactness and roots of its substitutions."""
-    facts = {stem: _of_file(stem) for stem in members("rules", FOLDER)}
-    return {stem: [{"name": s.name, "exactness": s.exactness, "roots": s.roots} for s in found] for stem, found in facts.items()}
+    """What `listed` needs to know of each file: those of `LISTED` that its substitutions state."""
+    files = {stem: _of_file(stem) for stem in members("rules", FOLDER)}
+    return {stem: [{key: value for key in LISTED if (value := getattr(s, key))} for s in found] for stem, found in files.items()}
 
 
 class _Listed(Substitution):
@@ -48,7 +46,7 @@ class _Listed(Substitution):
 
     def __init__(self, stem: str, position: int, facts: Mapping[str, Any]) -> None:
         self._stem, self._position = stem, position
-        self.name, self.exactness, self.roots = facts["name"], facts["exactness"], tuple(facts["roots"])  # type: ignore[misc]
+        vars(self).update(facts)
 
     def match(self, node: Node, ctx: Context) -> Match | Sequence[Match] | None:
         return _of_file(self._stem)[self._position].match(node, ctx)

@@ -56,9 +56,11 @@ def with_remedies(
             best.setdefault((finding.rule, finding.location.output), candidate)
 
     options: dict[Candidate, str] = {}
+    operators: dict[Candidate, tuple[str, ...]] = {}
     for candidate in set(best.values()):
         exactly = candidate.match.substitution.exactness == EXACT
         options[candidate] = _APPROXIMATE if not exactly else "" if candidate.mends(warnings=False) else _WARNINGS
+        operators[candidate] = tuple(sorted({node.op_type for node in candidate.match.nodes}))
     shared: dict[tuple[object, ...], Remedy] = {}
 
     def told(finding: Finding) -> Finding:
@@ -67,8 +69,7 @@ def with_remedies(
             return finding
         advice = finding.remedy.advice if finding.remedy is not None else ""
         form = by.match.substitution
-        operators = tuple(sorted({node.op_type for node in by.match.nodes}))
-        values = form.name, form.exactness, advice, by.chain, options[by], operators
+        values = form.name, form.exactness, advice, by.chain, options[by], operators[by]
         return replace(finding, remedy=shared.get(values) or shared.setdefault(values, Remedy(*values)))
 
     remedied = tuple(map(told, findings))

@@ -77,6 +77,8 @@ class Search:
                 by_op.setdefault(op, []).append(substitution)
         for node in self.analysis.nodes() if by_op else ():
             for substitution in by_op.get(node.op_type, ()) if not node.domain else ():
+                if not self._concerns(substitution, node):
+                    continue
                 try:
                     matches = self.ask(substitution, node)
                 except Refused as refusal:
@@ -85,6 +87,15 @@ class Search:
                 else:
                     if matches:
                         yield from matches
+
+    def _concerns(self, substitution: Substitution, node: Node) -> bool:
+        """Whether there can be a match at a root for which something is wrong: told without asking, which loads its file."""
+        if substitution.alone:
+            return self.failing(node)
+        if not substitution.rank:
+            return True
+        data = node.input(0)
+        return data is not None and data.shape is not None and len(data.shape) == substitution.rank
 
     def all(self, substitutions: Sequence[Substitution]) -> list[Match]:
         """Every match; what almost is one is noted. Whoever asks again is not searched for again."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from npu_guard.analysis import shapes
 from npu_guard.analysis.analyze import Analysis, analyze
 from npu_guard.analysis.cost import uncounted
 from npu_guard.analysis.quantized.reading import read
@@ -18,6 +19,7 @@ from npu_guard.base.errors import ModelError
 from npu_guard.base.installation import VERSION
 from npu_guard.checking import registry
 from npu_guard.checking.engine import Checked, check, macs_share
+from npu_guard.checking.listed import listed_rules
 from npu_guard.device import Profile
 from npu_guard.file import load
 from npu_guard.fixing.severities import fails
@@ -77,6 +79,7 @@ def check_models(
         checked[report.path] = report
         if cache is not None and entry is not None:
             cache.keep(key, entry)
+    shapes.rest()
     if cache is not None:
         cache.close()
     reports, command = [], command_of(config)
@@ -126,7 +129,7 @@ def judged(path: str, profile: Profile, config: Config) -> tuple[Document, Analy
     from npu_guard.analysis.opening import open_to_write
 
     document, analysis = open_to_write(path, config.input_shapes, config.limits, config.held)
-    return document, analysis, check(analysis, profile, registry.rules(), config, project_root(Path.cwd()))
+    return document, analysis, check(analysis, profile, listed_rules(), config, project_root(Path.cwd()))
 
 
 def check_model(
@@ -161,7 +164,7 @@ def check_skeleton(
     root = project_root(Path.cwd())
 
     def asked(analysis: Analysis) -> Checked:
-        return check(analysis, profile, registry.rules(), config, root)
+        return check(analysis, profile, listed_rules(), config, root)
 
     checked, prospect = asked(analysis), Prospect()
     if remedies:

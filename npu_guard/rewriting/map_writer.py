@@ -14,7 +14,7 @@ from npu_guard.base.text import short
 from npu_guard.checking.context import Context
 from npu_guard.graph.graph import Value, is_known
 from npu_guard.graph.ops import find_operator
-from npu_guard.proof.exact import Exact
+from npu_guard.rewriting.scaled import scaled
 from npu_guard.rewriting.substitution import Array, Builder, Refused
 from npu_guard.rewriting.views import CHANNELS, Moves, View, size
 
@@ -83,11 +83,17 @@ class Writer:
         if factor == 1.0 or self._builder is None:
             return self.constant(make)
         array = make()
-        return self._builder.rounded(Exact.of(array) * np.float32(factor), array.dtype)
+        return scaled(self._builder, array, factor, array.dtype)
 
-    def rounded(self, numbers: Exact, dtype: int) -> str:
-        """An initializer of the floats next to some numbers."""
-        return "" if self._builder is None else self._builder.rounded(numbers, onnx.helper.tensor_dtype_to_np_dtype(dtype))
+    def reciprocal_root(self, number: int, dtype: int) -> str:
+        """An initializer of the float next to 1 / sqrt(number)."""
+        if self._builder is None:
+            return ""
+        from fractions import Fraction
+
+        from npu_guard.proof.exact import Exact
+
+        return self._builder.rounded(Exact.root(Fraction(1, number)), onnx.helper.tensor_dtype_to_np_dtype(dtype))
 
     def ints(self, *values: int) -> str:
         """An int64 vector."""

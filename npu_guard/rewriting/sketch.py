@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,9 +16,11 @@ from npu_guard.file.document import Document
 from npu_guard.file.tensors import BITS
 from npu_guard.file.wire import INLINE, Payload
 from npu_guard.graph.graph import Value
-from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.substitution import Array, Builder, Match, Refused
 from npu_guard.rewriting.weights import Evaluate, Small, evaluated
+
+if TYPE_CHECKING:
+    from npu_guard.proof.exact import Exact
 
 KEEP_ELEMENTS = 4096
 """Constants up to this size keep their values, as in a skeleton: axes, shapes, pads, scales."""

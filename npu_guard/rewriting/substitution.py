@@ -1,8 +1,7 @@
 """What a substitution is: a root operator, a match that may refuse with a reason, and a rewrite that emits nodes.
 
 Authors write `match` and `rewrite` only, and say nothing of rules or devices: "this form equals that form". The driver asks
-where the device has a finding, judges the new nodes by the same rules from a sketch (`rewriting/sketch.py`), takes the
-cheapest form that the device is content with, edits the model, verifies the block and the whole, and rolls back.
+where the device has a finding, judges the new nodes from a sketch, takes the cheapest form that pleases the device, and verifies.
 """
 
 from __future__ import annotations
@@ -22,23 +21,21 @@ from npu_guard.base.errors import Undecidable
 from npu_guard.base.text import short
 from npu_guard.graph.graph import Node, Value
 from npu_guard.graph.ops import find_operator
-from npu_guard.proof.exact import Exact
 from npu_guard.results.proof import PROVED
 from npu_guard.rewriting.weights import Evaluate, Small, Weights, evaluated
 
 if TYPE_CHECKING:
     from npu_guard.checking.context import Context
     from npu_guard.file.document import Document
+    from npu_guard.proof.exact import Exact
 
 Array = NDArray[Any]
 HISTORY = "npu_guard.substitution"
 """Key of a node's metadata: the substitutions that made it what it is, in order."""
-EXACT = "exact"
-APPROXIMATE = "approximate"
-COPIES = 2
-"""Times that protobuf and what is handed to it hold a constant while it is made."""
-NODE_BYTES, UNMEASURED = 4096, 4 << 20
-"""What a node may take, and what a rewrite may make before the system is asked again how much memory is used."""
+EXACT, APPROXIMATE = "exact", "approximate"
+COPIES, NODE_BYTES, UNMEASURED = 2, 4096, 4 << 20
+"""Times that protobuf and what is handed to it hold a constant while it is made; what a node may take in bytes, and what a
+rewrite may make before the system is asked again how much memory is used."""
 
 
 class Refused(Exception):
@@ -91,14 +88,17 @@ class Substitution:
     """Approximate ones: where a block comes less close than this for any of the samples, it is rolled back."""
     roots: ClassVar[tuple[str, ...]]
     """Operators at which `match` is asked."""
+    alone: ClassVar[bool] = False
+    """Whether it replaces its root and no other node, and so is asked only where something is wrong with that."""
+    rank: ClassVar[int] = 0
+    """Rank of the first input of roots that it is asked about; 0: any."""
     last: ClassVar[bool] = False
     """Whether it works on what the others write, and so waits until none of them applies any more."""
     ends: ClassVar[bool] = False
     """Whether no form is looked for in the place of what it writes: it says the same in other operators of the kind."""
     limits: ClassVar[Mapping[str, Any]] = {}
-    """Limits that the examples assume."""
     operators: ClassVar[Mapping[str, str]] = {}
-    """Operators and their status, as in `rule.Case`, that the examples assume."""
+    """What the examples assume: limits, and operators with their status as in `rule.Case`."""
     good: ClassVar[tuple[Example, ...]]
     bad: ClassVar[tuple[Example, ...]]
     """Blocks that must be refused, each with its reason."""

@@ -31,6 +31,7 @@ class AveragePoolToConv(Substitution):
 
     name = "average-pool-to-conv"
     roots = ("AveragePool",)
+    alone = True
     operators = dict.fromkeys(("AveragePool", "Conv"), "supported")
     good = (
         Example(

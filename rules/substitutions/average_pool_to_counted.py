@@ -29,6 +29,7 @@ class AveragePoolToCounted(Substitution):
 
     name = "average-pool-to-counted"
     roots = ("AveragePool",)
+    alone = True
     good = (
         Example(
             "g (float[1,3,8,7] x) => (y) { y = AveragePool<kernel_shape = [3,3], pads = [1,1,1,1]>(x) }",

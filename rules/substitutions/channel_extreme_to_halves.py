@@ -26,6 +26,7 @@ class ChannelExtremeToHalves(Substitution):
 
     name = "channel-extreme-to-halves"
     roots = tuple(_LARGER)
+    alone = True
     operators = _OPERATORS
     good = (
         Example("g (float[1,4,4,6] x) => (y) <int64[1] a = {1}> { y = ReduceMax(x, a) }", ops=("Slice", "Slice", "Max") * 2),

@@ -31,6 +31,7 @@ class ChannelReductionToConv(Substitution):
 
     name = "channel-reduction-to-conv"
     roots = ("ReduceMean", "ReduceSum")
+    alone = True
     operators = _REFUSED
     good = (
         Example("g (float[1,8,4,6] x) => (y) <int64[1] a = {1}> { y = ReduceMean(x, a) }", ops=("Conv",)),

@@ -27,6 +27,7 @@ class ConcatToChannels(Substitution):
     name = "concat-to-channels"
     ends = True
     roots = ("Concat",)
+    alone = True
     operators = dict.fromkeys(("Concat", "Reshape", "Transpose", "Relu"), "supported")
     good = (
         Example(

@@ -30,6 +30,7 @@ class Conv1dToConv2d(Substitution):
 
     name = "conv1d-to-conv2d"
     roots = ("Conv", "ConvTranspose")
+    rank = 3
     limits = {"conv.rank": [4]}
     good = (
         Example(

@@ -24,6 +24,7 @@ class ConvPaddingToPad(Substitution):
 
     name = "conv-padding-to-pad"
     roots = ("Conv",)
+    alone = True
     operators = dict.fromkeys(("Conv", "Pad"), "supported")
     good = (
         Example(

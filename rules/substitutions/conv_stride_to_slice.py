@@ -31,6 +31,7 @@ class ConvStrideToSlice(Substitution):
     name = "conv-stride-to-slice"
     last = True  # a Conv may be wrong for another reason
     roots = ("Conv",)
+    alone = True
     operators = dict.fromkeys(("Conv", "Slice", "Relu"), "supported")
     good = (
         Example(

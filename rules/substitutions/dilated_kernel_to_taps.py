@@ -32,6 +32,7 @@ class DilatedKernelToTaps(Substitution):
 
     name = "dilated-kernel-to-taps"
     roots = ("Conv",)
+    alone = True
     operators = dict.fromkeys(("Conv", "Slice", "Add"), "supported")
     good = (
         Example(

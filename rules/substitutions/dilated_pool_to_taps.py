@@ -28,6 +28,7 @@ class DilatedPoolToTaps(Substitution):
 
     name = "dilated-pool-to-taps"
     roots = ("MaxPool",)
+    alone = True
     operators = dict.fromkeys(("MaxPool", "Max", "Slice", "Concat"), "supported")
     good = (
         Example(

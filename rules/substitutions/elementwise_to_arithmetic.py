@@ -43,6 +43,7 @@ class ElementwiseToArithmetic(Substitution):
         "ReduceL2",
         "ReduceSumSquare",
     )
+    alone = True
     operators = dict.fromkeys(("Relu", "Mul", "Add", "Div", "Max", "Min", "Sqrt"), "supported") | {"ReduceSum": "channels"}
     good = (
         Example(

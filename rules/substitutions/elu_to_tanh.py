@@ -30,6 +30,7 @@ class EluToTanh(Substitution):
     name = "elu-to-tanh"
     last = True  # others know their blocks by this operator
     roots = ("Elu", "Celu", "Selu")
+    alone = True
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
         Example(

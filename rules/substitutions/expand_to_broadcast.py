@@ -30,6 +30,7 @@ class ExpandToBroadcast(Substitution):
 
     name = "expand-to-broadcast"
     roots = ("Expand", "Tile", "Resize", "Upsample")
+    alone = True
     limits = LIMITS
     operators = dict.fromkeys(("Add", "Mul", "Concat", "GlobalAveragePool", "Resize"), "supported")
     good = (

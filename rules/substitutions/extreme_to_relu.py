@@ -30,6 +30,7 @@ class ExtremeToRelu(Substitution):
     name = "extreme-to-relu"
     last = True  # others know their blocks by this operator
     roots = ("Max", "Min", "Clip")
+    alone = True
     operators = dict.fromkeys(("Relu", "Add", "Sub"), "supported")
     good = (
         Example(

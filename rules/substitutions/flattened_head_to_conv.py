@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from msgspec import Struct
-from numpy.typing import DTypeLike
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
-from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.node_numbers import numbers, passes
 from npu_guard.rewriting.rank_lift import Lifter, Lifting, Raised
+from npu_guard.rewriting.scaled import scaled
 from npu_guard.rewriting.substitution import Array, Builder, Example, Match, Refused, Substitution
 
 if TYPE_CHECKING:
@@ -152,22 +151,17 @@ class FlattenedHeadToConv(Substitution):
         bias = []
         if (given := node.input(2)) is not None:
             values = np.broadcast_to(build.weight(given).reshape(-1), weight.shape[:1])
-            bias = [_times(build, values, node.attr("beta", 1.0), matrix.dtype)]
+            bias = [scaled(build, values, node.attr("beta", 1.0), matrix.dtype)]
         source = raised.map(x) if flat is None else flat.source
         return [
             build.op(
                 "Conv",
                 source,
-                _times(build, weight, node.attr("alpha", 1.0), matrix.dtype),
+                scaled(build, weight, node.attr("alpha", 1.0), matrix.dtype),
                 *bias,
                 kernel_shape=list(weight.shape[2:]),
             )
         ]
-
-
-def _times(build: Builder, array: Array, factor: float, dtype: DTypeLike) -> str:
-    """A weight times a float32 attribute."""
-    return build.rounded(Exact.of(array) * np.float32(factor), dtype) if factor != 1.0 else build.constant(array.astype(dtype))
 
 
 LAYERS = ("Gemm", "MatMul")

@@ -29,6 +29,7 @@ class GroupsToDense(Substitution):
     name = "groups-to-dense"
     last = True  # a Conv in groups may be wrong for another reason
     roots = ("Conv", "ConvTranspose")
+    alone = True
     good = (
         Example(
             "g (float[1,6,7,5] x) => (y) <float[9,2,3,3] w, float[9] b> { y = Conv<group = 3, pads = [1,1,1,1]>(x, w, b) }",

@@ -25,6 +25,7 @@ class HardSwishToClip(Substitution):
     name = "hard-swish-to-clip"
     last = True  # others know their blocks by this operator
     roots = ("HardSwish", "HardSigmoid")
+    alone = True
     operators = dict.fromkeys(_NEEDS, "supported")
     good = (
         Example("g (float[1,8,4,4] x) => (y) { y = HardSwish(x) }", ops=("Mul", "Add", "Clip", "Mul"), label=ROUNDING),

@@ -35,6 +35,7 @@ class LargeKernelToPhases(Substitution):
 
     name = "large-kernel-to-phases"
     roots = ("Conv", "ConvTranspose")
+    alone = True
     limits = LIMIT
     good = (
         Example(

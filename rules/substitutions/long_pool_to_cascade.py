@@ -28,6 +28,7 @@ class LongPoolToCascade(Substitution):
 
     name = "long-pool-to-cascade"
     roots = ("MaxPool",)
+    alone = True
     operators = {"MaxPool": "supported"}
     good = (
         Example(

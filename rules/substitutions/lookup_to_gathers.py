@@ -26,6 +26,7 @@ class LookupToGathers(Substitution):
 
     name = "lookup-to-gathers"
     roots = ("GatherElements", "GatherND")
+    alone = True
     operators = dict.fromkeys(("Slice", "Gather", "Reshape"), "supported")
     good = (
         Example(

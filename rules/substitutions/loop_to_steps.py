@@ -29,6 +29,7 @@ class LoopToSteps(Substitution):
 
     name = "loop-to-steps"
     roots = ("Loop",)
+    alone = True
     operators = dict.fromkeys(("Mul", "Add", "Relu", "Gather", "Concat", "Unsqueeze", "Conv", "Identity", "Cast"), "supported")
     good = (
         Example(

@@ -31,6 +31,7 @@ class LpPoolToAverage(Substitution):
 
     name = "lp-pool-to-average"
     roots = ("LpPool", "GlobalLpPool")
+    alone = True
     operators = dict.fromkeys(("Abs", "Mul", "Pow", "AveragePool", "GlobalAveragePool", "Sqrt"), "supported")
     good = (
         Example(

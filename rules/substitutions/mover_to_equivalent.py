@@ -33,6 +33,7 @@ class MoverToEquivalent(Substitution):
     name = "mover-to-equivalent"
     ends = True
     roots = ("Split", "Gather", "Squeeze", "Unsqueeze", "Flatten")
+    alone = True
     operators = dict.fromkeys(("Slice", "Reshape", "Relu", "Add"), "supported")
     good = (
         Example(

@@ -59,6 +59,7 @@ class OperatorToDefinition(Substitution):
         *("CenterCropPad", "AffineGrid", "ReduceLogSum", "ReduceL1", "LogSoftmax", "GreaterOrEqual"),
         *("LessOrEqual", "CausalConvWithState"),
     )
+    alone = True
     operators = _PRIMITIVES
     good = (
         Example(

@@ -25,6 +25,7 @@ class PadToConcat(Substitution):
 
     name = "pad-to-concat"
     roots = ("Pad",)
+    alone = True
     operators = _NEEDS
     good = (
         Example(

@@ -24,6 +24,7 @@ class PoolCeilingToPads(Substitution):
 
     name = "pool-ceiling-to-pads"
     roots = ("MaxPool", "AveragePool")
+    alone = True
     good = (
         Example(
             "g (float[1,4,8,7] x) => (y) { y = MaxPool<kernel_shape = [3,3], strides = [2,2], ceil_mode = 1>(x) }",

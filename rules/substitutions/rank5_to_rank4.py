@@ -35,6 +35,7 @@ class Rank5ToRank4(Substitution):
 
     name = "rank5-to-rank4"
     roots = tuple(sorted(WINDOWS))
+    rank = RANK
     limits = {"tensor.rank_max": 4}
     good = (
         Example(

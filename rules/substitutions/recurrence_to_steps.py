@@ -40,6 +40,7 @@ class RecurrenceToSteps(Substitution):
 
     name = "recurrence-to-steps"
     roots = ("LSTM", "GRU", "RNN")
+    alone = True
     operators = _REFUSED
     good = (
         Example(

@@ -29,6 +29,7 @@ class ReductionToPool(Substitution):
 
     name = "reduction-to-pool"
     roots = tuple(_POOLS)
+    alone = True
     operators = _REFUSED
     good = (
         Example("g (float[1,4,12,7] x) => (y) <int64[1] a = {2}> { y = ReduceMax(x, a) }", ops=("MaxPool",)),

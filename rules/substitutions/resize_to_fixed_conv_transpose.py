@@ -33,6 +33,7 @@ class ResizeToFixedConvTranspose(Substitution):
 
     name = "resize-to-fixed-conv-transpose"
     roots = ("Resize", "Upsample")
+    alone = True
     limits = LIMITS
     good = (
         Example(

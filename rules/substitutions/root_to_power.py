@@ -27,6 +27,7 @@ class RootToPower(Substitution):
     name = "root-to-power"
     last = True  # others know their blocks by this operator
     roots = ("Sqrt",)
+    alone = True
     good = (
         Example(
             "g (float[1,8,4,4] x) => (y) { s = Mul(x, x)  y = Sqrt(s) }",

@@ -29,6 +29,7 @@ class ScatterToSlices(Substitution):
 
     name = "scatter-to-slices"
     roots = ("ScatterND", "ScatterElements")
+    alone = True
     operators = dict.fromkeys(("Slice", "Concat", "Reshape", "Add", "Mul", "Expand"), "supported")
     good = (
         Example(

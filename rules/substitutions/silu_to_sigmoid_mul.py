@@ -34,6 +34,7 @@ class SiluToSigmoidMul(Substitution):
     name = "silu-to-sigmoid-mul"
     last = True  # others know their blocks by this operator
     roots = ("Swish", "Mish", "Gelu")
+    alone = True
     operators = dict.fromkeys(("Sigmoid", "Mul", "Add", "Div"), "supported")
     good = (
         Example("g (float[1,8,4,4] x) => (y) { y = Swish(x) }", ops=("Sigmoid", "Mul"), opset=24),

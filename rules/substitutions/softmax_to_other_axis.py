@@ -29,6 +29,7 @@ class SoftmaxToOtherAxis(Substitution):
     name = "softmax-to-other-axis"
     last = True  # others know their blocks by this operator
     roots = ("Softmax", "LogSoftmax")
+    alone = True
     operators = dict.fromkeys(("Softmax", "LogSoftmax", "Transpose"), "supported")
     good = (
         Example(

@@ -29,6 +29,7 @@ class SoftplusToExponential(Substitution):
     name = "softplus-to-exponential"
     last = True  # others know their blocks by this operator
     roots = ("Softplus",)
+    alone = True
     operators = dict.fromkeys(("Relu", "Abs", "Mul", "Exp", "Add", "Tanh"), "supported")
     good = (
         Example(

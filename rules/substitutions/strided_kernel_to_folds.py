@@ -36,6 +36,7 @@ class StridedKernelToFolds(Substitution):
 
     name = "strided-kernel-to-folds"
     roots = ("Conv",)
+    alone = True
     limits = LIMIT
     good = (
         Example(

@@ -26,6 +26,7 @@ class TransposeToOtherOrder(Substitution):
     name = "transpose-to-other-order"
     ends = True
     roots = ("Transpose",)
+    alone = True
     operators = dict.fromkeys(("Reshape", "Transpose"), "supported")
     good = (
         Example(

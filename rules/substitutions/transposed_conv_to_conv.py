@@ -56,6 +56,7 @@ class TransposedConvToConv(Substitution):
     name = "transposed-conv-to-conv"
     last = True  # a ConvTranspose may be wrong for another reason
     roots = ("ConvTranspose",)
+    alone = True
     operators = _REFUSED
     good = (
         Example(

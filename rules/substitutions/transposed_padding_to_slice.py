@@ -24,6 +24,7 @@ class TransposedPaddingToSlice(Substitution):
 
     name = "transposed-padding-to-slice"
     roots = ("ConvTranspose",)
+    alone = True
     good = (
         Example(
             """g (float[1,3,5,7] x) => (y) <float[3,4,4,4] w, float[4] b>

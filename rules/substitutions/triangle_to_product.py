@@ -33,6 +33,7 @@ class TriangleToProduct(Substitution):
 
     name = "triangle-to-product"
     roots = ("CumSum", "Trilu")
+    alone = True
     operators = dict.fromkeys(("MatMul", "Mul", "Conv", "Transpose", "Softmax"), "supported")
     good = (
         Example(

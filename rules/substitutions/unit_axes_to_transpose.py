@@ -37,6 +37,7 @@ class UnitAxesToTranspose(Substitution):
     name = "unit-axes-to-transpose"
     ends = True
     roots = ("Squeeze", "Unsqueeze", "Reshape")
+    alone = True
     operators = dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze"), "supported")
     good = (
         Example(

@@ -21,6 +21,7 @@ class WideReduceMaxToGroups(Substitution):
 
     name = "wide-reduce-max-to-groups"
     roots = ("ReduceMax",)
+    alone = True
     limits = {"reduce.max_channels": 256}
     good = (
         Example(

@@ -30,7 +30,6 @@ def work(content: bytes) -> bytes:
 @pytest.fixture
 def standing() -> Iterator[Standing]:
     made = Standing(work)
-    answered(made, b"the first has a child of its own")
     yield made
     made.end()
 
@@ -74,6 +73,28 @@ def test_what_it_does_not_survive_is_the_verdict_of_a_fresh_one(
     before = process(answered(standing, b"a"))
     assert answered(standing, word).status == status
     assert process(answered(standing, b"a")) != before
+
+
+@pytest.mark.parametrize(("word", "status"), [(b"die", "crash"), (b"spin", "timeout"), (b"swell", "memory")])
+def test_the_first_request_is_not_repeated(standing: Standing, word: bytes, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child was fresh, so what it came to holds; a model that takes all its time would take it twice."""
+    monkeypatch.setattr(sandbox, "SECONDS", 0.3 if status == "timeout" else 60.0)
+    monkeypatch.setattr(sandbox, "run", None)
+    assert answered(standing, word) == sandbox.Outcome(status, b"")
+    assert answered(standing, b"b").data.endswith(b" b")
+
+
+def test_one_that_is_let_go_ends(standing: Standing) -> None:
+    """And the next request has another."""
+    own = int(process(answered(standing, b"a")))
+    with standing.ask(b"b") as child:
+        standing.rest()  # not before it has answered
+        assert int(process(child.result())) == own
+    standing.rest()
+    sandbox.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(own, 0)
+    assert int(process(answered(standing, b"c"))) != own
 
 
 def test_one_that_died_meanwhile(standing: Standing) -> None:

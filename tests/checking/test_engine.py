@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from npu_guard.analysis.analyze import Analysis
 from npu_guard.base.errors import ModelError, Undecidable, UsageError
 from npu_guard.base.limits import Limits
-from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.checking.engine import Checked, check, macs_share
 from npu_guard.checking.rule import Draft, Rule
@@ -311,7 +310,7 @@ def test_several_models_with_one_unreadable(save: Callable[..., Path], tmp_path:
 def test_a_rule_that_crashes_gives_4_and_the_findings_of_the_others(
     save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "rules", lambda: (Relus(), Broken()))
+    monkeypatch.setattr("npu_guard.pipeline.check.listed_rules", lambda: (Relus(), Broken()))
     report = check_models([str(save(CHAIN))], Config())
     assert exit_code(report) == 4
     assert {f.rule for f in report.models[0].findings} == {"NPU901", "NPU904"}

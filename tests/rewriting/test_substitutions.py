@@ -5,6 +5,7 @@ No substitution needs a test file of its own for this; what it declares is what 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import onnx
 import pytest
 
 from npu_guard.analysis.analyze import analyze
+from npu_guard.base.errors import Undecidable
 from npu_guard.checking import registry
 from npu_guard.checking.context import Context
 from npu_guard.checking.engine import check
@@ -74,6 +76,28 @@ def test_contract(substitution: Substitution) -> None:
     assert len(substitution.manual().splitlines()) > 2, "the docstring states the algebra"
     assert len(substitution.good) >= 4
     assert len(substitution.bad) >= 3
+
+
+@pytest.mark.parametrize("substitution", SUBSTITUTIONS, ids=lambda s: s.name)
+def test_states_where_it_need_not_be_asked(substitution: Substitution, tmp_path: Path) -> None:
+    """One that says that it replaces its root alone does so, and one that does not say it replaces more somewhere."""
+    others = set()
+    for example in (*substitution.good, *substitution.bad):
+        file = tmp_path / "model.onnx"
+        file.write_bytes(model_of(substitution, example).SerializeToString())
+        analysis = analyze(load(file))
+        ctx = Context(analysis, profile_for(case(substitution, example)))
+        for node in analysis.nodes():
+            if node.op_type in substitution.roots:
+                with contextlib.suppress(Refused, Undecidable):
+                    found = substitution.match(node, ctx) or []
+                    matches = [found] if isinstance(found, Match) else found
+                    others.update(n.label for m in matches for n in m.nodes if n is not node)
+                    data = node.input(0)
+                    if matches and substitution.rank:
+                        assert data is not None
+                        assert len(data.shape or ()) == substitution.rank
+    assert substitution.alone == (not others)
 
 
 @pytest.mark.parametrize(("substitution", "example"), EXAMPLES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -11,7 +10,6 @@ from msgspec.structs import replace
 
 from npu_guard.analysis.layout import RUNNING
 from npu_guard.base.text import short
-from npu_guard.proof.exact import Exact
 from npu_guard.rewriting.map_writer import Map, map_parts, static_shape
 from npu_guard.rewriting.position_maps import product
 from npu_guard.rewriting.substitution import Array, Refused
@@ -88,7 +86,7 @@ def attention(step: Step) -> list[Map]:
     if q.view.shape[1] != k.view.shape[1]:
         raise Refused("Attention whose queries and keys have different numbers of heads")
     scale = node.attr("scale")
-    number = w.scalar(scale, q.dtype) if scale else w.rounded(Exact.root(Fraction(1, q.view.shape[-1])), q.dtype)
+    number = w.scalar(scale, q.dtype) if scale else w.reciprocal_root(q.view.shape[-1], q.dtype)
     q = map_parts(q, lambda name: w.op("Mul", name, number))
     scores = product(w, q, replace(k, view=k.view.permuted((0, 1, 3, 2))), lambda view: True)
     scores = _masked(step, scores)

@@ -61,12 +61,13 @@ def relabel(step: Step) -> list[Map]:
 def elementwise(step: Step) -> list[Map]:
     """One value at a time; constants are laid out anew. Raises Refused."""
     node, w = step.node, step.writer
-    given = [v for v in node.inputs if v is not None and not step.ctx.is_constant(v)]
+    places = [i for i, v in enumerate(node.inputs) if v is not None and not step.ctx.is_constant(v)]
+    given = [v for v in (node.inputs[i] for i in places) if v is not None]
     scores = [v for v in given if v in step.maps and step.maps[v].is_scores]
     if scores and len(scores) < len(given):
         mask = next(v for v in given if v not in scores)
         raise Refused(f"the mask {short(mask.name)!r} is not constant")
-    found = [step.map(node.inputs.index(v)) for v in given]
+    found = [step.map(i) for i in places]
     view = found[0].view
     for other in found[1:]:
         view = joined(view, other.view)
