@@ -5,6 +5,7 @@ Parts of a weight that was taken apart are none: together they have as many elem
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -15,11 +16,11 @@ from npu_guard.training.graph import Graph
 from npu_guard.training.landing import Landing
 
 SHOWN = 3
-"""Names that a sentence gives."""
+"""Groups of names, and names of one, that the sentence gives."""
 
 
 def apart_of(landing: Landing, patched: nn.Module) -> list[str]:
-    """A sentence for each weight of the original that is trained in several places of the patched network."""
+    """A sentence about the weights of the original that are trained in several places of the patched network; none without."""
     original = Graph.read(landing.original)
     held: dict[str, dict[str, int]] = defaultdict(dict)
     for source, name, elements in _tensors(landing):
@@ -30,16 +31,16 @@ def apart_of(landing: Landing, patched: nn.Module) -> list[str]:
             held[name][name] = parameter.numel()  # a module that stays has it as well
     found = []
     for source, names in held.items():
-        size = 1
-        for extent in original.shape(source) if source in original.constants else ():
-            size *= extent
-        if source in original.constants and len(names) > 1 and sum(names.values()) > size:
+        if len(names) > 1 and source in original.constants and sum(names.values()) > math.prod(original.shape(source)):
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            found.append(
-                f"{', '.join([*names][:SHOWN])}{more} were one weight and are trained apart; "
-                "npu_guard.torch.apply with swap_at_export=True trains it as one"
-            )
-    return found
+            found.append(", ".join([*names][:SHOWN]) + more)
+    if not found:
+        return []
+    more = f"; and {len(found) - SHOWN} groups more" if len(found) > SHOWN else ""
+    return [
+        f"trained apart, and one weight before: {'; '.join(found[:SHOWN])}{more} "
+        "(npu_guard.torch.apply with swap_at_export=True trains the one)"
+    ]
 
 
 def _tensors(landing: Landing) -> Iterator[tuple[str, str, int]]:
