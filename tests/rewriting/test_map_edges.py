@@ -75,11 +75,22 @@ def test_places_that_fall_and_rise(tmp_path: Path) -> None:
     assert [len(run) for run in in_runs(places, LEAST)] == [14, 9, 1, 1, 1, 13]
 
 
-def _fixed(graph: str, shape: list[int], folder: Path) -> list[str]:
+@pytest.mark.parametrize(
+    ("refused", "written"), [(("ReduceMin", "ReduceMax", "Min"), "Max"), (("ReduceMin", "ReduceMax"), "Min")]
+)
+def test_the_least_is_the_greatest_of_negatives_where_two_maps_have_no_least(
+    refused: tuple[str, ...], written: str, tmp_path: Path
+) -> None:
+    text = "g (float[1,5,12] x) => (y) <int64[2] a = {1,2}> { m = ReduceMin(x, a)  y = Sub(x, m) }"
+    operators = _fixed(text, [1, 5, 12], tmp_path, refused)
+    assert {"Min", "Max"}.intersection(operators) == {written}
+
+
+def _fixed(graph: str, shape: list[int], folder: Path, refused: Sequence[str] = ("Pad", "Gather")) -> list[str]:
     """Operators of the fixed model, once ONNX Runtime gives the same: ONNX's reference has no ConvTranspose with groups."""
     before, after = folder / "before.onnx", folder / "after.onnx"
     onnx.save(onnx.shape_inference.infer_shapes(case_model(Case(graph))), before)
-    profile = profile_for(Case("", limits=FIXED_LAYOUT, operators=dict.fromkeys(("Pad", "Gather"), "refused")))
+    profile = profile_for(Case("", limits=FIXED_LAYOUT, operators=dict.fromkeys(refused, "refused")))
     report = fix_model(str(before), profile, Config(), [s for s in catalog.substitutions() if s.name == "tensors-to-maps"])
     assert report.applied, [r.reason for r in report.refused]
     save_document(report.document, after)

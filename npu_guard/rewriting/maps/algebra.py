@@ -30,7 +30,7 @@ class Maps(Struct, frozen=True):
     widest: int | None = None
     """Channels over which a reduction may run."""
     lacking: frozenset[str] = frozenset()
-    """Reductions that the device has not, and LogSoftmax."""
+    """Reductions that the device has not, LogSoftmax and Min."""
 
     def laid(self, x: Laid, target: Stored) -> Laid:
         """The tensor in another arrangement."""
@@ -156,7 +156,7 @@ COMBINED = {"ReduceSum": "Add", "ReduceMean": "Add", "ReduceMax": "Max", "Reduce
 
 def reduced(maps: Maps, op_type: str, x: Laid, gone: frozenset[Atom]) -> Laid:
     """A sum, mean, maximum or minimum over factors of any axes."""
-    if op_type == "ReduceMin" and "ReduceMin" in maps.lacking and "ReduceMax" not in maps.lacking:
+    if op_type == "ReduceMin" and "ReduceMin" in maps.lacking and ("ReduceMax" not in maps.lacking or "Min" in maps.lacking):
         x = reduced(maps, "ReduceMax", replace(x, name=maps.program.one("Neg", x.name)), gone)
         return replace(x, name=maps.program.one("Neg", x.name))
     program, count = maps.program, math.prod(a.extent for a in gone)

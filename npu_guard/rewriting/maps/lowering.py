@@ -140,7 +140,7 @@ def abilities(ctx: Context, *, convolved: bool = True) -> Maps:
     )  # fmt: skip
     axes, opset = ctx.limit("reduce.axes"), ctx.analysis.model.opsets.get("", 0)
     program = Program(opset, sliced=lacks("Split"))
-    lacking = frozenset(op for op in ("ReduceSum", "ReduceMin", "ReduceMax", "LogSoftmax") if lacks(op))
+    lacking = frozenset(op for op in ("ReduceSum", "ReduceMin", "ReduceMax", "LogSoftmax", "Min") if lacks(op))
     reduced = None if axes is None else tuple(tuple(a) for a in axes)
     return Maps(program, can, reduced, ctx.limit("reduce.max_channels"), lacking)
 
