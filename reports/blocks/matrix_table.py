@@ -43,10 +43,10 @@ class Line(Struct, frozen=True):
         """Which devices a short name has, `rockchip:RK3566 +1: RK3566, RK3562`; empty for one device."""
         return f"{self.name(short=True)}: {self.name(short=False).partition(':')[2]}" if len(self.devices) > 1 else ""
 
-    def rules(self) -> str:
+    def rules(self, most: int = _RULES) -> str:
         """Codes that decide it."""
         found = list(dict.fromkeys(rule for cell in self.cells if cell is not None for rule in cell.rules))
-        return ", ".join(found[:_RULES]) + (f" and {len(found) - _RULES} more" if len(found) > _RULES else "")
+        return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def lines_of(matrix: Matrix) -> list[Line]:
@@ -81,6 +81,38 @@ def table_of(matrix: Matrix, lines: Sequence[Line], *, short: bool = False) -> l
         cells = (describe_cell(cell) if cell is not None else "unreadable" for cell in line.cells)
         table.append([line.name(short=short), *cells, line.rules()])
     return table
+
+
+def columns_of(lines: Sequence[Line]) -> list[list[str]]:
+    """A head and the lines for one model, each number in a column of its own; a column without any is left out."""
+    cells = [line.cells[0] for line in lines]
+    columns = [["device", *(line.name(short=True) for line in lines)]]
+    columns.append(["verdict", *("unreadable" if cell is None else f"{cell.verdict}{_mark(cell)}" for cell in cells)])
+    for head, field in (("errors", "error"), ("warnings", "warning"), ("undecided", "undecided")):
+        numbers = [0 if cell is None else getattr(cell, field) for cell in cells]
+        if any(numbers):
+            columns.append([head, *(f"{number:,}".rjust(len(head)) if number else "" for number in numbers)])
+    columns.append(["MACs %", *("" if cell is None else _share(cell).rjust(6) for cell in cells)])
+    columns.append(["decided by", *(line.rules(1) for line in lines)])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+MARKS = {
+    " (?)": "(?) The device's documents do not name all operators.",
+    "all *": "* The device takes all the MACs, but not all operators.",
+}
+"""What stands behind a pass that rests on less, and in place of 100 beside another verdict, with its meaning."""
+_SILENT, _NOT_ALL = MARKS
+
+
+def _mark(cell: Cell) -> str:
+    return _SILENT if cell.verdict == "pass" and cell.undocumented else ""
+
+
+def _share(cell: Cell) -> str:
+    return (
+        _NOT_ALL if cell.npu_macs_percent == 100 and cell.verdict != "pass" else percent(cell.npu_macs_percent).removesuffix(" %")
+    )
 
 
 def describe_cell(cell: Cell) -> str:

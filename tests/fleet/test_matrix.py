@@ -108,6 +108,29 @@ def test_all_multiplications_never_read_as_a_pass(cell: Cell, words: str) -> Non
     assert describe_cell(cell) == words
 
 
+def test_one_model_takes_a_line_for_each_device_in_a_terminal(program: Program, root: Path) -> None:
+    ok, silent = Cell("", "pass", 0, 0, 0, 100.0), Cell("", "pass", 0, 91, 0, 100.0, (), 90.6, 91)
+    half = Cell("", "fail", 1234, 2, 0, 86.96, ("NPU101", "NPU402", "NPU702"))
+    whole = Cell("", "fail", 1, 0, 0, 100.0, ("NPU204",))
+    names = ("axera:AX650", "amd-dpu:DPUCZDX8G", "ort-coreml:NeuralNetwork", "ti-tidl:AM62A")
+    head, lines = render(matrix(ok, silent, whole, half, profiles=names), width=80).split("\n\n")[1:3]
+    assert head.split("\n") == [
+        "device                    verdict   errors  warnings  MACs %  decided by",
+        "axera:AX650               pass                         100.0",
+        "amd-dpu:DPUCZDX8G         pass (?)                91   100.0",
+        "ort-coreml:NeuralNetwork  fail           1             all *  NPU204",
+        "ti-tidl:AM62A             fail       1,234         2    87.0  NPU101 and 2 more",
+    ]
+    assert lines.startswith("(?) The device's documents do not name all operators.\n* The device takes all the MACs")
+    bare = render(matrix(ok, half, profiles=names[:2]), width=80)
+    assert "(?)" not in bare
+    assert "*" not in bare
+    every = program(root, "check", "samples/sample_net.onnx", "--all-profiles")[1]
+    table = every.split("\n\n")[1].split("\n")
+    assert len(table) > 10
+    assert max(map(len, table)) <= 80
+
+
 def test_the_rules_that_decide_are_named(program: Program, root: Path) -> None:
     found = json.loads(program(root, "check", SAMPLE, "--profile", SOME, "--format", "json")[1])["models"][0]["devices"]
     for device in found:
