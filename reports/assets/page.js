@@ -289,10 +289,16 @@ function go(hash, keep) {
   }
 }
 
+/* What a click opens is there when the click ends; a new location.hash is told of later. */
+function visit(hash) {
+  if (location.hash !== hash) history.pushState(null, "", hash);
+  go(hash);
+}
+
 function start() {
   document.documentElement.classList.add("js");
   const tabs = $$("[role=tab]");
-  tabs.forEach((button) => button.addEventListener("click", () => { location.hash = current.link + "tab=" + button.dataset.tab; }));
+  tabs.forEach((button) => button.addEventListener("click", () => visit("#" + current.link + "tab=" + button.dataset.tab)));
   $("[role=tablist]").addEventListener("keydown", (event) => {
     const open = tabs.filter((b) => !b.hidden), at = open.indexOf(document.activeElement);
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: open.length - 1 }[event.key];
@@ -302,7 +308,7 @@ function start() {
     next.click();
     next.focus();
   });
-  $("#model")?.addEventListener("change", (event) => { location.hash = "model=" + event.target.value + "&tab=" + currentTab; });
+  $("#model")?.addEventListener("change", (event) => visit("#model=" + event.target.value + "&tab=" + currentTab));
   const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
   const theme = $("#theme"), tell = () => { theme.textContent = dark() ? "Light" : "Dark"; };
   theme.addEventListener("click", () => { document.documentElement.dataset.theme = dark() ? "light" : "dark"; tell(); });
