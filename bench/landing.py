@@ -4,6 +4,7 @@
     python bench/landing.py --timm resnet18 ... --output docs/landing.md
 
 Each network is exported, fixed, landed and proven as `fix --torch` does it; a place is a group of operators that changed.
+Rows are kept in `.bench/landing.jsonl` and taken from there while the code is the same, so that a run that was ended goes on.
 timm only wants names of torchvision, so a build for another torch, whose kernels do not load, is good enough.
 """
 
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +40,27 @@ TIMM = (
 SIDE = 64
 """Height and width of the images for networks of timm."""
 EXAMPLE = "depth example"
-HEAD = """| network | places | as | refused | exported again | training mode |
-|---|---|---|---|---|---|"""
+KEPT = Path(".bench/landing.jsonl")
+HEAD = """| network | places | as | refused | exported again | training mode | CPU, s |
+|---|---|---|---|---|---|---|"""
+Network = tuple[nn.Module, dict[str, Tensor]]
 
 
-def networks(timm_names: list[str], only: list[str]) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
+def networks(timm_names: list[str]) -> Iterator[tuple[str, Callable[[], Network]]]:
+    """Names, and what makes each network with its inputs."""
     for entry in samples.entries():
-        if not only or entry.name in only:
-            system = samples.system(entry.name)
-            yield entry.name, system.build("tiny"), system.inputs("tiny")
-    if not only or EXAMPLE in only:
-        yield EXAMPLE, *depth_example()
+        yield entry.name, lambda name=entry.name: of_samples(name)
+    yield EXAMPLE, depth_example
     for name in timm_names:
-        if not only or name in only:
-            yield f"timm {name}", *of_timm(name)
+        yield f"timm {name}", lambda name=name: of_timm(name)
 
 
-def of_timm(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
+def of_samples(name: str) -> Network:
+    system = samples.system(name)
+    return system.build("tiny"), system.inputs("tiny")
+
+
+def of_timm(name: str) -> Network:
     """With weights drawn for signal, as fresh ones have branches that carry none."""
     timm = imported_timm()
     options = {"img_size": SIDE} if name.startswith("vit") else {}
@@ -72,7 +80,7 @@ def imported_timm() -> Any:
         return importlib.import_module("timm")
 
 
-def depth_example() -> tuple[nn.Module, dict[str, Tensor]]:
+def depth_example() -> Network:
     """The network of `samples/depth`, trained for an epoch."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "samples" / "depth"))
     import depthnet
@@ -119,10 +127,35 @@ def failed(name: str, model: nn.Module, inputs: dict[str, Tensor], totals: Count
     return f"| {name} | 0 of {places} | | {why[:175]} | | |"
 
 
+def code() -> str:
+    """What a kept row is of: the package and this file as they stand."""
+    tree = ["git", "rev-parse", "HEAD:npu_guard", "HEAD:bench/landing.py"]
+    change = ["git", "diff", "HEAD", "--", "npu_guard", "bench/landing.py"]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in (tree, change)]
+    return " ".join(said[0].split()) if not said[1] else ""
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """The newest row of each network."""
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+def measured(name: str, make: Callable[[], Network], now: str) -> dict[str, Any]:
+    model, inputs = make()
+    totals, start = Counter[str](), time.process_time()
+    line = row(name, model, inputs, totals)
+    done = {"name": name, "code": now, "line": f"{line} {time.process_time() - start:.0f} |", "totals": dict(totals)}
+    KEPT.parent.mkdir(exist_ok=True)
+    with KEPT.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(done) + "\n")
+    return done
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timm", nargs="*", default=[], help="names of timm; with none, those of the page")
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     try:
@@ -130,10 +163,16 @@ def main() -> None:
         names = options.timm or list(TIMM)
     except ModuleNotFoundError:
         names = []
+    now, known = code(), kept()
     lines, totals = [HEAD], Counter[str]()
     print(HEAD)
-    for name, model, inputs in networks(names, options.only):
-        lines.append(row(name, model, inputs, totals))
+    for name, make in networks(names):
+        if options.only and name.removeprefix("timm ") not in options.only:
+            continue
+        old = known.get(name)
+        done = old if old is not None and now and old["code"] == now else measured(name, make, now)
+        lines.append(done["line"])
+        totals.update(done["totals"])
         print(lines[-1], flush=True)
     places = totals["landed"] + totals["refused"] + totals["lost"]
     sentence = f"{totals['landed']} of {places} places landed, {totals['refused']} were refused with a reason"
@@ -151,7 +190,7 @@ Written by `make landing`. Every sample network at test size, and some of timm w
 `aimotive-aiware` without approximations and landed by `npu_guard.torch.land`. A *place* is a group of operators that changed
 together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
 patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
-with norms by the batch, relative to the peak. Where a place differs,
+with norms by the batch, relative to the peak. *CPU*: of the whole landing with its proof. Where a place differs,
 its place is refused; where no place holds, nothing is written, and the row has the reason.
 
 The networks of timm are there where timm is installed; it takes only names from torchvision, so any build of that will do:
