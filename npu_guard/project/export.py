@@ -23,6 +23,7 @@ from npu_guard.project.decisions import decision_in
 
 if TYPE_CHECKING:
     import onnx
+    import torch
     from torch import Tensor, nn
 
 INLINE_LIMIT = 1_900_000_000
@@ -33,6 +34,9 @@ IR_VERSION = 10
 
 LEGACY_OPSET = 17
 """Opset of the legacy exporter where none is asked for; the first one with LayerNormalization."""
+
+MANY_PAIRS = 2_000_000
+"""Operators times Slices, as torch writes them, beyond which constants are folded first."""
 
 EXPORT_FORM = "_npu_guard_export_form"
 """Attribute of a module: a function that returns what is exported in its place, as `npu_guard.torch.apply` may leave it."""
@@ -138,13 +142,15 @@ def _run_exporter(
     import torch
 
     options: dict[str, Any] = {"input_names": list(inputs), "opset_version": opset, "verbose": False}
-    if exporter == "dynamo":
-        options |= {"dynamo": True, "external_data": external}
-    else:
-        options |= {"dynamo": False, "opset_version": opset or LEGACY_OPSET}
     try:
         if exporter == "dynamo":
+            options |= {"dynamo": True, "optimize": False}
             options["custom_translation_table"] = getattr(module, "onnx_translations", dict)()
+            program: Any = torch.onnx.export(module, tuple(inputs.values()), **options)
+            _optimize(program)
+            program.save(raw, external_data=external)
+            return
+        options |= {"dynamo": False, "opset_version": opset or LEGACY_OPSET}
         try:
             torch.onnx.export(module, tuple(inputs.values()), raw, **options)
         except torch.onnx.errors.UnsupportedOperatorError as error:
@@ -164,6 +170,24 @@ def _run_exporter(
             ) from error
         cause = _relative_text(_cause(error), root)
         raise UsageError(f"cannot export {name} with the {exporter} exporter: {cause}") from error
+
+
+def _optimize(program: torch.onnx.ONNXProgram) -> None:
+    """What torch's exporter does by itself; of a graph with many Slices, constants are folded first.
+
+    A Slice comes with a dozen operators for its bounds, and one of onnxscript's rules tries every operator with every Slice. With
+    2,000 Slices that is minutes, and half of one without these operators.
+    """
+    nodes = list(program.model.graph)
+    if len(nodes) * sum(node.op_type == "Slice" for node in nodes) > MANY_PAIRS:
+        from onnx_ir.passes.common import LiftConstantsToInitializersPass
+        from onnxscript.optimizer import fold_constants, inline, remove_unused_nodes
+
+        inline(program.model)
+        fold_constants(program.model)
+        remove_unused_nodes(program.model)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program.model)
+    program.optimize()
 
 
 def _save(model: onnx.ModelProto, folder: Path, path: Path, external: bool) -> None:
