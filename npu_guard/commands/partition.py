@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +24,13 @@ from npu_guard.device.partition import Given, partition_settings
 from npu_guard.file import load
 from npu_guard.partitioning.partition import partition_model
 from npu_guard.partitioning.report import PartitionReport
-from npu_guard.pipeline.check import judged
+from npu_guard.pipeline.check import check_models, judged
 from npu_guard.pipeline.frozen import told_frozen, with_frozen_weights
 from npu_guard.project.target import exported
+from npu_guard.results.next_steps import fixing_step
+
+if TYPE_CHECKING:
+    from npu_guard.project.config import Config
 
 
 @click.command("partition")
@@ -58,7 +64,8 @@ def command(
         document, analysis, checked = judged(files[model], device, config)
         found = partition_model(analysis, checked, device, costs)
         digest = load.sha256(files[model]) if form == "json" else ""
-        report = PartitionReport(model, digest, found)
+        mending = _mending(model, config, files) if checked.blocked and form != "json" else None
+        report = PartitionReport(model, digest, found, mending=mending)
         if output is not None:
             from npu_guard.partitioning.files import write_partition
 
@@ -74,3 +81,9 @@ def command(
         complain(f"{model}: the pieces were not verified ({why}); nothing was written")
         return 5
     return 4 if checked.crashes else 0
+
+
+def _mending(model: str, config: Config, files: Mapping[str, str]) -> tuple[str, str] | None:
+    """What `fix` would mend of a model that has errors, with its command."""
+    report = check_models([model], config, files=files, remedies=True)
+    return fixing_step(report.models[0], model)

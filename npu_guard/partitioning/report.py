@@ -20,6 +20,8 @@ class PartitionReport:
     partition: Partition
     verification: Verification | None = None
     written: str | None = None
+    mending: tuple[str, str] | None = None
+    """How many of the errors, which put operators on the host, `fix` mends, and its command; None where that is none."""
 
 
 def headline(p: Partition) -> str:

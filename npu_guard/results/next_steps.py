@@ -19,9 +19,7 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
     """
     counts = count(model.findings)
     rest = counts.error - counts.mended
-    fixed = _fixed_name(shown)
-    file = shown.rpartition("/")[2] if (stored := is_url(shown)) else shown
-    once = ", once it is downloaded," if stored else ""
+    fixed, file = _fixed_name(shown), _local(shown)
     steps: list[tuple[str, str]] = []
     matters = counts.error or counts.undecided or any(f.rule == _DYNAMIC for f in model.findings)
     if matters and (open_inputs := _open_inputs(model)):
@@ -31,16 +29,30 @@ def next_steps(model: ModelReport, shown: str) -> list[tuple[str, str]]:
         steps.append(("; ".join(decision), _check_command(model, shown, options)))
     if model.open_inputs:  # `fix` has nothing to verify with, and what it would leave is not known
         return steps
-    untried = model.prospect.untried
-    if counts.mended or untried:
-        part, some = _part(counts.mended, rest, untried), " (check tried some of the forms)" if untried else ""
-        told = f"{plural(counts.error, 'error')}, {part}fixed exactly{some}{_price(model)}{once} by"
-        steps.append((told, _fix_command(model, file, fixed)))
-    if rest and not untried and (where := _ENDS.get(model.prospect.ends)):
+    if (step := fixing_step(model, shown)) is not None:
+        steps.append(step)
+    if rest and not model.prospect.untried and (where := _ENDS.get(model.prospect.ends)):
         others = "the other one" if rest == 1 else f"the other {rest:,}"
         told = f"{others if counts.mended else plural(rest, 'error')} at the {where} of the network, which the host can run"
         steps.append((told, partition_command(model, fixed if counts.mended else file, mended=bool(counts.mended))))
     return steps
+
+
+def fixing_step(model: ModelReport, shown: str) -> tuple[str, str] | None:
+    """How many errors `fix` mends, with its command; None where that is none, or where it has open inputs to verify with."""
+    counts, untried = count(model.findings), model.prospect.untried
+    if model.open_inputs or not (counts.mended or untried):
+        return None
+    once = ", once it is downloaded," if is_url(shown) else ""
+    some = " (check tried some of the forms)" if untried else ""
+    part = _part(counts.mended, counts.error - counts.mended, untried)
+    told = f"{plural(counts.error, 'error')}, {part}fixed exactly{some}{_price(model)}{once} by"
+    return told, _fix_command(model, _local(shown), _fixed_name(shown))
+
+
+def _local(shown: str) -> str:
+    """The name that a file has once it is downloaded; of others the path."""
+    return shown.rpartition("/")[2] if is_url(shown) else shown
 
 
 _ENDS = {"head": "start", "tail": "end", "head and tail": "start and the end"}

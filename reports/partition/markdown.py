@@ -26,6 +26,9 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
             )
         lines += left_out(len(p.crossings), "tensor")
     lines += ["", *(f"- {plain_text(sentence)}" for sentence in advice(p))] if p.breakers else []
+    if report.mending is not None:
+        told, command = report.mending
+        lines += ["", f"`fix` comes first: {plain_text(told)} {code_span(command)}"]
     if report.verification is not None:
         lines += ["", f"Pieces in order against the whole model: {plain_text(verdict_text(report.verification))}"]
     return "\n".join(lines) + "\n"

@@ -28,6 +28,9 @@ def render(report: PartitionReport, *, color: bool = False) -> str:
     if p.breakers:
         lines += ["", "What breaks the graph most"]
         lines += [f"  {sentence}" for sentence in advice(p)]
+    if report.mending is not None:
+        told, command = report.mending
+        lines += ["", f"`fix` comes first: {told}:", f"  {command}"]
     if report.verification is not None:
         v = report.verification
         lines += ["", f"Pieces in order against the whole model: {printable(verdict_text(v))}"]

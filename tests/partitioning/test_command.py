@@ -327,3 +327,31 @@ def test_without_a_folder_it_says_how_to_write_the_pieces(original: Path, progra
     assert told in program(original, "partition", "net.onnx").out
     done = program(original, "partition", "net.onnx", "-o", tmp_path / "cut")
     assert ("Nothing was written" in done.out, "Wrote " in done.out) == (False, True)
+
+
+MENDABLE = """g (float[1,8,4,4] x) => (float[1,8,4,4] y) <float[8,8,3,3] w> {
+    a = Conv<pads = [1,1,1,1]>(x, w)  b = HardSigmoid(a)  y = Conv<pads = [1,1,1,1]>(b, w) }"""
+COMMAND = "npu-guard fix net.onnx -o net.fixed.onnx --profile ethos-u55"
+
+
+def test_what_fix_mends_is_told_before_it_is_cut(cli: Cli, write: Write) -> None:
+    write(MENDABLE)
+    told = cli("partition", "net.onnx", "--profile", "ethos-u55").out
+    lines = told.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("`fix` comes first: 1 error, fixed exactly"))
+    assert lines[at + 1] == f"  {COMMAND}"
+    page = cli("partition", "net.onnx", "--profile", "ethos-u55", "--format", "markdown").out
+    assert "`fix` comes first: 1 error, fixed exactly" in page
+    assert f"`{COMMAND}`" in page
+    assert cli(*COMMAND.split()[1:]).code == 0
+    mended = cli("partition", "net.fixed.onnx", "--profile", "ethos-u55").out
+    assert "1 piece on the NPU, 0 pieces on the host" in mended
+    assert "comes first" not in mended
+
+
+def test_errors_that_no_form_mends_name_no_fix(cli: Cli, write: Write) -> None:
+    write(MENDABLE.replace("HardSigmoid", "Erf"))
+    told = cli("partition", "net.onnx", "--profile", "ethos-u55")
+    assert told.code == 0
+    assert "making Erf b compatible" in told.out
+    assert "comes first" not in told.out
