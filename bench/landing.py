@@ -163,6 +163,7 @@ def main() -> None:
         names = options.timm or list(TIMM)
     except ModuleNotFoundError:
         names = []
+    torch.set_num_threads(1)
     now, known = code(), kept()
     lines, totals = [HEAD], Counter[str]()
     print(HEAD)
@@ -190,8 +191,8 @@ Written by `make landing`. Every sample network at test size, and some of timm w
 `aimotive-aiware` without approximations and landed by `npu_guard.torch.land`. A *place* is a group of operators that changed
 together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
 patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
-with norms by the batch, relative to the peak. *CPU*: of the whole landing with its proof. Where a place differs,
-its place is refused; where no place holds, nothing is written, and the row has the reason.
+with norms by the batch, relative to the peak. *CPU*: of the whole landing with its proof, without child
+processes, on one thread. Where a place differs, its place is refused; where no place holds, nothing is written, and the row has the reason.
 
 The networks of timm are there where timm is installed; it takes only names from torchvision, so any build of that will do:
 `pip install --no-deps timm torchvision; pip install pillow`.
