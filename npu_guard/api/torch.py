@@ -68,19 +68,27 @@ def convert(
     """A checkpoint of the old network as one of the network with blocks.
 
     The steps of the fix are taken again with the weights of the checkpoint, and what comes out is compared with the old network.
-    `model` is the old network. A prefix of all names, such as `module.`, stays. Raises UsageError where the checkpoint is of
-    another one, or something else than its weights, NotVerified where the result differs.
+    `model` is the old network. A prefix of its names, such as `module.`, stays, and so does what has another. Raises UsageError
+    where the checkpoint is of another network, or something else than its weights, NotVerified where the result differs.
     """
     from npu_guard.api.model import call_config
-    from npu_guard.training import attach, checkpoints, files
+    from npu_guard.training import attach, checkpoints, compiled, files
     from npu_guard.training.steps import with_blocks
 
     old = copy.deepcopy(attach.network_of(model))
     attach.remove(old)
-    prefix, own = checkpoints.own_weights(state, old, files.read_manifest(Path(target)))
+    compiled.unwrap(old)
+    checkpoints.expect_mapping(state)
+    plain, holders = compiled.plain_names(state)
+    given = {name: state[was] for name, was in plain.items()}
+    prefix, own = checkpoints.own_weights(given, old, files.read_manifest(Path(target)))
     old.load_state_dict(own)
+    modules = dict(old.named_modules(remove_duplicate=False))
     new = with_blocks(old, Path(target), call_config(), None if calibration is None else Path(calibration))
-    return {prefix + name: tensor for name, tensor in new.state_dict().items()}
+    same = {f"{prefix}{path}." for path, m in new.named_modules(remove_duplicate=False) if modules.get(path) is m}
+    holders = {h for h in holders if prefix.startswith(h) or h in same}
+    others = {plain[name]: tensor for name, tensor in given.items() if not name.startswith(prefix)}
+    return others | {compiled.held_name(prefix + name, holders): tensor for name, tensor in new.state_dict().items()}
 
 
 def exported(model: nn.Module, target: Folder | None = None, *, calibration: Folder | None = None) -> nn.Module:

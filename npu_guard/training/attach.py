@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from npu_guard.base.errors import UsageError
 from npu_guard.project.export import EXPORT_FORM
-from npu_guard.training import files, fitting, loading, mixing, sizes
+from npu_guard.training import compiled, files, fitting, loading, mixing, sizes
 from npu_guard.training.construct import code_module, construct, fill
 from npu_guard.training.files import Block, Manifest
 from npu_guard.training.merging import Merging, let_merge
@@ -48,10 +48,11 @@ def apply_folder(model: nn.Module, folder: Path) -> nn.Module:
         raise UsageError(
             f"{folder}: the network gets its blocks by swap_at_export already; npu_guard.torch.remove(model) undoes that"
         )
-    expect_fit(network, manifest, folder)
-    hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
-    others = mixing.others_in(network, manifest)
-    attach(network, manifest, code_of(folder), weights_of(manifest, folder), str(folder))
+    with compiled.looked_through(network, BEFORE):
+        expect_fit(network, manifest, folder)
+        hooked = {path: m for path, m in network.named_modules() if any(m.__dict__.get(name) for name in _RUNNING)}
+        others = mixing.others_in(network, manifest)
+        attach(network, manifest, code_of(folder), weights_of(manifest, folder), str(folder))
     warn_of_edits(manifest, folder)
     _warn_of_hooks(network, hooked, str(folder))
     sizes.guard(network, manifest, str(folder))
@@ -154,8 +155,8 @@ def network_of(model: nn.Module) -> nn.Module:
         name = type(model).__name__
         if name in WRAPPERS and "module" in inner:
             model = inner["module"]
-        elif name == "OptimizedModule" and "_orig_mod" in inner:
-            model = inner["_orig_mod"]
+        elif (held := compiled.inside(model)) is not None:
+            model = held
         else:
             return model
 

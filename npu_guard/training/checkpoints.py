@@ -15,19 +15,17 @@ SHOWN = 2
 
 
 def own_weights(state: Any, network: nn.Module, manifest: Manifest) -> tuple[str, dict[str, Tensor]]:
-    """The prefix of all names, such as `module.` of a wrapper, and the weights of the old network by their names in it.
+    """The prefix of its names, such as `module.` of a wrapper, and the weights of the old network by their names in it.
+
+    Names without the prefix are of others, such as the `n_averaged` of a moving average.
 
     Raises UsageError, which says what the checkpoint holds instead and what to give.
     """
-    if not isinstance(state, Mapping):
-        raise UsageError(
-            f"convert takes a state_dict, and this is a {type(state).__name__}; "
-            "torch.load(path, weights_only=True) reads a file, model.state_dict() is that of a network"
-        )
+    expect_mapping(state)
     wanted = network.state_dict()
     _expect_weights(state, wanted)
     prefix = _prefix(state, wanted)
-    own = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     _expect_old(own, wanted, manifest)
     missing, more = [n for n in wanted if n not in own], [n for n in own if n not in wanted]
     if missing and len(missing) < len(wanted):
@@ -47,6 +45,15 @@ def own_weights(state: Any, network: nn.Module, manifest: Manifest) -> tuple[str
     return prefix, own
 
 
+def expect_mapping(state: Any) -> None:
+    """Refuse what is no state_dict. Raises UsageError."""
+    if not isinstance(state, Mapping):
+        raise UsageError(
+            f"convert takes a state_dict, and this is a {type(state).__name__}; "
+            "torch.load(path, weights_only=True) reads a file, model.state_dict() is that of a network"
+        )
+
+
 def _expect_weights(state: Mapping[Any, Any], wanted: Mapping[str, Tensor]) -> None:
     if "param_groups" in state:
         raise UsageError(
@@ -62,8 +69,14 @@ def _expect_weights(state: Mapping[Any, Any], wanted: Mapping[str, Tensor]) -> N
 
 
 def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What stands before all names: as of DataParallel, torch.compile, or a class that holds the network."""
+    """What stands before its names: as of DataParallel, torch.compile, or a class that holds the network and others."""
     found = {name[: -len(own)] for own in wanted for name in state if name == own or name.endswith(f".{own}")}
+    whole = [p for p in found if all(p + own in state for own in wanted)]
+    if len(whole) > 1:
+        under = " and ".join(f"under {p!r}" if p else "at its top" for p in sorted(whole))
+        raise UsageError(f"the checkpoint holds this network more than once, {under}; convert the weights of one")
+    if whole:
+        return whole[0]
     shared = [p for p in found if all(name.startswith(p) for name in state)]
     return max(shared, key=lambda p: (sum(p + own in state for own in wanted), -len(p)), default="")
 

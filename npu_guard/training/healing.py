@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from npu_guard.base.errors import UsageError
-from npu_guard.training import attach, resuming
+from npu_guard.training import attach, compiled, resuming
 
 HELD_OUT = 4
 """One sample in so many is held out of the fit, and tells how close the block comes."""
@@ -74,6 +74,13 @@ def heal_blocks(
     `data` are inputs of the network: tensors, tuples or dicts, each with a batch. Raises UsageError for a block without a tensor.
     """
     network, teacher = attach.network_of(model), attach.network_of(original)
+    with compiled.looked_through(network, attach.BEFORE), compiled.looked_through(teacher, attach.BEFORE):
+        return _heal_blocks(network, teacher, data, paths, settings, keep)
+
+
+def _heal_blocks(
+    network: nn.Module, teacher: nn.Module, data: Sequence[Any], paths: Sequence[str], settings: Settings, keep: Path | None
+) -> list[HealedBlock]:
     modes = [(m, m.training) for m in (*network.modules(), *teacher.modules())]
     done = resuming.resumed(network, keep, settings.seed)
     found = []
@@ -98,7 +105,8 @@ def heal_blocks(
 def approximate_paths(model: nn.Module) -> list[str]:
     """Paths of blocks that are in place and only come close."""
     network = attach.network_of(model)
-    return [path for path, module in network.named_modules() if not module.__dict__.get(attach.BEFORE, (None, None, True))[2]]
+    with compiled.looked_through(network, attach.BEFORE):
+        return [path for path, m in network.named_modules() if not m.__dict__.get(attach.BEFORE, (None, None, True))[2]]
 
 
 def call_with(model: nn.Module, item: Any) -> Any:

@@ -26,6 +26,7 @@ from npu_guard.project.config import Config
 from npu_guard.project.export import export
 from npu_guard.results.proof import LABELS
 from npu_guard.rewriting.substitution import EXACT
+from npu_guard.training import compiled
 from npu_guard.training.graph import Graph
 from npu_guard.training.places import Place, Plan, Planner
 from npu_guard.training.unfolding import Again
@@ -155,6 +156,7 @@ def prepared(model: nn.Module) -> nn.Module:
         network = copy.deepcopy(model)
     except Exception as error:  # whatever the user's modules raise
         raise UsageError(f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error})") from error
+    compiled.unwrap(network)
     with torch.no_grad():
         for i, parameter in enumerate(network.parameters()):
             if parameter.dim() == 1 and parameter.dtype in SMALL_ENOUGH and not parameter.any():

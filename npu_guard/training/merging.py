@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
 from npu_guard.project.export import EXPORT_FORM
+from npu_guard.training import compiled
 from npu_guard.training.files import Merge
 from npu_guard.training.graph import Array
 from npu_guard.training.writer import FRAMES
@@ -49,6 +50,7 @@ class Merging:
             )
             return network
         del made.__dict__[EXPORT_FORM]
+        compiled.unwrap(made)
         for one in self.merges:
             merge(made, one)
         return made

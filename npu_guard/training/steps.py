@@ -21,7 +21,7 @@ from npu_guard.fixing import catalog
 from npu_guard.fixing.plan import Step, read_plan
 from npu_guard.project.config import Config, project_root
 from npu_guard.project.export import EXPORT_FORM
-from npu_guard.training import attach, files, folder, proving
+from npu_guard.training import attach, compiled, files, folder, proving
 from npu_guard.training.apart import apart_of
 from npu_guard.training.files import Block, Manifest
 from npu_guard.training.holding import settle
@@ -102,7 +102,8 @@ def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
     All files that the export needs are tried now, in a copy, and not after the training. Raises UsageError.
     """
     network, manifest = attach.network_of(model), files.read_manifest(target)
-    attach.expect_fit(network, manifest, target)
+    with compiled.looked_through(network, attach.BEFORE):
+        attach.expect_fit(network, manifest, target)
     if any(attach.BEFORE in module.__dict__ for module in network.modules()):
         raise UsageError(
             f"{target}: the network has blocks of another folder, which an export would be without; apply this one too"
@@ -113,6 +114,7 @@ def swap_at_export(model: nn.Module, target: Path) -> nn.Module:
         trial = copy.deepcopy(network)
     except Exception as error:  # whatever the user's modules raise
         raise UsageError(f"{type(network).__name__} cannot be copied for an export ({type(error).__name__}: {error})") from error
+    compiled.unwrap(trial)
     attach.attach(trial, manifest, code, weights, os.fspath(target))
     attach.warn_of_edits(manifest, target)
     network.__dict__[EXPORT_FORM] = partial(export_form, target=str(target.absolute()))
@@ -133,8 +135,12 @@ def export_form(network: nn.Module, target: str) -> nn.Module:
 
 
 def with_blocks(network: nn.Module, target: Path, config: Config, calibration: Path | None = None) -> nn.Module:
-    """Put the blocks of a folder into the network, their weights made of the network's own. Raises UsageError, NotVerified."""
+    """Put the blocks of a folder into the network, their weights made of the network's own. Raises UsageError, NotVerified.
+
+    What torch.compile holds inside of it is held no more.
+    """
     manifest = files.read_manifest(target)
+    compiled.unwrap(network)
     attach.expect_fit(network, manifest, target)
     steps = steps_of(target)
     inputs, generator = {}, torch.Generator().manual_seed(0)  # one for all, as equal inputs cannot be told apart

@@ -32,6 +32,14 @@ def test_a_prefix_of_all_names_is_found(prefix: str) -> None:
     assert all(torch.equal(own[name], tensor) for name, tensor in net.state_dict().items())
 
 
+def test_names_without_the_prefix_are_of_others() -> None:
+    net = network()
+    inner = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
+    found, own = own_weights({"n_averaged": torch.zeros(()), **inner, "loss.weight": torch.zeros(3)}, net, MANIFEST)
+    assert found == "model."
+    assert own.keys() == net.state_dict().keys()
+
+
 def states() -> list[tuple[object, str]]:
     net = network()
     state = net.state_dict()
@@ -44,6 +52,8 @@ def states() -> list[tuple[object, str]]:
         (state | {"2.weight": torch.zeros(8, 4, 1, 1)}, "of the network with blocks already"),
         (state | {"0.weight": torch.zeros(4, 5, 1, 1)}, r"another network: 0.weight has shape \(4, 5, 1, 1\) in it"),
         (state | {"9.weight": torch.zeros(1)}, "another network: its 9.weight is no weight of this one"),
+        ({p + k: v for p in ("model.", "ema.") for k, v in state.items()}, "once, under 'ema.' and under 'model.'; convert"),
+        (state | {f"ema.{k}": v for k, v in state.items()}, "once, at its top and under 'ema.'; convert"),
         ({}, "it is empty"),
     ]
 
