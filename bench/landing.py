@@ -192,7 +192,8 @@ Written by `make landing`. Every sample network at test size, and some of timm w
 together; it lands in leaves, as a whole module, as a new forward of the network, or flat. *Exported again*: outputs of the
 patched network's own export against those of the fixed file. *Training mode*: the largest difference between both networks
 with norms by the batch, relative to the peak. *CPU*: of the whole landing with its proof, without child
-processes, on one thread. Where a place differs, its place is refused; where no place holds, nothing is written, and the row has the reason.
+processes, on one thread. Where a place differs, its place is refused; where no place holds, nothing is written, and the row
+has the reason.
 
 The networks of timm are there where timm is installed; it takes only names from torchvision, so any build of that will do:
 `pip install --no-deps timm torchvision; pip install pillow`.
